@@ -1,8 +1,8 @@
 """Counter-based randomness: the order of the samples is a function of (seed, epoch), never of a worker.
 
-Axes: N samples. Every value is computed from its counter alone, so any part of an epoch can be drawn by any process, in
-any cut, with O(1) memory beyond the counters. int64 products wrap modulo 2**64 in torch on every device, which is what
-the mixing below relies on.
+Axes: N samples. Every value is computed from its counter alone, so any part of an epoch can be drawn by any
+process, in any cut, with O(1) memory beyond the counters. int64 products wrap modulo 2**64 in torch on every
+device, which is what the mixing below relies on.
 """
 
 import hashlib
@@ -62,9 +62,9 @@ def sample_indices(
 ) -> Tensor:
     """Which sample stands at each position of an epoch.
 
-    "permutation" is a bijection of [0, N): an alternating Feistel network over Z_a x Z_b with a = ceil(sqrt(N)) and
-    a*b - N < a, so fewer than 1/sqrt(N) of the values fall outside and walk on until they are inside. "replacement"
-    draws each position independently; the bias of its modulus is below N / 2**62.
+    "permutation" is a bijection of [0, N): an alternating Feistel network over Z_a x Z_b, a = ceil(sqrt(N))
+    and a*b - N < a, so about 1/sqrt(N) of the values fall outside and walk on until they are inside.
+    "replacement" draws each position independently; the bias of its modulus is below N / 2**62.
 
     Args:
         seed: seed of the run.

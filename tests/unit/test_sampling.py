@@ -32,9 +32,9 @@ def test_independent_of_the_cut(sampling: str) -> None:
     assert torch.equal(whole.flip(0), sample_indices(1, 2, torch.arange(1000).flip(0), 1000, sampling))
 
 
-@pytest.mark.parametrize("num_samples", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("num_samples", [2, 3, 4, 5])
 def test_every_order_of_a_few_samples_is_equally_likely(num_samples: int) -> None:
-    epochs = 5000
+    epochs = 3000
     orders: dict[tuple[int, ...], int] = {}
     for epoch in range(epochs):
         order = tuple(sample_indices(0, epoch, torch.arange(num_samples), num_samples).tolist())
@@ -47,7 +47,7 @@ def test_every_order_of_a_few_samples_is_equally_likely(num_samples: int) -> Non
 
 @pytest.mark.parametrize("sampling", ["permutation", "replacement"])
 def test_each_position_holds_each_sample_equally_often(sampling: str) -> None:
-    size, epochs = 100, 2000
+    size, epochs = 100, 1000
     table = torch.zeros(size, size, dtype=torch.int64)
     for epoch in range(epochs):
         order = sample_indices(5, epoch, torch.arange(size), size, sampling)
