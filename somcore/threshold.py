@@ -1,6 +1,6 @@
 """The calibrated activation threshold: how close two samples of one node are, read from pairs without labels.
 
-Axes: n samples of a tile, D features. Histograms are integers and add up: the result does not depend on workers.
+Axes: n samples of a tile, D features. Integer histograms add up: the result does not depend on workers.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ def calibration_tiles(num_samples: int) -> list[Tensor]:
 def pair_histogram(features: Tensor) -> Tensor:
     """Histogram of mean_d (x_d - x'_d)^2 over pairs of samples, fixed by their position inside the tile.
 
-    The pairs are all (i, i + o) with o = 1 ... 64. A difference with a missing value (NaN) on either side takes
+    The pairs are all (i, i + o) with o = 1 ... 64. A difference with a missing value (NaN) on a side takes
     no part; a pair without a common feature is left out.
 
     Args:
@@ -109,7 +109,7 @@ def threshold_from_histogram(histogram: Tensor, quantile: float) -> float:
 
 
 def calibrated(config: MapConfig, histogram: Tensor) -> MapConfig:
-    """The configuration with "auto" replaced by a number; unchanged if the threshold is a number or not used."""
+    """The configuration with "auto" replaced by a number; unchanged if it is a number or not used."""
     if config.activation_threshold != "auto" or config.threshold_quantile is None:
         return config
     threshold = threshold_from_histogram(histogram, config.threshold_quantile)
