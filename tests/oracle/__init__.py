@@ -1,8 +1,8 @@
 """The specification as code: every map in plain NumPy loops and floats, written to be read, not to be fast.
 
-`online_step` and `lattice_online_step` follow the step descriptions; `superstep` and `lattice_superstep` follow the
-batch form. `train_round` picks the one a configuration asks for. The configuration is anything with the fields of a
-resolved `somcore.MapConfig`; nothing here imports somcore.
+`online_step` and `lattice_online_step` follow the step descriptions; `superstep` and `lattice_superstep` the
+batch form. `train_round` picks the one a configuration asks for. The configuration is anything with the fields
+of a resolved `somcore.MapConfig`; nothing here imports somcore.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from .lattice import lattice_online_step, lattice_superstep
 from .online import online_step
 from .superstep import superstep
 
-__all__ = ["Map", "empty_map", "lattice_online_step", "lattice_superstep", "online_step", "superstep", "train_round"]
+__all__ = [
+    "Map",
+    "empty_map",
+    "lattice_online_step",
+    "lattice_superstep",
+    "online_step",
+    "superstep",
+    "train_round",
+]
 
 
 def train_round(
