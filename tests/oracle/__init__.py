@@ -1,8 +1,8 @@
 """The specification as code: every map in plain NumPy loops and floats, written to be read, not to be fast.
 
 `online_step` and `lattice_online_step` follow the step descriptions; `superstep` and `lattice_superstep` the
-batch form. `train_round` picks the one a configuration asks for. The configuration is anything with the fields
-of a resolved `somcore.MapConfig`; nothing here imports somcore.
+batch form. `train_round` picks the one a configuration asks for: anything with the fields of a resolved
+`somcore.MapConfig`. Nothing here imports somcore.
 """
 
 from __future__ import annotations
