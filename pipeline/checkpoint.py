@@ -1,0 +1,177 @@
+"""Checkpoints: atomic, tensors only, verified by digest.
+
+One file each, `round-0000000123.safetensors`: the tensors of the map, and a JSON record (version, whose
+run it is, round, digest, progress of the epoch) in the header, under a checksum of its own. A file is written
+beside its place, synced, then renamed, so a crash leaves either the old or the new one. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import OutputError
+from somcore.state import MapState
+
+VERSION = 1
+_PATTERN = "round-*.safetensors"
+
+
+class TornCheckpoint(Exception):
+    """The file cannot be trusted: cut short, altered, or not a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The map after some round, and what was tallied since the epoch began.
+
+    Attributes:
+        state: the map.
+        tallies: sums over the rounds of the running epoch, for tracking only.
+        extra: anything JSON can hold that should come back with the checkpoint.
+    """
+
+    state: MapState
+    tallies: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class CheckpointStore:
+    """The checkpoints of one run, in one directory.
+
+    Args:
+        directory: is made when the first checkpoint is saved.
+        identity: what must be equal to go on from a checkpoint: hashes of configuration and data set.
+        keep: how many are kept.
+    """
+
+    def __init__(self, directory: Path, identity: Mapping[str, str], keep: int = 3) -> None:
+        self.directory = directory
+        self.identity = dict(identity)
+        self.keep = keep
+
+    def save(self, snapshot: Snapshot) -> Path:
+        """Writes the newest checkpoint and drops those beyond the last `keep`."""
+        record = {
+            "version": VERSION,
+            **self.identity,
+            "round": snapshot.state.round,
+            "digest": snapshot.state.digest(),
+            "tallies": snapshot.tallies,
+            "extra": snapshot.extra,
+        }
+        path = self.directory / f"round-{snapshot.state.round:010d}.safetensors"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, _to_bytes(snapshot.state, record))
+        for old in self._paths()[self.keep :]:
+            old.unlink(missing_ok=True)
+        for torn in self.directory.glob(".round-*.part"):
+            torn.unlink(missing_ok=True)
+        return path
+
+    def load_newest(self, say: Callable[[str], None] = lambda line: None) -> Snapshot | None:
+        """The newest checkpoint that can be trusted; None if there is none at all.
+
+        Args:
+            say: told in one line about each checkpoint that had to be passed over.
+
+        Raises:
+            OutputError: a checkpoint is of another version, configuration or data set, or none can be read.
+        """
+        paths = self._paths()
+        for path in paths:
+            try:
+                state, record = read(path)
+            except TornCheckpoint as torn:
+                say(f"Checkpoint {path.name} is torn ({torn}). Using the one before.")
+                continue
+            self._refuse_foreign(path, record)
+            return Snapshot(state, record["tallies"], record["extra"])
+        if paths:
+            raise OutputError(
+                f"None of the {len(paths)} checkpoints in '{self.directory}' can be read. "
+                "Remove the directory to start again."
+            )
+        return None
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.directory.glob(_PATTERN), reverse=True)
+
+    def _refuse_foreign(self, path: Path, record: Mapping[str, Any]) -> None:
+        names = {"manifest_hash": "data set", "config_hash": "configuration"}
+        for name, value in self.identity.items():
+            if record.get(name) != value:
+                what = names.get(name, name)
+                raise OutputError(
+                    f"Checkpoint {path.name} belongs to another {what} "
+                    f"({name} {str(record.get(name))[:12]}, this run {value[:12]}). "
+                    "Give the same one to go on, or another --out to start anew."
+                )
+
+
+def read(path: Path) -> tuple[MapState, dict[str, Any]]:
+    """The map and the record of one checkpoint.
+
+    Raises:
+        TornCheckpoint: the file cannot be trusted.
+        OutputError: it was written by another version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise TornCheckpoint(" ".join(str(error).split())) from None
+    text = header.get("record", "")
+    if hashlib.sha256(text.encode()).hexdigest() != header.get("record_sha256"):
+        raise TornCheckpoint("its record does not match its checksum")
+    record = json.loads(text)
+    if record["version"] != VERSION:
+        raise OutputError(
+            f"Checkpoint {path.name} has version {record['version']}, this program writes and reads version "
+            f"{VERSION}. Go on with the program that wrote it, or give another --out to start anew."
+        )
+    try:
+        state = MapState.from_tensors(tensors)
+    except ValueError as error:
+        raise TornCheckpoint(str(error)) from None
+    if state.digest() != record["digest"]:
+        raise TornCheckpoint("its tensors do not match its digest")
+    return state, record
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes beside the place, syncs, renames: `path` holds its old content or the new one, never a part."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):  # some filesystems cannot sync a directory
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _to_bytes(state: MapState, record: Mapping[str, Any]) -> bytes:
+    from safetensors.torch import save
+
+    text = json.dumps(record, sort_keys=True)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.to_tensors().items()}
+    return save(tensors, {"record": text, "record_sha256": hashlib.sha256(text.encode()).hexdigest()})

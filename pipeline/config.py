@@ -1,0 +1,246 @@
+"""RunConfig: everything a run is told, as strict sections with flat dotted keys.
+
+The same keys (`map.bmu_rate`, `train.labelled_fraction`, `cluster.workers`) serve `--set key=value`,
+configuration files, Tune spaces and MLflow parameters. The hyper-parameters of the map are not repeated here:
+`map.*` are the fields of MapConfig, whose ranges the core checks. A section for the encoder of
+deep runs has its place between data and map.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from somcore.config import MapConfig
+
+MODELS = ("kohonen", "dssom", "larfdssom", "sssom", "altsssom")
+SEMI_SUPERVISED = ("sssom", "altsssom")
+LATTICES = ("kohonen", "dssom")
+
+# Fields of MapConfig that a run sets itself, under one name only.
+_SET_BY_RUN = {"variant": "train.model", "seed": "train.seed"}
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, no unknown key, no silent conversion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataConfig(Section):
+    """Which prepared data set is read."""
+
+    path: str = Field(description="the directory of a prepared data set")
+
+
+class TrainConfig(Section):
+    """What is trained on it, and how often it is saved and scored."""
+
+    model: Literal["kohonen", "dssom", "larfdssom", "sssom", "altsssom"] = Field(
+        description="one of " + ", ".join(MODELS)
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="an integer in [0, 2**31)")
+    labelled_fraction: float = Field(1.0, ge=0, le=1, description="a share in [0, 1]")
+    validation_fraction: float = Field(0.0, ge=0, lt=1, description="a share in [0, 1)")
+    reduction: Literal["exact", "fast"] = Field("exact", description="exact or fast")
+    checkpoint_rounds: int = Field(0, ge=0, description="a number of rounds >= 0 (0: by time)")
+    checkpoint_s: float = Field(30.0, ge=0, description="a number of seconds >= 0")
+    keep_checkpoints: int = Field(3, ge=1, description="an integer >= 1")
+    evaluate_epochs: int = Field(1, ge=0, description="a number of epochs >= 0 (0: only at the end)")
+    evaluate_rows: int = Field(2000, ge=0, description="a number of rows >= 0 (0: all)")
+
+
+class ClusterConfig(Section):
+    """Who computes it. Nothing in here can change a result."""
+
+    workers: int = Field(2, ge=0, description="an integer >= 0 (0: in this process)")
+    threads: int = Field(1, ge=1, description="an integer >= 1")
+    cpus_per_worker: float | None = Field(None, gt=0, description="a number of CPUs > 0, or none")
+    gpus_per_worker: float = Field(0.0, ge=0, description="a number of GPUs >= 0")
+    address: str | None = Field(None, description="the address of a Ray cluster, or none")
+    placement_s: float = Field(60.0, gt=0, description="a number of seconds > 0")
+    start_s: float = Field(120.0, gt=0, description="a number of seconds > 0")
+    join_s: float = Field(15.0, gt=0, description="a number of seconds > 0")
+    collective_s: float = Field(300.0, gt=0, description="a number of seconds > 0")
+    restarts: int = Field(100, ge=0, description="an integer >= 0")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="cpu or cuda")
+
+
+class TrackingConfig(Section):
+    """Where it is recorded."""
+
+    uri: str | None = Field(None, description="an MLflow tracking URI, 'none' to record nothing, or none")
+    experiment: str = Field("somgrad", min_length=1, description="a name")
+
+
+class RunConfig(Section):
+    """One run: data + map + train + cluster + tracking.
+
+    Example:
+        >>> config = RunConfig.build({"data.path": "digits", "train.model": "sssom", "map.capacity": 50})
+        >>> config.map_config().capacity
+        50
+    """
+
+    data: DataConfig
+    map: dict[str, Any] = Field(default_factory=dict)
+    train: TrainConfig
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+
+    @classmethod
+    def build(cls, flat: Mapping[str, Any]) -> RunConfig:
+        """Checks flat dotted keys; what is wrong comes as ValueError of one line."""
+        sections: dict[str, dict[str, Any]] = {"data": {}, "train": {}}
+        known = keys()
+        for key, value in flat.items():
+            if key not in known:
+                raise ValueError(unknown_key(key, known))
+            section, name = key.split(".", 1)
+            sections.setdefault(section, {})[name] = value
+        try:
+            config = cls(**sections)
+        except ValidationError as error:
+            raise ValueError(_sentence(error)) from None
+        config.map_config()
+        return config
+
+    def map_config(self) -> MapConfig:
+        """The hyper-parameters of the map, unresolved; somcore checks their ranges."""
+        try:
+            return MapConfig(variant=self.train.model, seed=self.train.seed, **self.map)
+        except ValueError as error:
+            raise ValueError(_prefixed(str(error), self.map)) from None
+
+    def flat(self) -> dict[str, Any]:
+        """All keys that were given or have a default, as one flat mapping."""
+        return flatten(self.model_dump())
+
+    @property
+    def semi_supervised(self) -> bool:
+        """Whether the model reads labels."""
+        return self.train.model in SEMI_SUPERVISED
+
+
+_SECTIONS: dict[str, type[Section]] = {
+    "data": DataConfig,
+    "train": TrainConfig,
+    "cluster": ClusterConfig,
+    "tracking": TrackingConfig,
+}
+
+
+def keys() -> list[str]:
+    """Every key that a run understands."""
+    listed = [f"{name}.{field}" for name, section in _SECTIONS.items() for field in section.model_fields]
+    return listed + [f"map.{f.name}" for f in dataclasses.fields(MapConfig) if f.name not in _SET_BY_RUN]
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The sentence for a key that nobody knows, with the nearest one that exists."""
+    known = list(known)
+    section, _, name = key.partition(".")
+    if section == "map" and name in _SET_BY_RUN:
+        return f"Unknown key '{key}'. It is set by {_SET_BY_RUN[name]}."
+    near = _nearest(key, known)
+    if near is None or "." not in key:
+        last = _nearest(key.rsplit(".", 1)[-1], [k.split(".", 1)[1] for k in known])
+        near = next((k for k in known if last and k.endswith("." + last)), near)
+    return f"Unknown key '{key}'." + (f" Did you mean '{near}'?" if near else "")
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Splits one `key=value` of the command line; the value is read as none, a bool, a number or a word."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise ValueError(f"--set must be key=value. Got '{text}'.")
+    return key.strip(), parse_value(value.strip())
+
+
+def parse_value(text: str) -> Any:
+    """Reads a word of the command line: none, a bool, an int, a float, a JSON list, else the word."""
+    words = {"none": None, "null": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            pass
+    if text[:1] in '["':
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            pass
+    return text
+
+
+def read_file(path: str | Path) -> dict[str, Any]:
+    """Reads a yaml, toml or json file with nested sections or dotted keys; returns flat keys."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"--config must be a file. Got '{path}', which does not exist.")
+    try:
+        content = _parse_file(path)
+    except (ValueError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid {path.suffix.lstrip('.') or 'yaml'}: {line}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold sections of keys (data, map, ...). Got {type(content).__name__}.")
+    return flatten(content)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'map': {'capacity': 5}} -> {'map.capacity': 5}; dotted keys stay as they are."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _parse_file(path: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".toml":
+        import tomllib
+
+        return tomllib.loads(text)
+    if path.suffix == ".json":
+        return json.loads(text)
+    import yaml
+
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _nearest(word: str, words: Iterable[str]) -> str | None:
+    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first complaint of pydantic in our grammar."""
+    first = error.errors()[0]
+    section, name = str(first["loc"][0]), str(first["loc"][1]) if len(first["loc"]) > 1 else ""
+    key = f"{section}.{name}" if name else section
+    if first["type"] == "missing":
+        return f"{key} must be given."
+    field = _SECTIONS[section].model_fields.get(name) if section in _SECTIONS else None
+    must = (field.description if field else None) or first["msg"]
+    return f"{key} must be {must}. Got {first['input']!r}."
+
+
+def _prefixed(sentence: str, options: Mapping[str, Any]) -> str:
+    """The core says `bmu_rate must be ...`; the user typed `map.bmu_rate`."""
+    first = sentence.split(" ", 1)[0]
+    return f"map.{sentence}" if first in options else sentence

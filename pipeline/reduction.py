@@ -1,0 +1,187 @@
+"""The exact all-reduce: what every worker counted becomes the same sum on every worker.
+
+Two classes, one interface: `reduce(statistics)` and `max(value)`. Statistics are int64 (or float64 sums for
+reduction="fast", which takes the same road), so the order and the number of workers cannot be seen in the
+result. W workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from datetime import timedelta
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from somcore.statistics import BatchStatistics
+
+
+class ReductionBroken(RuntimeError):
+    """A collective did not complete: a peer is gone, or the group was aborted."""
+
+
+class Reduction(Protocol):
+    """Joins the statistics of all workers of a round."""
+
+    rank: int
+    world_size: int
+
+    def reduce(self, statistics: BatchStatistics) -> BatchStatistics:
+        """The merged statistics of all workers, identical on each of them."""
+
+    def max(self, value: float) -> float:
+        """The largest value of all workers."""
+
+
+class LocalReduction:
+    """A world of one: nothing to join."""
+
+    rank = 0
+    world_size = 1
+
+    def reduce(self, statistics: BatchStatistics) -> BatchStatistics:
+        """Returns the statistics unchanged."""
+        return statistics
+
+    def max(self, value: float) -> float:
+        """Returns the value unchanged."""
+        return value
+
+
+class ProcessGroupReduction:
+    """Joins through the default torch.distributed group of this process (gloo on CPU, NCCL on GPU).
+
+    Args:
+        rank: of this worker, in [0, world_size).
+        world_size: number of workers W.
+        device: where the collective runs.
+    """
+
+    def __init__(self, rank: int, world_size: int, device: str = "cpu") -> None:
+        self.rank = rank
+        self.world_size = world_size
+        self.device = device
+
+    def reduce(self, statistics: BatchStatistics) -> BatchStatistics:
+        """One all-reduce of the fixed part; one all-gather of the rows, when any worker has some.
+
+        How many rows each worker brings travels at the end of the fixed part, in a place of its own, so no
+        further message is needed to learn it.
+        """
+        flat, rows = statistics.pack()
+        buffer = torch.zeros(flat.numel() + self.world_size, dtype=flat.dtype, device=self.device)
+        buffer[: flat.numel()] = flat
+        buffer[flat.numel() + self.rank] = rows.shape[0]
+        with _collective():
+            torch.distributed.all_reduce(buffer)
+        row_counts = [int(n) for n in buffer[flat.numel() :].tolist()]
+        merged = self._gather(rows, row_counts) if any(row_counts) else rows
+        return BatchStatistics.unpack(statistics, buffer[: flat.numel()].to(flat.device), merged)
+
+    def max(self, value: float) -> float:
+        """The largest value of all workers."""
+        buffer = torch.tensor([value], dtype=torch.float64, device=self.device)
+        with _collective():
+            torch.distributed.all_reduce(buffer, op=torch.distributed.ReduceOp.MAX)
+        return float(buffer.item())
+
+    def _gather(self, rows: Tensor, row_counts: list[int]) -> Tensor:
+        most = max(row_counts)
+        padded = torch.zeros(most, rows.shape[1], dtype=rows.dtype, device=self.device)
+        padded[: rows.shape[0]] = rows
+        gathered = [torch.empty_like(padded) for _ in row_counts]
+        with _collective():
+            torch.distributed.all_gather(gathered, padded)
+        kept = [part[:count] for part, count in zip(gathered, row_counts, strict=True)]
+        return torch.cat(kept).to(rows.device)
+
+
+@contextlib.contextmanager
+def _collective():  # type: ignore[no-untyped-def]
+    """Names the failure of a collective: torch raises a bare RuntimeError or ValueError (group destroyed)."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise ReductionBroken(" ".join(str(error).split())[:200]) from error
+
+
+class Rendezvous:
+    """Forms and leaves the default process group of this process.
+
+    Rank 0 listens on a port the system chooses; the others get its address from the driver. A broken group is
+    left by destroying it, from any thread: that frees a thread which waits in a collective.
+    """
+
+    def __init__(self) -> None:
+        self._store: torch.distributed.TCPStore | None = None
+
+    def listen(self, reachable: str, timeout_s: float) -> str:
+        """Opens the meeting point on this machine; returns its "host:port".
+
+        Args:
+            reachable: an address of the driver; the interface that leads there is the one to listen on.
+            timeout_s: seconds that the others have to come.
+        """
+        host = address_towards(reachable)
+        self._store = torch.distributed.TCPStore(
+            host, 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout_s)
+        )
+        return f"{host}:{self._store.port}"
+
+    def join(self, address: str, rank: int, world_size: int, *, join_s: float, collective_s: float,
+             device: str = "cpu") -> ProcessGroupReduction:  # fmt: skip
+        """Meets the others at `address`; returns the reduction over all of them."""
+        host, port = address.rsplit(":", 1)
+        _choose_interface(address_towards(host))
+        store = self._store
+        with _collective():
+            if rank != 0 or store is None:
+                store = torch.distributed.TCPStore(
+                    host,
+                    int(port),
+                    is_master=False,
+                    wait_for_workers=False,
+                    timeout=timedelta(seconds=join_s),
+                )
+            torch.distributed.init_process_group(
+                "nccl" if device == "cuda" else "gloo",
+                store=store,
+                rank=rank,
+                world_size=world_size,
+                timeout=timedelta(seconds=collective_s),
+            )
+        self._store = store
+        return ProcessGroupReduction(rank, world_size, device)
+
+    def leave(self) -> None:
+        """Leaves the group, broken or whole; a second call does nothing."""
+        if torch.distributed.is_initialized():
+            with contextlib.suppress(RuntimeError, ValueError, AssertionError):
+                torch.distributed.destroy_process_group()
+        self._store = None
+
+
+def address_towards(host: str) -> str:
+    """The address of this machine on the interface that leads to `host` (no packet is sent)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])
+
+
+def _choose_interface(address: str) -> None:
+    """Tells gloo which interface to use, unless the user did: its own guess is the host name, often wrong."""
+    if "GLOO_SOCKET_IFNAME" in os.environ:
+        return
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        for _, name in socket.if_nameindex():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+                answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name.encode()[:15]))
+                if socket.inet_ntoa(answer[20:24]) == address:
+                    os.environ["GLOO_SOCKET_IFNAME"] = name
+                    return
