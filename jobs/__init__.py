@@ -1,0 +1,1 @@
+"""The jobs ask: thin commands over the pipeline."""

@@ -1,0 +1,71 @@
+"""The `somgrad` command: every job by its name, each imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from jobs._run import run
+
+JOBS = {
+    "prepare": "Raw data to a prepared data set (parquet shards and a manifest).",
+    "train": "One training.",
+    "sweep": "Labelled-fraction and hyperparameter sweep on Ray Tune.",
+    "evaluate": "Metrics of a trained model on a split.",
+    "predict": "Batch prediction: parquet in, parquet out.",
+    "results": "Tracked results as a table, CSV or JSON.",
+    "report": "The map report, one HTML page.",
+    "submit": "Any of these as a Ray job on a cluster.",
+    "benchmark": "Side-by-side measurements.",
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Lists the jobs that are installed without importing one."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the jobs that exist, in the order of a project's life."""
+        return [name for name in JOBS if importlib.util.find_spec(f"jobs.{name}")]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of one job, or None for an unknown name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = typer.main.get_command(importlib.import_module(f"jobs.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The table of commands in `--help`, from the texts above."""
+        rows = [(name, JOBS[name]) for name in self.list_commands(ctx)]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    epilog="Example: somgrad prepare digits --out data/digits",
+)
+
+
+@app.callback()
+def _somgrad() -> None:
+    """Growing, relevance-learning self-organizing maps over a Ray cluster."""
+
+
+def main() -> None:
+    """Entry point of the `somgrad` command."""
+    run(app, "somgrad")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The pipeline carries: data, workers, reduction, tracking around the pure core."""

@@ -1,0 +1,104 @@
+"""Picklable errors with one grammar: which field, what it must be, what it was, where, what to do.
+
+Two families. `UserError` is a ValueError: whoever typed the command or wrote the file can fix it, and a job
+ends with its line and exit code 2. `MachineError` is a RuntimeError: a process, a node or a disk failed, and
+a job ends with exit code 1. Both survive pickling with their attributes, because Ray carries errors between
+processes by pickle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class _Carried(Exception):
+    """Mixin: keeps the keyword attributes of an error through pickle.
+
+    An exception is pickled as (class, args); attributes set by keyword would be lost without this.
+    """
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+    def __getattr__(self, name: str) -> Any:
+        details = self.__dict__.get("details", {})
+        if name in details:
+            return details[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), str(self), self.__dict__.get("details", {}))
+
+
+def _rebuild(kind: type, message: str, details: dict[str, Any]) -> BaseException:
+    error: BaseException = kind(message, **details)
+    return error
+
+
+class UserError(_Carried, ValueError):
+    """Something the user can fix: an option, a file, a value. Jobs exit with code 2.
+
+    Args:
+        message: One line in the grammar of this module.
+        details: Facts a caller may want to read from the error (path, row, column, ...).
+
+    Example:
+        >>> import pickle
+        >>> pickle.loads(pickle.dumps(UserError("epochs must be >= 1. Got 0.", field="epochs"))).field
+        'epochs'
+    """
+
+
+class DataError(UserError):
+    """The raw data cannot be used as it is: a missing file, an invalid value, a wrong shape."""
+
+
+class ManifestError(UserError):
+    """A prepared data set does not match its manifest, or is not one."""
+
+
+class OutputError(UserError):
+    """An output directory belongs to something else, or cannot be written."""
+
+
+class MachineError(_Carried, RuntimeError):
+    """Something a machine did: a process died, a node vanished, a collective failed. Exit code 1."""
+
+
+class WorkerLost(MachineError):
+    """A worker process ended or stopped answering during a round."""
+
+
+class RoundFailed(MachineError):
+    """A round could not be completed with every contribution counted exactly once."""
+
+
+class GroupTimeout(MachineError):
+    """The group of workers could not be formed, or did not answer, in time."""
+
+
+class TrackingUnavailable(MachineError):
+    """The tracking server cannot be reached. Training goes on without it."""
+
+
+def must(field: str, requirement: str, got: object, where: str = "", remedy: str = "") -> UserError:
+    """A user error in the common grammar, to be raised by the caller.
+
+    Args:
+        field: Name of the option or value, as the user typed it.
+        requirement: What it must be, to be read after "must be".
+        got: What it was.
+        where: Place (file, shard, row), put in front.
+        remedy: What to do, put last.
+
+    Returns:
+        The error.
+
+    Example:
+        >>> str(must("activation_threshold", "in (0, 1)", 1.2))
+        'activation_threshold must be in (0, 1). Got 1.2.'
+    """
+    front = f"{where}: " if where else ""
+    tail = f" {remedy}" if remedy else ""
+    return UserError(f"{front}{field} must be {requirement}. Got {got!r}.{tail}", field=field)
