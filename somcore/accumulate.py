@@ -1,0 +1,289 @@
+"""From a tile of samples to statistics: match, give each sample its roles, add up.
+
+A variant says which roles a sample plays (`somcore.variants`); the sums are the same for all.
+
+Axes: n samples of a tile, K nodes, D features, C classes, M columns of a moment row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from somcore.config import UNLABELLED, MapConfig
+from somcore.distance import Projection, Tile
+from somcore.matching import Match, rows_where
+from somcore.state import MapState
+from somcore.statistics import (
+    TALLIES,
+    BatchStatistics,
+    Candidates,
+    Contested,
+    error_scale,
+    to_fixed,
+)
+
+_DENSE_ELEMENTS = 2**24  # at most 128 MB of int64 at a time
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each sample of a tile does to a growing map; all (n,) masks, None = nobody.
+
+    Attributes:
+        pull: the sample pulls `Match.compatible_bmu`.
+        neighbours: it also pulls the compatible neighbours of that node.
+        direct: it is labelled and accepted by its own BMU.
+        contested: its moments are kept by (BMU, class), for a clone.
+        candidate: it proposes a new node.
+        push: it pushes its BMU away.
+        relevance: it moves the deviations of its BMU, not the prototype.
+        extra_win: its BMU counts a win although it is not pulled.
+    """
+
+    pull: Tensor
+    neighbours: Tensor
+    direct: Tensor
+    contested: Tensor | None
+    candidate: Tensor | None
+    push: Tensor | None = None
+    relevance: Tensor | None = None
+    extra_win: Tensor | None = None
+
+
+Assign = Callable[[MapState, Tile, Tensor, Match, MapConfig], Roles]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moment rows (number, x, |x − c|) of a tile in fixed point."""
+
+    features: Tensor  # (n, D)
+    prototypes: Tensor  # (K, D)
+    observed: Tensor | None  # (n, D) in the dtype of the sums
+    weights: Tensor | None  # (n,)
+
+    @classmethod
+    def of(cls, state: MapState, tile: Tile, weights: Tensor | None, scale: int | None) -> Moments:
+        """Round features and prototypes to the scale of the round."""
+        features = to_fixed(tile.features, scale)
+        observed = None if tile.observed is None else tile.observed.to(features.dtype)
+        weights = None if weights is None else weights.to(features.dtype)
+        return cls(features, to_fixed(state.prototypes, scale), observed, weights)
+
+    @property
+    def columns(self) -> int:
+        """M: 1 + 2D, or 3D with missing values."""
+        return self.features.shape[1] * (2 if self.observed is None else 3) + (self.observed is None)
+
+    def rows(self, samples: Tensor, nodes: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(r, M): moments of samples seen from nodes; zero where the mask does not hold."""
+        x = self.features[samples]
+        deviations = (x - self.prototypes[nodes]).abs_()
+        if self.observed is None:
+            parts = [x.new_ones(len(samples), 1), x, deviations]
+        else:
+            seen = self.observed[samples]
+            parts = [seen, x, deviations * seen]
+        rows = torch.cat(parts, dim=1)
+        if self.weights is not None:
+            rows *= self.weights[samples].unsqueeze(1)
+        if mask is not None and samples.device.type != "cpu":
+            rows *= mask[samples].unsqueeze(1)
+        return rows
+
+    def table(self, nodes: Tensor, mask: Tensor, num_nodes: int) -> Tensor:
+        """(K, M): moments of the masked samples added up by node."""
+        samples = rows_where(mask)
+        owners = nodes[samples].clamp_min(0)
+        table = self.features.new_zeros(num_nodes, self.columns)
+        return table.index_add_(0, owners, self.rows(samples, owners, mask))
+
+    def pairs(self, links: Tensor) -> Tensor:
+        """(K, M): moments of every (sample, node) pair in `links` (n, K), added up by node.
+
+        On a CPU the pairs are listed; elsewhere, where listing would stall the queue, everything is computed by
+        blocks of nodes and masked. In fixed point both are the same integers.
+        """
+        num_nodes = links.shape[1]
+        if links.device.type == "cpu":
+            samples, nodes = links.nonzero(as_tuple=True)
+            table = self.features.new_zeros(num_nodes, self.columns)
+            step = max(1, _DENSE_ELEMENTS // self.columns)
+            for i in range(0, len(samples), step):
+                part, owners = samples[i : i + step], nodes[i : i + step]
+                table.index_add_(0, owners, self.rows(part, owners))
+            return table
+        weight = links.to(torch.float64)
+        if self.weights is not None:
+            weight = weight * self.weights.unsqueeze(1)
+        return torch.cat(self._dense_pairs(weight, num_nodes), dim=1)
+
+    def _dense_pairs(self, weight: Tensor, num_nodes: int) -> list[Tensor]:
+        """Number, Σx and Σ|x − c| over all pairs; float64 products of integers below 2^53 are exact."""
+        seen = weight.new_ones(len(weight), 1) if self.observed is None else self.observed.to(torch.float64)
+        dtype = self.features.dtype
+        counts = (weight.T @ seen).to(dtype)
+        features = (weight.T @ self.features.to(torch.float64)).to(dtype)
+        step = max(1, _DENSE_ELEMENTS // max(1, self.features.numel()))
+        deviations = []
+        for i in range(0, num_nodes, step):
+            gap = (self.features.unsqueeze(1) - self.prototypes[i : i + step]).abs_()
+            if self.observed is not None:
+                gap *= self.observed.unsqueeze(1)
+            deviations.append((gap * weight[:, i : i + step].unsqueeze(2).to(dtype)).sum(0))
+        return [counts, features, torch.cat(deviations)]
+
+
+def count_by(owners: Tensor, mask: Tensor, size: int, weights: Tensor | None) -> Tensor:
+    """(size,) int64: samples (or their weights) by owner."""
+    values = mask.to(torch.int64) if weights is None else mask * weights
+    return values.new_zeros(size).index_add_(0, owners.clamp_min(0), values)
+
+
+def grown_statistics(
+    state: MapState,
+    tile: Tile,
+    labels: Tensor,
+    found: Match,
+    roles: Roles,
+    config: MapConfig,
+    positions: Tensor,
+    weights: Tensor | None,
+    scale: int | None,
+) -> BatchStatistics:
+    """Add up the roles of a tile for a growing map."""
+    size, classes = state.capacity, state.num_classes
+    moments = Moments.of(state, tile, weights, scale)
+    winner = found.compatible_bmu
+    sums = {"pull": moments.table(winner, roles.pull, size)}
+    links = _neighbour_links(state, labels, winner, roles.neighbours)
+    sums["neighbour"] = moments.pairs(links)
+    if roles.push is not None:
+        sums["push"] = moments.table(found.bmu, roles.push, size)
+    sums["wins"] = count_by(winner, roles.pull, size, weights)
+    if roles.relevance is not None and roles.extra_win is not None:
+        sums["relevance"] = moments.table(found.bmu, roles.relevance, size)
+        pulls = (links if weights is None else links * weights.unsqueeze(1)).sum(0)
+        sums["updates"] = sums["wins"] + pulls + count_by(found.bmu, roles.relevance, size, weights)
+        sums["wins"] = sums["wins"] + count_by(found.bmu, roles.extra_win, size, weights)
+    key = found.bmu.clamp_min(0) * classes + labels.clamp_min(0)
+    sums["classes"] = count_by(key, roles.direct, size * classes, weights) if classes else winner.new_zeros(0)
+    sums |= _monitoring(state, found, labels, roles.pull, weights, scale)
+    return BatchStatistics(
+        scale=scale,
+        num_features=state.num_features,
+        sums=sums,
+        contested=_contested(moments, found, key, roles.contested, weights),
+        candidates=_candidates(state, tile, labels, found, roles.candidate, positions),
+        per_group=config.candidates_per_group,
+    ).canonical()
+
+
+def lattice_statistics(
+    state: MapState,
+    tile: Tile,
+    labels: Tensor,
+    found: Match,
+    windows: Tensor | None,
+    weights: Tensor | None,
+    scale: int | None,
+) -> BatchStatistics:
+    """Add up the samples of a tile by winner, for a lattice; (K, m) `windows` for sums seen from nearby nodes."""
+    everyone = found.matched
+    moments = Moments.of(state, tile, weights, scale)
+    rows = moments.rows(torch.arange(len(labels), device=labels.device), found.bmu)
+    own = rows[:, : rows.shape[1] - state.num_features]
+    sums = {"won": own.new_zeros(state.capacity, own.shape[1]).index_add_(0, found.bmu, own)}
+    if windows is not None:
+        near = windows[found.bmu]  # (n, m)
+        samples = torch.arange(len(labels), device=near.device).repeat_interleave(near.shape[1])
+        rows = moments.rows(samples, near.flatten().clamp_min(0))[:, -state.num_features :]
+        slots = (found.bmu.unsqueeze(1) * near.shape[1] + torch.arange(near.shape[1], device=near.device)).flatten()
+        sums["window"] = rows.new_zeros(windows.numel(), state.num_features).index_add_(0, slots, rows)
+    sums["wins"] = count_by(found.bmu, everyone, state.capacity, weights)
+    if state.num_classes:
+        key = found.bmu * state.num_classes + labels.clamp_min(0)
+        sums["classes"] = count_by(key, labels >= 0, state.capacity * state.num_classes, weights)
+    sums |= _monitoring(state, found, labels, everyone, weights, scale)
+    empty = torch.zeros_like(everyone)[:0]
+    return BatchStatistics(
+        scale=scale,
+        num_features=state.num_features,
+        sums=sums,
+        contested=_contested(moments, found, found.bmu, None, None),
+        candidates=_candidates(state, tile, labels, found, None, empty.to(torch.int64)),
+        per_group=1,
+    )
+
+
+def _neighbour_links(state: MapState, labels: Tensor, winner: Tensor, mask: Tensor) -> Tensor:
+    """(n, K) bool: neighbours of the winner that the sample may pull (its own class, or none)."""
+    links = state.neighbours[winner.clamp_min(0)] & mask.unsqueeze(1)
+    if state.num_classes:
+        fits = (state.classes == UNLABELLED) | (state.classes == labels.unsqueeze(1))
+        links &= fits | (labels == UNLABELLED).unsqueeze(1)
+    return links
+
+
+def _contested(
+    moments: Moments, found: Match, key: Tensor, mask: Tensor | None, weights: Tensor | None
+) -> Contested:
+    if mask is None:
+        mask = torch.zeros_like(key, dtype=torch.bool)[:0]
+    rows = rows_where(mask)
+    updates = mask[rows].to(torch.int64) if weights is None else mask[rows] * weights[rows]
+    node = found.bmu[rows].clamp_min(0)
+    return Contested(torch.where(mask[rows], key[rows], -1), moments.rows(rows, node, mask), updates)
+
+
+def _candidates(
+    state: MapState, tile: Tile, labels: Tensor, found: Match, mask: Tensor | None, positions: Tensor
+) -> Candidates:
+    if mask is None:
+        mask = torch.zeros_like(labels, dtype=torch.bool)[:0]
+    rows = rows_where(mask)
+    features = tile.features[rows]
+    if tile.observed is not None:  # a new node needs a value everywhere: unseen ones come from the BMU
+        features = torch.where(tile.observed[rows], features, state.prototypes[found.bmu[rows].clamp_min(0)])
+    return Candidates(
+        valid=mask[rows],
+        labelled=labels[rows] >= 0,
+        rho=found.compatible_rho[rows],
+        position=positions[rows],
+        bmu=found.bmu[rows],
+        label=labels[rows],
+        features=features,
+    )
+
+
+def _monitoring(
+    state: MapState, found: Match, labels: Tensor, accepted: Tensor, weights: Tensor | None, scale: int | None
+) -> dict[str, Tensor]:
+    """Sums that do not move the map: quantization error, hits of the BMU, tallies."""
+    exists = found.bmu >= 0
+    mass = state.relevances.sum(1)[found.bmu]
+    distance = torch.where(exists, (found.rho * mass).sqrt(), 0.0)
+    error = to_fixed(distance, error_scale(scale, state.num_features))
+    if weights is not None:
+        error = error * weights
+    labelled = labels >= 0
+    bmu_class = state.classes[found.bmu]
+    tallies = {
+        "samples": torch.ones_like(labelled),
+        "labelled": labelled,
+        "unmatched": ~accepted,
+        "rerouted": accepted & (found.bmu != found.compatible_bmu),
+        "misplaced": labelled & exists & (bmu_class >= 0) & (bmu_class != labels),
+    }
+    counts = torch.stack([tallies[name] for name in TALLIES]).to(torch.int64)
+    if weights is not None:
+        counts = counts * weights
+    return {
+        "error_sum": error.new_zeros(state.capacity).index_add_(0, found.bmu.clamp_min(0), error),
+        "hits": count_by(found.bmu, exists, state.capacity, weights),
+        "tally": counts.sum(1),
+    }

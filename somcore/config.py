@@ -1,0 +1,266 @@
+"""Every hyper-parameter of a map, in one frozen value.
+
+Axes: N samples, K nodes, D features, C classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+GROWING = ("larfdssom", "sssom", "altsssom")
+LATTICES = ("kohonen", "dssom")
+VARIANTS = LATTICES + GROWING
+LABEL_AWARE = ("sssom", "altsssom")
+UNLABELLED = -1
+
+Decay = Literal["linear", "exponential", "inverse", "constant"]
+
+
+def _parameter(
+    default: Any, symbol: str, valid: str, used_by: tuple[str, ...], meaning: str, unit: str = "–"
+) -> Any:
+    """A dataclass field that carries its documentation: symbol, valid range, unit, users, meaning."""
+    metadata = {"symbol": symbol, "valid": valid, "unit": unit, "used_by": used_by, "meaning": meaning}
+    return field(default=default, metadata=metadata)
+
+
+_RELEVANT = ("dssom",) + GROWING
+_THRESHOLD = ("larfdssom", "sssom")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapConfig:
+    """The hyper-parameters of a self-organizing map, with symbol, range, unit and default.
+
+    A value of None means "derived from the data by `resolve`". Fields that a variant does not use must keep
+    their defaults. `MapConfig.describe()` gives the whole table.
+
+    Raises:
+        ValueError: a value is out of its range, or belongs to another variant.
+
+    Source: Kohonen 1990 (lattices); Bassani & Araújo 2012, 2015; Braga & Bassani 2018, 2019.
+
+    Example:
+        >>> MapConfig(variant="larfdssom", bmu_rate=0.1).resolve(num_samples=100, num_features=4).capacity
+        70
+    """
+
+    variant: str = _parameter("sssom", "–", " | ".join(VARIANTS), VARIANTS, "which rules the map composes")
+    capacity: int | None = _parameter(None, "K", ">= 1", GROWING, "upper bound of nodes", "slots")
+    activation_threshold: float | str = _parameter(
+        "auto", "a_t", "(0, 1) | auto", _THRESHOLD, "activation a node must reach to accept a sample"
+    )
+    bmu_rate: float | None = _parameter(None, "e_b", "[0, 1)", GROWING, "how far the BMU follows one sample")
+    neighbour_rate: float | None = _parameter(None, "e_n", "[0, 1)", GROWING, "the same for its neighbours")
+    push_rate: float | None = _parameter(None, "e_w", "[0, 1)", ("sssom",), "repulsion of a wrong-class BMU")
+    relevance_rate: float | None = _parameter(
+        None, "β", "[0, 1]", ("dssom", "larfdssom", "sssom"), "speed of deviations relative to the prototype"
+    )
+    deviation_decay: float = _parameter(0.92, "κ", "[0, 1)", ("altsssom",), "share of a deviation kept per sample")
+    relevance_slope: float = _parameter(0.07, "s", "> 0", GROWING, "small = binary relevances, large = flat")
+    relevance_floor: float | None = _parameter(None, "ω_min", "(0, 1]", _RELEVANT, "keeps every feature alive")
+    connection_threshold: float = _parameter(
+        0.08, "minwd", "[0, 1]", GROWING, "nodes with relevances closer than this are neighbours", "× √D"
+    )
+    min_win_share: float = _parameter(
+        0.002, "lp", "[0, 1)", GROWING, "nodes that win less are pruned", "share of samples"
+    )
+    pruning_period: int | None = _parameter(None, "age_wins", ">= 1", GROWING, "samples between prunings", "samples")
+    pruning_epochs: float = _parameter(10, "age_wins / N", "> 0", GROWING, "the same in passes", "passes")
+    threshold_quantile: float | None = _parameter(
+        None, "p", "(0, 1)", _THRESHOLD, "share of close pairs that the automatic threshold takes for one node"
+    )
+    newborn_credit: bool | None = _parameter(None, "–", "bool", GROWING, "judge nodes on their own lifetime")
+    candidates_per_group: int = _parameter(8, "G", ">= 1", GROWING, "insertions proposed per BMU and class", "rows")
+    fallback: str = _parameter(
+        "nearest", "–", "nearest | threshold", LABEL_AWARE, "prediction when the BMU has no class"
+    )
+    noise_filter: bool = _parameter(False, "–", "bool", _RELEVANT, "leave unmatched samples unassigned")
+    rows: int | None = _parameter(None, "R", ">= 1", LATTICES, "lattice rows", "nodes")
+    columns: int | None = _parameter(None, "Q", ">= 1", LATTICES, "lattice columns", "nodes")
+    lattice: str = _parameter("hexagonal", "–", "rectangular | hexagonal", LATTICES, "adjacency")
+    toroidal: bool = _parameter(False, "–", "bool", LATTICES, "no borders")
+    kernel: str = _parameter("gaussian", "h", "gaussian | bubble", LATTICES, "shape of the neighbourhood")
+    radius: float | None = _parameter(None, "σ₀", "> 0", LATTICES, "first neighbourhood radius", "lattice steps")
+    final_radius: float | None = _parameter(None, "σ₁", "> 0", ("kohonen",), "last radius", "lattice steps")
+    rate: float | None = _parameter(None, "α₀", "[0, 1)", LATTICES, "first learning rate (not for batch)")
+    final_rate: float | None = _parameter(None, "α₁", "[0, 1)", ("kohonen",), "last learning rate")
+    radius_decay: str = _parameter("exponential", "–", " | ".join(get_args(Decay)), ("kohonen",), "schedule of σ")
+    rate_decay: str = _parameter("exponential", "–", " | ".join(get_args(Decay)), ("kohonen",), "schedule of α")
+    algorithm: str | None = _parameter(None, "–", "batch | superstep | online", LATTICES, "form of the update")
+    initialisation: str = _parameter("sample", "–", "sample | linear", LATTICES, "where prototypes start")
+    kernel_radius: int = _parameter(1, "r", ">= 0", ("dssom",), "window of the update", "lattice steps")
+    rate_decay_constant: float = _parameter(0.2, "λ₂", "> 0", ("dssom",), "decay of the rate", "share of T")
+    radius_decay_constant: float = _parameter(1.0, "λ₁", "> 0", ("dssom",), "decay of the radius", "share of T")
+    outlier_threshold: float = _parameter(0.9, "–", "(0, 1)", ("dssom",), "activation below which x is noise")
+    residual_threshold: float = _parameter(0.5, "–", "[0, 1]", ("dssom",), "relevance left that ends the search")
+    max_members: int = _parameter(5, "–", ">= 1", ("dssom",), "nodes one sample may belong to", "nodes")
+    epochs: int | None = _parameter(None, "t_max, T", ">= 1", VARIANTS, "passes of the organisation", "passes")
+    batch_size: int = _parameter(512, "–", ">= 1", VARIANTS, "samples per round", "samples")
+    sampling: str = _parameter("permutation", "–", "permutation | replacement", VARIANTS, "draws within an epoch")
+    missing: str = _parameter("error", "–", "error | mask", VARIANTS, "what NaN features mean")
+    seed: int = _parameter(0, "–", ">= 0", VARIANTS, "order of samples and initialisation")
+    tile_size: int = _parameter(512, "T", "[1, 512]", VARIANTS, "rows per tile; part of the numerics", "rows")
+    num_rounds: int | None = _parameter(
+        None, "–", ">= 1", VARIANTS, "rounds of the organisation phase, from epochs; None = it never ends", "rounds"
+    )
+
+    def __post_init__(self) -> None:
+        for parameter in dataclasses.fields(self):
+            value = getattr(self, parameter.name)
+            if value is not None:
+                _check(parameter.name, value, parameter.metadata["valid"])
+            if value != parameter.default and self.variant not in parameter.metadata["used_by"]:
+                users = ", ".join(parameter.metadata["used_by"])
+                raise ValueError(f"{parameter.name} is a parameter of {users}. Got it for {self.variant}; remove it.")
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        for low, high in (("neighbour_rate", "bmu_rate"), ("push_rate", "bmu_rate"), ("final_radius", "radius")):
+            a, b = getattr(self, low), getattr(self, high)
+            if a is not None and b is not None and a > b:
+                raise ValueError(f"{low} must be at most {high} ({b}). Got {a}.")
+        if self.variant == "dssom" and self.algorithm == "batch":
+            raise ValueError("algorithm must be superstep or online for dssom. Got 'batch'.")
+        if self.toroidal and self.lattice == "hexagonal" and self.rows is not None and self.rows % 2:
+            raise ValueError(f"rows must be even for a toroidal hexagonal lattice. Got {self.rows}.")
+
+    @property
+    def error_threshold(self) -> float:
+        """ρ_t = (1 − a_t) / a_t: the mean squared error at which a node still accepts a sample."""
+        if isinstance(self.activation_threshold, str):
+            raise ValueError("activation_threshold must be resolved to a number first. Got 'auto'.")
+        return (1.0 - self.activation_threshold) / self.activation_threshold
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether the variant inserts and prunes nodes."""
+        return self.variant in GROWING
+
+    @classmethod
+    def fields_of(cls, variant: str) -> tuple[str, ...]:
+        """Names of the hyper-parameters that a variant uses."""
+        return tuple(f.name for f in dataclasses.fields(cls) if variant in f.metadata["used_by"])
+
+    @classmethod
+    def describe(cls) -> list[dict[str, Any]]:
+        """One row per hyper-parameter: name, symbol, valid, unit, default, used_by, meaning."""
+        return [{"name": f.name, "default": f.default, **f.metadata} for f in dataclasses.fields(cls)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that this variant uses, by name."""
+        return {name: getattr(self, name) for name in self.fields_of(self.variant)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MapConfig:
+        """Build from plain values; an unknown key is a ValueError that names the nearest key."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f" Did you mean '{near[0]}'?" if near else ""
+                raise ValueError(f"'{key}' is not a hyper-parameter of a map.{hint}")
+        return cls(**values)
+
+    def rounds_per_epoch(self, num_samples: int) -> int:
+        """Rounds that one pass over N samples takes (resolved config)."""
+        return math.ceil(num_samples / self.batch_size)
+
+    def resolve(self, *, num_samples: int, num_features: int, num_classes: int = 0) -> MapConfig:
+        """Fill every None from the data; `activation_threshold="auto"` is left to `somcore.threshold`.
+
+        Args:
+            num_samples: training rows N.
+            num_features: D.
+            num_classes: C, 0 if there are no classes.
+
+        Returns:
+            The same configuration, with numbers in place of None.
+        """
+        if num_samples < 1:
+            raise ValueError(f"The training data must have at least 1 row. Got {num_samples}.")
+        if num_features < 1:
+            raise ValueError(f"The training data must have at least 1 feature. Got {num_features}.")
+        values = self._growing_defaults(num_samples, num_classes) if self.is_growing else self._lattice_defaults(num_samples)
+        filled = {name: value for name, value in values.items() if getattr(self, name) is None}
+        config = dataclasses.replace(self, **filled, batch_size=self._batch_size(num_samples))
+        return dataclasses.replace(
+            config,
+            tile_size=min(self.tile_size, config.batch_size),
+            num_rounds=self.num_rounds or config.epochs * config.rounds_per_epoch(num_samples),  # type: ignore[operator]
+        )
+
+    def _batch_size(self, num_samples: int) -> int:
+        algorithm = self.algorithm or ("batch" if self.variant == "kohonen" else None)
+        whole = {"batch": num_samples, "online": 1}
+        return whole.get(algorithm or "", min(self.batch_size, num_samples))
+
+    def _growing_defaults(self, num_samples: int, num_classes: int) -> dict[str, Any]:
+        adaptive = self.variant == "altsssom"
+        bmu_rate = (0.1 if adaptive else 0.05) if self.bmu_rate is None else self.bmu_rate
+        defaults = {
+            "capacity": {"larfdssom": 70, "sssom": 200, "altsssom": 250}[self.variant],
+            "bmu_rate": bmu_rate,
+            "neighbour_rate": 0.45 * bmu_rate,
+            "relevance_floor": 1e-6,
+            "pruning_period": max(1, round(self.pruning_epochs * num_samples)),
+            "newborn_credit": adaptive,
+            "epochs": 50,
+        }
+        if not adaptive:
+            defaults["relevance_rate"] = 0.1
+            defaults["threshold_quantile"] = 1.0 / (2 * num_classes) if num_classes else 0.05
+        if self.variant == "sssom":
+            defaults["push_rate"] = 0.6 * bmu_rate
+        return defaults
+
+    def _lattice_defaults(self, num_samples: int) -> dict[str, Any]:
+        rows, columns = self.rows, self.columns
+        if rows is None:
+            nodes = 5 * math.sqrt(num_samples)
+            rows = max(1, round(nodes / columns if columns else math.sqrt(nodes)))
+            rows += rows % 2 if self.toroidal and self.lattice == "hexagonal" else 0
+        if columns is None:
+            columns = max(1, round(5 * math.sqrt(num_samples) / rows)) if self.rows else rows
+        defaults: dict[str, Any] = {"rows": rows, "columns": columns, "epochs": 20}
+        if self.variant == "dssom":
+            return defaults | {
+                "radius": 0.3, "rate": 0.01, "algorithm": "superstep", "relevance_rate": 0.01, "relevance_floor": 0.1
+            }  # fmt: skip
+        radius = max(rows, columns) / 2 if self.radius is None else self.radius
+        rate = 0.5 if self.rate is None else self.rate
+        return defaults | {
+            "radius": radius,
+            "final_radius": min(0.5, radius),
+            "rate": rate,
+            "final_rate": min(0.01, rate),
+            "algorithm": "batch",
+        }
+
+
+def _check(name: str, value: Any, valid: str) -> None:
+    """Check one value against the text that documents its range; the text is the only source."""
+    if valid == "bool":
+        good = isinstance(value, bool)
+    elif "|" in valid and not (valid.startswith("(0, 1)") and not isinstance(value, str)):
+        good = value in [choice.strip() for choice in valid.split("|")]
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        good = False
+    elif valid.startswith((">=", ">")):
+        bound = float(valid.lstrip(">= "))
+        good = value >= bound if valid.startswith(">=") else value > bound
+        good = good and (not valid.startswith(">=") or isinstance(value, int))
+    else:
+        interval = valid.split("|")[0].strip()
+        low, high = (float(part) for part in interval[1:-1].split(","))
+        good = (value >= low if interval[0] == "[" else value > low) and (
+            value <= high if interval[-1] == "]" else value < high
+        )
+        good = good and (name != "tile_size" or isinstance(value, int))
+    if not good:
+        kind = "a number in " if valid[0] in "[(" else "one of " if "|" in valid else "a whole number " if ">=" in valid else ""
+        raise ValueError(f"{name} must be {kind}{valid}. Got {value!r}.")

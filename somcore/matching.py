@@ -1,0 +1,274 @@
+"""Who wins a sample: the BMU, the best compatible node, prediction.
+
+Ties go to the lowest index. Axes: n samples of a tile, K nodes, D features, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from somcore.config import UNLABELLED, MapConfig
+from somcore.distance import Projection, Tile, bounds, exact_errors, project, squared_errors
+from somcore.relevance import corrected_deviations
+from somcore.state import MapState
+
+_SHORTLIST = 8
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a frozen map says of a tile of samples.
+
+    Attributes:
+        bmu: (n,) int64, best matching unit, −1 on an empty map.
+        rho: (n,) float64, its mean squared error per unit of relevance, +inf on an empty map.
+        compatible_bmu: (n,) int64, best node whose class is the sample's or none; −1 if there is no such node.
+        compatible_rho: (n,) float64, its error, +inf if there is none.
+        matched: (n,) bool, the sample is accepted by `compatible_bmu`.
+    """
+
+    bmu: Tensor
+    rho: Tensor
+    compatible_bmu: Tensor
+    compatible_rho: Tensor
+    matched: Tensor
+
+
+def rows_where(mask: Tensor) -> Tensor:
+    """Rows that need work: on a CPU those where the mask holds, elsewhere all of them.
+
+    Asking an accelerator which rows are true would stall its queue, so there the work is done for every row and
+    the mask applied to the result. Both give the same bits wherever results are integers or row-wise.
+    """
+    if mask.device.type == "cpu":
+        return mask.nonzero().squeeze(1)
+    return torch.arange(mask.shape[0], device=mask.device)
+
+
+def nearest(
+    state: MapState, tile: Tile, lower: Tensor, upper: Tensor, allowed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The node of least error for each sample, decided in float64.
+
+    Args:
+        state: the map.
+        tile: (n, D) samples.
+        lower: (n, K) float32 lower bounds of the errors.
+        upper: (n, K) float32 upper bounds.
+        allowed: (n, K) bool, nodes that may win; None = all alive ones.
+
+    Returns:
+        node: (n,) int64, −1 if no node may win.
+        rho: (n,) float64, +inf if no node may win.
+    """
+    if allowed is not None:
+        lower, upper = lower.masked_fill(~allowed, torch.inf), upper.masked_fill(~allowed, torch.inf)
+    limit, node = upper.min(dim=1)
+    exists = torch.isfinite(limit)
+    rivals = torch.where(exists, (lower <= limit.unsqueeze(1)).sum(1), 0)
+    rows = rows_where(rivals > 1)
+    if rows.shape[0]:
+        node = node.index_copy(0, rows, _decide(state, tile.take(rows), lower[rows], rivals[rows]))
+    rho = exact_errors(state, tile, node.unsqueeze(1)).squeeze(1)
+    return torch.where(exists, node, -1), torch.where(exists, rho, torch.inf)
+
+
+def _decide(state: MapState, tile: Tile, lower: Tensor, rivals: Tensor) -> Tensor:
+    """Exact winners among the nodes whose bounds overlap; (n,) int64."""
+    size = min(_SHORTLIST, state.capacity)
+    if lower.device.type == "cpu":  # rare rows with a longer list of rivals are worth asking for
+        size = min(state.capacity, max(size, int(rivals.max())))
+    shortlist = lower.topk(size, dim=1, largest=False).indices.sort(dim=1).values
+    errors = exact_errors(state, tile, shortlist)
+    errors = torch.where(torch.isfinite(lower.gather(1, shortlist)), errors, torch.inf)
+    return shortlist.gather(1, errors.argmin(dim=1, keepdim=True)).squeeze(1)
+
+
+def compatible(classes: Tensor, labels: Tensor) -> Tensor:
+    """(n, K) bool: the node has the sample's class or none, or the sample has no label."""
+    same = classes.unsqueeze(0) == labels.unsqueeze(1)
+    return same | (classes == UNLABELLED).unsqueeze(0) | (labels == UNLABELLED).unsqueeze(1)
+
+
+def match(
+    state: MapState,
+    features: Tensor | Tile,
+    labels: Tensor | None = None,
+    *,
+    config: MapConfig,
+    projection: Projection | None = None,
+) -> Match:
+    """Match samples against a frozen map.
+
+    Args:
+        state: the map.
+        features: (n, D) floating point; NaN only with missing="mask".
+        labels: (n,) int64 classes, UNLABELLED where unknown; None = all unknown.
+        config: resolved hyper-parameters.
+        projection: `project(state, ...)` if it is at hand.
+
+    Returns:
+        A `Match`.
+
+    Source: Braga & Bassani, IJCNN 2018 (next right-class winner); 2019 (local boxes).
+
+    Example:
+        >>> from somcore import MapConfig, SSSOM
+        >>> som = SSSOM(seed=0).fit([[0.0, 0.1], [0.9, 1.0]], [0, 1])
+        >>> match(som.state_, torch.tensor([[0.0, 0.1]]), config=som.config_).matched
+        tensor([True])
+    """
+    tile = features if isinstance(features, Tile) else Tile.of(features, config.missing)
+    lower, upper = bounds(projection or project(state, tile.observed is not None), tile)
+    bmu, rho = nearest(state, tile, lower, upper)
+    if labels is None or state.num_classes == 0:
+        best, best_rho = bmu, rho
+    else:
+        best, best_rho = _best_compatible(state, tile, labels, lower, upper, bmu, rho)
+    if config.variant == "altsssom":
+        matched = (best >= 0) & ((best != bmu) | inside_box(state, tile, bmu, config))
+    elif config.is_growing:
+        matched = best_rho <= config.error_threshold
+    else:
+        matched = torch.isfinite(best_rho)
+    return Match(bmu, rho, best, best_rho, matched)
+
+
+def _best_compatible(
+    state: MapState, tile: Tile, labels: Tensor, lower: Tensor, upper: Tensor, bmu: Tensor, rho: Tensor
+) -> tuple[Tensor, Tensor]:
+    """b*: the BMU where its class fits, else the nearest node whose class does."""
+    won = state.classes[bmu]
+    foreign = (labels != UNLABELLED) & (won != UNLABELLED) & (won != labels)
+    rows = rows_where(foreign)
+    if rows.shape[0] == 0:
+        return bmu, rho
+    allowed = compatible(state.classes, labels[rows])
+    node, error = nearest(state, tile.take(rows), lower[rows], upper[rows], allowed)
+    best = bmu.index_copy(0, rows, torch.where(foreign[rows], node, bmu[rows]))
+    return best, rho.index_copy(0, rows, torch.where(foreign[rows], error, rho[rows]))
+
+
+def box(state: MapState, config: MapConfig) -> Tensor:
+    """(K, D) float64: how far a sample may lie from each prototype, δ̂ / ω (ALTSS-SOM)."""
+    return corrected_deviations(state.deviations, state.updates, config.deviation_decay) / state.relevances
+
+
+def inside_box(state: MapState, tile: Tile, nodes: Tensor, config: MapConfig) -> Tensor:
+    """(n,) bool: |x − c| ≤ δ̂ / ω in every observed feature of the given node (closed box)."""
+    within = (tile.features - state.prototypes[nodes]).abs() <= box(state, config)[nodes]
+    if tile.observed is not None:
+        within |= ~tile.observed
+    return within.all(dim=1)
+
+
+def activations(state: MapState, features: Tensor, config: MapConfig) -> Tensor:
+    """a = 1 / (1 + ρ) for every sample and node: (n, K) float64, 0 for dead nodes."""
+    return 1 / (1 + squared_errors(state, Tile.of(features, config.missing)))
+
+
+def predict_nodes(state: MapState, features: Tensor, config: MapConfig) -> tuple[Tensor, Tensor]:
+    """BMU and its error for each sample; with `noise_filter`, −1 for samples that no node accepts.
+
+    Returns:
+        nodes: (n,) int64.
+        rho: (n,) float64.
+    """
+    tile = Tile.of(features, config.missing)
+    found = match(state, tile, config=config)
+    if not config.noise_filter:
+        return found.bmu, found.rho
+    accepted = found.matched
+    if config.variant == "dssom":
+        accepted = 1 / (1 + found.rho) >= config.outlier_threshold
+    return torch.where(accepted, found.bmu, -1), found.rho
+
+
+def predict_classes(state: MapState, features: Tensor, config: MapConfig) -> Tensor:
+    """Class of each sample's BMU; where it has none, of the nearest node that has one.
+
+    With fallback="threshold" such a node must reach the activation threshold (the published rule); with
+    `noise_filter`, samples that no node accepts get no class.
+
+    Returns:
+        (n,) int64, UNLABELLED where no class can be said.
+    """
+    tile = Tile.of(features, config.missing)
+    nodes, _ = predict_nodes(state, features, config)
+    classes = torch.where(nodes >= 0, state.classes[nodes], UNLABELLED)
+    rows = ((nodes >= 0) & (classes == UNLABELLED)).nonzero().squeeze(1)
+    if rows.shape[0] == 0 or not bool((state.classes >= 0).any()):
+        return classes
+    part = tile.take(rows)
+    lower, upper = bounds(project(state, tile.observed is not None), part)
+    node, rho = nearest(state, part, lower, upper, (state.classes >= 0).expand(rows.shape[0], -1))
+    found = state.classes[node]
+    if config.fallback == "threshold" and config.variant != "altsssom":
+        found = torch.where(rho <= config.error_threshold, found, UNLABELLED)
+    return classes.index_copy(0, rows, found)
+
+
+def class_errors(state: MapState, features: Tensor, config: MapConfig) -> Tensor:
+    """Least ρ over the nodes of each class: (n, C) float64, +inf for a class without a node."""
+    errors = squared_errors(state, Tile.of(features, config.missing))
+    best = torch.full((errors.shape[0], state.num_classes), torch.inf, dtype=torch.float64, device=errors.device)
+    owners = torch.where(state.classes >= 0, state.classes, 0).expand(errors.shape[0], -1)
+    return best.scatter_reduce(1, owners, errors.masked_fill(state.classes < 0, torch.inf), "amin")
+
+
+def class_probabilities(state: MapState, features: Tensor, config: MapConfig) -> Tensor:
+    """softmax over classes of −min ρ / ρ_t (ALTSS-SOM: ρ_t is the mean of δ̂² over alive nodes and features).
+
+    Returns:
+        (n, C) float64; uniform where no class has a node.
+    """
+    errors = class_errors(state, features, config)
+    if config.variant == "altsssom":
+        spread = corrected_deviations(state.deviations, state.updates, config.deviation_decay)[state.alive]
+        mean = spread.square().mean() if spread.numel() else torch.ones(())
+        temperature = float(mean) if float(mean) > 0 else 1.0
+    else:
+        temperature = config.error_threshold
+    known = torch.isfinite(errors).any(dim=1, keepdim=True)
+    return torch.softmax(torch.where(known, -errors / temperature, 0.0), dim=1)
+
+
+def subspace_members(state: MapState, features: Tensor, config: MapConfig) -> Tensor:
+    """Every node that a sample belongs to: (n, K) bool.
+
+    LARFDSSOM and its kin: the BMU and every node whose error reaches the threshold (local box for ALTSS-SOM).
+    DSSOM: winners found one after another, each depleting the relevances it explains.
+    """
+    tile = Tile.of(features, config.missing)
+    if config.variant == "dssom":
+        return _depleted_members(state, tile, config)
+    errors = squared_errors(state, tile)
+    if config.variant == "altsssom":
+        nodes = torch.arange(state.capacity, device=errors.device)
+        inside = [inside_box(state, tile, nodes[j].expand(errors.shape[0]), config) for j in range(state.capacity)]
+        members = torch.stack(inside, dim=1) & state.alive
+    else:
+        members = errors <= config.error_threshold
+    accepted = members.any(dim=1)
+    bmu = torch.nn.functional.one_hot(errors.argmin(dim=1), state.capacity).bool()
+    return members | (bmu & (accepted | (not config.noise_filter)).unsqueeze(1) & state.alive)
+
+
+def _depleted_members(state: MapState, tile: Tile, config: MapConfig) -> Tensor:
+    residual = torch.ones_like(tile.features)
+    members = torch.zeros(tile.features.shape[0], state.capacity, dtype=torch.bool, device=residual.device)
+    squared = (tile.features.unsqueeze(1) - state.prototypes).square()
+    for _ in range(config.max_members):
+        weights = state.relevances * residual.unsqueeze(1)
+        errors = (weights * squared).sum(2) / weights.sum(2).clamp_min(1e-300)
+        winner = errors.argmin(dim=1)
+        active = residual.amax(dim=1) > config.residual_threshold
+        members |= torch.nn.functional.one_hot(winner, state.capacity).bool() & active.unsqueeze(1)
+        residual = torch.where(active.unsqueeze(1), residual * (1 - state.relevances[winner]), residual)
+    if config.noise_filter:
+        rho = exact_errors(state, tile, squared_errors(state, tile).argmin(1, keepdim=True)).squeeze(1)
+        members &= (1 / (1 + rho) >= config.outlier_threshold).unsqueeze(1)
+    return members

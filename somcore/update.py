@@ -1,0 +1,132 @@
+"""One round of a map: `accumulate` says what samples do to it, `advance` does it.
+
+Axes: n samples of a tile, K nodes, D features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from somcore.accumulate import grown_statistics, lattice_statistics
+from somcore.adapt import window_nodes
+from somcore.config import UNLABELLED, MapConfig
+from somcore.distance import Projection, Tile
+from somcore.growth import insert_candidates, insert_clones, prune, reconnect, settle_classes
+from somcore.matching import Match, match
+from somcore.state import MapState
+from somcore.statistics import BatchStatistics, fixed_point_scale
+from somcore.variants import VARIANTS
+
+
+def accumulate(
+    state: MapState,
+    features: Tensor,
+    labels: Tensor | None,
+    config: MapConfig,
+    *,
+    positions: Tensor | None = None,
+    weights: Tensor | None = None,
+    scale: int | None = None,
+    found: Match | None = None,
+    projection: Projection | None = None,
+) -> BatchStatistics:
+    """Statistics of one tile on a frozen map; pure, and free of host synchronisation on accelerators.
+
+    Args:
+        state: the frozen map.
+        features: (n, D) floating point; NaN only with missing="mask".
+        labels: (n,) int64 classes, UNLABELLED where unknown; None = all unknown.
+        config: resolved hyper-parameters.
+        positions: (n,) int64, place of each sample in the round, unique within it; default 0 … n − 1.
+        weights: (n,) int64, a sample of weight m counts as m equal samples.
+        scale: fixed-point scale of the round (`fixed_point_scale`); None = plain float64 sums.
+        found: the tile's match, if it is at hand.
+        projection: the map prepared by `somcore.distance.project`, if it is at hand.
+
+    Returns:
+        `BatchStatistics`, to be merged with those of the other tiles of the round.
+
+    Example:
+        >>> from somcore import MapConfig, advance, initial_state
+        >>> config = MapConfig(variant="larfdssom", activation_threshold=0.95)
+        >>> config = config.resolve(num_samples=2, num_features=1)
+        >>> empty = initial_state(config, num_features=1)
+        >>> tile = torch.tensor([[0.0], [1.0]])
+        >>> advance(empty, accumulate(empty, tile, None, config, scale=44), config).num_nodes
+        2
+    """
+    tile = Tile.of(features, config.missing)
+    number = tile.features.shape[0]
+    device = tile.features.device
+    if labels is None:
+        labels = torch.full((number,), UNLABELLED, dtype=torch.int64, device=device)
+    if positions is None:
+        positions = torch.arange(number, device=device)
+    found = found or match(state, tile, labels, config=config, projection=projection)
+    assign = VARIANTS[config.variant].assign
+    if assign is None:
+        near = window_nodes(config).to(device) if config.variant == "dssom" else None
+        return lattice_statistics(state, tile, labels, found, near, weights, scale)
+    roles = assign(state, tile, labels, found, config)
+    return grown_statistics(state, tile, labels, found, roles, config, positions, weights, scale)
+
+
+def empty_statistics(state: MapState, config: MapConfig, scale: int | None) -> BatchStatistics:
+    """The identity of `merge`: statistics of no samples."""
+    nothing = torch.zeros(0, state.num_features, dtype=torch.float64, device=state.device)
+    return accumulate(state, nothing, None, config, scale=scale)
+
+
+def round_scale(state: MapState, max_abs: float, num_samples: int, weight_max: int = 1) -> int:
+    """Fixed-point scale of the next round, from a bound of |x| and the prototypes themselves."""
+    reach = float(state.prototypes.abs().max()) if state.prototypes.numel() else 0.0
+    return fixed_point_scale(max(max_abs, reach), num_samples, weight_max)
+
+
+def advance(state: MapState, statistics: BatchStatistics, config: MapConfig) -> MapState:
+    """The next map: classes, adapt, prune, insert, reconnect. A pure function, the same on every rank.
+
+    Args:
+        state: the map on which the statistics were taken.
+        statistics: the merged statistics of the whole round.
+        config: resolved hyper-parameters.
+
+    Returns:
+        The map of the next round, with its phase (`growing`, `finished`).
+    """
+    if not config.is_growing:
+        return _advance_lattice(state, statistics, config)
+    settled, remaining, clones = settle_classes(state, statistics, config)
+    adapted = VARIANTS[config.variant].adapt(settled, remaining, config)
+    counted = dataclasses.replace(
+        adapted,
+        wins=adapted.wins + remaining.sums["wins"],
+        clock=state.clock + statistics.tally("samples"),
+    )
+    pruned, period_ended = prune(counted, config)
+    grown = pruned
+    if state.growing and clones is not None:
+        grown = insert_clones(grown, clones, period_ended)
+    if state.growing:
+        grown = insert_candidates(grown, statistics, config)
+    connected = reconnect(grown, config)
+    organised = config.num_rounds is not None and state.round + 1 >= config.num_rounds
+    return dataclasses.replace(
+        connected,
+        round=state.round + 1,
+        growing=state.growing and not (organised and period_ended),
+        finished=state.finished or (not state.growing and period_ended),
+    )
+
+
+def _advance_lattice(state: MapState, statistics: BatchStatistics, config: MapConfig) -> MapState:
+    adapted = VARIANTS[config.variant].adapt(state, statistics, config)
+    return dataclasses.replace(
+        adapted,
+        wins=statistics.sums["wins"],
+        round=state.round + 1,
+        finished=config.num_rounds is not None and state.round + 1 >= config.num_rounds,
+    )
