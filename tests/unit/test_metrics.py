@@ -1,0 +1,181 @@
+"""Measures against scikit-learn, scipy, and values counted by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn import metrics as reference
+from sklearn.datasets import load_digits
+from sklearn.manifold import trustworthiness as reference_trustworthiness
+
+from somcore import metrics
+from somcore.assignment import best_assignment
+from somcore.config import MapConfig
+from somcore.state import MapState, blank_state
+from somcore.topology import adjacency, lattice_positions
+
+
+def _groups(rng, size: int = 300, num_nodes: int = 9, num_classes: int = 4):
+    classes = rng.integers(0, num_classes, size)
+    nodes = np.where(rng.random(size) < 0.6, classes * 2, rng.integers(0, num_nodes, size))
+    return torch.tensor(nodes), torch.tensor(classes)
+
+
+def _map(prototypes, neighbours=None) -> MapState:
+    blank = blank_state(len(prototypes), len(prototypes[0]), 0)
+    tensors = blank.to_tensors() | {
+        "prototypes": torch.tensor(prototypes, dtype=torch.float64),
+        "alive": torch.ones(len(prototypes), dtype=torch.bool),
+    }
+    if neighbours is not None:
+        tensors["neighbours"] = neighbours
+    return MapState.from_tensors(tensors)
+
+
+def test_scores_equal_scikit_learn(rng):
+    nodes, classes = _groups(rng)
+    table = metrics.contingency(nodes, classes, 9, 4)
+    assert metrics.normalized_mutual_information(table) == pytest.approx(
+        reference.normalized_mutual_info_score(classes, nodes), abs=1e-12
+    )
+    assert metrics.adjusted_rand_index(table) == pytest.approx(
+        reference.adjusted_rand_score(classes, nodes), abs=1e-12
+    )
+    counts = table[:-1].numpy()
+    assert metrics.purity(table) == counts.max(axis=1).sum() / 300
+    rows, columns = linear_sum_assignment(-counts)
+    assert metrics.clustering_accuracy(table) == counts[rows, columns].sum() / 300
+
+
+def test_noise_is_an_error_and_unlabelled_samples_are_not_counted():
+    nodes = torch.tensor([0, 0, 1, -1, -1, 1])
+    classes = torch.tensor([0, 0, 1, 1, 1, -1])
+    table = metrics.contingency(nodes, classes, 3, 2)
+    assert table.tolist() == [[2, 0], [0, 1], [0, 0], [0, 2]]
+    assert metrics.purity(table) == metrics.clustering_accuracy(table) == 3 / 5
+    assert metrics.normalized_mutual_information(table) == pytest.approx(
+        reference.normalized_mutual_info_score(classes[:5], nodes[:5])
+    )
+
+
+def test_tables_add_up(rng):
+    nodes, classes = _groups(rng)
+    whole = metrics.contingency(nodes, classes, 9, 4)
+    parts = metrics.contingency(nodes[:100], classes[:100], 9, 4) + metrics.contingency(
+        nodes[100:], classes[100:], 9, 4
+    )
+    assert torch.equal(whole, parts)
+
+
+def test_degenerate_tables():
+    one = torch.tensor([[5], [0]])
+    assert metrics.normalized_mutual_information(one) == metrics.adjusted_rand_index(one) == 1.0
+    empty = torch.zeros(3, 2, dtype=torch.int64)
+    measures = ("accuracy", "purity", "clustering_accuracy", "normalized_mutual_information")
+    assert all(math.isnan(getattr(metrics, name)(empty)) for name in (*measures, "adjusted_rand_index"))
+    apart = torch.tensor([[2, 0], [0, 3], [0, 0]])
+    assert metrics.normalized_mutual_information(apart) == pytest.approx(1.0)
+    assert metrics.adjusted_rand_index(apart) == 1.0
+
+
+def test_assignment_is_the_best(rng):
+    for _ in range(100):
+        rows = int(rng.integers(1, 7))
+        gain = rng.integers(0, rng.choice([2, 10, 1000]), (rows, rows + int(rng.integers(0, 4))))
+        picked = linear_sum_assignment(-gain)
+        assert best_assignment(gain.tolist()) == gain[picked].sum()
+
+
+def test_confusion_counts_no_class_as_an_error():
+    classes, predicted = torch.tensor([0, 0, 1, 1, -1]), torch.tensor([0, 1, 1, -1, 0])
+    table = metrics.confusion(classes, predicted, 2)
+    assert table.tolist() == [[1, 1, 0], [0, 1, 1]]
+    assert metrics.accuracy(table) == 0.5
+
+
+def test_quality_of_a_line_of_nodes():
+    config = MapConfig(variant="kohonen", rows=1, columns=3, lattice="rectangular")
+    state = _map([[0.0], [10.0], [1.0]], neighbours=adjacency(1, 3, "rectangular"))
+    samples = torch.tensor([[0.25], [9.0], [1.0]])
+    quality = metrics.map_quality(state, samples, config)
+    assert quality.sample_count == 3 and quality.torn_count == 2  # 0.25 -> nodes 0, 2; 1.0 -> nodes 2, 0
+    assert quality.quantization_error == pytest.approx((0.25 + 1.0) / 3)
+    assert quality.topographic_error == 2 / 3
+    parts = [metrics.map_quality(state, samples[i : i + 1], config) for i in range(3)]
+    assert parts[2].merge(parts[0]).merge(parts[1]) == quality
+    assert metrics.MapQuality().merge(quality) == quality
+    assert math.isnan(metrics.MapQuality().quantization_error)
+
+
+def test_quality_equals_brute_force(rng):
+    config = MapConfig(variant="kohonen", rows=4, columns=5)
+    prototypes, samples = rng.random((20, 6)), rng.random((50, 6))
+    adjacent = adjacency(4, 5, "hexagonal")
+    quality = metrics.map_quality(_map(prototypes.tolist()), torch.tensor(samples), config, adjacent)
+    distances = np.linalg.norm(samples[:, None] - prototypes, axis=2)
+    ranked = distances.argsort(axis=1)
+    assert quality.quantization_error == pytest.approx(distances.min(axis=1).mean(), abs=1e-9)
+    assert quality.topographic_error == (~adjacent).numpy()[ranked[:, 0], ranked[:, 1]].mean()
+
+
+def test_quality_ignores_missing_values(rng):
+    config = MapConfig(variant="kohonen", rows=1, columns=2, missing="mask")
+    samples = torch.tensor([[0.5, math.nan], [math.nan, 0.25]])
+    quality = metrics.map_quality(_map([[0.0, 0.0], [2.0, 2.0]]), samples, config)
+    assert quality.quantization_error == pytest.approx(0.375)
+
+
+def test_quality_needs_a_node():
+    config = MapConfig(variant="larfdssom", activation_threshold=0.9)
+    with pytest.raises(ValueError, match="at least one node"):
+        metrics.map_quality(blank_state(3, 2, 0), torch.zeros(1, 2), config)
+    single = metrics.map_quality(_map([[0.0, 0.0]]), torch.ones(2, 2), config)
+    assert single.topographic_error == 0.0
+
+
+def test_trustworthiness_equals_scikit_learn(rng):
+    features = load_digits().data[:120] + rng.random((120, 64)) * 0.01  # without ties
+    embedding = rng.random((120, 2)) + features[:, [10, 20]] / 16
+    ours = metrics.trustworthiness(torch.tensor(features), torch.tensor(embedding), 5)
+    assert ours == pytest.approx(reference_trustworthiness(features, embedding, n_neighbors=5))
+    back = metrics.continuity(torch.tensor(features), torch.tensor(embedding), 5)
+    assert back == pytest.approx(reference_trustworthiness(embedding, features, n_neighbors=5))
+    assert metrics.trustworthiness(torch.tensor(features), torch.tensor(features), 7) == 1.0
+    with pytest.raises(ValueError, match=r"num_neighbours must be in \[1, N / 2\) with N = 120\. Got 60\."):
+        metrics.trustworthiness(torch.tensor(features), torch.tensor(embedding), 60)
+
+
+def test_u_matrix_of_a_regular_map():
+    positions = lattice_positions(4, 5, "hexagonal")
+    values = metrics.u_matrix(positions, adjacency(4, 5, "hexagonal"))
+    torch.testing.assert_close(values, torch.ones(20, dtype=torch.float64))
+    assert metrics.u_matrix(positions, torch.zeros(20, 20, dtype=torch.bool)).tolist() == [0.0] * 20
+
+
+def test_full_u_matrix_interleaves_edges():
+    prototypes = torch.tensor([[0.0], [1.0], [3.0], [7.0]])  # 2 x 2
+    near = adjacency(2, 2, "rectangular")
+    full = metrics.full_u_matrix(prototypes, 2, 2, near, "rectangular", False)
+    assert full[0, 1] == 1 and full[1, 0] == 3 and full[1, 2] == 6 and full[2, 1] == 4
+    assert full[1, 1] == (7 + 2) / 2  # the diagonals 0-7 and 1-3
+    assert full[0, 0] == pytest.approx((1 + 3 + 7) / 3)
+
+
+@pytest.mark.parametrize("toroidal", [False, True])
+def test_full_u_matrix_holds_every_hexagonal_edge_once(toroidal, rng):
+    rows, columns = 4, 5
+    prototypes = torch.tensor(rng.random((rows * columns, 3)))
+    near = adjacency(rows, columns, "hexagonal", toroidal)
+    full = metrics.full_u_matrix(prototypes, rows, columns, near, "hexagonal", toroidal)
+    assert full.shape == ((8, 10) if toroidal else (7, 9))
+    edges = full.clone()
+    edges[::2, ::2] = 0
+    pairs = near.triu().nonzero()
+    lengths = (prototypes[pairs[:, 0]] - prototypes[pairs[:, 1]]).norm(dim=1)
+    if toroidal:
+        torch.testing.assert_close(edges[edges > 0].sort().values, lengths.sort().values)
+    else:  # the right border has places for edges that a planar lattice does not have
+        found = set(edges[edges > 0].numpy().round(12).tolist())
+        assert set(lengths.numpy().round(12).tolist()) <= found
