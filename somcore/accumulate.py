@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from somcore.config import UNLABELLED, MapConfig
-from somcore.distance import Projection, Tile
-from somcore.matching import Match, rows_where
+from somcore.distance import Tile, rows_where
+from somcore.matching import Match
 from somcore.state import MapState
 from somcore.statistics import (
     TALLIES,
@@ -95,6 +95,12 @@ class Moments:
             rows *= mask[samples].unsqueeze(1)
         return rows
 
+    def samples(self) -> Tensor:
+        """(n, M − D): number and x of every sample."""
+        number = self.features.new_ones(len(self.features), 1) if self.observed is None else self.observed
+        rows = torch.cat([number, self.features], dim=1)
+        return rows if self.weights is None else rows * self.weights.unsqueeze(1)
+
     def table(self, nodes: Tensor, mask: Tensor, num_nodes: int) -> Tensor:
         """(K, M): moments of the masked samples added up by node."""
         samples = rows_where(mask)
@@ -102,8 +108,8 @@ class Moments:
         table = self.features.new_zeros(num_nodes, self.columns)
         return table.index_add_(0, owners, self.rows(samples, owners, mask))
 
-    def pairs(self, links: Tensor) -> Tensor:
-        """(K, M): moments of every (sample, node) pair in `links` (n, K), added up by node.
+    def pairs(self, rows: Tensor, links: Tensor) -> Tensor:
+        """(K, M): moments of every (sample, node) pair in `links` (r, K), samples at `rows`, added up by node.
 
         On a CPU the pairs are listed; elsewhere, where listing would stall the queue, everything is computed by
         blocks of nodes and masked. In fixed point both are the same integers.
@@ -111,6 +117,7 @@ class Moments:
         num_nodes = links.shape[1]
         if links.device.type == "cpu":
             samples, nodes = links.nonzero(as_tuple=True)
+            samples = rows[samples]
             table = self.features.new_zeros(num_nodes, self.columns)
             step = max(1, _DENSE_ELEMENTS // self.columns)
             for i in range(0, len(samples), step):
@@ -160,14 +167,14 @@ def grown_statistics(
     moments = Moments.of(state, tile, weights, scale)
     winner = found.compatible_bmu
     sums = {"pull": moments.table(winner, roles.pull, size)}
-    links = _neighbour_links(state, labels, winner, roles.neighbours)
-    sums["neighbour"] = moments.pairs(links)
+    rows, links = _neighbour_links(state, labels, winner, roles.neighbours)
+    sums["neighbour"] = moments.pairs(rows, links)
     if roles.push is not None:
         sums["push"] = moments.table(found.bmu, roles.push, size)
     sums["wins"] = count_by(winner, roles.pull, size, weights)
     if roles.relevance is not None and roles.extra_win is not None:
         sums["relevance"] = moments.table(found.bmu, roles.relevance, size)
-        pulls = (links if weights is None else links * weights.unsqueeze(1)).sum(0)
+        pulls = (links if weights is None else links * weights[rows].unsqueeze(1)).sum(0)
         sums["updates"] = sums["wins"] + pulls + count_by(found.bmu, roles.relevance, size, weights)
         sums["wins"] = sums["wins"] + count_by(found.bmu, roles.extra_win, size, weights)
     key = found.bmu.clamp_min(0) * classes + labels.clamp_min(0)
@@ -178,7 +185,7 @@ def grown_statistics(
         num_features=state.num_features,
         sums=sums,
         contested=_contested(moments, found, key, roles.contested, weights),
-        candidates=_candidates(state, tile, labels, found, roles.candidate, positions),
+        candidates=_candidates(tile, labels, found, roles.candidate, positions, weights),
         per_group=config.candidates_per_group,
     ).canonical()
 
@@ -193,40 +200,37 @@ def lattice_statistics(
     scale: int | None,
 ) -> BatchStatistics:
     """Add up the samples of a tile by winner, for a lattice; (K, m) `windows` for sums seen from nearby nodes."""
-    everyone = found.matched
     moments = Moments.of(state, tile, weights, scale)
-    rows = moments.rows(torch.arange(len(labels), device=labels.device), found.bmu)
-    own = rows[:, : rows.shape[1] - state.num_features]
+    own = moments.samples()
     sums = {"won": own.new_zeros(state.capacity, own.shape[1]).index_add_(0, found.bmu, own)}
     if windows is not None:
         near = windows[found.bmu]  # (n, m)
         samples = torch.arange(len(labels), device=near.device).repeat_interleave(near.shape[1])
-        rows = moments.rows(samples, near.flatten().clamp_min(0))[:, -state.num_features :]
+        gaps = moments.rows(samples, near.flatten().clamp_min(0))[:, -state.num_features :]
         slots = (found.bmu.unsqueeze(1) * near.shape[1] + torch.arange(near.shape[1], device=near.device)).flatten()
-        sums["window"] = rows.new_zeros(windows.numel(), state.num_features).index_add_(0, slots, rows)
-    sums["wins"] = count_by(found.bmu, everyone, state.capacity, weights)
-    if state.num_classes:
-        key = found.bmu * state.num_classes + labels.clamp_min(0)
-        sums["classes"] = count_by(key, labels >= 0, state.capacity * state.num_classes, weights)
-    sums |= _monitoring(state, found, labels, everyone, weights, scale)
-    empty = torch.zeros_like(everyone)[:0]
+        sums["window"] = gaps.new_zeros(windows.numel(), state.num_features).index_add_(0, slots, gaps)
+    sums["wins"] = count_by(found.bmu, found.matched, state.capacity, weights)
+    sums |= _monitoring(state, found, labels, found.matched, weights, scale)
+    nobody = labels[:0]
     return BatchStatistics(
         scale=scale,
         num_features=state.num_features,
         sums=sums,
-        contested=_contested(moments, found, found.bmu, None, None),
-        candidates=_candidates(state, tile, labels, found, None, empty.to(torch.int64)),
+        contested=Contested(nobody, own.new_zeros(0, moments.columns), nobody),
+        candidates=_candidates(tile.take(nobody), nobody, found, nobody.bool(), nobody, None),
         per_group=1,
     )
 
 
-def _neighbour_links(state: MapState, labels: Tensor, winner: Tensor, mask: Tensor) -> Tensor:
-    """(n, K) bool: neighbours of the winner that the sample may pull (its own class, or none)."""
-    links = state.neighbours[winner.clamp_min(0)] & mask.unsqueeze(1)
+def _neighbour_links(state: MapState, labels: Tensor, winner: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Neighbours of the winner that a sample may pull (its own class, or none): rows (r,), links (r, K) bool."""
+    pulls = mask & state.neighbours.any(dim=1)[winner]
+    rows = rows_where(pulls)
+    links = state.neighbours[winner[rows].clamp_min(0)] & pulls[rows].unsqueeze(1)
     if state.num_classes:
-        fits = (state.classes == UNLABELLED) | (state.classes == labels.unsqueeze(1))
-        links &= fits | (labels == UNLABELLED).unsqueeze(1)
-    return links
+        own = labels[rows].unsqueeze(1)
+        links &= (state.classes == UNLABELLED) | (state.classes == own) | (own == UNLABELLED)
+    return rows, links
 
 
 def _contested(
@@ -241,14 +245,14 @@ def _contested(
 
 
 def _candidates(
-    state: MapState, tile: Tile, labels: Tensor, found: Match, mask: Tensor | None, positions: Tensor
+    tile: Tile, labels: Tensor, found: Match, mask: Tensor | None, positions: Tensor, weights: Tensor | None
 ) -> Candidates:
     if mask is None:
         mask = torch.zeros_like(labels, dtype=torch.bool)[:0]
     rows = rows_where(mask)
     features = tile.features[rows]
-    if tile.observed is not None:  # a new node needs a value everywhere: unseen ones come from the BMU
-        features = torch.where(tile.observed[rows], features, state.prototypes[found.bmu[rows].clamp_min(0)])
+    if tile.observed is not None:
+        features = torch.where(tile.observed[rows], features, torch.nan)
     return Candidates(
         valid=mask[rows],
         labelled=labels[rows] >= 0,
@@ -256,6 +260,7 @@ def _candidates(
         position=positions[rows],
         bmu=found.bmu[rows],
         label=labels[rows],
+        weight=torch.ones_like(rows) if weights is None else weights[rows],
         features=features,
     )
 

@@ -17,6 +17,17 @@ from somcore.state import MapState
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
 
 
+def rows_where(mask: Tensor) -> Tensor:
+    """Rows that need work: on a CPU those where the mask holds, elsewhere all of them.
+
+    Asking an accelerator which rows are true would stall its queue, so there the work is done for every row and
+    the mask applied to the result. Both give the same bits wherever results are integers or row-wise.
+    """
+    if mask.device.type == "cpu":
+        return mask.nonzero().squeeze(1)
+    return torch.arange(mask.shape[0], device=mask.device)
+
+
 @dataclass(frozen=True)
 class Tile:
     """One tile of samples in the form that the mathematics uses.
@@ -45,31 +56,48 @@ class Tile:
 
 @dataclass(frozen=True)
 class Projection:
-    """A map prepared for `bounds`: what depends on the state alone, computed once per round."""
+    """A map prepared for `bounds`: what depends on the state alone, computed once per round.
 
+    On a CPU it holds the A alive nodes only; elsewhere, where asking for them would stall the queue, all K.
+    """
+
+    nodes: Tensor  # (A,) int64, the slots of the nodes below
     centre: Tensor  # (D,) mean of the alive prototypes: distances do not change, cancellation shrinks
-    weights: Tensor  # (K, 2D or 3D) float32, factors of [x², x, observed]
-    offsets: Tensor  # (K,) float32, Σ ω c²
-    mass: Tensor  # (K,) float32, Ω = Σ ω
+    weights: Tensor  # (A, D to 3D) float32, factors of [x², x, observed]; of [x] if all relevances are 1
+    offsets: Tensor  # (A,) float32, Σ ω c²
+    mass: Tensor  # (A,) float32, Ω = Σ ω
     reach: Tensor  # () largest centred prototype norm
-    dead: Tensor  # (K,) 0 for alive nodes, +inf for dead ones
+    dead: Tensor  # (A,) 0 for alive nodes, +inf for dead ones
 
 
-def project(state: MapState, masked: bool) -> Projection:
-    """Prepare a map for distance products; `masked` if samples may have missing values."""
-    alive = state.alive.unsqueeze(1)
-    centre = torch.where(alive, state.prototypes, 0.0).sum(0) / state.alive.sum().clamp_min(1)
-    centred = torch.where(alive, state.prototypes - centre, 0.0)
-    weighted = state.relevances * centred
+def project(state: MapState, masked: bool, plain: bool = False) -> Projection:
+    """Prepare a map for distance products.
+
+    Args:
+        state: the map.
+        masked: samples may have missing values.
+        plain: all relevances are 1 and stay so (Kohonen's map): one product of half the size is enough.
+    """
+    nodes = rows_where(state.alive)
+    alive = state.alive[nodes]
+    prototypes, relevances = state.prototypes[nodes], state.relevances[nodes]
+    centre = torch.where(alive.unsqueeze(1), prototypes, 0.0).sum(0) / alive.sum().clamp_min(1)
+    centred = torch.where(alive.unsqueeze(1), prototypes - centre, 0.0)
+    weighted = relevances * centred
     squares = weighted * centred
-    factors = [state.relevances, -2 * weighted] + ([squares] if masked else [])
+    if masked:
+        factors = [relevances, -2 * weighted, squares]
+    else:
+        factors = [-2 * weighted] if plain else [relevances, -2 * weighted]
+    norms = centred.square().sum(1)
     return Projection(
+        nodes=nodes,
         centre=centre,
         weights=torch.cat(factors, dim=1).to(torch.float32),
         offsets=squares.sum(1).to(torch.float32),
-        mass=state.relevances.sum(1).to(torch.float32),
-        reach=centred.square().sum(1).max().sqrt().to(torch.float32),
-        dead=torch.where(state.alive, 0.0, torch.inf).to(torch.float32),
+        mass=relevances.sum(1).to(torch.float32),
+        reach=torch.cat([norms, norms.new_zeros(1)]).max().sqrt().to(torch.float32),
+        dead=torch.where(alive, 0.0, torch.inf).to(torch.float32),
     )
 
 
@@ -84,23 +112,28 @@ def bounds(projection: Projection, tile: Tile) -> tuple[Tensor, Tensor]:
         tile: (n, D) samples.
 
     Returns:
-        lower, upper: (n, K) float32; +inf for dead nodes.
+        lower, upper: (n, A) float32; +inf for dead nodes.
     """
     centred = tile.features - projection.centre
     if tile.observed is not None:
         centred = torch.where(tile.observed, centred, 0.0)
     x = centred.to(torch.float32)
     squares = x * x
-    if tile.observed is None:
-        squared = torch.addmm(projection.offsets, torch.cat([squares, x], 1), projection.weights.T)
-        inverse_mass = 1 / projection.mass
-    else:
+    norms = squares.sum(1, keepdim=True)
+    if tile.observed is not None:
         observed = tile.observed.to(torch.float32)
         squared = torch.cat([squares, x, observed], 1) @ projection.weights.T
         inverse_mass = 1 / (observed @ projection.weights[:, : x.shape[1]].T)
-    norm = squares.sum(1, keepdim=True).sqrt() + projection.reach
-    slack = (2 * _UNIT_ROUNDOFF * (projection.weights.shape[1] + 8)) * norm * norm
-    lower = (squared - slack) * inverse_mass + projection.dead
+    else:
+        inverse_mass = 1 / projection.mass
+        if projection.weights.shape[1] == x.shape[1]:
+            squared = torch.addmm(projection.offsets, x, projection.weights.T).add_(norms)
+        else:
+            squared = torch.addmm(projection.offsets, torch.cat([squares, x], 1), projection.weights.T)
+    reach = norms.sqrt() + projection.reach
+    terms = 2 * x.shape[1] + projection.weights.shape[1] + 8
+    slack = (2 * _UNIT_ROUNDOFF * terms) * reach * reach
+    lower = (squared - slack).mul_(inverse_mass).add_(projection.dead)
     return lower, lower + (2 * slack) * inverse_mass
 
 

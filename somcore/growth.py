@@ -13,9 +13,9 @@ from torch import Tensor
 
 from somcore.config import UNLABELLED, MapConfig
 from somcore.distance import Tile
-from somcore.matching import box, match
+from somcore.matching import box, inside_box, match
 from somcore.state import MapState
-from somcore.statistics import BatchStatistics
+from somcore.statistics import BatchStatistics, Candidates
 from somcore.variants import VARIANTS
 
 
@@ -166,31 +166,41 @@ def insert_clones(state: MapState, clones: Clones, just_pruned: bool) -> MapStat
     )
 
 
-def insert_candidates(state: MapState, statistics: BatchStatistics, config: MapConfig) -> MapState:
+def insert_candidates(
+    state: MapState, adapted: MapState, frozen: MapState, statistics: BatchStatistics, config: MapConfig
+) -> MapState:
     """Greedy cover: walk the candidates in their order, create a node for each that none covers yet.
 
-    Skipped: what the adapted map accepts, and what a node created earlier in the walk covers. Skipped samples wait
+    Skipped: what the map accepts by now, and what a node created earlier in the walk covers. Skipped samples wait
     for the next round.
+
+    Args:
+        state: the map after pruning, with its clones.
+        adapted: the map before pruning: its boxes tell which candidates are close (ALTSS-SOM).
+        frozen: the map that the candidates were matched on: it lends unobserved values.
+        statistics: the merged statistics of the round.
+        config: resolved hyper-parameters.
     """
     candidates = statistics.candidates
     candidates = candidates.take(candidates.valid.nonzero().squeeze(1))
     free = (~state.alive).nonzero().squeeze(1)
     if candidates.position.shape[0] == 0 or free.shape[0] == 0:
         return state
-    label, x = candidates.label, candidates.features
+    label, tile = candidates.label, Tile.of(candidates.features, config.missing)
+    lent = torch.where((candidates.bmu >= 0).unsqueeze(1), frozen.prototypes[candidates.bmu], 0.0)
+    x = tile.features if tile.observed is None else torch.where(tile.observed, tile.features, lent)
     if config.variant == "altsssom":
-        reach = box(state, config)[candidates.bmu.clamp_min(0)] * (candidates.bmu >= 0).unsqueeze(1)
-        open_ = ~_accepted_by_box(state, statistics, reach)
+        reach = torch.where((candidates.bmu >= 0).unsqueeze(1), box(adapted, config)[candidates.bmu], 0.0)
+        open_ = ~_accepted_by_box(state, tile, candidates, statistics.sums["updates"], config)
     else:
         reach = None
-        open_ = ~match(state, Tile(x, None), label, config=config).matched
+        open_ = ~match(state, tile, label, config=config).matched
     created = []
     while len(created) < free.shape[0] and bool(open_.any()):
         new = int(open_.to(torch.int8).argmax())
         created.append(new)
-        gap = x - x[new]
-        near = gap.square().mean(1) <= config.error_threshold if reach is None else (gap.abs() <= reach).all(1)
-        open_ = open_ & ~(near & ((label == label[new]) | (label == UNLABELLED) | (label[new] == UNLABELLED)))
+        fits = (label == label[new]) | (label == UNLABELLED) | (label[new] == UNLABELLED)
+        open_ = open_ & ~(fits & _covered(tile, x[new], reach, config))
         open_[new] = False
     rows = torch.tensor(created, dtype=torch.int64, device=state.device)
     slots = free[: rows.shape[0]]
@@ -203,18 +213,29 @@ def insert_candidates(state: MapState, statistics: BatchStatistics, config: MapC
     )
 
 
-def _accepted_by_box(state: MapState, statistics: BatchStatistics, reach: Tensor) -> Tensor:
-    """(n,) bool: candidates inside the box of their BMU after adaptation.
+def _covered(tile: Tile, prototype: Tensor, reach: Tensor | None, config: MapConfig) -> Tensor:
+    """(n,) bool: samples that a new node accepts: mean squared gap within ρ_t, or within the box lent to them."""
+    gap = tile.features - prototype
+    if reach is not None:
+        near = gap.abs() <= reach
+        return (near if tile.observed is None else near | ~tile.observed).all(1)
+    if tile.observed is None:
+        return gap.square().mean(1) <= config.error_threshold
+    return (gap.square() * tile.observed).sum(1) / tile.observed.sum(1) <= config.error_threshold
+
+
+def _accepted_by_box(
+    state: MapState, tile: Tile, candidates: Candidates, updates: Tensor, config: MapConfig
+) -> Tensor:
+    """(n,) bool: candidates inside the box of their BMU by now, its class permitting.
 
     A box that only the candidate itself has moved does not count: a round of one sample is the online step,
     which inserts.
     """
-    candidates = statistics.candidates
-    candidates = candidates.take(candidates.valid.nonzero().squeeze(1))
-    node = candidates.bmu.clamp_min(0)
-    inside = ((candidates.features - state.prototypes[node]).abs() <= reach).all(1)
-    moved_by_others = statistics.sums["updates"][node] > 1
-    return inside & (candidates.bmu >= 0) & state.alive[node] & moved_by_others
+    node, label = candidates.bmu.clamp_min(0), candidates.label
+    fits = (state.classes[node] == label) | (state.classes[node] == UNLABELLED) | (label == UNLABELLED)
+    exists = (candidates.bmu >= 0) & state.alive[node] & (updates[node] > 1)
+    return exists & fits & inside_box(state, tile, node, config)
 
 
 def reconnect(state: MapState, config: MapConfig) -> MapState:
@@ -224,11 +245,14 @@ def reconnect(state: MapState, config: MapConfig) -> MapState:
     """
     if config.connection_threshold == 0:
         return dataclasses.replace(state, neighbours=torch.zeros_like(state.neighbours))
-    gap = state.relevances - 1  # exact zeros for fresh nodes
+    alive = state.alive.nonzero().squeeze(1)
+    gap = state.relevances[alive] - 1  # exact zeros for fresh nodes
     norm = gap.square().sum(1)
     squared = norm.unsqueeze(1) + norm - 2 * (gap @ gap.T)
     alike = squared.clamp_min_(0) < config.connection_threshold**2 * state.num_features
-    known = state.classes != UNLABELLED
-    clash = (state.classes.unsqueeze(1) != state.classes) & known.unsqueeze(1) & known
-    neighbours = alike & alike.T & ~clash & state.alive.unsqueeze(1) & state.alive
-    return dataclasses.replace(state, neighbours=neighbours.fill_diagonal_(False))
+    classes = state.classes[alive]
+    known = classes != UNLABELLED
+    clash = (classes.unsqueeze(1) != classes) & known.unsqueeze(1) & known
+    neighbours = torch.zeros_like(state.neighbours)
+    neighbours[alive.unsqueeze(1), alive] = (alike & alike.T & ~clash).fill_diagonal_(False)
+    return dataclasses.replace(state, neighbours=neighbours)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from somcore.config import UNLABELLED, MapConfig
-from somcore.distance import Projection, Tile, bounds, exact_errors, project, squared_errors
+from somcore.distance import Projection, Tile, bounds, exact_errors, project, rows_where, squared_errors
 from somcore.relevance import corrected_deviations
 from somcore.state import MapState
 
@@ -37,53 +37,52 @@ class Match:
     matched: Tensor
 
 
-def rows_where(mask: Tensor) -> Tensor:
-    """Rows that need work: on a CPU those where the mask holds, elsewhere all of them.
-
-    Asking an accelerator which rows are true would stall its queue, so there the work is done for every row and
-    the mask applied to the result. Both give the same bits wherever results are integers or row-wise.
-    """
-    if mask.device.type == "cpu":
-        return mask.nonzero().squeeze(1)
-    return torch.arange(mask.shape[0], device=mask.device)
-
-
 def nearest(
-    state: MapState, tile: Tile, lower: Tensor, upper: Tensor, allowed: Tensor | None = None
+    state: MapState,
+    tile: Tile,
+    projection: Projection,
+    limits: tuple[Tensor, Tensor],
+    allowed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The node of least error for each sample, decided in float64.
 
     Args:
         state: the map.
         tile: (n, D) samples.
-        lower: (n, K) float32 lower bounds of the errors.
-        upper: (n, K) float32 upper bounds.
-        allowed: (n, K) bool, nodes that may win; None = all alive ones.
+        projection: the prepared map, A nodes.
+        limits: lower and upper bounds of the errors, (n, A) float32 each.
+        allowed: (n, A) bool, nodes that may win; None = all alive ones.
 
     Returns:
         node: (n,) int64, −1 if no node may win.
         rho: (n,) float64, +inf if no node may win.
     """
+    lower, upper = limits
+    if lower.shape[1] == 0:
+        nobody = torch.full((lower.shape[0],), -1, dtype=torch.int64, device=lower.device)
+        return nobody, torch.full_like(nobody, torch.inf, dtype=torch.float64)
     if allowed is not None:
         lower, upper = lower.masked_fill(~allowed, torch.inf), upper.masked_fill(~allowed, torch.inf)
-    limit, node = upper.min(dim=1)
+    limit, place = upper.min(dim=1)
+    node = projection.nodes[place]
     exists = torch.isfinite(limit)
     rivals = torch.where(exists, (lower <= limit.unsqueeze(1)).sum(1), 0)
     rows = rows_where(rivals > 1)
     if rows.shape[0]:
-        node = node.index_copy(0, rows, _decide(state, tile.take(rows), lower[rows], rivals[rows]))
+        node = node.index_copy(0, rows, _decide(state, tile.take(rows), projection, lower[rows], rivals[rows]))
     rho = exact_errors(state, tile, node.unsqueeze(1)).squeeze(1)
     return torch.where(exists, node, -1), torch.where(exists, rho, torch.inf)
 
 
-def _decide(state: MapState, tile: Tile, lower: Tensor, rivals: Tensor) -> Tensor:
-    """Exact winners among the nodes whose bounds overlap; (n,) int64."""
-    size = min(_SHORTLIST, state.capacity)
+def _decide(state: MapState, tile: Tile, projection: Projection, lower: Tensor, rivals: Tensor) -> Tensor:
+    """Exact winners among the nodes whose bounds overlap; (n,) int64 slots."""
+    size = min(_SHORTLIST, lower.shape[1])
     if lower.device.type == "cpu":  # rare rows with a longer list of rivals are worth asking for
-        size = min(state.capacity, max(size, int(rivals.max())))
-    shortlist = lower.topk(size, dim=1, largest=False).indices.sort(dim=1).values
+        size = min(lower.shape[1], max(2, int(rivals.max())))
+    places = lower.topk(size, dim=1, largest=False).indices.sort(dim=1).values
+    shortlist = projection.nodes[places]
     errors = exact_errors(state, tile, shortlist)
-    errors = torch.where(torch.isfinite(lower.gather(1, shortlist)), errors, torch.inf)
+    errors = torch.where(torch.isfinite(lower.gather(1, places)), errors, torch.inf)
     return shortlist.gather(1, errors.argmin(dim=1, keepdim=True)).squeeze(1)
 
 
@@ -122,12 +121,13 @@ def match(
         tensor([True])
     """
     tile = features if isinstance(features, Tile) else Tile.of(features, config.missing)
-    lower, upper = bounds(projection or project(state, tile.observed is not None), tile)
-    bmu, rho = nearest(state, tile, lower, upper)
+    projection = projection or project(state, tile.observed is not None, config.variant == "kohonen")
+    limits = bounds(projection, tile)
+    bmu, rho = nearest(state, tile, projection, limits)
     if labels is None or state.num_classes == 0:
         best, best_rho = bmu, rho
     else:
-        best, best_rho = _best_compatible(state, tile, labels, lower, upper, bmu, rho)
+        best, best_rho = _best_compatible(state, tile, labels, projection, limits, bmu, rho)
     if config.variant == "altsssom":
         matched = (best >= 0) & ((best != bmu) | inside_box(state, tile, bmu, config))
     elif config.is_growing:
@@ -138,16 +138,22 @@ def match(
 
 
 def _best_compatible(
-    state: MapState, tile: Tile, labels: Tensor, lower: Tensor, upper: Tensor, bmu: Tensor, rho: Tensor
+    state: MapState,
+    tile: Tile,
+    labels: Tensor,
+    projection: Projection,
+    limits: tuple[Tensor, Tensor],
+    bmu: Tensor,
+    rho: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """b*: the BMU where its class fits, else the nearest node whose class does."""
     won = state.classes[bmu]
-    foreign = (labels != UNLABELLED) & (won != UNLABELLED) & (won != labels)
+    foreign = (bmu >= 0) & (labels != UNLABELLED) & (won != UNLABELLED) & (won != labels)
     rows = rows_where(foreign)
     if rows.shape[0] == 0:
         return bmu, rho
-    allowed = compatible(state.classes, labels[rows])
-    node, error = nearest(state, tile.take(rows), lower[rows], upper[rows], allowed)
+    allowed = compatible(state.classes[projection.nodes], labels[rows])
+    node, error = nearest(state, tile.take(rows), projection, (limits[0][rows], limits[1][rows]), allowed)
     best = bmu.index_copy(0, rows, torch.where(foreign[rows], node, bmu[rows]))
     return best, rho.index_copy(0, rows, torch.where(foreign[rows], error, rho[rows]))
 
@@ -203,8 +209,9 @@ def predict_classes(state: MapState, features: Tensor, config: MapConfig) -> Ten
     if rows.shape[0] == 0 or not bool((state.classes >= 0).any()):
         return classes
     part = tile.take(rows)
-    lower, upper = bounds(project(state, tile.observed is not None), part)
-    node, rho = nearest(state, part, lower, upper, (state.classes >= 0).expand(rows.shape[0], -1))
+    projection = project(state, tile.observed is not None)
+    allowed = (state.classes[projection.nodes] >= 0).expand(rows.shape[0], -1)
+    node, rho = nearest(state, part, projection, bounds(projection, part), allowed)
     found = state.classes[node]
     if config.fallback == "threshold" and config.variant != "altsssom":
         found = torch.where(rho <= config.error_threshold, found, UNLABELLED)

@@ -80,7 +80,8 @@ class Candidates:
         position: (n,) int64, place in the round, unique.
         bmu: (n,) int64, BMU on the frozen map, −1 on an empty map.
         label: (n,) int64.
-        features: (n, D) float64.
+        weight: (n,) int64, a candidate of weight m takes m places.
+        features: (n, D) float64, NaN where not observed.
     """
 
     valid: Tensor
@@ -89,6 +90,7 @@ class Candidates:
     position: Tensor
     bmu: Tensor
     label: Tensor
+    weight: Tensor
     features: Tensor
 
     def take(self, rows: Tensor) -> Candidates:
@@ -101,7 +103,10 @@ class Candidates:
         return Candidates(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in names))
 
     def first(self, per_group: int, limit: int) -> Candidates:
-        """The first `per_group` of each group (bmu, label), of those the first `limit`, in order."""
+        """The first `per_group` of each group (bmu, label), of those the first `limit`, in order.
+
+        Both cuts count weights, so that a sample of weight m and m equal samples leave the same proposals.
+        """
         if self.position.shape[0] == 0:
             return self
         order = self.position.argsort(stable=True)
@@ -111,11 +116,14 @@ class Candidates:
         ordered = self.take(order)
         group = torch.where(ordered.valid, (ordered.bmu + 1) * (2**31) + ordered.label + 1, -1)
         by_group = group.argsort(stable=True)
-        sorted_group = group[by_group]
-        start = torch.searchsorted(sorted_group, sorted_group, right=False)
-        place = torch.empty_like(by_group)
-        place[by_group] = torch.arange(len(by_group), device=group.device) - start
+        sorted_group, weight = group[by_group], ordered.weight[by_group]
+        before = weight.cumsum(0) - weight
+        start = torch.searchsorted(sorted_group, sorted_group)
+        place = torch.empty_like(before)
+        place[by_group] = before - before[start]
         kept = ordered.valid & (place < per_group)
+        weight = torch.where(kept, ordered.weight, 0)
+        kept = kept & (weight.cumsum(0) - weight < limit)
         first = (~kept).to(torch.int8).argsort(stable=True)[:limit]
         result = replace(ordered.take(first), valid=kept[first])
         if kept.device.type == "cpu":
@@ -252,7 +260,7 @@ class BatchStatistics:
         c, k = own.candidates, own.contested.compact()
         c = c.take(c.valid.nonzero().squeeze(1))
         moments = k.moments if self.scale is not None else k.moments.view(torch.int64)
-        head = torch.stack([torch.zeros_like(c.position), c.position, c.bmu, c.label, c.rho.view(torch.int64)], dim=1)
+        head = torch.stack([torch.zeros_like(c.position), c.position, c.bmu, c.label, c.weight, c.rho.view(torch.int64)], dim=1)
         proposals = torch.cat([head, c.features.contiguous().view(torch.int64)], dim=1)
         clones = torch.cat([torch.ones_like(k.key).unsqueeze(1), torch.stack([k.key, k.updates], 1), moments], dim=1)
         width = max(proposals.shape[1], clones.shape[1])
@@ -274,11 +282,12 @@ class BatchStatistics:
         candidates = Candidates(
             valid=torch.ones_like(label, dtype=torch.bool),
             labelled=label >= 0,
-            rho=proposals[:, 4].contiguous().view(torch.float64),
+            rho=proposals[:, 5].contiguous().view(torch.float64),
             position=proposals[:, 1],
             bmu=proposals[:, 2],
             label=label,
-            features=proposals[:, 5 : 5 + features].contiguous().view(torch.float64),
+            weight=proposals[:, 4],
+            features=proposals[:, 6 : 6 + features].contiguous().view(torch.float64),
         )
         moments = clones[:, 3 : 3 + template.contested.moments.shape[1]].contiguous()
         if template.scale is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from somcore.accumulate import grown_statistics, lattice_statistics
 from somcore.adapt import window_nodes
-from somcore.config import UNLABELLED, MapConfig
+from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.distance import Projection, Tile
 from somcore.growth import insert_candidates, insert_clones, prune, reconnect, settle_classes
 from somcore.matching import Match, match
@@ -61,7 +61,7 @@ def accumulate(
     tile = Tile.of(features, config.missing)
     number = tile.features.shape[0]
     device = tile.features.device
-    if labels is None:
+    if labels is None or config.variant not in LABEL_AWARE:
         labels = torch.full((number,), UNLABELLED, dtype=torch.int64, device=device)
     if positions is None:
         positions = torch.arange(number, device=device)
@@ -111,7 +111,7 @@ def advance(state: MapState, statistics: BatchStatistics, config: MapConfig) -> 
     if state.growing and clones is not None:
         grown = insert_clones(grown, clones, period_ended)
     if state.growing:
-        grown = insert_candidates(grown, statistics, config)
+        grown = insert_candidates(grown, counted, state, statistics, config)
     connected = reconnect(grown, config)
     organised = config.num_rounds is not None and state.round + 1 >= config.num_rounds
     return dataclasses.replace(
@@ -126,7 +126,8 @@ def _advance_lattice(state: MapState, statistics: BatchStatistics, config: MapCo
     adapted = VARIANTS[config.variant].adapt(state, statistics, config)
     return dataclasses.replace(
         adapted,
-        wins=statistics.sums["wins"],
+        wins=state.wins + statistics.sums["wins"],
+        clock=state.clock + statistics.tally("samples"),
         round=state.round + 1,
         finished=config.num_rounds is not None and state.round + 1 >= config.num_rounds,
     )
