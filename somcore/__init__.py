@@ -23,7 +23,7 @@ from somcore.update import accumulate, advance, empty_statistics, round_scale
 __version__ = "0.1.0"
 
 # Loaded on first use: the estimators bring scikit-learn with them.
-_LAZY = {name: "somcore.estimators" for name in ("KohonenSOM", "DSSOM", "LARFDSSOM", "SSSOM", "ALTSSSOM")}
+_LAZY = dict.fromkeys(("KohonenSOM", "DSSOM", "LARFDSSOM", "SSSOM", "ALTSSSOM"), "somcore.estimators")
 
 __all__ = [
     "UNLABELLED",

@@ -185,13 +185,15 @@ class MapConfig:
             raise ValueError(f"The training data must have at least 1 row. Got {num_samples}.")
         if num_features < 1:
             raise ValueError(f"The training data must have at least 1 feature. Got {num_features}.")
-        values = self._growing_defaults(num_samples, num_classes) if self.is_growing else self._lattice_defaults(num_samples)
+        growing = self.is_growing
+        values = self._growing_defaults(num_samples, num_classes) if growing else self._lattice_defaults(num_samples)
         filled = {name: value for name, value in values.items() if getattr(self, name) is None}
         config = dataclasses.replace(self, **filled, batch_size=self._batch_size(num_samples))
+        assert config.epochs is not None
         return dataclasses.replace(
             config,
             tile_size=min(self.tile_size, config.batch_size),
-            num_rounds=self.num_rounds or config.epochs * config.rounds_per_epoch(num_samples),  # type: ignore[operator]
+            num_rounds=self.num_rounds or config.epochs * config.rounds_per_epoch(num_samples),
         )
 
     def _batch_size(self, num_samples: int) -> int:
@@ -262,5 +264,6 @@ def _check(name: str, value: Any, valid: str) -> None:
         )
         good = good and (name != "tile_size" or isinstance(value, int))
     if not good:
-        kind = "a number in " if valid[0] in "[(" else "one of " if "|" in valid else "a whole number " if ">=" in valid else ""
+        kinds = {"[": "a number in ", "(": "a number in ", ">": "a whole number " if ">=" in valid else ""}
+        kind = kinds.get(valid[0], "one of " if "|" in valid else "")
         raise ValueError(f"{name} must be {kind}{valid}. Got {value!r}.")

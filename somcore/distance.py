@@ -160,8 +160,6 @@ def squared_errors(state: MapState, tile: Tile) -> Tensor:
     """Exact ρ between every sample and every node: (n, K) float64, +inf for dead nodes."""
     every = torch.arange(state.capacity, device=tile.features.device).expand(tile.features.shape[0], -1)
     step = max(1, 2**24 // max(1, state.capacity * state.num_features))  # at most 128 MB at a time
-    parts = [
-        exact_errors(state, tile.take(torch.arange(i, min(i + step, len(every)), device=every.device)), every[i : i + step])
-        for i in range(0, len(every), step)
-    ]
+    rows = torch.arange(every.shape[0], device=every.device).split(step)
+    parts = [exact_errors(state, tile.take(part), every[part]) for part in rows]
     return torch.cat(parts) if parts else every.to(torch.float64)

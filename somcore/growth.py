@@ -195,7 +195,7 @@ def insert_candidates(
     else:
         reach = None
         open_ = ~match(state, tile, label, config=config).matched
-    created = []
+    created: list[int] = []
     while len(created) < free.shape[0] and bool(open_.any()):
         new = int(open_.to(torch.int8).argmax())
         created.append(new)

@@ -61,7 +61,7 @@ def initial_state(
     else:
         if samples is None or samples.shape != (size, num_features):
             got = None if samples is None else tuple(samples.shape)
-            raise ValueError(f"samples must have shape ({size}, {num_features}) for initialisation='sample'. Got {got}.")
+            raise ValueError(f"samples must have shape {(size, num_features)} for initialisation='sample'. Got {got}.")
         prototypes = samples.to(torch.float64)
         column_mean = prototypes.nanmean(0).nan_to_num(0.0)
         prototypes = torch.where(prototypes.isnan(), column_mean, prototypes)

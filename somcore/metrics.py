@@ -73,10 +73,11 @@ def map_quality(
     if not bool(state.alive.any()):
         raise ValueError("The map must have at least one node to measure its quality. Got an empty map.")
     tile = Tile.of(features, config.missing)
-    lower, upper = bounds(project(state, tile.observed is not None), tile)
-    first, rho = nearest(state, tile, lower, upper)
-    others = torch.ones_like(lower, dtype=torch.bool).scatter_(1, first.unsqueeze(1), False) & state.alive
-    second, _ = nearest(state, tile, lower, upper, others)
+    projection = project(state, tile.observed is not None, config.variant == "kohonen")
+    limits = bounds(projection, tile)
+    first, rho = nearest(state, tile, projection, limits)
+    others = projection.nodes != first.unsqueeze(1)
+    second, _ = nearest(state, tile, projection, limits, others)
     relevances = state.relevances[first]
     if tile.observed is not None:
         relevances = relevances * tile.observed

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,8 +122,9 @@ class MapState:
                 raise ValueError(
                     f"'{name}' of the map must be {dtype} {shape}. Got {tensor.dtype} {tuple(tensor.shape)}."
                 )
+        fields: dict[str, Any] = {name: tensors[name] for name in _TENSORS}
         scalars = {name: kind(tensors[name].item()) for name, kind in _SCALARS.items()}
-        return cls(**{name: tensors[name] for name in _TENSORS}, **scalars)
+        return cls(**fields, **scalars)
 
 
 def blank_state(capacity: int, num_features: int, num_classes: int, device: torch.device | str = "cpu") -> MapState:

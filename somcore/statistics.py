@@ -260,7 +260,8 @@ class BatchStatistics:
         c, k = own.candidates, own.contested.compact()
         c = c.take(c.valid.nonzero().squeeze(1))
         moments = k.moments if self.scale is not None else k.moments.view(torch.int64)
-        head = torch.stack([torch.zeros_like(c.position), c.position, c.bmu, c.label, c.weight, c.rho.view(torch.int64)], dim=1)
+        fields = [torch.zeros_like(c.position), c.position, c.bmu, c.label, c.weight, c.rho.view(torch.int64)]
+        head = torch.stack(fields, dim=1)
         proposals = torch.cat([head, c.features.contiguous().view(torch.int64)], dim=1)
         clones = torch.cat([torch.ones_like(k.key).unsqueeze(1), torch.stack([k.key, k.updates], 1), moments], dim=1)
         width = max(proposals.shape[1], clones.shape[1])

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from somcore import adapt
 from somcore.accumulate import Assign, Roles
 from somcore.config import UNLABELLED, MapConfig
 from somcore.distance import Tile
-from somcore.matching import Match, inside_box
+from somcore.matching import Match
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
 
