@@ -1,0 +1,275 @@
+"""The growing maps: LARFDSSOM, SS-SOM and ALTSS-SOM.
+
+Axes: N samples, D features, K nodes, C classes.
+"""
+
+from __future__ import annotations
+
+from somcore.estimators.semi_supervised import SemiSupervised
+from somcore.estimators.unsupervised import Unsupervised
+
+
+class LARFDSSOM(Unsupervised):
+    """Growing map with local relevances: projected and subspace clustering without labels.
+
+    Args:
+        capacity: upper bound of nodes; None = 70.
+        activation_threshold: activation a node must reach to accept a sample, or "auto": from the data.
+        threshold_quantile: share of close pairs that "auto" takes for one node; None = 0.05.
+        bmu_rate: how far the BMU follows one sample; None = 0.05.
+        neighbour_rate: the same for its neighbours; None = 0.45 * bmu_rate.
+        relevance_rate: speed of the deviations; None = 0.1.
+        relevance_slope: small = binary relevances, large = flat.
+        relevance_floor: smallest relevance; None = 1e-6.
+        connection_threshold: nodes with relevances closer than this are neighbours.
+        min_win_share: nodes that win a smaller share of the samples are pruned.
+        pruning_period: samples between prunings; None = pruning_epochs * N.
+        pruning_epochs: the same in passes.
+        newborn_credit: judge nodes on their own lifetime; None = False.
+        candidates_per_group: insertions proposed per BMU and round.
+        noise_filter: samples that no node accepts belong to none (-1).
+        epochs: passes of the organisation; None = 50.
+        batch_size: samples per round; 1 = online.
+        sampling: "permutation" or "replacement".
+        missing: "error", or "mask": NaN takes no part.
+        seed: order of samples.
+        device: where the map is computed, "cpu" or "cuda".
+
+    Source: Bassani & Araújo, IEEE TNNLS 26(3), 2015.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.preprocessing import minmax_scale
+        >>> X = minmax_scale(load_iris().data)
+        >>> som = LARFDSSOM(capacity=10).fit(X)
+        >>> som.transform(X).shape == (150, som.n_nodes_)
+        True
+    """
+
+    _variant = "larfdssom"
+
+    def __init__(
+        self,
+        *,
+        capacity: int | None = None,
+        activation_threshold: float | str = "auto",
+        threshold_quantile: float | None = None,
+        bmu_rate: float | None = None,
+        neighbour_rate: float | None = None,
+        relevance_rate: float | None = None,
+        relevance_slope: float = 0.07,
+        relevance_floor: float | None = None,
+        connection_threshold: float = 0.08,
+        min_win_share: float = 0.002,
+        pruning_period: int | None = None,
+        pruning_epochs: float = 10,
+        newborn_credit: bool | None = None,
+        candidates_per_group: int = 8,
+        noise_filter: bool = False,
+        epochs: int | None = None,
+        batch_size: int = 512,
+        sampling: str = "permutation",
+        missing: str = "error",
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self.capacity = capacity
+        self.activation_threshold = activation_threshold
+        self.threshold_quantile = threshold_quantile
+        self.bmu_rate = bmu_rate
+        self.neighbour_rate = neighbour_rate
+        self.relevance_rate = relevance_rate
+        self.relevance_slope = relevance_slope
+        self.relevance_floor = relevance_floor
+        self.connection_threshold = connection_threshold
+        self.min_win_share = min_win_share
+        self.pruning_period = pruning_period
+        self.pruning_epochs = pruning_epochs
+        self.newborn_credit = newborn_credit
+        self.candidates_per_group = candidates_per_group
+        self.noise_filter = noise_filter
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.sampling = sampling
+        self.missing = missing
+        self.seed = seed
+        self.device = device
+
+
+class SSSOM(SemiSupervised):
+    """Semi-supervised growing map: labels steer which nodes accept, are pushed, and get a class.
+
+    Args:
+        capacity: upper bound of nodes; None = 200.
+        activation_threshold: activation a node must reach to accept a sample, or "auto": from the data.
+        threshold_quantile: share of close pairs that "auto" takes for one node; None = 1 / 2C.
+        bmu_rate: how far the BMU follows one sample; None = 0.05.
+        neighbour_rate: the same for its neighbours; None = 0.45 * bmu_rate.
+        push_rate: repulsion of a nearest node of another class; None = 0.6 * bmu_rate.
+        relevance_rate: speed of the deviations; None = 0.1.
+        relevance_slope: small = binary relevances, large = flat.
+        relevance_floor: smallest relevance; None = 1e-6.
+        connection_threshold: nodes with relevances closer than this are neighbours.
+        min_win_share: nodes that win a smaller share of the samples are pruned.
+        pruning_period: samples between prunings; None = pruning_epochs * N.
+        pruning_epochs: the same in passes.
+        newborn_credit: judge nodes on their own lifetime; None = False.
+        candidates_per_group: insertions proposed per BMU, class and round.
+        fallback: prediction when the BMU has no class: "nearest" that has one, or "threshold" (published).
+        noise_filter: samples that no node accepts belong to none (-1).
+        epochs: passes of the organisation; None = 50.
+        batch_size: samples per round; 1 = online.
+        sampling: "permutation" or "replacement".
+        missing: "error", or "mask": NaN takes no part.
+        seed: order of samples.
+        device: where the map is computed, "cpu" or "cuda".
+
+    Source: Braga & Bassani, IJCNN 2018.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.preprocessing import minmax_scale
+        >>> X, y = minmax_scale(load_iris().data), load_iris().target
+        >>> y_few = [label if i % 10 == 0 else -1 for i, label in enumerate(y)]
+        >>> som = SSSOM(seed=0).fit(X, y_few)
+        >>> som.score(X, y) > 0.8
+        True
+    """
+
+    _variant = "sssom"
+
+    def __init__(
+        self,
+        *,
+        capacity: int | None = None,
+        activation_threshold: float | str = "auto",
+        threshold_quantile: float | None = None,
+        bmu_rate: float | None = None,
+        neighbour_rate: float | None = None,
+        push_rate: float | None = None,
+        relevance_rate: float | None = None,
+        relevance_slope: float = 0.07,
+        relevance_floor: float | None = None,
+        connection_threshold: float = 0.08,
+        min_win_share: float = 0.002,
+        pruning_period: int | None = None,
+        pruning_epochs: float = 10,
+        newborn_credit: bool | None = None,
+        candidates_per_group: int = 8,
+        fallback: str = "nearest",
+        noise_filter: bool = False,
+        epochs: int | None = None,
+        batch_size: int = 512,
+        sampling: str = "permutation",
+        missing: str = "error",
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self.capacity = capacity
+        self.activation_threshold = activation_threshold
+        self.threshold_quantile = threshold_quantile
+        self.bmu_rate = bmu_rate
+        self.neighbour_rate = neighbour_rate
+        self.push_rate = push_rate
+        self.relevance_rate = relevance_rate
+        self.relevance_slope = relevance_slope
+        self.relevance_floor = relevance_floor
+        self.connection_threshold = connection_threshold
+        self.min_win_share = min_win_share
+        self.pruning_period = pruning_period
+        self.pruning_epochs = pruning_epochs
+        self.newborn_credit = newborn_credit
+        self.candidates_per_group = candidates_per_group
+        self.fallback = fallback
+        self.noise_filter = noise_filter
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.sampling = sampling
+        self.missing = missing
+        self.seed = seed
+        self.device = device
+
+
+class ALTSSSOM(SemiSupervised):
+    """Semi-supervised growing map whose nodes accept inside boxes of their own, without a global threshold.
+
+    Args:
+        capacity: upper bound of nodes; None = 250.
+        bmu_rate: how far the BMU follows one sample; None = 0.1.
+        neighbour_rate: the same for its neighbours; None = 0.45 * bmu_rate.
+        deviation_decay: share of a deviation kept per sample.
+        relevance_slope: small = binary relevances, large = flat.
+        relevance_floor: smallest relevance; None = 1e-6.
+        connection_threshold: nodes with relevances closer than this are neighbours.
+        min_win_share: nodes that win a smaller share of the samples are pruned.
+        pruning_period: samples between prunings; None = pruning_epochs * N.
+        pruning_epochs: the same in passes.
+        newborn_credit: judge nodes on their own lifetime; None = True.
+        candidates_per_group: insertions proposed per BMU, class and round.
+        fallback: prediction when the BMU has no class: "nearest" that has one, or "threshold" (published).
+        noise_filter: samples that no node accepts belong to none (-1).
+        epochs: passes of the organisation; None = 50.
+        batch_size: samples per round; 1 = online.
+        sampling: "permutation" or "replacement".
+        missing: "error", or "mask": NaN takes no part.
+        seed: order of samples.
+        device: where the map is computed, "cpu" or "cuda".
+
+    Source: Braga & Bassani, IJCNN 2019.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.preprocessing import minmax_scale
+        >>> X, y = minmax_scale(load_iris().data), load_iris().target
+        >>> y_few = [label if i % 10 == 0 else -1 for i, label in enumerate(y)]
+        >>> som = ALTSSSOM(seed=0).fit(X, y_few)
+        >>> som.score(X, y) > 0.8
+        True
+    """
+
+    _variant = "altsssom"
+
+    def __init__(
+        self,
+        *,
+        capacity: int | None = None,
+        bmu_rate: float | None = None,
+        neighbour_rate: float | None = None,
+        deviation_decay: float = 0.92,
+        relevance_slope: float = 0.07,
+        relevance_floor: float | None = None,
+        connection_threshold: float = 0.08,
+        min_win_share: float = 0.002,
+        pruning_period: int | None = None,
+        pruning_epochs: float = 10,
+        newborn_credit: bool | None = None,
+        candidates_per_group: int = 8,
+        fallback: str = "nearest",
+        noise_filter: bool = False,
+        epochs: int | None = None,
+        batch_size: int = 512,
+        sampling: str = "permutation",
+        missing: str = "error",
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self.capacity = capacity
+        self.bmu_rate = bmu_rate
+        self.neighbour_rate = neighbour_rate
+        self.deviation_decay = deviation_decay
+        self.relevance_slope = relevance_slope
+        self.relevance_floor = relevance_floor
+        self.connection_threshold = connection_threshold
+        self.min_win_share = min_win_share
+        self.pruning_period = pruning_period
+        self.pruning_epochs = pruning_epochs
+        self.newborn_credit = newborn_credit
+        self.candidates_per_group = candidates_per_group
+        self.fallback = fallback
+        self.noise_filter = noise_filter
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.sampling = sampling
+        self.missing = missing
+        self.seed = seed
+        self.device = device

@@ -1,0 +1,147 @@
+"""What the semi-supervised estimators share.
+
+Axes: N samples, D features, K nodes, C classes. y holds class numbers >= 0, -1 = unlabelled.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets
+from torch import Tensor
+
+from somcore.config import UNLABELLED, MapConfig
+from somcore.estimators.base import MapEstimator
+from somcore.matching import class_probabilities, predict_classes
+from somcore.state import MapState
+
+
+class SemiSupervised(ClassifierMixin, MapEstimator):
+    """A classifier that also learns from samples without a label.
+
+    Attributes:
+        classes_: (C,) class numbers that were seen, sorted.
+        transduction_: (N,) class said of each training sample.
+    """
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train the map from the beginning.
+
+        Args:
+            X: (N, D) samples, feature units.
+            y: (N,) class numbers, -1 = unlabelled; None = no labels at all.
+            sample_weight: (N,) whole numbers; a sample of weight m counts as m equal samples.
+
+        Returns:
+            The estimator.
+        """
+        features, y = self._features(X, y, reset=True)
+        labels = None if y is None else _class_numbers(y, "y")
+        self.classes_ = np.unique(labels[labels >= 0]) if labels is not None else np.empty(0, dtype=np.int64)
+        self._train(features, self._codes(labels), len(self.classes_), sample_weight)
+        self.transduction_ = self._classes(features)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
+        """One pass over further samples, in their order; a call with one row is the online step.
+
+        The first call makes the map; where a default needs the number of training rows, it takes the larger of
+        the rows of that call and `batch_size`.
+
+        Args:
+            X: (N, D) samples.
+            y: (N,) class numbers, -1 = unlabelled; None = no labels.
+            classes: all classes that may ever come; needed in the first call if its `y` does not hold them all.
+            sample_weight: (N,) whole numbers.
+
+        Returns:
+            The estimator.
+        """
+        first = not hasattr(self, "state_")
+        features, y = self._features(X, y, reset=first)
+        labels = None if y is None else _class_numbers(y, "y")
+        if first:
+            known = labels if classes is None else _class_numbers(np.asarray(classes), "classes")
+            self.classes_ = np.empty(0, dtype=np.int64) if known is None else np.unique(known[known >= 0])
+        self._train_further(features, self._codes(labels), len(self.classes_), sample_weight)
+        self.transduction_ = self._classes(features)
+        return self
+
+    def _codes(self, labels: np.ndarray | None) -> np.ndarray | None:
+        """Labels as 0 ... C - 1, -1 = unlabelled; None if there is no class at all."""
+        if labels is None:
+            return None
+        stranger = labels[(labels != UNLABELLED) & ~np.isin(labels, self.classes_)]
+        if len(stranger):
+            known = self.classes_.tolist()
+            raise ValueError(f"y must hold classes of the first call ({known}), or -1. Got {stranger[0]}.")
+        codes = np.searchsorted(self.classes_, labels)
+        return np.where(labels == UNLABELLED, UNLABELLED, codes) if len(self.classes_) else None
+
+    def _classes(self, features: Tensor) -> np.ndarray:
+        names = np.append(self.classes_, UNLABELLED)  # code -1 is the last entry
+        codes = self._by_parts(features, lambda part: predict_classes(self.state_, part, self.config_))
+        classes: np.ndarray = names[codes]
+        return classes
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(N,) class of each sample; -1 where the map cannot say one."""
+        return self._classes(self._read(X))
+
+    def predict_nodes(self, X: Any) -> np.ndarray:
+        """(N,) node of each sample, an index into `prototypes_`; -1 = noise (with `noise_filter`)."""
+        return self._nodes(self._read(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(N, C) probability of each class of `classes_`, from the nearest node of each."""
+        return self._by_parts(self._read(X), lambda part: class_probabilities(self.state_, part, self.config_))
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
+        """Train, and return the class said of each training sample."""
+        return self.fit(X, y, sample_weight).transduction_
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy over the samples that have a label."""
+        labelled = np.flatnonzero(np.asarray(y) != UNLABELLED)
+        if len(labelled) == 0:
+            raise ValueError("y must hold at least one label to score against. Got -1 in every row.")
+        known = np.asarray(y)[labelled]
+        weights = None if sample_weight is None else np.asarray(sample_weight)[labelled]
+        right = self.predict(X)[labelled] == known
+        return float(np.average(right, weights=weights))
+
+    def _install(self, state: MapState, config: MapConfig) -> None:
+        super()._install(state, config)
+        self.node_classes_ = np.append(self.classes_, UNLABELLED)[self.node_classes_]
+
+    def _saved_arrays(self) -> dict[str, np.ndarray]:
+        return super()._saved_arrays() | {"classes": self.classes_, "transduction": self.transduction_}
+
+    def _restore(self, document: dict[str, Any], state: MapState, tensors: dict[str, Tensor]) -> None:
+        self.classes_ = tensors["classes"].to(torch.int64).numpy()
+        if len(self.classes_) != state.num_classes:
+            raise ValueError(f"The saved map must name {state.num_classes} classes. Got {len(self.classes_)}.")
+        super()._restore(document, state, tensors)
+        self.transduction_ = tensors["transduction"].numpy()
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        return tags
+
+
+def _class_numbers(y: np.ndarray, name: str) -> np.ndarray:
+    """Class numbers as int64; strings are refused, because a "-1" among them would become a class."""
+    check_classification_targets(y)
+    if y.dtype.kind not in "iubf":
+        raise ValueError(f"{name} must hold whole numbers, -1 = unlabelled. Got {y.dtype}; encode it first.")
+    numbers = y.astype(np.int64)
+    wrong = np.flatnonzero((numbers != y) | (numbers < UNLABELLED))
+    if len(wrong):
+        got = f"Got {y[wrong[0]]} at row {wrong[0]}."
+        raise ValueError(f"{name} must hold class numbers >= 0, or -1 for unlabelled. {got}")
+    return numbers

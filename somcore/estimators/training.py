@@ -1,0 +1,161 @@
+"""The training loop in one process: the rounds of a map over samples in memory.
+
+Axes: N samples, D features, K nodes, C classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from somcore.config import MapConfig
+from somcore.distance import project
+from somcore.initial import initial_indices, initial_state
+from somcore.sampling import sample_indices
+from somcore.state import MapState
+from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
+from somcore.update import accumulate, advance, round_scale
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training data on the device of the map.
+
+    Attributes:
+        features: (N, D) float32 or float64; NaN = missing.
+        labels: (N,) int64 classes, -1 = unlabelled; None = no labels.
+        weights: (N,) int64 >= 1; None = 1 each.
+    """
+
+    features: Tensor
+    labels: Tensor | None = None
+    weights: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.features.shape[0])
+
+    @property
+    def max_abs(self) -> float:
+        """Largest absolute value of the features, missing ones left out."""
+        return float(self.features.abs().nan_to_num(0.0).max())
+
+    def take(self, rows: Tensor) -> Samples:
+        """The samples at these rows."""
+        labels = None if self.labels is None else self.labels[rows]
+        weights = None if self.weights is None else self.weights[rows]
+        return Samples(self.features[rows], labels, weights)
+
+
+def resolved(config: MapConfig, samples: Samples, num_classes: int, num_rows: int | None = None) -> MapConfig:
+    """The configuration with every number that the data decide, the calibrated threshold included.
+
+    Args:
+        config: as the user gave it.
+        samples: training data.
+        num_classes: C.
+        num_rows: rows that stand for N in the defaults; None = those of `samples`.
+    """
+    num_rows = num_rows or len(samples)
+    total = num_rows if samples.weights is None else int(samples.weights.sum())
+    if config.is_growing and config.pruning_period is None and samples.weights is not None:
+        # The clock counts a sample of weight m as m samples; so must the period that it is compared with.
+        config = dataclasses.replace(config, pruning_period=max(1, round(config.pruning_epochs * total)))
+    num_features = int(samples.features.shape[1])
+    config = config.resolve(num_samples=num_rows, num_features=num_features, num_classes=num_classes)
+    if config.activation_threshold != "auto" or config.threshold_quantile is None:
+        return config
+    histogram = torch.zeros(NUM_BINS, dtype=torch.int64)
+    for positions in calibration_tiles(len(samples)):
+        rows = sample_indices(config.seed, 0, positions, len(samples), config.sampling)
+        histogram += pair_histogram(samples.features[rows.to(samples.features.device)]).cpu()
+    return calibrated(config, histogram)
+
+
+def start(config: MapConfig, samples: Samples, num_classes: int) -> MapState:
+    """The map before its first round."""
+    features = samples.features
+    rows = initial_indices(config, len(samples))
+    return initial_state(
+        config,
+        num_features=int(features.shape[1]),
+        num_classes=num_classes,
+        samples=None if rows is None else features[rows.to(features.device)],
+        moments=_moments(features) if not config.is_growing and config.initialisation == "linear" else None,
+        device=features.device,
+    )
+
+
+def train(config: MapConfig, samples: Samples, num_classes: int) -> tuple[MapState, MapConfig]:
+    """A whole training: organisation and convergence phase, or the schedule of a lattice.
+
+    Args:
+        config: as the user gave it.
+        samples: training data.
+        num_classes: C, 0 without labels.
+
+    Returns:
+        The finished map and the resolved configuration.
+    """
+    config = resolved(config, samples, num_classes)
+    state = start(config, samples, num_classes)
+    per_epoch, max_abs = config.rounds_per_epoch(len(samples)), samples.max_abs
+    everyone = torch.arange(len(samples))
+    order, current = everyone, -1
+    while not state.finished:
+        epoch, place = divmod(state.round, per_epoch)
+        if epoch != current:
+            order = sample_indices(config.seed, epoch, everyone, len(samples), config.sampling)
+            order, current = order.to(samples.features.device), epoch
+        rows = order[place * config.batch_size : (place + 1) * config.batch_size]
+        state = one_round(state, samples, rows, config, max_abs)
+    return state, config
+
+
+def one_round(state: MapState, samples: Samples, rows: Tensor, config: MapConfig, max_abs: float) -> MapState:
+    """The map after one round over the samples at `rows`, cut into tiles."""
+    number, heaviest = len(rows), 1
+    if samples.weights is not None:
+        weights = samples.weights[rows]
+        number, heaviest = int(weights.sum()), int(weights.max())
+    scale = round_scale(state, max_abs, number, heaviest)
+    projection = project(state, config.missing == "mask")
+    total = None
+    for first in range(0, len(rows), config.tile_size):
+        tile = samples.take(rows[first : first + config.tile_size])
+        part = accumulate(
+            state,
+            tile.features,
+            tile.labels,
+            config,
+            positions=torch.arange(first, first + len(tile), device=rows.device),
+            weights=tile.weights,
+            scale=scale,
+            projection=projection,
+        )
+        total = part if total is None else total.merge(part)
+    assert total is not None
+    return advance(state, total, config)
+
+
+def resume(state: MapState, config: MapConfig, samples: Samples) -> MapState:
+    """The map after one pass over further samples in the order they come; a growing map goes on growing."""
+    if config.is_growing:
+        state = dataclasses.replace(state, growing=True, finished=False)
+    max_abs = samples.max_abs
+    rows = torch.arange(len(samples), device=samples.features.device)
+    for first in range(0, len(samples), config.batch_size):
+        state = one_round(state, samples, rows[first : first + config.batch_size], config, max_abs)
+    return state
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D) in float64, by tiles; a missing value counts as the mean of its feature."""
+    mean = features.to(torch.float64).nanmean(dim=0).nan_to_num(0.0)
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=features.device)
+    for first in range(0, len(features), 4096):
+        gap = (features[first : first + 4096].to(torch.float64) - mean).nan_to_num(0.0)
+        covariance += gap.T @ gap
+    return mean, covariance / len(features)
