@@ -170,8 +170,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _to_bytes(state: MapState, record: Mapping[str, Any]) -> bytes:
+    text = json.dumps(record, sort_keys=True)
+    return map_bytes(state, {"record": text, "record_sha256": hashlib.sha256(text.encode()).hexdigest()})
+
+
+def map_bytes(state: MapState, header: Mapping[str, str]) -> bytes:
+    """A map in the format of safetensors; copies, because fields of a state may share their memory."""
     from safetensors.torch import save
 
-    text = json.dumps(record, sort_keys=True)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.to_tensors().items()}
-    return save(tensors, {"record": text, "record_sha256": hashlib.sha256(text.encode()).hexdigest()})
+    tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in state.to_tensors().items()}
+    return save(tensors, dict(header))

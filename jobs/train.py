@@ -1,0 +1,103 @@
+"""One training: a prepared data set in, a trained map out."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs._run import job, run
+
+KEYS = (
+    "model", "data", "labelled_fraction", "seed", "workers", "reduction", "epochs", "rounds", "nodes",
+    "accuracy", "clustering_accuracy", "nmi", "quantization_error", "map_digest", "seconds",
+    "samples_per_second", "run_id", "out",
+)  # fmt: skip
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Directory of a prepared data set.")],
+    model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom or altsssom.")],
+    out: Annotated[Path, typer.Option(help="Directory of this run; must not hold another one.")],
+    labelled_fraction: Annotated[
+        float | None, typer.Option(help="Share of the labels the map may read, in [0, 1]. [default: 1]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of labels, order and start. [default: 0]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Ray actors; 0 = in this process, without Ray. [default: 2]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data; same as map.epochs.")] = None,
+    config: Annotated[Path | None, typer.Option(help="yaml, toml or json file of settings.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. map.capacity=100.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster. [default: one of its own]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    reduction: Annotated[
+        str | None, typer.Option(help="exact (the same bits for any workers) or fast. [default: exact]")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store; none = record nothing. [default: MLflow's own]")
+    ] = None,
+    experiment: Annotated[str | None, typer.Option(help="MLflow experiment. [default: somgrad]")] = None,
+) -> dict[str, Any]:
+    """Train one map on a prepared data set, in this process or on Ray workers, with the same result.
+
+    Stop it with Ctrl-C or SIGTERM: the state is saved, and --resume goes on, also with other workers.
+    """
+    from pipeline.config import parse_setting, read_file
+    from pipeline.trainer import train as train_map
+
+    given = {
+        "data.path": str(data),
+        "train.model": model,
+        "train.labelled_fraction": labelled_fraction,
+        "train.seed": seed,
+        "train.reduction": reduction,
+        "map.epochs": epochs,
+        "cluster.workers": workers,
+        "cluster.address": address,
+        "tracking.uri": tracking_uri,
+        "tracking.experiment": experiment,
+    }
+    flat = read_file(config) if config else {}
+    flat |= {key: value for key, value in given.items() if value is not None}
+    flat |= dict(parse_setting(text) for text in settings or [])
+    summary = train_map(flat, out, resume=resume, say=_say, on_epoch=_Epochs())
+    _say(_sentence(summary))
+    return {key: summary.get(key) for key in KEYS}
+
+
+class _Epochs:
+    """One line per epoch, on a terminal one bar."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, epoch: int, expected: int, metrics: dict[str, float | None]) -> None:
+        from jobs._progress import Progress
+
+        if self._bar is None:
+            self._bar = Progress("epochs", max(epoch, expected), every_s=1.0)
+        named = {"nodes": "nodes {:.0f}", "quantization_error": "error {:.4g}", "accuracy": "accuracy {:.3f}",
+                 "samples_per_second": "{:,.0f} samples/s"}  # fmt: skip
+        notes = [text.format(metrics[k]) for k, text in named.items() if metrics.get(k) is not None]
+        self._bar(epoch, " · ".join(notes))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    parts = [f"{summary['model']}: {summary['nodes']} nodes after {summary['epochs']} epochs"]
+    for key in ("accuracy", "clustering_accuracy", "nmi", "quantization_error"):
+        if summary.get(key) is not None:
+            parts.append(f"{key} {summary[key]:.4f}")
+    return f"{', '.join(parts)}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."
+
+
+app = job(example="python -m jobs.train --data data/digits --model sssom --out runs/first")(train)
+
+if __name__ == "__main__":
+    run(app)

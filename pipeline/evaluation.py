@@ -1,0 +1,112 @@
+"""How good a trained map is on rows it has not seen: counts that add up over tiles, divided once.
+
+Errors are counted honestly: a row without a predicted class, or left out as noise, is wrong. Rows whose class is
+not known are left out of the scores that need one. N rows, K nodes, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from somcore.config import LABEL_AWARE, LATTICES, MapConfig
+from somcore.matching import predict_classes, predict_nodes
+from somcore.metrics import (
+    MapQuality,
+    accuracy,
+    adjusted_rand_index,
+    clustering_accuracy,
+    confusion,
+    contingency,
+    map_quality,
+    normalized_mutual_information,
+    purity,
+)
+from somcore.state import MapState
+
+TILE_ROWS = 2048
+
+Rows = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+
+
+@dataclass
+class Scores:
+    """Counts of one split.
+
+    Attributes:
+        quality: sums behind quantization and topographic error.
+        table: (K + 1, C) rows by node and class.
+        answers: (C, C + 1) rows by class and predicted class; None for maps without classes.
+    """
+
+    quality: MapQuality = field(default_factory=MapQuality)
+    table: Tensor | None = None
+    answers: Tensor | None = None
+
+    def metrics(self, lattice: bool) -> dict[str, float | None]:
+        """The usual numbers; None where one does not apply."""
+        known = self.table is not None and int(self.table.sum()) > 0
+        table = self.table if known else None
+        return {
+            "accuracy": _number(accuracy, self.answers if known else None),
+            "clustering_accuracy": _number(clustering_accuracy, table),
+            "nmi": _number(normalized_mutual_information, table),
+            "ari": _number(adjusted_rand_index, table),
+            "purity": _number(purity, table),
+            "quantization_error": _finite(self.quality.quantization_error),
+            "topographic_error": _finite(self.quality.topographic_error) if lattice else None,
+        }
+
+
+def evaluate(
+    state: MapState, config: MapConfig, read: Rows, num_rows: int, num_classes: int, rows: Tensor | None = None
+) -> dict[str, float | None]:
+    """Scores of a map on a split.
+
+    Args:
+        state: the map.
+        config: its resolved hyper-parameters.
+        read: gives rows of the split by number: features (n, D), labels (n,) or None.
+        num_rows: rows of the split.
+        num_classes: C, 0 if the data have no classes.
+        rows: (n,) int64, row numbers to look at; None = all.
+
+    Returns:
+        accuracy, clustering_accuracy, nmi, ari, purity, quantization_error, topographic_error; None where one
+        does not apply (no labels, a map without classes, no lattice, an empty map).
+    """
+    scores = Scores()
+    if state.num_nodes == 0:
+        return scores.metrics(lattice=False)
+    semi_supervised = config.variant in LABEL_AWARE and state.num_classes > 0
+    for tile in _tiles(num_rows, rows):
+        features, labels = read(tile)
+        scores.quality = scores.quality.merge(map_quality(state, features, config))
+        if labels is None or num_classes == 0:
+            continue
+        nodes, _ = predict_nodes(state, features, config)
+        table = contingency(nodes, labels, state.capacity, num_classes)
+        scores.table = table if scores.table is None else scores.table + table
+        if semi_supervised:
+            answers = confusion(labels, predict_classes(state, features, config), num_classes)
+            scores.answers = answers if scores.answers is None else scores.answers + answers
+    return scores.metrics(lattice=config.variant in LATTICES)
+
+
+def _tiles(num_rows: int, rows: Tensor | None) -> Iterator[Tensor]:
+    count = num_rows if rows is None else len(rows)
+    for start in range(0, count, TILE_ROWS):
+        stop = min(start + TILE_ROWS, count)
+        yield torch.arange(start, stop) if rows is None else rows[start:stop]
+
+
+def _number(measure: Callable[[Tensor], float], table: Tensor | None) -> float | None:
+    return None if table is None else _finite(measure(table))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

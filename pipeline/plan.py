@@ -1,0 +1,189 @@
+"""What every worker must know before the first round: the resolved map, the size of the data, the labels kept.
+
+A plan is a plain value, made once by the driver from configuration and data set, and sent to all workers. What
+is random in it is keyed by (seed, purpose, row), so every worker derives the same labels from it.
+N training rows, D features, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import RunConfig
+from pipeline.errors import DataError
+from pipeline.labels import labelled_fraction, split_validation
+from pipeline.shards import Dataset
+from pipeline.step import ReadRows
+from somcore.config import LABEL_AWARE, MapConfig
+from somcore.initial import initial_indices, initial_state
+from somcore.sampling import sample_indices
+from somcore.state import MapState
+from somcore.threshold import calibrated, calibration_tiles, pair_histogram
+
+_CHUNK_ROWS = 16384
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One training, resolved.
+
+    Attributes:
+        data_path: the prepared data set.
+        manifest_hash: of its manifest.
+        config: hyper-parameters of the map, every None filled.
+        num_samples: N.
+        num_features: D.
+        num_classes: C of the map, 0 for maps that do not read labels.
+        max_abs: bound of |x| over the training rows, feature units.
+        reduction: exact or fast.
+        labelled_fraction: share of the labels that the map may read.
+        validation_fraction: share of those that are withheld again, to score with.
+        device: where workers compute.
+    """
+
+    data_path: str
+    manifest_hash: str
+    config: MapConfig
+    num_samples: int
+    num_features: int
+    num_classes: int
+    max_abs: float
+    reduction: str
+    labelled_fraction: float
+    validation_fraction: float
+    device: str
+
+    @property
+    def config_hash(self) -> str:
+        """Hash of all that a result depends on besides the data; not of workers, threads or places."""
+        content = {
+            "map": self.config.to_dict(),
+            "reduction": self.reduction,
+            "labelled_fraction": self.labelled_fraction,
+            "validation_fraction": self.validation_fraction,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must agree with."""
+        return {"manifest_hash": self.manifest_hash, "config_hash": self.config_hash}
+
+    @property
+    def rounds_per_epoch(self) -> int:
+        """Rounds of one pass over the data."""
+        return self.config.rounds_per_epoch(self.num_samples)
+
+    @property
+    def expected_epochs(self) -> int:
+        """Passes until the map is finished, the convergence phase included."""
+        config = self.config
+        assert config.num_rounds is not None
+        if not config.is_growing or config.pruning_period is None:
+            return -(-config.num_rounds // self.rounds_per_epoch)
+        organised = -(-config.num_rounds // self.rounds_per_epoch) * self.num_samples
+        periods = -(-organised // config.pruning_period) + 1
+        return -(-periods * config.pruning_period // self.num_samples)
+
+
+def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
+    """Resolves a run against its data set: reads all training rows once, for their bound."""
+    num_samples, num_features = dataset.num_rows("train"), dataset.num_features
+    if num_samples == 0:
+        raise DataError(f"The training split of '{run.data.path}' must have at least 1 row. Got 0.")
+    num_classes = dataset.num_classes if run.train.model in LABEL_AWARE else 0
+    config = run.map_config().resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
+    if config.activation_threshold == "auto" and config.threshold_quantile is not None:
+        tiles = calibration_tiles(num_samples)
+        rows = [sample_indices(config.seed, 0, tile, num_samples, config.sampling) for tile in tiles]
+        config = calibrated(config, sum(pair_histogram(dataset.read("train", part)[0]) for part in rows))
+    return TrainingPlan(
+        data_path=str(run.data.path),
+        manifest_hash=dataset.manifest_hash,
+        config=config,
+        num_samples=num_samples,
+        num_features=num_features,
+        num_classes=num_classes,
+        max_abs=_bound(dataset, config),
+        reduction=run.train.reduction,
+        labelled_fraction=run.train.labelled_fraction,
+        validation_fraction=run.train.validation_fraction,
+        device=run.cluster.device,
+    )
+
+
+def first_state(plan: TrainingPlan, dataset: Dataset) -> MapState:
+    """The map before the first round."""
+    rows = initial_indices(plan.config, plan.num_samples)
+    samples = None if rows is None else dataset.read("train", rows)[0]
+    linear = not plan.config.is_growing and plan.config.initialisation == "linear"
+    moments = _moments(dataset) if linear else None
+    return initial_state(plan.config, plan.num_features, plan.num_classes, samples=samples, moments=moments)
+
+
+def training_labels(plan: TrainingPlan, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The labels that the map may read (N,), -1 elsewhere, and the rows that are withheld for validation."""
+    kept = labelled_fraction(labels.numpy(), plan.labelled_fraction, plan.config.seed)
+    _, withheld = split_validation(kept, plan.validation_fraction, plan.config.seed)
+    kept[withheld] = -1
+    return torch.from_numpy(kept), torch.from_numpy(np.asarray(withheld, dtype=np.int64))
+
+
+def open_reader(plan: TrainingPlan) -> ReadRows:
+    """Opens the data set of a plan, as a worker reads it: with the labels that the map may see."""
+    dataset = Dataset.open(plan.data_path)
+    if dataset.manifest_hash != plan.manifest_hash:
+        raise DataError(
+            f"The data set '{plan.data_path}' must be the same for all workers. "
+            f"Got manifest {dataset.manifest_hash[:12]} instead of {plan.manifest_hash[:12]}."
+        )
+    kept = training_labels(plan, dataset.labels("train"))[0] if plan.num_classes else None
+
+    def read(rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        features, _ = dataset.read("train", rows)
+        return features, None if kept is None else kept[rows]
+
+    return read
+
+
+def _chunks(num_rows: int) -> Any:
+    for start in range(0, num_rows, _CHUNK_ROWS):
+        yield torch.arange(start, min(start + _CHUNK_ROWS, num_rows))
+
+
+def _bound(dataset: Dataset, config: MapConfig) -> float:
+    """max |x| over the training rows; the first value that cannot be used is named."""
+    largest = 0.0
+    for rows in _chunks(dataset.num_rows("train")):
+        features = dataset.read("train", rows)[0]
+        usable = features.isfinite()
+        if config.missing == "mask":
+            usable |= features.isnan()
+        if not bool(usable.all()):
+            row, column = (~usable).nonzero()[0].tolist()
+            raise DataError(
+                f"Training row {int(rows[row])}, feature {column} must be finite. "
+                f"Got {float(features[row, column])}. Prepare the data with --drop-invalid, "
+                "or train with --set map.missing=mask where NaN means a missing value."
+            )
+        largest = max(largest, float(features.nan_to_num(0.0).abs().max()))
+    return largest
+
+
+def _moments(dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D) of the training rows, in the order of the file."""
+    count, total, products = 0, 0.0, 0.0
+    for rows in _chunks(dataset.num_rows("train")):
+        features = dataset.read("train", rows)[0].to(torch.float64)
+        count += len(features)
+        total = total + features.sum(0)
+        products = products + features.T @ features
+    mean = torch.as_tensor(total) / count
+    return mean, torch.as_tensor(products) / count - torch.outer(mean, mean)

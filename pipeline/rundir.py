@@ -1,0 +1,140 @@
+"""The directory of a run: whose it is, what came out of it.
+
+run.json            what was asked, what it resolved to, how it ended
+map.safetensors     the final map, with its configuration in the header
+checkpoints/        the last few rounds
+tracking.jsonl      everything that was recorded
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import TornCheckpoint, map_bytes, write_atomically
+from pipeline.config import RunConfig
+from pipeline.errors import OutputError
+from somcore.config import MapConfig
+from somcore.state import MapState
+
+RUN, MAP, CHECKPOINTS = "run.json", "map.safetensors", "checkpoints"
+VERSION = 1
+
+# Settings that may differ when a run goes on: they cannot change its result.
+_FREE = ("cluster.", "tracking.", "train.checkpoint", "train.keep_", "train.evaluate", "data.path")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The directory of one run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `run.json` holds; empty if there is none."""
+        try:
+            content = json.loads((self.path / RUN).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{self.path / RUN} cannot be read: {error}.") from None
+        return dict(content)
+
+    def settings(self, given: Mapping[str, Any], resume: bool) -> dict[str, Any]:
+        """The settings of a run to begin or to go on with, before anything is written.
+
+        Args:
+            given: flat keys that the user typed.
+            resume: whether the user wants to go on.
+
+        Returns:
+            The given keys; with `resume`, over those the run was begun with.
+
+        Raises:
+            OutputError: the directory holds another run, or cannot be written.
+        """
+        known = self.record
+        if known and known.get("version") != VERSION:
+            raise OutputError(
+                f"'{self.path}' was written by another version ({known.get('version')}, this is {VERSION}). "
+                "Give another --out."
+            )
+        if known and not resume:
+            raise OutputError(
+                f"'{self.path}' already holds a run ({known['settings'].get('train.model')}, "
+                f"{known.get('status')}). Give another --out, or --resume to go on with it."
+            )
+        if not known:
+            self._check_writable()
+            return dict(given)
+        stored = known["settings"]
+        for key, value in given.items():
+            if key in stored and stored[key] != value and not key.startswith(_FREE):
+                raise OutputError(
+                    f"{key} must be {stored[key]!r} to go on with the run in '{self.path}'. Got {value!r}. "
+                    "Give another --out to start anew."
+                )
+        return {**stored, **given}
+
+    def write(self, **content: Any) -> None:
+        """Adds to `run.json`, atomically."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        record = {"version": VERSION, **self.record, **content}
+        write_atomically(self.path / RUN, (json.dumps(record, indent=1, default=str) + "\n").encode())
+
+    def save_map(self, state: MapState, config: MapConfig, about: Mapping[str, Any]) -> Path:
+        """Writes the final map; returns its place."""
+        header = {"config": json.dumps(config.to_dict()), "map_digest": state.digest()}
+        header |= {key: json.dumps(value) for key, value in about.items()}
+        path = self.path / MAP
+        write_atomically(path, map_bytes(state, header))
+        return path
+
+    def load_map(self) -> tuple[MapState, MapConfig, dict[str, Any]]:
+        """The final map, its configuration, and what was said about it.
+
+        Raises:
+            OutputError: there is none, or it is not what was written.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = self.path / MAP
+        if not path.exists():
+            raise OutputError(f"'{self.path}' must hold a trained map ({MAP}). It does not; train one first.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = dict(file.metadata() or {})
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = MapState.from_tensors(tensors)
+            if state.digest() != header.pop("map_digest", None):
+                raise TornCheckpoint("its tensors do not match its digest")
+        except (SafetensorError, TornCheckpoint, OSError, ValueError) as error:
+            raise OutputError(f"'{path}' cannot be used: {' '.join(str(error).split())}.") from None
+        config = MapConfig.from_dict(json.loads(header.pop("config")))
+        return state, config, {key: json.loads(value) for key, value in header.items()}
+
+    def _check_writable(self) -> None:
+        """Finds out before the work, not after it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(f"--out must be a directory that can be written. Got '{self.path}': {reason}.") from None
+
+
+def stored_settings(run: RunConfig) -> dict[str, Any]:
+    """What `run.json` keeps of a configuration: plain values by flat key."""
+    return {key: value for key, value in run.flat().items() if value is not None}

@@ -1,0 +1,115 @@
+"""The Ray cluster of a run: connect or start one, place workers on it, let it go."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from typing import Any
+
+from pipeline.config import ClusterConfig
+from pipeline.errors import GroupTimeout, UserError, must
+from pipeline.worker import as_actor
+
+_OBJECT_STORE_BYTES = 256 * 2**20  # maps are small; data sets never pass through the object store
+
+
+class Session:
+    """A connection to Ray, its own cluster on this machine where no other is named.
+
+    Args:
+        config: the address is read from it; none = the cluster this process is connected to, else
+            RAY_ADDRESS, else a new one on this machine.
+    """
+
+    def __init__(self, config: ClusterConfig) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            _connect(ray, config.address)
+        self.driver = ray.util.get_node_ip_address()
+
+    def place(self, config: ClusterConfig) -> tuple[Any, bool]:
+        """A placement group with a bundle for each worker, and whether it is ours to remove.
+
+        Inside a trial of a sweep the trial's own placement group is used.
+        """
+        import ray
+
+        current = ray.util.get_current_placement_group()
+        if current is not None:
+            return current, False
+        cpus = cpus_per_worker(config)
+        bundle = {"CPU": cpus} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
+        placement = ray.util.placement_group([bundle] * config.workers, strategy="SPREAD")
+        if placement.wait(config.placement_s):
+            return placement, True
+        ray.util.remove_placement_group(placement)
+        total = ray.cluster_resources()
+        wanted = f"{config.workers} workers of {cpus:g} CPUs and {config.gpus_per_worker:g} GPUs"
+        has = f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
+        if cpus * config.workers > total.get("CPU", 0) or config.gpus_per_worker * config.workers > total.get("GPU", 0):
+            raise UserError(f"The cluster must have room for {wanted}. It has {has}. Ask for fewer workers or CPUs.")
+        raise GroupTimeout(
+            f"The cluster ({has}) had no room for {wanted} within {config.placement_s:g} s: others use it. "
+            "Wait, or give cluster.placement_s more."
+        )
+
+    def actor(self, config: ClusterConfig, placement: Any, number: int) -> Any:
+        """Starts one worker in the placement group; returns its handle at once."""
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        bundle = number if placement.bundle_count == config.workers else -1
+        return (
+            as_actor()
+            .options(
+                num_cpus=cpus_per_worker(config),
+                num_gpus=config.gpus_per_worker,
+                max_restarts=config.restarts,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(placement, bundle),
+            )
+            .remote(config.threads)
+        )
+
+    def close(self) -> None:
+        """Ends the connection, and the cluster if it was started here."""
+        import ray
+
+        if self._ours and ray.is_initialized():
+            ray.shutdown()
+
+
+def cpus_per_worker(config: ClusterConfig) -> float:
+    """CPUs that Ray reserves for a worker: as told, else one per thread, or an even share of fewer."""
+    import ray
+
+    if config.cpus_per_worker is not None:
+        return config.cpus_per_worker
+    total = ray.cluster_resources().get("CPU", 1.0)
+    share = math.floor(100 * total / max(1, config.workers)) / 100
+    return max(0.01, min(float(config.threads), share))
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Connects without Ray's chatter; Ray takes SIGTERM for itself, so it is given back."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+    except (ConnectionError, RuntimeError) as error:
+        if not address:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise must("cluster.address", "the address of a running Ray cluster", address, remedy=reason) from None
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, handler)

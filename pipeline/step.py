@@ -1,0 +1,127 @@
+"""One round cut into tiles, and one tile turned into statistics. Pure: no Ray, no process group, no clock.
+
+Where a sample stands in the global order of the epoch decides its round and its tile; nothing else does.
+Workers are dealt whole tiles, so the same tile has the same rows and the same bits whoever computes it. N
+samples, T rows per tile, W workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from somcore.config import MapConfig
+from somcore.distance import project
+from somcore.sampling import sample_indices
+from somcore.state import MapState
+from somcore.statistics import BatchStatistics
+from somcore.update import accumulate, empty_statistics, round_scale
+
+ReadRows = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+"""Row numbers (n,) of the training split -> features (n, D), labels (n,) int64 or None."""
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """The samples of one round, as positions in the order of its epoch.
+
+    Attributes:
+        epoch: number of the pass over the data.
+        start: first position.
+        stop: one past the last position.
+        tile_size: T.
+    """
+
+    epoch: int
+    start: int
+    stop: int
+    tile_size: int
+
+    @classmethod
+    def of(cls, round_index: int, config: MapConfig, num_samples: int) -> RoundPlan:
+        """The plan of a round, from its number alone."""
+        epoch, place = divmod(round_index, config.rounds_per_epoch(num_samples))
+        start = place * config.batch_size
+        return cls(epoch, start, min(start + config.batch_size, num_samples), config.tile_size)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of the round."""
+        return self.stop - self.start
+
+    def tiles(self, rank: int = 0, world_size: int = 1) -> Iterator[Tensor]:
+        """Positions of each tile dealt to a worker: consecutive, as even as whole tiles allow."""
+        starts = range(self.start, self.stop, self.tile_size)
+        first, last = (len(starts) * r // world_size for r in (rank, rank + 1))
+        for start in starts[first:last]:
+            yield torch.arange(start, min(start + self.tile_size, self.stop))
+
+
+def round_statistics(
+    state: MapState,
+    read: ReadRows,
+    config: MapConfig,
+    plan: RoundPlan,
+    num_samples: int,
+    *,
+    scale: int | None,
+    rank: int = 0,
+    world_size: int = 1,
+    between: Callable[[], None] = lambda: None,
+) -> BatchStatistics:
+    """The statistics of the tiles that one worker was dealt in one round.
+
+    Args:
+        state: the frozen map.
+        read: gives rows of the training split.
+        config: resolved hyper-parameters.
+        plan: which samples.
+        num_samples: N, rows of the training split.
+        scale: fixed-point scale of the round; None for plain float sums.
+        rank: of this worker.
+        world_size: W.
+        between: is called before every tile; may raise to leave early.
+
+    Returns:
+        Their merged statistics; the identity of `merge` if no tile was dealt.
+    """
+    total: BatchStatistics | None = None
+    projection = project(state, config.missing == "mask")
+    for positions in plan.tiles(rank, world_size):
+        between()
+        rows = sample_indices(config.seed, plan.epoch, positions, num_samples, config.sampling)
+        features, labels = read(rows)
+        part = accumulate(
+            state,
+            features.to(state.device),
+            None if labels is None else labels.to(state.device),
+            config,
+            positions=positions.to(state.device) - plan.start,
+            scale=scale,
+            projection=projection,
+        )
+        total = part if total is None else total.merge(part)
+    return empty_statistics(state, config, scale) if total is None else total
+
+
+def scale_of(state: MapState, plan: RoundPlan, max_abs: float, reduction: str) -> int | None:
+    """Fixed-point scale of a round: the same on every worker, because it comes from state, plan and data."""
+    return round_scale(state, max_abs, plan.num_samples) if reduction == "exact" else None
+
+
+def tally(before: MapState, after: MapState, statistics: BatchStatistics) -> dict[str, float]:
+    """What tracking wants to know of a round, as values that add up over rounds."""
+    newborn = after.alive & (after.deviations == 0).all(1) & (after.prototypes != before.prototypes).any(1)
+    reused = before.alive & newborn & (after.clock == 0)
+    return {
+        "rounds": 1.0,
+        "samples": float(statistics.tally("samples")),
+        "labelled": float(statistics.tally("labelled")),
+        "unmatched": float(statistics.tally("unmatched")),
+        "error_sum": statistics.quantization_error_sum,
+        "inserted": float(int((after.alive & ~before.alive).sum() + reused.sum())),
+        "pruned": float(int((before.alive & ~after.alive).sum() + reused.sum())),
+    }

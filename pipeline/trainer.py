@@ -1,0 +1,259 @@
+"""A run from configuration to trained map: here (workers = 0) or on Ray, with the same result to the bit.
+
+The driver is not in the inner loop. It hands out blocks of rounds (an epoch, or less where a checkpoint is due),
+and while the workers compute the next one it saves, scores and records the last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import CheckpointStore, Snapshot
+from pipeline.config import ClusterConfig, RunConfig
+from pipeline.environment import environment
+from pipeline.local import Group, LocalGroup
+from pipeline.plan import TrainingPlan, first_state, make_plan
+from pipeline.rundir import RunDirectory, stored_settings
+from pipeline.scoring import Scorer
+from pipeline.shards import Dataset
+from pipeline.signals import unhurried
+from pipeline.tracking import Tracker
+from somcore.state import MapState
+
+Say = Callable[[str], None]
+OnEpoch = Callable[[int, int, Mapping[str, float | None]], None]
+
+
+def _nobody(*_: Any) -> None:
+    """Where nobody wants to hear."""
+
+
+def train(
+    settings: Mapping[str, Any],
+    out: Path,
+    *,
+    resume: bool = False,
+    say: Say = _nobody,
+    on_epoch: OnEpoch = _nobody,
+) -> dict[str, Any]:
+    """Trains one map and records the run.
+
+    Args:
+        settings: flat keys as in `RunConfig`.
+        out: directory of the run; must not hold another one.
+        resume: go on from the last checkpoint in `out`; with any number of workers.
+        say: told in one line what the user should know.
+        on_epoch: told (epoch, expected epochs, metrics) after each epoch.
+
+    Returns:
+        The summary of the run, with the keys of the command's JSON line.
+
+    Raises:
+        ValueError: something the user can fix.
+        KeyboardInterrupt: interrupted; the state is saved.
+    """
+    directory = RunDirectory(out)
+    run = RunConfig.build(directory.settings(settings, resume))
+    dataset = Dataset.open(run.data.path)
+    with ThreadPoolExecutor(1) as aside:
+        planning = aside.submit(make_plan, run, dataset)
+        with open_group(run.cluster, say) as group:
+            training = Training(run, planning.result(), dataset, directory, group, say, on_epoch)
+            return training.run(resume)
+
+
+@contextlib.contextmanager
+def open_group(config: ClusterConfig, say: Say) -> Iterator[Group]:
+    """The workers of a run, let go at the end. Ray is imported only where it is used."""
+    if config.workers == 0:
+        local = LocalGroup(config)
+        try:
+            yield local
+        finally:
+            local.close()
+        return
+    from pipeline.group import WorkerGroup
+    from pipeline.session import Session
+
+    session = Session(config)
+    try:
+        group = WorkerGroup(config, session, say)
+        try:
+            yield group
+        finally:
+            with unhurried():
+                group.close()
+    finally:
+        with unhurried():
+            session.close()
+
+
+class Training:
+    """One run in progress, as its driver sees it."""
+
+    def __init__(
+        self,
+        run: RunConfig,
+        plan: TrainingPlan,
+        dataset: Dataset,
+        directory: RunDirectory,
+        group: Group,
+        say: Say,
+        on_epoch: OnEpoch,
+    ) -> None:
+        self._run, self._plan, self._directory = run, plan, directory
+        self._dataset, self._group, self._say, self._on_epoch = dataset, group, say, on_epoch
+        self._store = CheckpointStore(directory.checkpoints, plan.identity, run.train.keep_checkpoints)
+        self._scorer = Scorer(plan, dataset, run.train.evaluate_rows)
+        self._tracker = Tracker(directory.path, run.tracking.uri, run.tracking.experiment, say)
+        self._began = time.monotonic()
+        self._saved_at = time.monotonic()
+        self._seconds_before = 0.0
+
+    def run(self, resume: bool) -> dict[str, Any]:
+        """Trains to the end; what was begun is always ended, in MLflow too."""
+        snapshot = (self._store.load_newest(self._say) if resume else None) or self._first()
+        self._seconds_before = snapshot.extra.get("seconds", 0.0)
+        self._announce(resume, snapshot.state)
+        status, summary = "FAILED", None
+        try:
+            self._group.start(self._plan, snapshot)
+            self._began = time.monotonic()
+            snapshot = self._rounds(snapshot)
+            summary = self._finish(snapshot)
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            with unhurried():
+                raise KeyboardInterrupt(self._save_interrupted()) from None
+        finally:
+            with unhurried():
+                self._directory.write(status=status.lower())
+                self._tracker.finish(status, summary and {"map_digest": summary["map_digest"]})
+        return {**summary, "run_id": self._tracker.run_id}
+
+    def _first(self) -> Snapshot:
+        return Snapshot(first_state(self._plan, self._dataset))
+
+    def _announce(self, resume: bool, state: MapState) -> None:
+        """Writes whose directory this is, and begins the record."""
+        settings = stored_settings(self._run)
+        if resume and not self._directory.record:
+            self._say(f"'{self._directory.path}' holds no run yet: starting from the beginning.")
+        elif resume:
+            self._say(f"Going on after round {state.round}.")
+        resolved = {f"map.{k}": v for k, v in self._plan.config.to_dict().items() if k not in ("variant", "seed")}
+        self._directory.write(
+            settings=settings, status="running", **self._plan.identity, map=self._plan.config.to_dict()
+        )
+        tags = environment() | self._plan.identity | {"num_samples": self._plan.num_samples}
+        name = f"{self._run.train.model}-{self._run.train.labelled_fraction:g}-{self._run.train.seed}"
+        self._tracker.start(name, settings | resolved, tags)
+
+    def _rounds(self, snapshot: Snapshot) -> Snapshot:
+        if snapshot.state.finished:
+            return snapshot
+        self._group.submit(self._block_end(snapshot.state))
+        while True:
+            snapshot = self._group.wait()
+            if not snapshot.state.finished:
+                self._group.submit(self._block_end(snapshot.state))
+            self._after_block(snapshot)
+            if snapshot.state.finished:
+                return snapshot
+
+    def _block_end(self, state: MapState) -> int:
+        """The next epoch end or due checkpoint, whichever comes first."""
+        per_epoch, every = self._plan.rounds_per_epoch, self._run.train.checkpoint_rounds
+        ends = [(state.round // per_epoch + 1) * per_epoch]
+        if every:
+            ends.append((state.round // every + 1) * every)
+        return min(ends)
+
+    def _after_block(self, snapshot: Snapshot) -> None:
+        state, train = snapshot.state, self._run.train
+        if state.finished or state.round % self._plan.rounds_per_epoch == 0:
+            self._after_epoch(snapshot)
+        by_rounds = train.checkpoint_rounds and state.round % train.checkpoint_rounds == 0
+        by_time = not train.checkpoint_rounds and time.monotonic() - self._saved_at >= train.checkpoint_s
+        if by_rounds or by_time or state.finished:
+            self._save(snapshot)
+
+    def _after_epoch(self, snapshot: Snapshot) -> None:
+        epoch = -(-snapshot.state.round // self._plan.rounds_per_epoch)
+        sums, every = snapshot.tallies, self._run.train.evaluate_epochs
+        seconds, samples = self._totals(snapshot.state)
+        metrics: dict[str, float | None] = {
+            "quantization_error": sums["error_sum"] / max(1.0, sums["samples"]),
+            "unmatched_share": sums["unmatched"] / max(1.0, sums["samples"]),
+            "nodes": snapshot.state.num_nodes,
+            "inserted": sums["inserted"],
+            "pruned": sums["pruned"],
+            "seconds": seconds,
+            "samples_per_second": samples / seconds,
+        }
+        if every and epoch % every == 0:
+            scores = self._scorer.sample(snapshot.state)
+            metrics |= {k: v for k, v in scores.items() if k != "quantization_error"}
+        self._tracker.metrics(metrics, epoch)
+        self._on_epoch(epoch, self._plan.expected_epochs, metrics)
+
+    def _finish(self, snapshot: Snapshot) -> dict[str, Any]:
+        state, plan = snapshot.state, self._plan
+        seconds, samples = self._totals(state)
+        scores = self._scorer.final(state)
+        about = {"num_classes": plan.num_classes, "model": self._run.train.model, **plan.identity}
+        path = self._directory.save_map(state, plan.config, about | {"class_names": self._dataset.class_names})
+        epochs = -(-state.round // plan.rounds_per_epoch)
+        summary = {
+            "model": self._run.train.model,
+            "data": self._run.data.path,
+            "labelled_fraction": self._run.train.labelled_fraction,
+            "seed": self._run.train.seed,
+            "workers": self._run.cluster.workers,
+            "reduction": self._run.train.reduction,
+            "epochs": epochs,
+            "rounds": state.round,
+            "nodes": state.num_nodes,
+            **scores,
+            "map_digest": state.digest(),
+            "seconds": round(seconds, 3),
+            "samples_per_second": round(samples / seconds, 1),
+            "out": str(self._directory.path),
+        }
+        self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
+        self._directory.write(summary=summary)
+        for file in (path, self._directory.path / "run.json"):
+            self._tracker.artifact(file)
+        return summary
+
+    def _save(self, snapshot: Snapshot) -> None:
+        """A checkpoint that cannot be written is told; the run goes on, the earlier ones stay."""
+        extra = {"seconds": self._totals(snapshot.state)[0]}
+        try:
+            self._store.save(Snapshot(snapshot.state, snapshot.tallies, extra))
+        except OSError as error:
+            self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {error}.")
+        self._saved_at = time.monotonic()
+
+    def _save_interrupted(self) -> str:
+        snapshot = self._group.latest()
+        if snapshot.state.round == 0:
+            return "No round was finished yet."
+        self._save(snapshot)
+        return f"State saved after round {snapshot.state.round} in {self._directory.path}; --resume goes on."
+
+    def _totals(self, state: MapState) -> tuple[float, float]:
+        """Seconds of training and samples presented, over all the sittings of a run."""
+        seconds = self._seconds_before + time.monotonic() - self._began
+        return max(seconds, 1e-9), float(self._samples(state))
+
+    def _samples(self, state: MapState) -> int:
+        """Samples that a map has seen in all its rounds."""
+        epochs, rounds = divmod(state.round, self._plan.rounds_per_epoch)
+        return epochs * self._plan.num_samples + rounds * self._plan.config.batch_size

@@ -1,0 +1,168 @@
+"""What one worker does: takes its share of every round, and holds the same map as all the others.
+
+A plain class that runs in this process, or as a Ray actor (last lines). Between two rounds it has a
+`Snapshot`, replaced as a whole, so whenever a worker is asked, interrupted or copied, its map is that of
+some round.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.checkpoint import Snapshot
+from pipeline.errors import RoundFailed
+from pipeline.plan import TrainingPlan, open_reader
+from pipeline.reduction import LocalReduction, Reduction, ReductionBroken, Rendezvous
+from pipeline.step import RoundPlan, round_statistics, scale_of, tally
+from somcore.update import advance
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker says at the end of a block of rounds.
+
+    Attributes:
+        round: rounds done.
+        digest: of its map.
+        snapshot: the map itself, from rank 0 only.
+        broken: why the block could not be finished; empty if it was.
+    """
+
+    round: int
+    digest: str
+    snapshot: Snapshot | None = None
+    broken: str = ""
+
+
+class Worker:
+    """One worker of a group, or the only one.
+
+    Args:
+        threads: for the mathematics in this process; set here, because Ray and BLAS have ideas of their own.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        torch.set_num_threads(threads)
+        self._plan: TrainingPlan | None = None
+        self._snapshot: Snapshot | None = None
+        self._reduction: Reduction = LocalReduction()
+        self._rendezvous = Rendezvous()
+        self._generation = 0
+        self._leaving = threading.Event()
+
+    def ready(self) -> bool:
+        """Answers as soon as the worker lives."""
+        return True
+
+    def pid(self) -> int:
+        """Process id, for those who watch or break processes."""
+        return os.getpid()
+
+    def install(self, plan: TrainingPlan, snapshot: Snapshot) -> None:
+        """Takes over a run at some round."""
+        if plan != self._plan:
+            self._read = open_reader(plan)
+        self._plan = plan
+        state = snapshot.state.to(plan.device)
+        self._snapshot = Snapshot(state, snapshot.tallies, snapshot.extra)
+
+    def snapshot(self) -> Snapshot | None:
+        """The map after the last complete round; None before `install`."""
+        if self._snapshot is None:
+            return None
+        return Snapshot(self._snapshot.state.to("cpu"), self._snapshot.tallies, self._snapshot.extra)
+
+    def progress(self) -> int:
+        """Rounds done, -1 before `install`. As a Ray call it waits until a running block has ended."""
+        return -1 if self._snapshot is None else self._snapshot.state.round
+
+    def listen(self, driver: str, join_s: float) -> str:
+        """Opens the meeting point of a new group; for rank 0."""
+        return self._rendezvous.listen(driver, join_s)
+
+    def join(
+        self, generation: int, address: str, rank: int, world_size: int, join_s: float, collective_s: float
+    ) -> bool:
+        """Joins a group, over which the coming rounds are reduced; False if it did not form."""
+        assert self._plan is not None
+        self._leaving.clear()
+        try:
+            self._reduction = self._rendezvous.join(
+                address, rank, world_size, join_s=join_s, collective_s=collective_s, device=self._plan.device
+            )
+        except ReductionBroken:
+            self._rendezvous.leave()
+            return False
+        self._generation = generation
+        return True
+
+    def alone(self, generation: int) -> bool:
+        """Goes on as a world of one."""
+        self._leaving.clear()
+        self._reduction = LocalReduction()
+        self._generation = generation
+        return True
+
+    def leave(self) -> None:
+        """Leaves the group, and a block that is running; called from another thread, it frees the first."""
+        self._leaving.set()
+        self._rendezvous.leave()
+
+    def run(self, generation: int, until: int) -> Report:
+        """Does rounds until `until` rounds are done or the map is finished."""
+        if generation != self._generation or self._snapshot is None:
+            return Report(-1, "", broken="it was restarted")
+        broken = ""
+        try:
+            while self._snapshot.state.round < until and not self._snapshot.state.finished:
+                self._one_round()
+        except ReductionBroken as error:
+            broken = str(error) or "the group was left"
+        first = self._reduction.rank == 0 and not broken
+        state = self._snapshot.state
+        return Report(state.round, state.digest(), self.snapshot() if first else None, broken)
+
+    def _one_round(self) -> None:
+        assert self._plan is not None and self._snapshot is not None
+        plan, state = self._plan, self._snapshot.state
+        config, reduction = plan.config, self._reduction
+        cut = RoundPlan.of(state.round, config, plan.num_samples)
+        own = round_statistics(
+            state,
+            self._read,
+            config,
+            cut,
+            plan.num_samples,
+            scale=scale_of(state, cut, plan.max_abs, plan.reduction),
+            rank=reduction.rank,
+            world_size=reduction.world_size,
+            between=self._stay,
+        )
+        self._stay()
+        merged = reduction.reduce(own)
+        counted = merged.tally("samples")
+        if counted != cut.num_samples:
+            raise RoundFailed(
+                f"Round {state.round} must count each of its {cut.num_samples} samples once. Got {counted}."
+            )
+        after = advance(state, merged, config)
+        sums = tally(state, after, merged)
+        before = self._snapshot.tallies if cut.start else {}  # an epoch begins: nothing tallied yet
+        tallies = {name: before.get(name, 0.0) + value for name, value in sums.items()}
+        self._snapshot = Snapshot(after, tallies, self._snapshot.extra)
+
+    def _stay(self) -> None:
+        if self._leaving.is_set():
+            raise ReductionBroken("the group was left")
+
+
+def as_actor() -> Any:
+    """The same class as a Ray actor, with a second thread that can free the first one from a collective."""
+    import ray
+
+    return ray.remote(concurrency_groups={"control": 1})(Worker)
