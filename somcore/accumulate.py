@@ -22,11 +22,12 @@ from somcore.statistics import (
     BatchStatistics,
     Candidates,
     Contested,
+    as_sums,
     error_scale,
     to_fixed,
 )
 
-_DENSE_ELEMENTS = 2**24  # at most 128 MB of int64 at a time
+_DENSE_ELEMENTS = 2**24  # at most 128 MB at a time
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,21 @@ Assign = Callable[[MapState, Tile, Tensor, Match, MapConfig], Roles]
 
 @dataclass(frozen=True)
 class Moments:
-    """Moment rows (number, x, |x − c|) of a tile in fixed point."""
+    """Moment rows (number, x, |x − c|) of a tile: whole numbers in float64, exact while a tile lasts."""
 
-    features: Tensor  # (n, D)
-    prototypes: Tensor  # (K, D)
-    observed: Tensor | None  # (n, D) in the dtype of the sums
-    weights: Tensor | None  # (n,)
+    features: Tensor  # (n, D) float64
+    prototypes: Tensor  # (K, D) float64
+    observed: Tensor | None  # (n, D) float64, 1 or 0
+    weights: Tensor | None  # (n,) float64
+    scale: int | None
 
     @classmethod
     def of(cls, state: MapState, tile: Tile, weights: Tensor | None, scale: int | None) -> Moments:
         """Round features and prototypes to the scale of the round."""
         features = to_fixed(tile.features, scale)
-        observed = None if tile.observed is None else tile.observed.to(features.dtype)
-        weights = None if weights is None else weights.to(features.dtype)
-        return cls(features, to_fixed(state.prototypes, scale), observed, weights)
+        observed = None if tile.observed is None else tile.observed.to(torch.float64)
+        weights = None if weights is None else weights.to(torch.float64)
+        return cls(features, to_fixed(state.prototypes, scale), observed, weights, scale)
 
     @property
     def columns(self) -> int:
@@ -95,18 +97,21 @@ class Moments:
             rows *= mask[samples].unsqueeze(1)
         return rows
 
-    def samples(self) -> Tensor:
-        """(n, M − D): number and x of every sample."""
-        number = self.features.new_ones(len(self.features), 1) if self.observed is None else self.observed
-        rows = torch.cat([number, self.features], dim=1)
-        return rows if self.weights is None else rows * self.weights.unsqueeze(1)
+    def won(self, nodes: Tensor, num_nodes: int) -> Tensor:
+        """(K, M − D): number and Σx of every sample, by its winner."""
+        number = self.features.new_ones(len(nodes), 1) if self.observed is None else self.observed
+        parts = [number, self.features]
+        if self.weights is not None:
+            parts = [part * self.weights.unsqueeze(1) for part in parts]
+        sums = [part.new_zeros(num_nodes, part.shape[1]).index_add_(0, nodes, part) for part in parts]
+        return as_sums(torch.cat(sums, dim=1), self.scale)
 
     def table(self, nodes: Tensor, mask: Tensor, num_nodes: int) -> Tensor:
         """(K, M): moments of the masked samples added up by node."""
         samples = rows_where(mask)
         owners = nodes[samples].clamp_min(0)
         table = self.features.new_zeros(num_nodes, self.columns)
-        return table.index_add_(0, owners, self.rows(samples, owners, mask))
+        return as_sums(table.index_add_(0, owners, self.rows(samples, owners, mask)), self.scale)
 
     def pairs(self, rows: Tensor, links: Tensor) -> Tensor:
         """(K, M): moments of every (sample, node) pair in `links` (r, K), samples at `rows`, added up by node.
@@ -123,25 +128,23 @@ class Moments:
             for i in range(0, len(samples), step):
                 part, owners = samples[i : i + step], nodes[i : i + step]
                 table.index_add_(0, owners, self.rows(part, owners))
-            return table
+            return as_sums(table, self.scale)
         weight = links.to(torch.float64)
         if self.weights is not None:
             weight = weight * self.weights.unsqueeze(1)
-        return torch.cat(self._dense_pairs(weight, num_nodes), dim=1)
+        return as_sums(torch.cat(self._dense_pairs(weight, num_nodes), dim=1), self.scale)
 
     def _dense_pairs(self, weight: Tensor, num_nodes: int) -> list[Tensor]:
-        """Number, Σx and Σ|x − c| over all pairs; float64 products of integers below 2^53 are exact."""
-        seen = weight.new_ones(len(weight), 1) if self.observed is None else self.observed.to(torch.float64)
-        dtype = self.features.dtype
-        counts = (weight.T @ seen).to(dtype)
-        features = (weight.T @ self.features.to(torch.float64)).to(dtype)
+        """Number, Σx and Σ|x − c| over all pairs; products of whole numbers are exact as long as sums are."""
+        seen = weight.new_ones(len(weight), 1) if self.observed is None else self.observed
+        counts, features = weight.T @ seen, weight.T @ self.features
         step = max(1, _DENSE_ELEMENTS // max(1, self.features.numel()))
         deviations = []
         for i in range(0, num_nodes, step):
             gap = (self.features.unsqueeze(1) - self.prototypes[i : i + step]).abs_()
             if self.observed is not None:
                 gap *= self.observed.unsqueeze(1)
-            deviations.append((gap * weight[:, i : i + step].unsqueeze(2).to(dtype)).sum(0))
+            deviations.append((gap * weight[:, i : i + step].unsqueeze(2)).sum(0))
         return [counts, features, torch.cat(deviations)]
 
 
@@ -201,14 +204,14 @@ def lattice_statistics(
 ) -> BatchStatistics:
     """Add up the samples of a tile by winner, for a lattice; (K, m) `windows` for sums seen from nearby nodes."""
     moments = Moments.of(state, tile, weights, scale)
-    own = moments.samples()
-    sums = {"won": own.new_zeros(state.capacity, own.shape[1]).index_add_(0, found.bmu, own)}
+    sums = {"won": moments.won(found.bmu, state.capacity)}
     if windows is not None:
         near = windows[found.bmu]  # (n, m)
         samples = torch.arange(len(labels), device=near.device).repeat_interleave(near.shape[1])
         gaps = moments.rows(samples, near.flatten().clamp_min(0))[:, -state.num_features :]
         slots = (found.bmu.unsqueeze(1) * near.shape[1] + torch.arange(near.shape[1], device=near.device)).flatten()
-        sums["window"] = gaps.new_zeros(windows.numel(), state.num_features).index_add_(0, slots, gaps)
+        totals = gaps.new_zeros(windows.numel(), state.num_features).index_add_(0, slots, gaps)
+        sums["window"] = as_sums(totals, scale)
     sums["wins"] = count_by(found.bmu, found.matched, state.capacity, weights)
     sums |= _monitoring(state, found, labels, found.matched, weights, scale)
     nobody = labels[:0]
@@ -216,7 +219,7 @@ def lattice_statistics(
         scale=scale,
         num_features=state.num_features,
         sums=sums,
-        contested=Contested(nobody, own.new_zeros(0, moments.columns), nobody),
+        contested=Contested(nobody, sums["won"].new_zeros(0, moments.columns), nobody),
         candidates=_candidates(tile.take(nobody), nobody, found, nobody.bool(), nobody, None),
         per_group=1,
     )
@@ -241,7 +244,8 @@ def _contested(
     rows = rows_where(mask)
     updates = mask[rows].to(torch.int64) if weights is None else mask[rows] * weights[rows]
     node = found.bmu[rows].clamp_min(0)
-    return Contested(torch.where(mask[rows], key[rows], -1), moments.rows(rows, node, mask), updates)
+    own = as_sums(moments.rows(rows, node, mask), moments.scale)
+    return Contested(torch.where(mask[rows], key[rows], -1), own, updates)
 
 
 def _candidates(
@@ -272,7 +276,7 @@ def _monitoring(
     exists = found.bmu >= 0
     mass = state.relevances.sum(1)[found.bmu]
     distance = torch.where(exists, (found.rho * mass).sqrt(), 0.0)
-    error = to_fixed(distance, error_scale(scale, state.num_features))
+    error = as_sums(to_fixed(distance, error_scale(scale, state.num_features)), scale)
     if weights is not None:
         error = error * weights
     labelled = labels >= 0

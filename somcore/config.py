@@ -104,7 +104,7 @@ class MapConfig:
     sampling: str = _parameter("permutation", "–", "permutation | replacement", VARIANTS, "draws within an epoch")
     missing: str = _parameter("error", "–", "error | mask", VARIANTS, "what NaN features mean")
     seed: int = _parameter(0, "–", ">= 0", VARIANTS, "order of samples and initialisation")
-    tile_size: int = _parameter(512, "T", "[1, 512]", VARIANTS, "rows per tile; part of the numerics", "rows")
+    tile_size: int = _parameter(512, "T", "[1, 4096]", VARIANTS, "rows per tile; part of the numerics", "rows")
     num_rounds: int | None = _parameter(
         None, "–", ">= 1", VARIANTS, "rounds of the organisation phase, from epochs; None = it never ends", "rounds"
     )

@@ -56,18 +56,29 @@ class Tile:
 
 @dataclass(frozen=True)
 class Projection:
-    """A map prepared for `bounds`: what depends on the state alone, computed once per round.
+    """A map prepared for `approximate`: what depends on the state alone, computed once per round.
 
     On a CPU it holds the A alive nodes only; elsewhere, where asking for them would stall the queue, all K.
     """
 
     nodes: Tensor  # (A,) int64, the slots of the nodes below
     centre: Tensor  # (D,) mean of the alive prototypes: distances do not change, cancellation shrinks
-    weights: Tensor  # (A, D to 3D) float32, factors of [x², x, observed]; of [x] if all relevances are 1
-    offsets: Tensor  # (A,) float32, Σ ω c²
-    mass: Tensor  # (A,) float32, Ω = Σ ω
+    weights: Tensor  # (A, D to 3D) float32, factors of [x², x, observed]; of [x] for a plain map
+    offsets: Tensor  # (A,) float32, Σ ω c²; +inf for dead nodes
+    inverse_mass: Tensor | None  # (A,) float32, 1 / Ω; None for a plain map: the same for every node
     reach: Tensor  # () largest centred prototype norm
-    dead: Tensor  # (A,) 0 for alive nodes, +inf for dead ones
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Errors that may be off by `margin`: enough to tell which few nodes can be the nearest."""
+
+    values: Tensor  # (n, A) float32, ρ up to terms that are the same for every node; +inf for dead nodes
+    margin: Tensor  # (n,) float32, bound of their error
+
+    def take(self, rows: Tensor) -> Scores:
+        """The scores of the samples at these rows."""
+        return Scores(self.values[rows], self.margin[rows])
 
 
 def project(state: MapState, masked: bool, plain: bool = False) -> Projection:
@@ -85,24 +96,21 @@ def project(state: MapState, masked: bool, plain: bool = False) -> Projection:
     centred = torch.where(alive.unsqueeze(1), prototypes - centre, 0.0)
     weighted = relevances * centred
     squares = weighted * centred
-    if masked:
-        factors = [relevances, -2 * weighted, squares]
-    else:
-        factors = [-2 * weighted] if plain else [relevances, -2 * weighted]
     norms = centred.square().sum(1)
+    plain = plain and not masked
+    factors = [-2 * weighted] if plain else [relevances, -2 * weighted] + ([squares] if masked else [])
     return Projection(
         nodes=nodes,
         centre=centre,
         weights=torch.cat(factors, dim=1).to(torch.float32),
-        offsets=squares.sum(1).to(torch.float32),
-        mass=relevances.sum(1).to(torch.float32),
+        offsets=torch.where(alive, squares.sum(1), torch.inf).to(torch.float32),
+        inverse_mass=None if plain else (1 / relevances.sum(1)).to(torch.float32),
         reach=torch.cat([norms, norms.new_zeros(1)]).max().sqrt().to(torch.float32),
-        dead=torch.where(alive, 0.0, torch.inf).to(torch.float32),
     )
 
 
-def bounds(projection: Projection, tile: Tile) -> tuple[Tensor, Tensor]:
-    """Lower and upper bounds of ρ for every sample and node, by one float32 matrix product.
+def approximate(projection: Projection, tile: Tile) -> Scores:
+    """Errors of every sample and node by one float32 matrix product, with a bound of what they are off.
 
     d² = (x∘x) Ωᵀ − 2 x (ω∘c)ᵀ + Σ ω c², ρ = d² / Ω. The bound is the classical one for a dot product of m
     terms, m·u·Σ|aᵢbᵢ| with Σ|aᵢbᵢ| ≤ (‖x‖ + max‖c‖)², doubled to cover the rounding of its factors.
@@ -110,31 +118,25 @@ def bounds(projection: Projection, tile: Tile) -> tuple[Tensor, Tensor]:
     Args:
         projection: the prepared map.
         tile: (n, D) samples.
-
-    Returns:
-        lower, upper: (n, A) float32; +inf for dead nodes.
     """
     centred = tile.features - projection.centre
     if tile.observed is not None:
         centred = torch.where(tile.observed, centred, 0.0)
     x = centred.to(torch.float32)
-    squares = x * x
-    norms = squares.sum(1, keepdim=True)
-    if tile.observed is not None:
-        observed = tile.observed.to(torch.float32)
-        squared = torch.cat([squares, x, observed], 1) @ projection.weights.T
-        inverse_mass = 1 / (observed @ projection.weights[:, : x.shape[1]].T)
-    else:
-        inverse_mass = 1 / projection.mass
-        if projection.weights.shape[1] == x.shape[1]:
-            squared = torch.addmm(projection.offsets, x, projection.weights.T).add_(norms)
-        else:
-            squared = torch.addmm(projection.offsets, torch.cat([squares, x], 1), projection.weights.T)
-    reach = norms.sqrt() + projection.reach
+    reach = torch.linalg.vector_norm(x, dim=1) + projection.reach
     terms = 2 * x.shape[1] + projection.weights.shape[1] + 8
     slack = (2 * _UNIT_ROUNDOFF * terms) * reach * reach
-    lower = (squared - slack).mul_(inverse_mass).add_(projection.dead)
-    return lower, lower + (2 * slack) * inverse_mass
+    if tile.observed is not None:
+        observed = tile.observed.to(torch.float32)
+        inverse_mass = 1 / (observed @ projection.weights[:, : x.shape[1]].T)
+        values = torch.cat([x * x, x, observed], 1) @ projection.weights.T * inverse_mass
+        values = torch.where(torch.isinf(projection.offsets), torch.inf, values)
+        return Scores(values, slack * inverse_mass.amax(1) if len(projection.nodes) else slack)
+    if projection.inverse_mass is None:
+        return Scores(torch.addmm(projection.offsets, x, projection.weights.T), slack)
+    values = torch.addmm(projection.offsets, torch.cat([x * x, x], 1), projection.weights.T)
+    scale = projection.inverse_mass
+    return Scores(values.mul_(scale), slack * scale.max() if len(projection.nodes) else slack)
 
 
 def exact_errors(state: MapState, tile: Tile, nodes: Tensor) -> Tensor:
@@ -152,7 +154,7 @@ def exact_errors(state: MapState, tile: Tile, nodes: Tensor) -> Tensor:
     if tile.observed is not None:
         relevances = relevances * tile.observed.unsqueeze(1)
     residual = tile.features.unsqueeze(1) - state.prototypes[nodes]
-    errors = (relevances * residual.square_()).sum(2) / relevances.sum(2)
+    errors = torch.linalg.vecdot(relevances * residual, residual) / relevances.sum(2)
     return torch.where(state.alive[nodes], errors, torch.inf)
 
 

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from somcore.config import UNLABELLED, MapConfig
-from somcore.distance import Projection, Tile, bounds, exact_errors, project, rows_where, squared_errors
+from somcore.distance import (
+    Projection,
+    Scores,
+    Tile,
+    approximate,
+    exact_errors,
+    project,
+    rows_where,
+    squared_errors,
+)
 from somcore.relevance import corrected_deviations
 from somcore.state import MapState
 
@@ -38,11 +47,7 @@ class Match:
 
 
 def nearest(
-    state: MapState,
-    tile: Tile,
-    projection: Projection,
-    limits: tuple[Tensor, Tensor],
-    allowed: Tensor | None = None,
+    state: MapState, tile: Tile, projection: Projection, scores: Scores, allowed: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The node of least error for each sample, decided in float64.
 
@@ -50,39 +55,37 @@ def nearest(
         state: the map.
         tile: (n, D) samples.
         projection: the prepared map, A nodes.
-        limits: lower and upper bounds of the errors, (n, A) float32 each.
+        scores: approximate errors of the samples.
         allowed: (n, A) bool, nodes that may win; None = all alive ones.
 
     Returns:
         node: (n,) int64, −1 if no node may win.
         rho: (n,) float64, +inf if no node may win.
     """
-    lower, upper = limits
-    if lower.shape[1] == 0:
-        nobody = torch.full((lower.shape[0],), -1, dtype=torch.int64, device=lower.device)
+    values = scores.values if allowed is None else scores.values.masked_fill(~allowed, torch.inf)
+    if values.shape[1] == 0:
+        nobody = torch.full((values.shape[0],), -1, dtype=torch.int64, device=values.device)
         return nobody, torch.full_like(nobody, torch.inf, dtype=torch.float64)
-    if allowed is not None:
-        lower, upper = lower.masked_fill(~allowed, torch.inf), upper.masked_fill(~allowed, torch.inf)
-    limit, place = upper.min(dim=1)
+    least, place = values.min(dim=1)
     node = projection.nodes[place]
-    exists = torch.isfinite(limit)
-    rivals = torch.where(exists, (lower <= limit.unsqueeze(1)).sum(1), 0)
-    rows = rows_where(rivals > 1)
+    exists = torch.isfinite(least)
+    rivals = (values <= (least + 2 * scores.margin).unsqueeze(1)).sum(1)
+    rows = rows_where(exists & (rivals > 1))
     if rows.shape[0]:
-        node = node.index_copy(0, rows, _decide(state, tile.take(rows), projection, lower[rows], rivals[rows]))
+        node = node.index_copy(0, rows, _decide(state, tile.take(rows), projection, values[rows], rivals[rows]))
     rho = exact_errors(state, tile, node.unsqueeze(1)).squeeze(1)
     return torch.where(exists, node, -1), torch.where(exists, rho, torch.inf)
 
 
-def _decide(state: MapState, tile: Tile, projection: Projection, lower: Tensor, rivals: Tensor) -> Tensor:
-    """Exact winners among the nodes whose bounds overlap; (n,) int64 slots."""
-    size = min(_SHORTLIST, lower.shape[1])
-    if lower.device.type == "cpu":  # rare rows with a longer list of rivals are worth asking for
-        size = min(lower.shape[1], max(2, int(rivals.max())))
-    places = lower.topk(size, dim=1, largest=False).indices.sort(dim=1).values
+def _decide(state: MapState, tile: Tile, projection: Projection, values: Tensor, rivals: Tensor) -> Tensor:
+    """Exact winners among the nodes whose errors are too close to call; (n,) int64 slots."""
+    size = min(_SHORTLIST, values.shape[1])
+    if values.device.type == "cpu":  # here the longest list of rivals may be asked for
+        size = min(values.shape[1], int(rivals.max()))
+    places = values.topk(size, dim=1, largest=False).indices.sort(dim=1).values
     shortlist = projection.nodes[places]
     errors = exact_errors(state, tile, shortlist)
-    errors = torch.where(torch.isfinite(lower.gather(1, places)), errors, torch.inf)
+    errors = torch.where(torch.isfinite(values.gather(1, places)), errors, torch.inf)
     return shortlist.gather(1, errors.argmin(dim=1, keepdim=True)).squeeze(1)
 
 
@@ -122,12 +125,12 @@ def match(
     """
     tile = features if isinstance(features, Tile) else Tile.of(features, config.missing)
     projection = projection or project(state, tile.observed is not None, config.variant == "kohonen")
-    limits = bounds(projection, tile)
-    bmu, rho = nearest(state, tile, projection, limits)
+    scores = approximate(projection, tile)
+    bmu, rho = nearest(state, tile, projection, scores)
     if labels is None or state.num_classes == 0:
         best, best_rho = bmu, rho
     else:
-        best, best_rho = _best_compatible(state, tile, labels, projection, limits, bmu, rho)
+        best, best_rho = _best_compatible(state, tile, labels, projection, scores, bmu, rho)
     if config.variant == "altsssom":
         matched = (best >= 0) & ((best != bmu) | inside_box(state, tile, bmu, config))
     elif config.is_growing:
@@ -142,7 +145,7 @@ def _best_compatible(
     tile: Tile,
     labels: Tensor,
     projection: Projection,
-    limits: tuple[Tensor, Tensor],
+    scores: Scores,
     bmu: Tensor,
     rho: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -153,7 +156,7 @@ def _best_compatible(
     if rows.shape[0] == 0:
         return bmu, rho
     allowed = compatible(state.classes[projection.nodes], labels[rows])
-    node, error = nearest(state, tile.take(rows), projection, (limits[0][rows], limits[1][rows]), allowed)
+    node, error = nearest(state, tile.take(rows), projection, scores.take(rows), allowed)
     best = bmu.index_copy(0, rows, torch.where(foreign[rows], node, bmu[rows]))
     return best, rho.index_copy(0, rows, torch.where(foreign[rows], error, rho[rows]))
 
@@ -211,7 +214,7 @@ def predict_classes(state: MapState, features: Tensor, config: MapConfig) -> Ten
     part = tile.take(rows)
     projection = project(state, tile.observed is not None)
     allowed = (state.classes[projection.nodes] >= 0).expand(rows.shape[0], -1)
-    node, rho = nearest(state, part, projection, bounds(projection, part), allowed)
+    node, rho = nearest(state, part, projection, approximate(projection, part), allowed)
     found = state.classes[node]
     if config.fallback == "threshold" and config.variant != "altsssom":
         found = torch.where(rho <= config.error_threshold, found, UNLABELLED)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from somcore.assignment import best_assignment
 from somcore.config import MapConfig
-from somcore.distance import Tile, bounds, project
+from somcore.distance import Tile, approximate, project
 from somcore.matching import nearest
 from somcore.state import MapState
 
@@ -74,10 +74,10 @@ def map_quality(
         raise ValueError("The map must have at least one node to measure its quality. Got an empty map.")
     tile = Tile.of(features, config.missing)
     projection = project(state, tile.observed is not None, config.variant == "kohonen")
-    limits = bounds(projection, tile)
-    first, rho = nearest(state, tile, projection, limits)
+    scores = approximate(projection, tile)
+    first, rho = nearest(state, tile, projection, scores)
     others = projection.nodes != first.unsqueeze(1)
-    second, _ = nearest(state, tile, projection, limits, others)
+    second, _ = nearest(state, tile, projection, scores, others)
     relevances = state.relevances[first]
     if tile.observed is not None:
         relevances = relevances * tile.observed
