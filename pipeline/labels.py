@@ -7,6 +7,8 @@ order of reading can change the choice. UNLABELLED = -1 throughout.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -14,6 +16,7 @@ from pipeline.errors import must
 from somcore.sampling import hash_uniform
 
 UNLABELLED = -1
+_CHUNK = 1 << 20
 Labels = np.ndarray | torch.Tensor
 
 
@@ -42,6 +45,8 @@ def labelled_fraction(labels: Labels, fraction: float, seed: int) -> np.ndarray:
     """
     labels = _checked(labels)
     _check_share("labelled_fraction", fraction, upper_open=False)
+    if fraction == 1:
+        return labels
     kept = np.full_like(labels, UNLABELLED)
     if fraction > 0:
         for rows in _classes_in_hash_order(labels, seed, "labelled_fraction"):
@@ -106,16 +111,17 @@ def stratified_rows(labels: Labels, fraction: float, seed: int, purpose: str) ->
     return marked
 
 
-def _classes_in_hash_order(labels: np.ndarray, seed: int, purpose: str) -> list[np.ndarray]:
-    """Row numbers of each class, classes ascending, rows by (hash, row)."""
-    rows = np.flatnonzero(labels != UNLABELLED)
-    hashes = hash_uniform(seed, purpose, torch.from_numpy(rows)).numpy()
-    order = np.lexsort((hashes, labels[rows]))
-    rows = rows[order]
-    if not len(rows):
-        return []
-    borders = np.flatnonzero(np.diff(labels[rows])) + 1
-    return np.split(rows, borders)
+def _classes_in_hash_order(labels: np.ndarray, seed: int, purpose: str) -> Iterator[np.ndarray]:
+    """Row numbers of each class, classes ascending, rows by (hash, row). One class is in memory at a time."""
+    for label in np.unique(labels):
+        if label == UNLABELLED:
+            continue
+        rows = np.flatnonzero(labels == label)
+        hashes = np.empty(len(rows), dtype=np.int64)
+        for start in range(0, len(rows), _CHUNK):
+            part = torch.from_numpy(rows[start : start + _CHUNK])
+            hashes[start : start + _CHUNK] = hash_uniform(seed, purpose, part).numpy()
+        yield rows[np.argsort(hashes, kind="stable")]
 
 
 def _rounded(fraction: float, count: int) -> int:

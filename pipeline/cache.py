@@ -1,0 +1,126 @@
+"""The unpacked copy of a split: all rows one after the other, then all labels (int64), in one flat file.
+
+It lies in $SOMGRAD_CACHE, else in DIR/.cache, else (DIR cannot be written) below the system's temporary directory.
+Its name is made of the hashes of the shards, so a changed data set never meets an old copy. It is written under
+another name, checked against the hashes of the manifest on the way, and renamed: a copy is whole or absent. Several
+workers may ask for it at once: a lock lets one build while the others wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import ManifestError
+from pipeline.manifest import CACHE, Manifest, ShardFile, verify_file
+
+
+def cached_split(directory: Path, manifest: Manifest, split: str) -> Path:
+    """Path of the unpacked copy, made if it is not there.
+
+    Args:
+        directory: of the data set.
+        manifest: of the data set.
+        split: one with rows.
+
+    Raises:
+        ManifestError: a shard is not what the manifest says.
+    """
+    part = manifest.splits[split]
+    names = "".join(file.sha256 for file in part.files)
+    key = hashlib.sha256(f"{manifest.dtype} {manifest.shape} {names}".encode()).hexdigest()[:40]
+    size = part.num_samples * (manifest.num_features * np.dtype(manifest.dtype).itemsize + 8)
+    for folder in _folders(directory):
+        path = folder / f"{key}.rows"
+        if _whole(path, size):
+            return path
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _lock(folder / f"{key}.lock"):
+                if not _whole(path, size):
+                    _unpack(directory, manifest, split, path)
+            return path
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+    raise ManifestError(f"A cache directory must be writable. None is for {directory}. Set SOMGRAD_CACHE to one.")
+
+
+def _folders(directory: Path) -> list[Path]:
+    chosen = os.environ.get("SOMGRAD_CACHE")
+    if chosen:
+        return [Path(chosen)]
+    return [directory / CACHE, Path(tempfile.gettempdir()) / f"somgrad-cache-{os.getuid()}"]
+
+
+def _whole(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Wait until nobody else builds. A file system without locks only costs building twice."""
+    with open(path, "wb") as handle:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _unpack(directory: Path, manifest: Manifest, split: str, target: Path) -> None:
+    labels: list[np.ndarray] = []
+    handle, name = tempfile.mkstemp(prefix=f"{target.stem}.", suffix=".new", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            for number, file in enumerate(manifest.splits[split].files):
+                verify_file(directory, file, hashes=True)
+                labels.append(_unpack_shard(directory, manifest, number, file, out))
+            out.write(np.concatenate(labels).astype(np.int64).tobytes())
+            os.fchmod(out.fileno(), 0o644)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _unpack_shard(directory: Path, manifest: Manifest, number: int, file: ShardFile, out: IO[bytes]) -> np.ndarray:
+    place = f"Shard {number} ({file.path})"
+    labels = [np.empty(0, dtype=np.int64)]
+    try:
+        with pq.ParquetFile(directory / file.path) as parquet:
+            for group in range(parquet.num_row_groups):
+                table = parquet.read_row_group(group, columns=["features", "label"], use_threads=False)
+                features = table["features"].combine_chunks()
+                array = features.chunk(0) if isinstance(features, pa.ChunkedArray) else features
+                values = array.to_numpy_ndarray()
+                if values.shape[1:] != manifest.shape or values.dtype != np.dtype(manifest.dtype):
+                    raise ManifestError(
+                        f"{place}: features must be {manifest.shape} {manifest.dtype}. Got {values.shape[1:]} "
+                        f"{values.dtype}. Prepare the data set again."
+                    )
+                out.write(np.ascontiguousarray(values).data)
+                labels.append(table["label"].to_numpy())
+    except (pa.ArrowException, KeyError) as error:
+        text = " ".join(str(error).split())
+        raise ManifestError(f"{place} cannot be read, it is corrupt: {text}. Prepare the data set again.") from error
+    found = np.concatenate(labels)
+    if len(found) != file.rows:
+        raise ManifestError(f"{place} must have {file.rows} rows. Got {len(found)}. Prepare the data set again.")
+    bad = np.flatnonzero((found < -1) | (found >= manifest.num_classes))
+    if len(bad):
+        allowed = f"-1 or in 0..{manifest.num_classes - 1}" if manifest.num_classes else "-1"
+        raise ManifestError(f"{place}: label in row {bad[0]} must be {allowed}. Got {found[bad[0]]}. Prepare again.")
+    return found

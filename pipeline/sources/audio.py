@@ -1,0 +1,169 @@
+"""Recordings: wav files in folders per class, or an npz with all of them end to end.
+
+Axes: N recordings, S samples. Every recording becomes S = duration * rate samples of int16, mono: longer ones are
+cut at the end, shorter ones end in silence. One recording is read at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import DataError, UserError, must
+from pipeline.labels import UNLABELLED
+from pipeline.sources.base import Batch, ClassIndex, SourceOptions, SourceSpec, by_split
+from pipeline.sources.classic import required_root
+from pipeline.sources.folders import FolderListing
+from pipeline.sources.images import splits_of, vector
+from pipeline.sources.npz import Npz
+
+_OPTIONS = ("test_fraction", "seed", "unlabelled_value", "duration_s", "sample_rate")
+
+
+def open_audio(root: Path | None, options: SourceOptions) -> AudioFolder | AudioNpz:
+    """The source for a folder of wav files or an npz (or a folder that holds one npz)."""
+    root = required_root(root, "audio")
+    options.only("audio", *_OPTIONS)
+    if not options.duration_s > 0:
+        raise must("--duration", "> 0 seconds", options.duration_s)
+    archives = [root] if root.is_file() else sorted(root.glob("*.npz"))
+    if root.is_file() and root.suffix != ".npz":
+        raise UserError(f"--root must be a folder of wav files or an .npz file. Got {root}.")
+    return AudioNpz(archives[0], options) if len(archives) == 1 else AudioFolder(root, options)
+
+
+def _audio_spec(rate: int, options: SourceOptions, names: tuple[str, ...], files: list[Path]) -> SourceSpec:
+    return SourceSpec(
+        kind="audio",
+        shape=(max(1, round(options.duration_s * rate)),),
+        dtype="int16",
+        class_names=names,
+        value_range=(-32768.0, 32767.0),
+        files=tuple(files),
+        details={"sample_rate": rate},
+    )
+
+
+class AudioFolder:
+    """ROOT/class/recording.wav, or ROOT/train/class/... with ROOT/test/class/..."""
+
+    name = "audio"
+
+    def __init__(self, root: Path, options: SourceOptions) -> None:
+        self.options = options
+        self._listing = FolderListing(root, {".wav"}, options)
+        rate = options.sample_rate or _read_wav(self._listing.files[0])[0]
+        self.spec = _audio_spec(rate, options, self._listing.names, self._listing.files)
+
+    def batches(self) -> Iterator[Batch]:
+        """All recordings, in the order of their paths."""
+        rate = int(self.spec.details["sample_rate"])
+        for rows in self._listing.slices(self.spec.rows_per_batch):
+            features = np.zeros((len(rows), *self.spec.shape), dtype=np.int16)
+            for index, row in enumerate(rows):
+                path = self._listing.files[row]
+                got, samples = _read_wav(path)
+                if got != rate and self.options.sample_rate is None:
+                    remedy = f"Pass --sample-rate {rate} to resample."
+                    raise must("sample rate", f"{rate} Hz, as the first file", got, where=str(path), remedy=remedy)
+                _fit(_resampled(samples, got, rate), features[index])
+            yield from self._listing.batches(features, rows, "Recordings")
+
+
+class AudioNpz:
+    """An npz with `samples` (int16, end to end), `offsets` (N + 1,), `rate`, `labels` and, if present, `split`."""
+
+    name = "audio"
+
+    def __init__(self, path: Path, options: SourceOptions) -> None:
+        self.options = options
+        self._npz = Npz(path)
+        total, dtype = self._npz.shape("samples"), self._npz.dtype("samples")
+        if dtype != np.int16 or len(total) != 1:
+            raise must("samples", "a vector of int16", f"{total} {dtype}", where=path.name)
+        self._offsets = self._npz.array("offsets").astype(np.int64)
+        increasing = self._offsets.ndim == 1 and len(self._offsets) > 1 and bool((np.diff(self._offsets) >= 0).all())
+        if not increasing or self._offsets[0] != 0 or self._offsets[-1] != total[0]:
+            raise must("offsets", f"rising from 0 to {total[0]}", _short(self._offsets), where=path.name)
+        count = len(self._offsets) - 1
+        if "rate" not in self._npz.names and options.sample_rate is None:
+            raise UserError(f"{path.name} has no 'rate'. Pass --sample-rate.")
+        self._rate = int(self._npz.array("rate")) if "rate" in self._npz.names else int(options.sample_rate or 0)
+        self._labels = np.full(count, UNLABELLED, dtype=np.int64)
+        classes = ClassIndex(options.unlabelled_value, f"{path.name}: array 'labels'")
+        if "labels" in self._npz.names:
+            codes = classes.add(vector(self._npz, "labels", count))
+            self._labels = classes.finish()[codes]
+        self._splits = splits_of(self._npz, self._labels, options)
+        self.spec = _audio_spec(options.sample_rate or self._rate, options, classes.names, [path])
+
+    def batches(self) -> Iterator[Batch]:
+        """All recordings, in the order of the file."""
+        rate, size = int(self.spec.details["sample_rate"]), self.spec.rows_per_batch
+        recordings = self._npz.chunks("samples", iter(np.diff(self._offsets).tolist()))
+        for start in range(0, len(self._labels), size):
+            rows = np.arange(start, min(start + size, len(self._labels)), dtype=np.int64)
+            features = np.zeros((len(rows), *self.spec.shape), dtype=np.int16)
+            for row in features:
+                _fit(_resampled(next(recordings), self._rate, rate), row)
+            batch = Batch(
+                features=features,
+                labels=self._labels[rows],
+                keys=rows,
+                rows=rows,
+                split="train",
+                place=self._npz.path.name,
+            )
+            yield from by_split(batch, self._splits[rows])
+
+
+def _read_wav(path: Path) -> tuple[int, np.ndarray]:
+    """Rate in Hz and mono int16 samples of a wav file (8 to 32 bit or float)."""
+    import warnings
+
+    from scipy.io import wavfile
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)
+            rate, data = wavfile.read(path)
+    except (ValueError, EOFError, OSError, IndexError, TypeError, UnboundLocalError) as error:
+        raise DataError(f"{path} is not a readable wav file ({error}). Clean it or leave it out.") from error
+    if data.size == 0:
+        raise DataError(f"{path} holds no samples. Clean it or leave it out.")
+    if data.dtype.kind == "f":
+        if not np.isfinite(data).all():
+            raise DataError(f"{path} holds NaN or infinite samples. Clean it or leave it out.")
+        values = data.astype(np.float64) * 32768.0
+    else:  # 8 bit is unsigned, 24 bit comes left-aligned in 32
+        shift = 128.0 if data.dtype.itemsize == 1 else 0.0
+        values = (data.astype(np.float64) - shift) * 2.0 ** (16 - 8 * data.dtype.itemsize)
+    if values.ndim == 2:
+        values = values.mean(axis=1)
+    return int(rate), _int16(values)
+
+
+def _resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    if rate == wanted or len(samples) == 0:
+        return samples
+    from scipy.signal import resample_poly
+
+    ratio = Fraction(wanted, rate)
+    return _int16(resample_poly(samples.astype(np.float64), ratio.numerator, ratio.denominator))
+
+
+def _int16(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+
+
+def _fit(samples: np.ndarray, row: np.ndarray) -> None:
+    """Write samples into a row of zeros: cut, or followed by silence."""
+    count = min(len(samples), len(row))
+    row[:count] = samples[:count]
+
+
+def _short(values: np.ndarray) -> str:
+    return f"{values.ravel()[:3].tolist()}..." if values.size > 3 else str(values.tolist())

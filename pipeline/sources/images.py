@@ -1,0 +1,297 @@
+"""Images: folders per class, parquet with encoded images, npz arrays. One image is decoded at a time.
+
+Axes: N images, C channels, H height, W width. Samples are (C, H, W) uint8. The first image sets the size and the
+number of channels unless --size and --channels do; an image of another size is an error, never a silent crop.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import DataError, must
+from pipeline.labels import UNLABELLED
+from pipeline.sources.base import (
+    Batch,
+    ClassIndex,
+    SourceOptions,
+    SourceSpec,
+    by_split,
+    rows_for_test,
+    split_name,
+)
+from pipeline.sources.folders import FolderListing
+from pipeline.sources.npz import Npz
+from pipeline.sources.readers import TableFile, open_table
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+_IMAGE_COLUMNS = ("image", "img", "bytes", "jpeg", "png")
+_COMMON = ("test_fraction", "seed", "unlabelled_value")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Encoded bytes to one (C, H, W) array.
+
+    Args:
+        options: --size and --channels.
+        expected: shape of every sample; None while the first image is looked at.
+    """
+
+    options: SourceOptions
+    expected: tuple[int, ...] | None = None
+
+    def __call__(self, raw: bytes | Path, place: str) -> np.ndarray:
+        """Decode one image; `place` names it in messages."""
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as file:
+                channels = self._channels(file.mode in ("1", "L", "LA", "I", "I;16", "F"), place)
+                image = file.convert("L" if channels == 1 else "RGB")
+                if self.options.size is not None:
+                    height, width = self.options.size
+                    image = image.resize((width, height), Image.Resampling.BILINEAR)
+                pixels = np.asarray(image, dtype=np.uint8)
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(f"{place} cannot be decoded ({error}). Clean it or leave it out.") from error
+        pixels = pixels[None] if channels == 1 else np.moveaxis(pixels, 2, 0)
+        if self.expected and pixels.shape != self.expected:
+            size, got = (f"{shape[1]}x{shape[2]} pixels" for shape in (self.expected, pixels.shape))
+            raise must("image", f"{size} (height x width)", got, where=place, remedy="Pass --size HEIGHTxWIDTH.")
+        return np.ascontiguousarray(pixels)
+
+    def _channels(self, gray: bool, place: str) -> int:
+        if self.options.channels is not None:
+            return self.options.channels
+        channels = self.expected[0] if self.expected else (1 if gray else 3)
+        if gray != (channels == 1):
+            wanted, got = ("gray", "colour") if channels == 1 else ("in colour", "gray")
+            raise must("image", f"{wanted}, as the first", got, where=place, remedy="Pass --channels 1 or 3.")
+        return channels
+
+
+def _image_spec(shape: tuple[int, ...], names: Iterable[str], files: Iterable[Path]) -> SourceSpec:
+    return SourceSpec(
+        kind="image",
+        shape=shape,
+        dtype="uint8",
+        class_names=tuple(names),
+        value_range=(0.0, 255.0),
+        files=tuple(files),
+    )
+
+
+class ImageFolder:
+    """ROOT/class/image, or ROOT/train/class/image with ROOT/test/class/image."""
+
+    name = "images"
+
+    def __init__(self, root: Path, options: SourceOptions) -> None:
+        options.only(self.name, *_COMMON, "size", "channels")
+        self.options = options
+        self._listing = FolderListing(root, _SUFFIXES, options)
+        first = self._listing.files[0]
+        shape = Decoder(options)(first, str(first)).shape
+        self.spec = _image_spec(shape, self._listing.names, self._listing.files)
+
+    def batches(self) -> Iterator[Batch]:
+        """All images, in the order of their paths."""
+        decode = Decoder(self.options, self.spec.shape)
+        size = self.spec.rows_per_batch
+        for rows in self._listing.slices(size):
+            place = "Images"
+            features = np.stack([decode(p, str(p)) for p in self._listing.files[rows[0] : rows[-1] + 1]])
+            yield from self._listing.batches(features, rows, place)
+
+
+class ImageParquet:
+    """Parquet with encoded images (bytes, or {bytes, path} as Hugging Face writes them) and a label column.
+
+    Args:
+        files: the parquet files; without a split column, a file named train... or test... is that split.
+        name: of the source.
+        options: see `SourceOptions`.
+    """
+
+    def __init__(self, files: list[Path], options: SourceOptions, name: str = "images") -> None:
+        self.name, self.options = name, options
+        options.only(
+            name,
+            *_COMMON,
+            "label_column",
+            "split_column",
+            "key_column",
+            "image_column",
+            "size",
+            "channels",
+        )
+        self._tables = [open_table(file) for file in files]
+        columns = self._tables[0].columns
+        self._image = self._column("--image-column", options.image_column, _IMAGE_COLUMNS)
+        self._label = options.label_column or next((c for c in ("label", "labels", "fine_label") if c in columns), None)
+        self._split = options.split_column
+        if self._split is None and options.test_fraction is None and "split" in columns:
+            self._split = "split"
+        for option, column in (
+            ("--label-column", self._label),
+            ("--split-column", self._split),
+            ("--key-column", options.key_column),
+        ):
+            if column is not None:
+                self._column(option, column, ())
+        self._from_names = self._split is None and options.test_fraction is None and _named_by_split(files)
+        names = _names_in_metadata(self._tables[0])
+        self._classes = ClassIndex(options.unlabelled_value, f"Label column '{self._label}'", names)
+        self._is_test: np.ndarray | None = None
+        self._first_pass(known=names is not None)
+        self.spec = _image_spec(self._first_shape(), self._classes.names, files)
+
+    def batches(self) -> Iterator[Batch]:
+        """All images, in the order of the files."""
+        decode, seen = Decoder(self.options, self.spec.shape), 0
+        columns = [self._image, self._label, self._split, self.options.key_column]
+        for shard, table in enumerate(self._tables):
+            place, start = f"Shard {shard} ({table.path.name})", 0
+            for part in table.batches(list(dict.fromkeys(filter(None, columns))), rows=256):
+                rows = np.arange(start, start + part.num_rows, dtype=np.int64)
+                start += part.num_rows
+                labels = np.full(len(rows), UNLABELLED, dtype=np.int64)
+                if self._label:
+                    labels = self._classes.encode(part[self._label], place)
+                features = np.empty((len(rows), *self.spec.shape), dtype=np.uint8)
+                for index, raw in enumerate(part[self._image]):
+                    features[index] = decode(_bytes(raw, f"{place}: row {rows[index]}"), f"{place}: row {rows[index]}")
+                keys = rows + seen
+                if self.options.key_column:
+                    keys = np.array([str(v) for v in part[self.options.key_column].to_pylist()], dtype=object)
+                batch = Batch(features=features, labels=labels, keys=keys, rows=rows, split="train", place=place)
+                yield from by_split(batch, self._splits(part, table, seen + rows))
+            seen += start
+
+    def _splits(self, part: pa.RecordBatch, table: TableFile, rows: np.ndarray) -> np.ndarray:
+        if self._split:
+            where = f"Split column '{self._split}'"
+            return np.array([split_name(v, where) for v in part[self._split].to_pylist()], dtype=object)
+        if self._from_names:
+            return np.full(len(rows), _split_in_name(table.path), dtype=object)
+        assert self._is_test is not None
+        return np.where(self._is_test[rows], "test", "train").astype(object)
+
+    def _first_pass(self, known: bool) -> None:
+        codes: list[np.ndarray] = []
+        for table in self._tables:
+            for part in table.batches([self._label or self._image], rows=1 << 14 if self._label else 256):
+                if self._label is None:
+                    codes.append(np.full(part.num_rows, UNLABELLED, dtype=np.int64))
+                else:
+                    codes.append((self._classes.encode if known else self._classes.add)(part[self._label]))
+        labels = np.concatenate([np.empty(0, np.int64), *codes])
+        if len(labels) == 0:
+            names = ", ".join(table.path.name for table in self._tables[:3])
+            raise DataError(f"{names} must hold at least one image. It is empty.")
+        if not known:
+            labels = self._classes.finish()[labels.astype(np.int64)]
+        if not self._split and not self._from_names:
+            self._is_test = rows_for_test(labels, self.options)
+
+    def _first_shape(self) -> tuple[int, ...]:
+        table = next(t for t in self._tables if any(p.num_rows for p in t.batches([self._image], rows=1)))
+        part = next(p for p in table.batches([self._image], rows=1) if p.num_rows)
+        place = f"{table.path.name}: row 0"
+        return Decoder(self.options)(_bytes(part[self._image][0], place), place).shape
+
+    def _column(self, option: str, wanted: str | None, usual: tuple[str, ...]) -> str:
+        columns = self._tables[0].columns
+        found = wanted or next((name for name in usual if name in columns), None)
+        if found is None or found not in columns:
+            listed = ", ".join(list(columns)[:20])
+            raise must(option, f"a column of {self._tables[0].path.name} ({listed})", wanted)
+        return found
+
+
+class ImageNpz:
+    """An npz with `images` (N, H, W[, C]) uint8, `labels` (N,) and, if it has one, `split` (N,)."""
+
+    name = "images"
+
+    def __init__(self, path: Path, options: SourceOptions) -> None:
+        options.only(self.name, *_COMMON)
+        self.options = options
+        self._npz = Npz(path)
+        shape, dtype = self._npz.shape("images"), self._npz.dtype("images")
+        if dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape or (len(shape) == 4 and shape[3] not in (1, 3)):
+            raise must("images", "(N, H, W) or (N, H, W, 1 or 3) uint8, N >= 1", f"{shape} {dtype}", where=path.name)
+        self._labels = np.full(shape[0], UNLABELLED, dtype=np.int64)
+        classes = ClassIndex(options.unlabelled_value, f"{path.name}: array 'labels'")
+        if "labels" in self._npz.names:
+            codes = classes.add(vector(self._npz, "labels", shape[0]))
+            self._labels = classes.finish()[codes]
+        self._splits = splits_of(self._npz, self._labels, options)
+        channels = shape[3] if len(shape) == 4 else 1
+        self.spec = _image_spec((channels, shape[1], shape[2]), classes.names, [path])
+
+    def batches(self) -> Iterator[Batch]:
+        """All images, in the order of the array."""
+        start = 0
+        for pixels in self._npz.rows("images", self.spec.rows_per_batch):
+            rows = np.arange(start, start + len(pixels), dtype=np.int64)
+            start += len(pixels)
+            features = pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, 3, 1)
+            batch = Batch(
+                features=np.ascontiguousarray(features),
+                labels=self._labels[rows],
+                keys=rows,
+                rows=rows,
+                split="train",
+                place=self._npz.path.name,
+            )
+            yield from by_split(batch, self._splits[rows])
+
+
+def vector(npz: Npz, name: str, length: int) -> np.ndarray:
+    """A member with one value per sample."""
+    if npz.shape(name) != (length,):
+        raise must(f"array '{name}'", f"of shape ({length},)", npz.shape(name), where=npz.path.name)
+    return npz.array(name)
+
+
+def splits_of(npz: Npz, labels: np.ndarray, options: SourceOptions) -> np.ndarray:
+    """Split of each sample: the array `split` if it is there, else the seeded test split."""
+    if "split" in npz.names and options.test_fraction is None:
+        where = f"{npz.path.name}: array 'split'"
+        values, inverse = np.unique(vector(npz, "split", len(labels)), return_inverse=True)
+        return np.array([split_name(v, where) for v in values.tolist()], dtype=object)[inverse]
+    return np.where(rows_for_test(labels, options), "test", "train").astype(object)
+
+
+def _bytes(raw: Any, place: str) -> bytes:
+    value = raw.as_py()
+    if isinstance(value, dict):
+        value = value.get("bytes")
+    if not isinstance(value, bytes):
+        raise must("image", "the bytes of an encoded image", type(value).__name__, where=place)
+    return value
+
+
+def _split_in_name(path: Path) -> str | None:
+    head = path.name.lower().replace("_", "-").split("-")[0].split(".")[0]
+    return {"train": "train", "test": "test", "validation": "validation", "val": "validation"}.get(head)
+
+
+def _named_by_split(files: list[Path]) -> bool:
+    return all(_split_in_name(file) for file in files) and any(_split_in_name(f) == "train" for f in files)
+
+
+def _names_in_metadata(table: TableFile) -> list[str] | None:
+    """Names of the classes, if the file brings them: separated by commas, or one letter each."""
+    text = table.metadata.get("classes")
+    if not text:
+        return None
+    return [name.strip() for name in text.split(",")] if "," in text else list(text)

@@ -1,0 +1,94 @@
+"""Arrays inside a .npz file, read row by row: an .npz larger than memory is no problem.
+
+NumPy's own `load` reads a member whole; a member is a stream with a short header, so it can be cut instead.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from pipeline.errors import DataError, must
+
+
+class Npz:
+    """A .npz file whose members are streamed.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: not a zip file, or corrupt.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self.names = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
+            self._headers = {name: self._header(name) for name in self.names}
+        except (zipfile.BadZipFile, ValueError, EOFError) as error:
+            raise DataError(f"{path.name} is not a readable .npz file ({error}).") from error
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a member, which must exist."""
+        if name not in self.names:
+            present = ", ".join(sorted(self.names))
+            raise DataError(f"{self.path.name} must hold an array '{name}'. It holds: {present}.")
+        return self._headers[name][0]
+
+    def dtype(self, name: str) -> np.dtype:
+        """Type of a member."""
+        self.shape(name)
+        return self._headers[name][1]
+
+    def array(self, name: str) -> np.ndarray:
+        """A small member (labels, offsets), whole."""
+        count = int(np.prod(self.shape(name)))
+        flat = next(self.chunks(name, iter([count])), np.empty(0, self.dtype(name)))
+        return flat.reshape(self.shape(name))
+
+    def rows(self, name: str, count: int) -> Iterator[np.ndarray]:
+        """A member in pieces of at most `count` rows."""
+        shape = self.shape(name)
+        width = int(np.prod(shape[1:]))
+        sizes = [min(count, shape[0] - start) for start in range(0, shape[0], count)]
+        for size, flat in zip(sizes, self.chunks(name, iter([s * width for s in sizes])), strict=True):
+            yield flat.reshape(size, *shape[1:])
+
+    def chunks(self, name: str, counts: Iterator[int]) -> Iterator[np.ndarray]:
+        """Consecutive pieces of a member, of `counts` numbers each, in the order of the file."""
+        dtype = self.dtype(name)
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
+                _read_header(stream)
+                for count in counts:
+                    raw = stream.read(count * dtype.itemsize)
+                    if len(raw) != count * dtype.itemsize:
+                        raise DataError(f"{self.path.name}: the array '{name}' is truncated.")
+                    yield np.frombuffer(raw, dtype=dtype)
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise DataError(f"{self.path.name}: the array '{name}' is corrupt ({error}).") from error
+
+    def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
+        with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
+            shape, fortran, dtype = _read_header(stream)
+        where = f"{self.path.name}, array '{name}'"
+        if dtype.hasobject:
+            raise must("dtype", "numbers or text, not Python objects", str(dtype), where=where)
+        if fortran and len(shape) > 1:
+            raise must("memory order", "row-major (C)", "column-major (Fortran)", where=where)
+        return shape, dtype
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise ValueError(f"array format {version} is unknown")

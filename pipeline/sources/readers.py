@@ -1,0 +1,248 @@
+"""Tables as streams of record batches: csv and arff by blocks, parquet by row groups.
+
+Axes: N rows, D columns. Every reader gives the names and types of its columns and, on demand, batches of some of
+them. A table of many files is read one file after the other.
+"""
+
+from __future__ import annotations
+
+import csv as text_csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.csv as pc_csv
+import pyarrow.parquet as pq
+
+from pipeline.errors import DataError
+
+BLOCK_BYTES = 4 << 20
+_NULLS = ["", "?", "NA", "N/A", "na", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None"]
+_TABLES = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".data": "csv",
+    ".arff": "arff",
+    ".parquet": "parquet",
+}
+
+
+@dataclass
+class TableFile:
+    """One file of a table.
+
+    Args:
+        path: the file.
+        columns: type of each column: "number", "text" or "other", in the order of the file.
+        form: "csv", "arff" or "parquet".
+        delimiter, header: of a csv file.
+        header_lines: of an arff file, up to and with @data.
+    """
+
+    path: Path
+    columns: dict[str, str]
+    form: str
+    delimiter: str = ","
+    header: bool = True
+    header_lines: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def batches(
+        self, columns: Sequence[str], numbers: Sequence[str] = (), rows: int = 16_384
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of some columns.
+
+        Args:
+            columns: names to read.
+            numbers: those of them that are read as float64; in text files all others are read as text.
+            rows: at most so many rows per batch.
+
+        Raises:
+            DataError: the file is corrupt or truncated, or a text stands where a number must be.
+        """
+        try:
+            if self.form == "parquet":
+                with pq.ParquetFile(self.path) as file:
+                    yield from file.iter_batches(batch_size=rows, columns=list(columns), use_threads=False)
+                return
+            for block in self._text_blocks(list(columns), set(numbers)):
+                for start in range(0, block.num_rows, rows):
+                    yield block.slice(start, rows)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _readable(error, self) from error
+
+    def _text_blocks(self, columns: list[str], numbers: set[str]) -> Iterator[pa.RecordBatch]:
+        types = {name: pa.float64() if name in numbers else pa.string() for name in columns}
+        convert = pc_csv.ConvertOptions(
+            column_types=types,
+            include_columns=columns,
+            null_values=_NULLS,
+            strings_can_be_null=True,
+            true_values=["true", "True", "TRUE"],
+            false_values=["false", "False", "FALSE"],
+        )
+        with _open_text(self) as stream:
+            names = None if self.form == "csv" and self.header else list(self.columns)
+            read = pc_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=names, use_threads=False)
+            quote = "'" if self.form == "arff" else '"'
+            parse = pc_csv.ParseOptions(delimiter=self.delimiter, quote_char=quote)
+            with pc_csv.open_csv(stream, read, parse, convert) as reader:
+                yield from reader
+
+
+def open_table(path: Path, delimiter: str | None = None, header: bool = True) -> TableFile:
+    """Look at the beginning of a table file: its columns and their types.
+
+    Args:
+        path: .csv, .tsv, .txt, .data (each also .gz), .arff or .parquet.
+        delimiter: of a csv file; None = the most frequent of , ; tab and | in the first line.
+        header: whether the first line of a csv file names the columns; otherwise they are x0, x1, ...
+
+    Raises:
+        DataError: unknown ending, empty or unreadable file, two columns of one name.
+    """
+    form = _TABLES.get(Path(path.name.removesuffix(".gz")).suffix.lower())
+    if form is None:
+        raise DataError(f"A table must be a {', '.join(_TABLES)} file. Got {path.name}.")
+    try:
+        if form == "parquet":
+            return _look_at_parquet(path)
+        return _look_at_arff(path) if form == "arff" else _look_at_csv(path, delimiter, header)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, text_csv.Error) as error:
+        raise _readable(error, TableFile(path, {}, form)) from error
+
+
+def table_files(root: Path) -> list[Path]:
+    """The files of a table: the root itself, or the files of one form in it, by name."""
+    if root.is_file():
+        return [root]
+    files = [p for p in sorted(root.iterdir()) if Path(p.name.removesuffix(".gz")).suffix.lower() in _TABLES]
+    files = [p for p in files if p.is_file() and not p.name.startswith((".", "_"))]
+    forms = {_TABLES[Path(p.name.removesuffix(".gz")).suffix.lower()] for p in files}
+    if len(forms) != 1:
+        got = "files of " + " and ".join(sorted(forms)) if forms else "no table"
+        raise DataError(f"--root must be a table or a folder with csv, arff or parquet files. Got {got} in {root}.")
+    return files
+
+
+def _look_at_parquet(path: Path) -> TableFile:
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+    columns = {}
+    for item in schema:
+        kind = item.type.value_type if pa.types.is_dictionary(item.type) else item.type
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        number = (number or pa.types.is_decimal(kind)) and not pa.types.is_dictionary(item.type)
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        columns[item.name] = "number" if number else "text" if text else "other"
+    _check_names(path, [item.name for item in schema])
+    notes = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in (schema.metadata or {}).items()}
+    return TableFile(path, columns, "parquet", metadata=notes)
+
+
+def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
+    with pa.input_stream(str(path), compression="detect") as stream:
+        first = stream.read(1 << 16).decode("utf-8-sig", errors="replace").split("\n", 1)[0].rstrip("\r")
+    if not first.strip():
+        raise DataError(f"{path.name} is empty. It must hold a header and at least one row.")
+    if delimiter is None:
+        delimiter = max(",;\t|", key=first.count)
+    cells = next(text_csv.reader([first], delimiter=delimiter))
+    names = [c.strip() for c in cells] if header else [f"x{i}" for i in range(len(cells))]
+    _check_names(path, names)
+    table = TableFile(path, dict.fromkeys(names, "text"), "csv", delimiter, header)
+    with _open_text(table) as stream:
+        read = pc_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=None if header else names, use_threads=False)
+        convert = pc_csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True)
+        with pc_csv.open_csv(stream, read, pc_csv.ParseOptions(delimiter=delimiter), convert) as reader:
+            kinds = reader.schema.types
+    for name, kind in zip(names, kinds, strict=True):
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        table.columns[name] = "number" if number or pa.types.is_null(kind) else "text"
+    if header and [item.name for item in reader.schema] != names:
+        table.columns = dict(zip([item.name for item in reader.schema], table.columns.values(), strict=True))
+    return table
+
+
+def _look_at_arff(path: Path) -> TableFile:
+    columns: dict[str, str] = {}
+    names: list[str] = []
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            text = line.strip()
+            if text.lower() == "@data":
+                _check_names(path, names)
+                return TableFile(path, columns, "arff", header=False, header_lines=number)
+            if text.lower().startswith("@attribute"):
+                found = re.match(r"@attribute\s+('(?:[^'\\]|\\.)*'|\"[^\"]*\"|\S+)\s+(.+)", text, re.IGNORECASE)
+                if found is None:
+                    raise DataError(f"{path.name}: line {number} must be '@attribute name type'. Got {text!r}.")
+                name = found[1].strip("'\"")
+                kind = found[2].strip().lower().split()[0]
+                names.append(name)
+                numeric = kind in ("numeric", "real", "integer")
+                columns[name] = "number" if numeric else "text" if kind[0] == "{" or kind == "string" else "other"
+    raise DataError(f"{path.name} must hold '@data' after its attributes. It does not: truncated?")
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path.name}: names of columns must differ. '{twice[0]}' stands there twice.")
+
+
+def _open_text(table: TableFile) -> IO[bytes] | pa.NativeFile:
+    if table.form == "csv":
+        return pa.input_stream(str(table.path), compression="detect")
+    return io.BufferedReader(_ArffRows(table.path, table.header_lines))
+
+
+class _ArffRows(io.RawIOBase):
+    """The data lines of a dense arff file as csv: comments and empty lines left out."""
+
+    def __init__(self, path: Path, header_lines: int) -> None:
+        self._path, self._number = path, header_lines
+        self._lines = open(path, "rb")  # noqa: SIM115 - closed by close()
+        for _ in range(header_lines):
+            self._lines.readline()
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            line = self._lines.readline()
+            if not line:
+                return 0
+            self._number += 1
+            line = line.strip()
+            if line.startswith(b"{"):
+                raise DataError(f"{self._path.name}: line {self._number} is sparse. Only dense arff is read.")
+            if line and not line.startswith(b"%"):
+                self._rest = line.replace(b'"', b"'") + b"\n"
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        self._lines.close()
+        super().close()
+
+
+def _readable(error: Exception, table: TableFile) -> DataError:
+    """One line that names the file and, where Arrow gives it, the column."""
+    text = " ".join(str(error).split())
+    found = re.search(r"In CSV column #(\d+)(: Row #\d+)?.*?invalid value '(.*?)'", text)
+    if found:
+        names = list(table.columns)
+        column = names[int(found[1])] if int(found[1]) < len(names) else f"#{found[1]}"
+        remedy = "Clean it, or leave the column out with --exclude-columns."
+        return DataError(f"{table.path.name}: column '{column}' must hold numbers. Got {found[3]!r}. {remedy}")
+    return DataError(f"{table.path.name} cannot be read, it is corrupt or truncated: {text}")

@@ -1,0 +1,269 @@
+"""Tables of numbers: csv, arff and parquet, in one file or many, with labels and a split.
+
+Axes: N rows, D features, C classes. Two passes: the first reads the label, split and filter columns (the classes,
+and which rows are test rows), the second all of them. In memory are one batch and four bytes per row.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import DataError, UserError
+from pipeline.labels import UNLABELLED
+from pipeline.sources.base import (
+    Batch,
+    ClassIndex,
+    SourceOptions,
+    SourceSpec,
+    by_split,
+    rows_for_test,
+    split_name,
+)
+from pipeline.sources.classic import required_root
+from pipeline.sources.readers import TableFile, open_table, table_files
+
+_TRUE = {"true", "1", "1.0", "yes", "t", "y"}
+_OPTIONS = (
+    "label_column",
+    "unlabelled_value",
+    "split_column",
+    "test_fraction",
+    "seed",
+    "where",
+    "feature_columns",
+    "exclude_columns",
+    "key_column",
+    "labelled_column",
+    "delimiter",
+    "header",
+)
+
+
+class Table:
+    """A table whose rows are samples.
+
+    Args:
+        root: a csv, arff or parquet file, or a folder of such files.
+        options: see `SourceOptions`.
+
+    Raises:
+        UserError: an option or the data cannot be used; the message says which and why.
+    """
+
+    name = "table"
+
+    def __init__(self, root: Path | None, options: SourceOptions) -> None:
+        options.only(self.name, *_OPTIONS)
+        if options.split_column and options.test_fraction is not None:
+            raise UserError("--split-column and --test-fraction exclude each other. Pass one of them.")
+        self.options = options
+        paths = table_files(required_root(root, self.name))
+        self._files = [open_table(path, options.delimiter, options.header) for path in paths]
+        self._columns = self._files[0].columns
+        for file in self._files[1:]:
+            if file.columns.keys() != self._columns.keys():
+                odd = sorted(file.columns.keys() ^ self._columns.keys())[0]
+                raise DataError(f"{file.path.name} must have the columns of {paths[0].name}. '{odd}' differs.")
+        self._where = _filters(options.where)
+        for option in ("label_column", "split_column", "key_column", "labelled_column"):
+            self._require("--" + option.replace("_", "-"), getattr(options, option))
+        for column in self._where:
+            self._require("--where", column)
+        self._features = self._choose_features()
+        self._classes = ClassIndex(options.unlabelled_value, f"Label column '{options.label_column}'")
+        self._is_test: np.ndarray | None = None
+        self._first_pass()
+        self.spec = SourceSpec(
+            kind="table",
+            shape=(len(self._features),),
+            dtype="float32",
+            class_names=self._classes.names,
+            feature_names=tuple(self._features),
+            files=tuple(paths),
+        )
+
+    def batches(self) -> Iterator[Batch]:
+        """All rows that pass --where, in the order of the files."""
+        options, seen = self.options, 0
+        text = [options.label_column, options.split_column, options.key_column, options.labelled_column]
+        columns = list(dict.fromkeys([*self._features, *filter(None, text), *self._where]))
+        for shard, file in enumerate(self._files):
+            place = f"Shard {shard} ({file.path.name})"
+            for part, rows in self._filtered(file, columns, self._features, self.spec.rows_per_batch):
+                labels = np.full(len(rows), UNLABELLED, dtype=np.int64)
+                if options.label_column:
+                    labels = self._classes.encode(part[options.label_column], place)
+                splits = self._splits(part, seen)
+                if options.labelled_column:
+                    unlabelled = ~_one_of(part[options.labelled_column], _TRUE) & (splits == "train")
+                    labels[unlabelled] = UNLABELLED
+                batch = Batch(
+                    features=self._matrix(part),
+                    labels=labels,
+                    keys=self._keys(part, rows, place, seen),
+                    rows=rows,
+                    split="train",
+                    place=place,
+                )
+                seen += len(rows)
+                yield from by_split(batch, splits)
+
+    def _first_pass(self) -> None:
+        """Classes; which filtered rows are test rows; whether any row is left."""
+        options, seen = self.options, 0
+        columns = list(dict.fromkeys([*filter(None, [options.label_column]), *self._where]))
+        seeded = options.split_column is None and options.test_fraction != 0
+        provisional: list[np.ndarray] = []
+        for file in self._files:
+            for part, rows in self._filtered(file, columns or self._features[:1], (), 1 << 16):
+                seen += len(rows)
+                if options.label_column:
+                    codes = self._classes.add(part[options.label_column])
+                    provisional.extend([codes] if seeded else [])
+        if seen == 0:
+            raise DataError(self._nothing_left())
+        final = self._classes.finish()
+        if seeded:
+            if options.label_column:
+                labels = final[np.concatenate(provisional)]
+            else:
+                labels = np.full(seen, UNLABELLED, dtype=np.int64)
+            self._is_test = rows_for_test(labels, options)
+
+    def _filtered(
+        self, file: TableFile, columns: list[str], numbers: Any, size: int
+    ) -> Iterator[tuple[dict[str, pa.Array], np.ndarray]]:
+        """Columns by name and row numbers in the file, of the rows that pass --where."""
+        start = 0
+        for batch in file.batches(columns, numbers, size):
+            rows = np.arange(start, start + batch.num_rows, dtype=np.int64)
+            start += batch.num_rows
+            if self._where:
+                mask = np.logical_and.reduce([_one_of(batch[c], {v}) for c, v in self._where.items()])
+                batch, rows = batch.filter(pa.array(mask)), rows[mask]
+            if len(rows):
+                yield {name: batch[name] for name in batch.schema.names}, rows
+
+    def _splits(self, part: dict[str, pa.Array], seen: int) -> np.ndarray:
+        count = len(next(iter(part.values())))
+        if self.options.split_column:
+            encoded = pc.dictionary_encode(_plain(part[self.options.split_column]))
+            where = f"Split column '{self.options.split_column}'"
+            names = np.array([split_name(v, where) for v in encoded.dictionary.to_pylist()], dtype=object)
+            if encoded.indices.null_count:
+                raise DataError(f"{where} must name a split in every row. Got a missing value.")
+            return names[encoded.indices.to_numpy(zero_copy_only=False)]
+        if self._is_test is None:
+            return np.full(count, "train", dtype=object)
+        return np.where(self._is_test[seen : seen + count], "test", "train").astype(object)
+
+    def _matrix(self, part: dict[str, pa.Array]) -> np.ndarray:
+        """(n, D) float32; a missing value is NaN, a number too large for float32 is infinite."""
+        matrix = np.empty((len(part[self._features[0]]), len(self._features)), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            for index, name in enumerate(self._features):
+                column = part[name]
+                if not pa.types.is_floating(column.type):
+                    column = pc.cast(column, pa.float64(), safe=False)
+                matrix[:, index] = column.to_numpy(zero_copy_only=False)
+        return matrix
+
+    def _keys(self, part: dict[str, pa.Array], rows: np.ndarray, place: str, seen: int) -> np.ndarray:
+        if self.options.key_column is None:
+            return rows if len(self._files) == 1 else np.arange(seen, seen + len(rows), dtype=np.int64)
+        column = part[self.options.key_column]
+        if column.null_count:
+            raise DataError(f"{place}: key column '{self.options.key_column}' must have no missing value.")
+        if pa.types.is_integer(column.type):
+            return column.to_numpy(zero_copy_only=False).astype(np.int64)
+        return np.array([str(value) for value in column.to_pylist()], dtype=object)
+
+    def _choose_features(self) -> list[str]:
+        options = self.options
+        roles = {options.label_column, options.split_column, options.key_column, options.labelled_column}
+        wanted = _matching(self._columns, options.feature_columns, "--feature-columns")
+        left_out = _matching(self._columns, options.exclude_columns, "--exclude-columns")
+        chosen = [
+            name
+            for name in self._columns
+            if name not in roles and name not in left_out and (name in wanted if wanted else name not in self._where)
+        ]
+        for name in chosen:
+            kind = next((f.columns[name] for f in self._files if f.columns[name] != "number"), None)
+            if kind is not None:
+                raise DataError(
+                    f"Column '{name}' must hold numbers to be a feature. It holds {kind}. "
+                    "Name it --label-column, or choose with --feature-columns or --exclude-columns."
+                )
+        if not chosen:
+            raise DataError("At least one column must be a feature. None is left by the given options.")
+        return chosen
+
+    def _require(self, option: str, column: str | None) -> None:
+        if column is not None and column not in self._columns:
+            raise UserError(
+                f"{option} must be a column of the table. Got '{column}'. "
+                f"The columns are: {', '.join(list(self._columns)[:20])}."
+            )
+
+    def _nothing_left(self) -> str:
+        names = ", ".join(file.path.name for file in self._files[:3])
+        if not self._where:
+            return f"{names} must hold at least one row. It is empty."
+        seen: dict[str, list[str]] = {}
+        for column in self._where:
+            values: set[str] = set()
+            for file in self._files:
+                for batch in file.batches([column]):
+                    values |= {_text(v) for v in pc.unique(_plain(batch[column])).to_pylist()}
+            seen[column] = sorted(values)[:10]
+        found = "; ".join(f"{column} has {', '.join(values) or 'no values'}" for column, values in seen.items())
+        return f"--where must leave at least one row of {names}. {self.options.where!r} leaves none: {found}."
+
+
+def _filters(text: str | None) -> dict[str, str]:
+    """Column to wanted value, from "rep=0,fold=1"."""
+    filters = {}
+    for part in filter(None, (text or "").split(",")):
+        column, sign, value = part.partition("=")
+        if not sign or not column.strip():
+            raise UserError(f"--where must be column=value[,column=value]. Got {part!r}.")
+        filters[column.strip()] = value.strip()
+    return filters
+
+
+def _matching(columns: dict[str, str], patterns: str | None, option: str) -> set[str]:
+    found: set[str] = set()
+    for pattern in filter(None, (p.strip() for p in (patterns or "").split(","))):
+        names = {name for name in columns if name == pattern or fnmatch.fnmatchcase(name, pattern)}
+        if not names:
+            raise UserError(
+                f"{option} must match columns of the table. '{pattern}' matches none of: "
+                f"{', '.join(list(columns)[:20])}."
+            )
+        found |= names
+    return found
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+
+
+def _text(value: object) -> str:
+    text = str(value).strip().strip("'\"")
+    return text.removesuffix(".0").lower() if isinstance(value, float | bool) else text
+
+
+def _one_of(column: pa.Array, wanted: set[str]) -> np.ndarray:
+    """(n,) bool: whether the value of a row, as text, is one of the wanted ones."""
+    encoded = pc.dictionary_encode(_plain(column))
+    hits = [_text(v) in wanted or _text(v).lower() in wanted for v in encoded.dictionary.to_pylist()]
+    places = pc.fill_null(encoded.indices, len(hits)).to_numpy(zero_copy_only=False)
+    return np.array([*hits, False])[places]
