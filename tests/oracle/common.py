@@ -121,16 +121,19 @@ def node_relevances(m: Map, j: int, config: Any) -> np.ndarray:
 
 
 def box(m: Map, j: int, config: Any) -> np.ndarray:
-    """Section 6: half the edges of node j's acceptance box."""
-    return corrected_deviation(m.deviations[j], m.updates[j], config.deviation_decay) / m.relevances[j]
+    """Section 6: half the edges of node j's acceptance box.
+
+    The box is closed at the resolution of the sums: a prototype pulled to x lands beside x by their rounding, and
+    must not reject x for it where the deviation is 0 (a newborn, a constant feature).
+    """
+    resolution = 2.0**-32 * max(abs(m.prototypes[node]).max() for node in m.nodes())
+    half = corrected_deviation(m.deviations[j], m.updates[j], config.deviation_decay) / m.relevances[j]
+    return half + resolution
 
 
 def inside(x: np.ndarray, centre: np.ndarray, half_edges: np.ndarray) -> bool:
     """The closed box, over the observed features."""
-    for d in range(len(x)):
-        if not math.isnan(x[d]) and not abs(x[d] - centre[d]) <= half_edges[d]:
-            return False
-    return True
+    return all(math.isnan(x[d]) or abs(x[d] - centre[d]) <= half_edges[d] for d in range(len(x)))
 
 
 # ---------------------------------------------------------------- distance and winners

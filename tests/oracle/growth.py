@@ -119,9 +119,7 @@ def _reached(adapted: Map, j: int, candidate: Candidate, config: Any) -> bool:
     return compatible(adapted.classes[j], candidate.y) and near
 
 
-def _box_accepts(
-    adapted: Map, stats: Statistics, candidate: Candidate, half: np.ndarray, removed: set[int]
-) -> bool:
+def _box_accepts(adapted: Map, stats: Statistics, candidate: Candidate, half: np.ndarray, removed: set[int]) -> bool:
     """Does the BMU accept the candidate now? A box that this sample alone has widened does not: else the
     superstep over one sample, which widens the box up to the sample, could never insert."""
     b = candidate.bmu

@@ -121,9 +121,7 @@ def lattice_online_step(before: Map, x: np.ndarray, config: Any) -> Map:
 # ---------------------------------------------------------------- superstep and batch
 
 
-def lattice_superstep(
-    before: Map, samples: np.ndarray, config: Any, weights: np.ndarray | None = None
-) -> Map:
+def lattice_superstep(before: Map, samples: np.ndarray, config: Any, weights: np.ndarray | None = None) -> Map:
     """Rates add; the Kohonen map's `algorithm="batch"` has no rate: each node goes to its smoothed mean."""
     m, size = before.copy(), len(before.alive)
     rate, radius = dssom_rates(m, config) if config.variant == "dssom" else kohonen_rates(m, config)
@@ -148,11 +146,7 @@ def lattice_superstep(
             pulls = [(h * rate, int(s.seen[d]), s.feature_sum[d]) for h, s in rows if h > 0.0]
             m.prototypes[j, d] = pull(old, pulls)
             if config.variant == "dssom":
-                gains = [
-                    (h * config.relevance_rate, int(s.seen[d]), s.deviation_sum[d])
-                    for h, s in rows
-                    if h > 0.0
-                ]
+                gains = [(h * config.relevance_rate, int(s.seen[d]), s.deviation_sum[d]) for h, s in rows if h > 0.0]
                 m.deviations[j, d] = pull(before.deviations[j, d], gains)
         if config.variant == "dssom":
             m.relevances[j] = linear_relevances(m.deviations[j], config.relevance_floor)

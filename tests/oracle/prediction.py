@@ -49,9 +49,7 @@ def class_probabilities(m: Map, x: np.ndarray, config: Any) -> np.ndarray:
             powers[y] = -rho_of(m, x, own) / scale
     highest = max(powers.values())
     total = sum(math.exp(p - highest) for p in powers.values())
-    return np.array(
-        [math.exp(powers[y] - highest) / total if y in powers else 0.0 for y in range(m.num_classes)]
-    )
+    return np.array([math.exp(powers[y] - highest) / total if y in powers else 0.0 for y in range(m.num_classes)])
 
 
 def _mean_squared_deviation(m: Map, config: Any) -> float:
