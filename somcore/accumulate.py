@@ -182,7 +182,7 @@ def grown_statistics(
         sums["wins"] = sums["wins"] + count_by(found.bmu, roles.extra_win, size, weights)
     key = found.bmu.clamp_min(0) * classes + labels.clamp_min(0)
     sums["classes"] = count_by(key, roles.direct, size * classes, weights) if classes else winner.new_zeros(0)
-    sums |= _monitoring(state, found, labels, roles.pull, weights, scale)
+    sums |= _monitoring(state, tile, found, labels, roles.pull, weights, scale)
     return BatchStatistics(
         scale=scale,
         num_features=state.num_features,
@@ -213,7 +213,7 @@ def lattice_statistics(
         totals = gaps.new_zeros(windows.numel(), state.num_features).index_add_(0, slots, gaps)
         sums["window"] = as_sums(totals, scale)
     sums["wins"] = count_by(found.bmu, found.matched, state.capacity, weights)
-    sums |= _monitoring(state, found, labels, found.matched, weights, scale)
+    sums |= _monitoring(state, tile, found, labels, found.matched, weights, scale)
     nobody = labels[:0]
     return BatchStatistics(
         scale=scale,
@@ -270,11 +270,18 @@ def _candidates(
 
 
 def _monitoring(
-    state: MapState, found: Match, labels: Tensor, accepted: Tensor, weights: Tensor | None, scale: int | None
+    state: MapState,
+    tile: Tile,
+    found: Match,
+    labels: Tensor,
+    accepted: Tensor,
+    weights: Tensor | None,
+    scale: int | None,
 ) -> dict[str, Tensor]:
     """Sums that do not move the map: quantization error, hits of the BMU, tallies."""
     exists = found.bmu >= 0
-    mass = state.relevances.sum(1)[found.bmu]
+    relevances = state.relevances[found.bmu]
+    mass = (relevances if tile.observed is None else relevances * tile.observed).sum(1)
     distance = torch.where(exists, (found.rho * mass).sqrt(), 0.0)
     error = as_sums(to_fixed(distance, error_scale(scale, state.num_features)), scale)
     if weights is not None:

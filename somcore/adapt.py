@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from somcore.config import MapConfig
-from somcore.relevance import corrected_deviations, linear_relevances, logistic_relevances
+from somcore.relevance import corrected_deviations, kept_share, linear_relevances, logistic_relevances
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics, from_fixed
 from somcore.topology import decayed_radius, decayed_rate, kernel, lattice_distances, lattice_window, schedule
@@ -96,7 +96,7 @@ def adapt_by_decay(state: MapState, statistics: BatchStatistics, config: MapConf
     )
     number = pull[0] + neighbour[0] + relevance[0]
     mean = (pull[2] + neighbour[2] + relevance[2]) / number.clamp_min(1)
-    kept = torch.pow(torch.full_like(number, config.deviation_decay), number)
+    kept = kept_share(number, config.deviation_decay)
     deviations = torch.where(number > 0, kept * state.deviations + (1 - kept) * mean, state.deviations)
     updates = state.updates + statistics.sums["updates"]
     relevances = logistic_relevances(

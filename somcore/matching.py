@@ -25,6 +25,7 @@ from somcore.relevance import corrected_deviations
 from somcore.state import MapState
 
 _SHORTLIST = 8
+_RESOLUTION = 2.0**-32
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,13 @@ def _best_compatible(
 
 
 def box(state: MapState, config: MapConfig) -> Tensor:
-    """(K, D) float64: how far a sample may lie from each prototype, δ̂ / ω (ALTSS-SOM)."""
-    return corrected_deviations(state.deviations, state.updates, config.deviation_decay) / state.relevances
+    """(K, D) float64: how far a sample may lie from each prototype, δ̂ / ω (ALTSS-SOM).
+
+    The closed box of a feature that never varied would reject its own value after rounding: hence the last term,
+    far below any feature's scale, far above the resolution of the sums.
+    """
+    own = corrected_deviations(state.deviations, state.updates, config.deviation_decay) / state.relevances
+    return own + _RESOLUTION * state.prototypes.abs().max()
 
 
 def inside_box(state: MapState, tile: Tile, nodes: Tensor, config: MapConfig) -> Tensor:
@@ -216,8 +222,10 @@ def predict_classes(state: MapState, features: Tensor, config: MapConfig) -> Ten
     allowed = (state.classes[projection.nodes] >= 0).expand(rows.shape[0], -1)
     node, rho = nearest(state, part, projection, approximate(projection, part), allowed)
     found = state.classes[node]
-    if config.fallback == "threshold" and config.variant != "altsssom":
-        found = torch.where(rho <= config.error_threshold, found, UNLABELLED)
+    if config.fallback == "threshold":
+        local = config.variant == "altsssom"
+        accepted = inside_box(state, part, node, config) if local else rho <= config.error_threshold
+        found = torch.where(accepted, found, UNLABELLED)
     return classes.index_copy(0, rows, found)
 
 

@@ -5,6 +5,8 @@ Axes: K nodes, D features.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,8 +31,8 @@ def logistic_relevances(deviations: Tensor, slope: float, floor: float) -> Tenso
     low, high = deviations.aminmax(dim=1, keepdim=True)
     spread = high - low
     mean = deviations.mean(dim=1, keepdim=True)
-    exponent = (mean - deviations) / (slope * torch.where(spread > 0, spread, 1.0))
-    relevances = torch.sigmoid(exponent).clamp_min(floor)
+    exponent = (deviations - mean) / (slope * torch.where(spread > 0, spread, 1.0))
+    relevances = (1 / (1 + torch.exp(exponent))).clamp_min(floor)
     return torch.where(spread > 0, relevances, 1.0)
 
 
@@ -64,5 +66,11 @@ def corrected_deviations(deviations: Tensor, updates: Tensor, decay: float) -> T
 
     Source: Braga & Bassani, IJCNN 2019.
     """
-    power = torch.pow(torch.full_like(deviations[:, :1], decay), updates.unsqueeze(1))
-    return torch.where(updates.unsqueeze(1) > 0, deviations / torch.where(power < 1, 1 - power, 1.0), 0.0)
+    number = updates.unsqueeze(1)
+    return torch.where(number > 0, deviations / torch.where(number > 0, 1 - kept_share(number, decay), 1.0), 0.0)
+
+
+def kept_share(number: Tensor, decay: float) -> Tensor:
+    """κⁿ, and κ itself for n = 1; by exp, whose bits do not depend on the place in the vector (pow's do)."""
+    power = torch.exp(number * (math.log(decay) if decay > 0 else -math.inf))
+    return torch.where(number == 1, decay, power)

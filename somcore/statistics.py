@@ -129,7 +129,8 @@ class Candidates:
         place = torch.empty_like(before)
         place[by_group] = before - before[start]
         kept = ordered.valid & (place < per_group)
-        weight = torch.where(kept, ordered.weight, 0)
+        weight = torch.where(kept, torch.minimum(ordered.weight, per_group - place), 0)
+        ordered = replace(ordered, weight=weight)
         kept = kept & (weight.cumsum(0) - weight < limit)
         first = (~kept).to(torch.int8).argsort(stable=True)[:limit]
         result = replace(ordered.take(first), valid=kept[first])

@@ -41,7 +41,7 @@ def accumulate(
         labels: (n,) int64 classes, UNLABELLED where unknown; None = all unknown.
         config: resolved hyper-parameters.
         positions: (n,) int64, place of each sample in the round, unique within it; default 0 … n − 1.
-        weights: (n,) int64, a sample of weight m counts as m equal samples.
+        weights: (n,) int64 >= 1, a sample of weight m counts as m equal samples.
         scale: fixed-point scale of the round (`fixed_point_scale`); None = plain float64 sums.
         found: the tile's match, if it is at hand.
         projection: the map prepared by `somcore.distance.project`, if it is at hand.
