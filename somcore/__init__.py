@@ -22,8 +22,9 @@ from somcore.update import accumulate, advance, empty_statistics, round_scale
 
 __version__ = "0.1.0"
 
-# Loaded on first use: the estimators bring scikit-learn with them.
+# Loaded on first use: the estimators bring scikit-learn with them, the layer is for networks only.
 _LAZY = dict.fromkeys(("KohonenSOM", "DSSOM", "LARFDSSOM", "SSSOM", "ALTSSSOM"), "somcore.estimators")
+_LAZY |= {"LossConfig": "somcore.loss_config", "SOMLayer": "somcore.layer"}
 
 __all__ = [
     "UNLABELLED",

@@ -1,0 +1,269 @@
+"""The map as the last layer of a network: forward measures on a frozen map, `install` puts the next one in.
+
+Axes: n samples of a tile, K nodes, D features, C classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
+from somcore.initial import initial_state
+from somcore.loss_config import LossConfig
+from somcore.losses import RoundTotals, Term, Views, loss_terms, weighted_sum
+from somcore.matching import Match, match, predict_classes
+from somcore.relevance import logistic_relevances
+from somcore.state import MapState
+from somcore.statistics import BatchStatistics
+from somcore.threshold import DEFAULT_THRESHOLD, calibrated, pair_histogram
+from somcore.update import accumulate, round_scale
+
+DEEP_RELEVANCE_FLOOR = 0.1
+_ACCEPT_ALL = 1e-12  # a threshold that every sample reaches
+_PERIOD_ROUNDS = 20  # without a number of samples an "epoch" is taken to be so many rounds
+_BUFFERS = ("prototypes", "relevances", "deviations", "alive", "neighbours", "classes", "wins", "updates", "born")
+_SCALARS = ("clock", "round", "growing", "finished")
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """What the layer says of one tile.
+
+    Attributes:
+        terms: every active term of the loss: its sum and count.
+        loss_sum: () Σ weight · sum over the terms, with a gradient to the features only; adds up over tiles.
+        count: samples of the tile.
+        statistics: what the map learns from the tile, on detached features; merges over tiles.
+        match: BMU, best compatible node, accepted or not.
+        losses: the weights that were used.
+    """
+
+    terms: dict[str, Term]
+    loss_sum: Tensor
+    count: int
+    statistics: BatchStatistics
+    match: Match
+    losses: LossConfig
+
+    def loss(self, totals: RoundTotals) -> Tensor:
+        """Σ λ·sum/divisor: the tile's share of the round's loss, each term divided by its own size."""
+        return weighted_sum(self.terms, self.losses, totals)
+
+
+def with_plain_relevances(state: MapState, warmup_rounds: int) -> MapState:
+    """The map as it is used during relevance warm-up: ω = 1 while deviations are being collected.
+
+    Neighbours stay those of the relevances that the deviations give.
+    """
+    if state.round >= warmup_rounds:
+        return state
+    return dataclasses.replace(state, relevances=torch.ones_like(state.relevances))
+
+
+class SOMLayer(nn.Module):
+    """A self-organizing map behind an encoder: the network learns by gradient, the map by its own rule.
+
+    `forward` never changes the map: it gives losses whose gradient reaches the features only, and the
+    statistics from which `advance` makes the next map. All map values are buffers, so `state_dict`,
+    `to(device)` and `copy.deepcopy` treat the layer as any other; its numbers stay float64 under `half()`.
+
+    Args:
+        config: hyper-parameters of the map. `activation_threshold="auto"` counts as 0.95 until `calibrate`.
+        dim: D, features of the encoder.
+        num_classes: C, 0 without labels.
+        losses: weights of the terms; None = semi-supervised with classes, unsupervised without.
+        num_samples: training rows N; None = unknown: the map grows for ever and prunes as if an epoch were 20 rounds.
+        bound: largest |z| that the encoder can give.
+        state: the map to begin with; needed for lattices, growing maps start empty.
+
+    Raises:
+        ValueError: a threshold-free variant without temperature and margin.
+
+    Source: decision of this project, algorithms 8.
+
+    Example:
+        >>> layer = SOMLayer(MapConfig(activation_threshold=0.9), dim=2, num_classes=2)
+        >>> out = layer(torch.tensor([[0.1, 0.1], [0.9, 0.9]]), torch.tensor([0, 1]))
+        >>> from somcore import advance
+        >>> layer.install(advance(layer.state, out.statistics, layer.config))
+        >>> layer.state.num_nodes
+        2
+    """
+
+    def __init__(
+        self,
+        config: MapConfig,
+        dim: int,
+        num_classes: int = 0,
+        losses: LossConfig | None = None,
+        *,
+        num_samples: int | None = None,
+        bound: float = 1.0,
+        state: MapState | None = None,
+    ) -> None:
+        super().__init__()
+        rows = num_samples or _PERIOD_ROUNDS * config.batch_size
+        resolved = deep_config(config).resolve(num_samples=rows, num_features=dim, num_classes=num_classes)
+        self.config = _numeric(resolved)
+        if num_samples is None:
+            self.config = dataclasses.replace(self.config, num_rounds=None)
+        if losses is None:
+            losses = LossConfig.semi_supervised() if num_classes else LossConfig.unsupervised()
+        self.losses = losses.resolve(self.config.rounds_per_epoch(rows))
+        self.bound = bound
+        self.num_classes = num_classes if self.config.variant in LABEL_AWARE else 0
+        _check_decisions(self.config, self.losses)
+        state = state or initial_state(self.config, dim, self.num_classes)
+        for name in _BUFFERS:
+            self.register_buffer(name, getattr(state, name))
+        self.install(state)
+
+    @property
+    def state(self) -> MapState:
+        """The map: a value that shares its tensors with the buffers."""
+        tensors = {name: getattr(self, name) for name in _BUFFERS}
+        return MapState(**tensors, **self._scalars, num_classes=self.num_classes)
+
+    @property
+    def error_threshold(self) -> float:
+        """ρ_t, the error at which a node still accepts a sample."""
+        return (1 - self._threshold) / self._threshold
+
+    @property
+    def _threshold(self) -> float:
+        threshold = self.config.activation_threshold
+        return DEFAULT_THRESHOLD if isinstance(threshold, str) else threshold  # "auto" where none is used
+
+    def install(self, state: MapState) -> None:
+        """Replace the map, by one of the same shape; during relevance warm-up its relevances become 1."""
+        assert self.losses.relevance_warmup_rounds is not None
+        shape = tuple(self.get_buffer("prototypes").shape)
+        if tuple(state.prototypes.shape) != shape:
+            raise ValueError(f"The map must have prototypes of shape {shape}. Got {tuple(state.prototypes.shape)}.")
+        warm = with_plain_relevances(state, self.losses.relevance_warmup_rounds)
+        device = self.get_buffer("prototypes").device
+        for name in _BUFFERS:
+            setattr(self, name, getattr(warm, name).detach().to(device))
+        self._scalars: dict[str, Any] = {name: getattr(state, name) for name in _SCALARS}
+        known = state.prototypes.device.type != "meta"
+        self._scale = round_scale(state, self.bound, self.config.batch_size) if known else 44
+
+    @torch.no_grad()
+    def calibrate(self, features: Tensor) -> float:
+        """Set the activation threshold from pairs of features, without labels; returns it."""
+        auto = dataclasses.replace(self.config, activation_threshold="auto")
+        self.config = calibrated(auto, pair_histogram(features))
+        return float(self.config.activation_threshold)
+
+    def forward(
+        self,
+        features: Tensor,
+        labels: Tensor | None = None,
+        *,
+        views: Views | None = None,
+        positions: Tensor | None = None,
+        exact: bool = True,
+    ) -> LayerOutput:
+        """Losses and statistics of one tile on the frozen map; does not wait for the device.
+
+        Args:
+            features: (n, D) of the weak view, with or without a gradient.
+            labels: (n,) int64, UNLABELLED where unknown; None = all unknown.
+            views: strong view and reconstruction, for the terms that need them.
+            positions: (n,) int64, place of each sample in the round; default 0 … n − 1.
+            exact: statistics in fixed point, the same to the bit in any order; else plain float64 sums.
+        """
+        state, config = self.state, self.config
+        if labels is None:
+            labels = torch.full(features.shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
+        seen = labels if state.num_classes else torch.full_like(labels, UNLABELLED)
+        detached = features.detach()
+        found = match(state, detached, seen, config=config)
+        scale = self._scale if exact else None
+        statistics = accumulate(state, detached, seen, config, positions=positions, scale=scale, found=found)
+        terms = loss_terms(state, features, seen, found, self.losses, error_threshold=self.error_threshold, views=views)
+        total = weighted_sum(terms, self.losses).to(features.device)
+        return LayerOutput(terms, total, features.shape[0], statistics, found, self.losses)
+
+    @torch.no_grad()
+    def predict(self, features: Tensor) -> Tensor:
+        """(n,) int64 class of each sample, UNLABELLED where none can be said."""
+        return predict_classes(self.state, features, self.config)
+
+    def get_extra_state(self) -> Tensor:
+        """Scalars of the map and its threshold, beside the buffers in `state_dict`."""
+        values = [float(self._scalars[name]) for name in _SCALARS]
+        return torch.tensor([*values, self._threshold], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of `get_extra_state`."""
+        clock, round_, growing, finished, threshold = state.tolist()
+        self._scalars = {
+            "clock": int(clock), "round": int(round_), "growing": bool(growing), "finished": bool(finished)
+        }  # fmt: skip
+        if self.config.threshold_quantile is not None:
+            self.config = dataclasses.replace(self.config, activation_threshold=threshold)
+        self._scale = round_scale(self.state, self.bound, self.config.batch_size)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> SOMLayer:
+        """Moves the map between devices; its float64 numbers are not rounded by `half()` or `float()`."""
+        for name in _BUFFERS:
+            tensor = self.get_buffer(name)
+            moved = fn(tensor)
+            setattr(self, name, moved if moved.dtype == tensor.dtype else tensor.to(moved.device))
+        return self
+
+
+def deep_config(config: MapConfig) -> MapConfig:
+    """The map's configuration with the defaults of a deep map: relevances never below 0.1."""
+    if config.is_growing and config.relevance_floor is None:
+        return dataclasses.replace(config, relevance_floor=DEEP_RELEVANCE_FLOOR)
+    return config
+
+
+def refresh_config(config: MapConfig) -> MapConfig:
+    """For the statistics of a refresh: every sample is accepted by its best compatible node, none is proposed."""
+    if config.threshold_quantile is None:
+        return config
+    return dataclasses.replace(config, activation_threshold=_ACCEPT_ALL, connection_threshold=0.0)
+
+
+def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -> MapState:
+    """The map put where the encoder is now: nodes that won samples move to their mean, deviations likewise.
+
+    A repair of drift, not a round: no node is inserted, pruned or given a class, no win counted. Deviations are
+    measured from the old prototypes, as every statistic is.
+
+    Args:
+        state: the frozen map.
+        statistics: merged statistics of a pass over data with the current encoder, taken with `refresh_config`.
+        config: resolved hyper-parameters of a growing map.
+    """
+    assert config.relevance_floor is not None
+    number, features, gaps = statistics.split(statistics.sums["pull"])
+    won, divisor = number > 0, number.clamp_min(1)
+    prototypes = torch.where(won, features / divisor, state.prototypes)
+    deviations = torch.where(won, gaps / divisor, state.deviations)
+    relevances = logistic_relevances(deviations, config.relevance_slope, config.relevance_floor)
+    return dataclasses.replace(state, prototypes=prototypes, deviations=deviations, relevances=relevances)
+
+
+def _numeric(config: MapConfig) -> MapConfig:
+    """The configuration with a number for a threshold that is not calibrated yet."""
+    if config.activation_threshold != "auto" or config.threshold_quantile is None:
+        return config
+    return dataclasses.replace(config, activation_threshold=DEFAULT_THRESHOLD)
+
+
+def _check_decisions(config: MapConfig, losses: LossConfig) -> None:
+    """Maps without a threshold cannot lend it to margin and temperature."""
+    if config.variant in ("larfdssom", "sssom"):
+        return
+    for name in ("temperature", "margin"):
+        if getattr(losses, name) is None and config.variant in LABEL_AWARE:
+            raise ValueError(f"{name} must be given for {config.variant}: its nodes share no threshold. Got None.")

@@ -1,0 +1,103 @@
+"""Every hyper-parameter of the deep layer's loss, in one frozen value.
+
+Axes: D features, C classes. Values of None are derived from the map: margin and temperature are then ρ_t.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import Any
+
+from somcore.config import _check as check_value
+
+
+def _parameter(default: Any, symbol: str, valid: str, meaning: str, unit: str = "–") -> Any:
+    return field(default=default, metadata={"symbol": symbol, "valid": valid, "unit": unit, "meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The terms of the deep layer's loss: a weight of 0 leaves a term out.
+
+    `unsupervised`, `semi_supervised` and `supervised` give the usual compositions; `LossConfig()` is the
+    semi-supervised one. `LossConfig.describe()` gives the table of symbols, ranges, units and defaults.
+
+    Raises:
+        ValueError: a value is out of its range.
+
+    Source: decision of this project, algorithms 8.2 and 10; consistency after Sohn et al. 2020 (FixMatch),
+        covariance after Bardes et al. 2022 (VICReg).
+
+    Example:
+        >>> LossConfig.unsupervised().cross_entropy_weight
+        0.0
+    """
+
+    pull_weight: float = _parameter(1.0, "λ_u", "[0, inf)", "accepted unlabelled samples towards their BMU")
+    labelled_pull_weight: float = _parameter(1.0, "λ_l", "[0, inf)", "labelled samples towards a node of their class")
+    push_weight: float = _parameter(1.0, "λ_p", "[0, inf)", "hinge between own and nearest wrong class")
+    margin: float | None = _parameter(None, "μ", "[0, inf)", "distance kept between own and wrong class", "ρ")
+    cross_entropy_weight: float = _parameter(1.0, "λ_ce", "[0, inf)", "cross-entropy over prototype distances")
+    temperature: float | None = _parameter(None, "ϑ", "(0, inf)", "softness of class decisions", "ρ")
+    class_error: str = _parameter("minimum", "ρ̃", "minimum | soft", "how the nodes of a class join in its error")
+    reconstruction_weight: float = _parameter(4.0, "λ_r", "[0, inf)", "squared error of the decoder")
+    variance_weight: float = _parameter(1.0, "λ_v", "[0, inf)", "features must vary within a tile")
+    variance_floor: float = _parameter(0.1, "γ", "[0, inf)", "standard deviation each feature must have", "fu")
+    covariance_weight: float = _parameter(0.0, "λ_cov", "[0, inf)", "features must not repeat each other")
+    consistency_weight: float = _parameter(1.0, "λ_c", "[0, inf)", "strong view agrees with a confident weak view")
+    confidence: float = _parameter(0.95, "κ_c", "(0, 1)", "probability that makes a pseudo-label", "probability")
+    consistency_start: int | None = _parameter(None, "–", ">= 0", "first round of consistency", "rounds")
+    relevance_warmup_rounds: int | None = _parameter(None, "–", ">= 0", "ω = 1 until then", "rounds")
+    collapse_share: float = _parameter(0.5, "–", "(0, 1]", "largest node's share of samples that is alarming", "share")
+    collapse_patience: int = _parameter(3, "–", ">= 1", "alarming rounds in a row that end a training", "rounds")
+
+    def __post_init__(self) -> None:
+        for parameter in dataclasses.fields(self):
+            value = getattr(self, parameter.name)
+            if value is not None:
+                check_value(parameter.name, value, parameter.metadata["valid"])
+
+    @classmethod
+    def unsupervised(cls, **changes: Any) -> LossConfig:
+        """No term that reads a label: pull, reconstruction, variance floor."""
+        off = ("labelled_pull_weight", "push_weight", "cross_entropy_weight", "consistency_weight")
+        return cls(**(dict.fromkeys(off, 0.0) | changes))
+
+    @classmethod
+    def semi_supervised(cls, **changes: Any) -> LossConfig:
+        """Labelled terms for the labelled samples, pull and consistency for the others."""
+        return cls(**changes)
+
+    @classmethod
+    def supervised(cls, **changes: Any) -> LossConfig:
+        """Labelled terms only."""
+        off = ("pull_weight", "reconstruction_weight", "consistency_weight")
+        return cls(**(dict.fromkeys(off, 0.0) | changes))
+
+    def resolve(self, rounds_per_epoch: int) -> LossConfig:
+        """Fill the round numbers: warm-up lasts one epoch, consistency starts after it."""
+        warmup = rounds_per_epoch if self.relevance_warmup_rounds is None else self.relevance_warmup_rounds
+        start = warmup if self.consistency_start is None else self.consistency_start
+        return dataclasses.replace(self, relevance_warmup_rounds=warmup, consistency_start=start)
+
+    @classmethod
+    def describe(cls) -> list[dict[str, Any]]:
+        """One row per hyper-parameter: name, symbol, valid, unit, default, meaning."""
+        return [{"name": f.name, "default": f.default, **f.metadata} for f in dataclasses.fields(cls)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> LossConfig:
+        """Build from plain values; an unknown key is a ValueError that names the nearest key."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f" Did you mean '{near[0]}'?" if near else ""
+                raise ValueError(f"'{key}' is not a hyper-parameter of the loss.{hint}")
+        return cls(**values)

@@ -1,0 +1,171 @@
+"""The map as a module: frozen in forward, replaced by install, kept by state_dict, at home on any device."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from somcore import LossConfig, MapConfig, SOMLayer, advance
+from somcore.latent import LatentMoments
+from somcore.layer import refresh_config, refreshed
+from somcore.losses import RoundTotals, Views
+from somcore.update import accumulate
+
+
+def trained_layer(generator, rounds=4, **options):
+    layer = SOMLayer(MapConfig(activation_threshold=0.95, **options), dim=6, num_classes=3)
+    for _ in range(rounds):
+        z, labels = torch.rand(64, 6, generator=generator), torch.randint(-1, 3, (64,), generator=generator)
+        layer.install(advance(layer.state, layer(z, labels).statistics, layer.config))
+    return layer
+
+
+def test_forward_never_changes_the_map_and_prototypes_get_no_gradient(generator):
+    layer = trained_layer(generator)
+    encoder = nn.Linear(4, 6)
+    digest = layer.state.digest()
+    out = layer(torch.sigmoid(encoder(torch.rand(32, 4, generator=generator))), torch.arange(32) % 4 - 1)
+    out.loss_sum.backward()
+    assert encoder.weight.grad.abs().sum() > 0
+    assert layer.state.digest() == digest
+    assert not list(layer.parameters())
+    assert all(not buffer.requires_grad and buffer.grad is None for buffer in layer.buffers())
+    assert not any(value.requires_grad for value in out.statistics.sums.values())
+
+
+def test_the_interface_of_the_documentation(generator):
+    layer = SOMLayer(MapConfig(), dim=64, num_classes=10)
+    out = layer(torch.rand(8, 64, generator=generator), torch.arange(8) - 1)
+    assert out.count == 8 and out.loss_sum.shape == () and out.match.bmu.tolist() == [-1] * 8
+    layer.install(advance(layer.state, out.statistics, layer.config))
+    assert layer.state.num_nodes > 0 and layer.state.round == 1
+
+
+def test_statistics_are_those_of_accumulate_and_tiles_merge_to_the_round(generator):
+    layer = trained_layer(generator)
+    z, labels = torch.rand(50, 6, generator=generator), torch.randint(-1, 3, (50,), generator=generator)
+    positions = torch.arange(50)
+    whole = layer(z, labels).statistics
+    assert whole == accumulate(layer.state, z, labels, layer.config, scale=whole.scale)
+    parts = [layer(z[r], labels[r], positions=positions[r]) for r in (slice(20, 50), slice(0, 20))]
+    assert whole == parts[0].statistics.merge(parts[1].statistics)
+    total = sum(part.loss(RoundTotals(samples=50, labelled=1)).item() for part in parts)
+    no_tiles = {"variance_weight": 0.0}
+    layer.losses = dataclasses.replace(layer.losses, **no_tiles)
+    again = [layer(z[r], labels[r]).loss_sum.item() for r in (slice(20, 50), slice(0, 20))]
+    assert sum(again) == pytest.approx(layer(z, labels).loss_sum.item(), rel=1e-5)
+    assert total > 0
+
+
+def test_state_dict_brings_the_whole_map_back(generator, tmp_path):
+    layer = trained_layer(generator)
+    layer.calibrate(torch.rand(64, 6, generator=generator))
+    torch.save(layer.state_dict(), tmp_path / "layer.pt")
+    other = SOMLayer(MapConfig(activation_threshold=0.95), dim=6, num_classes=3)
+    other.load_state_dict(torch.load(tmp_path / "layer.pt", weights_only=True))
+    assert other.state.digest() == layer.state.digest()
+    assert other.config.activation_threshold == layer.config.activation_threshold
+    assert copy.deepcopy(layer).state.digest() == layer.state.digest()
+
+
+def test_the_map_keeps_its_precision_when_the_network_does_not(generator):
+    layer = trained_layer(generator)
+    digest = layer.state.digest()
+    network = nn.Sequential(nn.Linear(4, 6), layer).half()
+    assert network[0].weight.dtype == torch.float16
+    assert layer.state.digest() == digest
+    out = layer(torch.rand(16, 6, generator=generator).bfloat16().requires_grad_(), torch.arange(16) % 3)
+    assert out.loss_sum.dtype == torch.float32 and torch.isfinite(out.loss_sum)
+
+
+def test_forward_and_backward_never_wait_for_the_device(generator):
+    """A meta tensor has no values: anything that asked for one would fail."""
+    layer = trained_layer(generator).to("meta")
+    z = torch.rand(32, 6, device="meta", requires_grad=True)
+    views = Views(strong=torch.rand_like(z), inputs=torch.rand_like(z), decoded=z * 1)
+    out = layer(z, torch.zeros(32, dtype=torch.int64, device="meta"), views=views)
+    assert set(out.terms) >= {"pull", "labelled_pull", "push", "cross_entropy", "variance", "reconstruction"}
+    out.loss(RoundTotals(samples=32, labelled=8)).backward()
+    assert z.grad.device.type == "meta" and out.loss_sum.device.type == "meta"
+
+
+def test_relevances_are_one_during_warm_up_while_deviations_are_collected(generator):
+    losses = LossConfig(relevance_warmup_rounds=3)
+    layer = SOMLayer(MapConfig(activation_threshold=0.9), dim=6, num_classes=3, losses=losses)
+    for number in range(4):
+        warm = number < 3
+        assert bool((layer.state.relevances == 1).all()) is (warm or number == 0)
+        z, labels = torch.rand(64, 6, generator=generator), torch.randint(-1, 3, (64,), generator=generator)
+        layer.install(advance(layer.state, layer(z, labels).statistics, layer.config))
+    assert layer.state.deviations.sum() > 0
+    assert layer.state.relevances.min() == pytest.approx(0.1)  # the floor of a deep map
+
+
+def test_a_lattice_can_be_the_layer(generator):
+    from somcore import initial_state
+
+    config = MapConfig(variant="kohonen", rows=3, columns=3, algorithm="superstep")
+    config = config.resolve(num_samples=64, num_features=6)
+    samples = torch.rand(9, 6, generator=generator)
+    layer = SOMLayer(config, 6, num_samples=64, state=initial_state(config, 6, samples=samples))
+    z = torch.rand(64, 6, generator=generator, requires_grad=True)
+    out = layer(z)
+    out.loss_sum.backward()
+    assert set(out.terms) == {"pull", "variance"} and int(out.terms["pull"].count) == 64
+    layer.install(advance(layer.state, out.statistics, layer.config))
+    assert layer.state.round == 1 and z.grad.abs().sum() > 0
+
+
+def test_without_labels_the_layer_is_an_unsupervised_map(generator):
+    layer = SOMLayer(MapConfig(variant="larfdssom", activation_threshold=0.95), dim=6)
+    z = torch.rand(64, 6, generator=generator)
+    layer.install(advance(layer.state, layer(z).statistics, layer.config))
+    terms = layer(z, torch.arange(64) % 3).terms
+    assert set(terms) == {"pull", "variance"} and int(terms["pull"].count) > 0
+
+
+def test_a_refresh_puts_nodes_on_the_means_of_their_samples(generator):
+    layer = trained_layer(generator)
+    moved = torch.rand(200, 6, generator=generator) * 0.5 + 0.4
+    config = refresh_config(layer.config)
+    statistics = accumulate(layer.state, moved, None, config, scale=44)
+    after = refreshed(layer.state, statistics, layer.config)
+    hits = statistics.sums["hits"]
+    node = int(hits.argmax())
+    bmu = layer(moved).match.bmu
+    assert torch.allclose(after.prototypes[node], moved[bmu == node].double().mean(0), atol=1e-9)
+    assert torch.equal(after.prototypes[hits == 0], layer.state.prototypes[hits == 0])
+    assert after.round == layer.state.round and torch.equal(after.wins, layer.state.wins)
+
+
+def test_wrong_uses_are_named(generator):
+    with pytest.raises(ValueError, match="temperature must be given for altsssom"):
+        SOMLayer(MapConfig(variant="altsssom"), dim=4, num_classes=2)
+    layer = SOMLayer(MapConfig(), dim=4, num_classes=2)
+    with pytest.raises(ValueError, match="must have prototypes of shape"):
+        layer.install(trained_layer(generator).state)
+
+
+def test_pull_alone_collapses_and_an_anchor_prevents_it(generator):
+    """The lesson of algorithms 8.4 in miniature: same encoder, same data, with and without a variance floor."""
+    data = torch.rand(256, 10, generator=generator)
+
+    def rank_after(losses):
+        torch.manual_seed(0)
+        encoder = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 4), nn.Sigmoid())
+        layer = SOMLayer(MapConfig(variant="larfdssom", activation_threshold=0.9), dim=4, losses=losses)
+        optimizer = torch.optim.Adam(encoder.parameters(), lr=0.01)
+        for _ in range(60):
+            z = encoder(data)
+            out = layer(z)
+            optimizer.zero_grad()
+            (out.loss_sum / out.count).backward()
+            optimizer.step()
+            layer.install(advance(layer.state, out.statistics, layer.config))
+        return LatentMoments.of(encoder(data)).summary()["mean_std"]
+
+    alone = rank_after(LossConfig.unsupervised(variance_weight=0.0))
+    anchored = rank_after(LossConfig.unsupervised(variance_weight=200.0))
+    assert alone < 0.02 and anchored > 0.08

@@ -1,0 +1,251 @@
+"""Each term of the deep loss against a loop in NumPy, its gradient against differences, its sums over tiles."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from somcore import LossConfig, MapConfig, match
+from somcore.latent import LatentMoments, errors_to, node_errors
+from somcore.losses import (
+    RoundTotals,
+    Views,
+    consistency,
+    covariance,
+    cross_entropy,
+    labelled_pull,
+    loss_terms,
+    pull,
+    push,
+    reconstruction,
+    variance,
+    weighted_sum,
+)
+from somcore.relevance import logistic_relevances
+from somcore.state import blank_state
+
+CONFIG = MapConfig(activation_threshold=1 / 1.02).resolve(num_samples=100, num_features=3, num_classes=4)
+RHO_T, TEMPERATURE, MARGIN = 0.02, 0.03, 0.05
+
+
+def random_map(generator, nodes=9, capacity=12, features=3, classes=4):
+    """Nodes of classes 0..2 and none; class 3 has no node; three slots are dead."""
+    state = blank_state(capacity, features, classes)
+    alive = torch.arange(capacity) < nodes
+    row = alive.unsqueeze(1)
+    deviations = torch.rand(capacity, features, generator=generator, dtype=torch.float64) * row
+    return dataclasses.replace(
+        state,
+        alive=alive,
+        prototypes=torch.rand(capacity, features, generator=generator, dtype=torch.float64) * row,
+        deviations=deviations,
+        relevances=torch.where(row, logistic_relevances(deviations, 0.07, 0.1), 1.0),
+        classes=torch.where(alive, torch.arange(capacity) % 4 - 1, -1),
+    )
+
+
+@pytest.fixture
+def scene(generator):
+    state = random_map(generator)
+    z = torch.rand(40, 3, generator=generator, dtype=torch.float64)
+    labels = torch.arange(40) % 5 - 1
+    return state, z, labels, match(state, z, labels, config=CONFIG)
+
+
+TERMS = {
+    "pull": lambda e, s, found, y, z: pull(e, found, y),
+    "labelled_pull": lambda e, s, found, y, z: labelled_pull(e, found, y),
+    "push": lambda e, s, found, y, z: push(e, found, y, MARGIN),
+    "cross_entropy": lambda e, s, found, y, z: cross_entropy(e, y, TEMPERATURE),
+    "consistency": lambda e, s, found, y, z: consistency(s, e, y, TEMPERATURE, 0.6),
+    "reconstruction": lambda e, s, found, y, z: reconstruction(torch.ones_like(z) / 3, z.square()),
+    "variance": lambda e, s, found, y, z: variance(z, 0.4),
+    "covariance": lambda e, s, found, y, z: covariance(z),
+}
+
+
+def rho(state, z):
+    """The specification: ρ by loops."""
+    w, c = state.relevances.numpy(), state.prototypes.numpy()
+    gap = (z.numpy()[:, None, :] - c[None]) ** 2
+    return (w * gap).sum(2) / w.sum(1)
+
+
+def expected(name, state, z, labels, found):
+    """Sum and count of a term by loops."""
+    r, k = rho(state, z), np.where(state.alive.numpy(), state.classes.numpy(), -2)
+    total, count = 0.0, 0
+    for i, y in enumerate(labels.tolist()):
+        least = {c: r[i, k == c].min() for c in range(4) if (k == c).any()}
+        b, accepted = int(found.compatible_bmu[i]), bool(found.matched[i])
+        own = r[i, b] if accepted else least.get(y)
+        other = min((e for c, e in least.items() if c != y), default=None)
+        logits = {c: -e / TEMPERATURE for c, e in least.items()}
+        norm = np.log(sum(np.exp(v) for v in logits.values()))
+        value = None
+        if name == "pull" and y == -1 and accepted:
+            value = r[i, b]
+        elif name == "labelled_pull" and y >= 0 and own is not None:
+            value = own
+        elif name == "push" and y >= 0 and own is not None and other is not None:
+            value = max(0.0, MARGIN + own - other)
+        elif name == "cross_entropy" and y in least:
+            value = norm - logits[y]
+        elif name == "consistency" and y == -1 and np.exp(max(logits.values()) - norm) >= 0.6:
+            value = norm - max(logits.values())
+        if value is not None:
+            total, count = total + value, count + 1
+    return total, count
+
+
+@pytest.mark.parametrize("name", ["pull", "labelled_pull", "push", "cross_entropy", "consistency"])
+def test_a_term_is_what_the_loops_say(name, scene):
+    state, z, labels, found = scene
+    errors = errors_to(state, z)
+    term = TERMS[name](errors, errors, found, labels, z)
+    total, count = expected(name, state, z, labels, found)
+    assert int(term.count) == count and 0 < count < 40
+    assert term.sum.item() == pytest.approx(total, rel=1e-9)
+
+
+def test_rho_by_matrix_products_is_rho_by_loops_also_in_float32(scene):
+    state, z, _, _ = scene
+    alive = state.alive.numpy()
+    np.testing.assert_allclose(node_errors(state, z).numpy()[:, alive], rho(state, z)[:, alive], atol=1e-12)
+    narrow = node_errors(state, z.float())
+    assert narrow.dtype == torch.float32
+    np.testing.assert_allclose(narrow.numpy()[:, alive], rho(state, z)[:, alive], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_gradients_are_those_of_finite_differences(name, scene):
+    state, z, labels, found = scene
+    frozen = errors_to(state, z)
+
+    def value(features):
+        return TERMS[name](errors_to(state, features), frozen, found, labels, features).sum
+
+    assert torch.autograd.gradcheck(value, (z.clone().requires_grad_(),), atol=1e-6)
+
+
+def test_the_soft_minimum_over_nodes_has_the_gradient_of_its_formula(scene):
+    state, z, _, _ = scene
+    soft = errors_to(state, z, soft=0.05).classes
+    r, k = rho(state, z), np.where(state.alive.numpy(), state.classes.numpy(), -2)
+    formula = -0.05 * np.log(np.exp(-r[:, k == 1] / 0.05).sum(1))
+    np.testing.assert_allclose(soft[:, 1].numpy(), formula, rtol=1e-9)
+    assert torch.isinf(soft[:, 3]).all()
+    finite = lambda features: errors_to(state, features, soft=0.05).classes[:, :3]  # noqa: E731
+    assert torch.autograd.gradcheck(finite, (z.clone().requires_grad_(),))
+
+
+def test_the_weak_view_of_consistency_gets_no_gradient(scene):
+    state, z, labels, _ = scene
+    weak, strong = z.clone().requires_grad_(), z.clone().requires_grad_()
+    term = consistency(errors_to(state, weak), errors_to(state, strong), labels, TEMPERATURE, 0.6)
+    term.sum.backward()
+    assert weak.grad is None and strong.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["pull", "labelled_pull", "push", "cross_entropy", "consistency", "reconstruction"])
+def test_sums_and_counts_of_tiles_add_up_to_those_of_the_round(name, scene):
+    state, z, labels, _ = scene
+
+    def measure(rows):
+        found = match(state, z[rows], labels[rows], config=CONFIG)
+        errors = errors_to(state, z[rows])
+        return TERMS[name](errors, errors, found, labels[rows], z[rows])
+
+    whole, parts = measure(slice(0, 40)), [measure(slice(0, 13)), measure(slice(13, 40))]
+    assert int(whole.count) == sum(int(p.count) for p in parts)
+    assert whole.sum.item() == pytest.approx(sum(p.sum.item() for p in parts), rel=1e-12)
+
+
+def test_the_loss_divides_each_sum_by_its_own_size_of_the_round(scene):
+    state, z, labels, found = scene
+    losses = LossConfig(
+        pull_weight=2.0, labelled_pull_weight=3.0, push_weight=5.0, cross_entropy_weight=7.0, variance_weight=11.0,
+        variance_floor=0.5, temperature=TEMPERATURE, margin=MARGIN,
+    )  # fmt: skip
+    terms = loss_terms(state, z, labels, found, losses, error_threshold=RHO_T)
+    totals = RoundTotals(samples=40, labelled=32, tiles=2)
+    by_hand = (
+        2 * terms["pull"].sum / 8
+        + (3 * terms["labelled_pull"].sum + 5 * terms["push"].sum + 7 * terms["cross_entropy"].sum) / 32
+        + 11 * terms["variance"].sum / 2
+    )
+    assert weighted_sum(terms, losses, totals).item() == pytest.approx(by_hand.item())
+
+
+def test_a_missing_sub_batch_divides_by_one_and_gives_nothing():
+    totals = RoundTotals(samples=8, labelled=8)
+    assert totals.divisor("pull") == 1 and totals.divisor("cross_entropy") == 8
+    assert weighted_sum({}, LossConfig()).item() == 0.0
+
+
+def test_views_that_are_not_given_leave_their_terms_out_and_weights_of_zero_too(scene):
+    state, z, labels, found = scene
+    terms = loss_terms(state, z, labels, found, LossConfig(push_weight=0.0), error_threshold=RHO_T)
+    assert set(terms) == {"pull", "labelled_pull", "cross_entropy", "variance"}
+    views = Views(strong=z, inputs=z, decoded=z)
+    late = LossConfig(consistency_start=1)
+    assert "consistency" in loss_terms(state, z, labels, found, LossConfig(), error_threshold=RHO_T, views=views)
+    assert "consistency" not in loss_terms(state, z, labels, found, late, error_threshold=RHO_T, views=views)
+
+
+def test_an_empty_map_and_a_constant_encoder_give_finite_gradients():
+    state = blank_state(5, 3, 4)
+    z = torch.full((6, 3), 0.5, requires_grad=True)
+    labels = torch.tensor([-1, 0, 1, -1, 2, 3])
+    found = match(state, z.detach(), labels, config=CONFIG)
+    views = Views(strong=z, inputs=z.detach(), decoded=z)
+    for kind in ("minimum", "soft"):
+        losses = LossConfig(covariance_weight=1.0, class_error=kind)
+        terms = loss_terms(state, z, labels, found, losses, error_threshold=RHO_T, views=views)
+        weighted_sum(terms, losses).backward()
+        assert torch.isfinite(z.grad).all()
+        assert all(int(terms[n].count) == 0 for n in ("pull", "labelled_pull", "push", "cross_entropy", "consistency"))
+
+
+def test_a_tile_of_one_sample_has_no_variance():
+    z = torch.rand(1, 3, requires_grad=True)
+    assert int(variance(z, 0.1).count) == 0 and variance(z, 0.1).sum.item() == 0.0
+    assert int(covariance(z).count) == 0
+
+
+def test_moments_merge_exactly_and_tell_the_rank(generator):
+    z = torch.rand(300, 4, generator=generator)
+    whole = LatentMoments.of(z)
+    parts = LatentMoments.of(z[200:]).merge(LatentMoments.of(z[:200]))
+    assert torch.equal(whole.table, parts.table) and int(whole.table[0, 0]) == 300
+    reference = torch.cov(z.T.double(), correction=0)
+    assert torch.allclose(whole.covariance(), reference, atol=1e-6)
+    assert 3.5 < whole.summary()["embedding_rank"] <= 4
+    line = torch.linspace(0, 1, 300).unsqueeze(1).expand(-1, 4)
+    assert LatentMoments.of(line).summary()["embedding_rank"] == pytest.approx(1, abs=1e-3)
+    assert LatentMoments.of(torch.full((9, 4), 0.5)).summary() == {
+        "embedding_rank": 0.0, "smallest_std": 0.0, "mean_std": 0.0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"pull_weight": -1.0}, r"pull_weight must be a number in \[0, inf\). Got -1.0."),
+        ({"temperature": 0.0}, r"temperature must be a number in \(0, inf\). Got 0.0."),
+        ({"confidence": 1.0}, r"confidence must be"),
+        ({"class_error": "mean"}, r"class_error must be one of minimum | soft. Got 'mean'."),
+    ],
+)
+def test_values_out_of_range_are_named(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        LossConfig(**options)
+
+
+def test_an_unknown_weight_is_named_with_its_neighbour_and_every_field_is_described():
+    with pytest.raises(ValueError, match="'pul_weight' is not .* Did you mean 'pull_weight'?"):
+        LossConfig.from_dict({"pul_weight": 1.0})
+    assert LossConfig.from_dict(LossConfig().to_dict()) == LossConfig()
+    assert all(row["meaning"] and row["valid"] and row["symbol"] for row in LossConfig.describe())
+    assert LossConfig.supervised().pull_weight == 0 < LossConfig.supervised().cross_entropy_weight
