@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from somcore.config import UNLABELLED, MapConfig
+from somcore.fixed_point import fixed_point_scale
 from somcore.initial import initial_indices, initial_state
 from somcore.matching import (
     Match,
@@ -16,7 +17,7 @@ from somcore.matching import (
 )
 from somcore.sampling import hash_uniform, sample_indices
 from somcore.state import MapState
-from somcore.statistics import BatchStatistics, fixed_point_scale
+from somcore.statistics import BatchStatistics
 from somcore.threshold import pair_histogram, threshold_from_histogram
 from somcore.update import accumulate, advance, empty_statistics, round_scale
 

@@ -15,18 +15,11 @@ from torch import Tensor
 
 from somcore.config import UNLABELLED, MapConfig
 from somcore.distance import Tile, rows_where
+from somcore.fixed_point import as_sums, error_scale, to_fixed
 from somcore.matching import Match
 from somcore.moments import Moments
 from somcore.state import MapState
-from somcore.statistics import (
-    TALLIES,
-    BatchStatistics,
-    Candidates,
-    Contested,
-    as_sums,
-    error_scale,
-    to_fixed,
-)
+from somcore.statistics import TALLIES, BatchStatistics, Candidates, Contested
 
 
 @dataclass(frozen=True)

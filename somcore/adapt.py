@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from somcore.config import MapConfig
+from somcore.fixed_point import from_fixed
 from somcore.relevance import corrected_deviations, kept_share, linear_relevances, logistic_relevances
 from somcore.state import MapState
-from somcore.statistics import BatchStatistics, from_fixed
+from somcore.statistics import BatchStatistics
 from somcore.topology import decayed_radius, decayed_rate, kernel, lattice_distances, lattice_window, schedule
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from somcore.distance import Tile, rows_where
+from somcore.fixed_point import as_sums, to_fixed
 from somcore.state import MapState
-from somcore.statistics import as_sums, to_fixed
 
 _DENSE_ELEMENTS = 2**24  # at most 128 MB at a time
 

@@ -14,10 +14,11 @@ from somcore.accumulate import grown_statistics, lattice_statistics
 from somcore.adapt import window_nodes
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.distance import Projection, Tile
+from somcore.fixed_point import fixed_point_scale
 from somcore.growth import insert_candidates, insert_clones, prune, reconnect, settle_classes
 from somcore.matching import Match, match
 from somcore.state import MapState
-from somcore.statistics import BatchStatistics, fixed_point_scale
+from somcore.statistics import BatchStatistics
 from somcore.variants import VARIANTS
 
 

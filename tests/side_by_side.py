@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from somcore import BatchStatistics, MapConfig, MapState, accumulate, advance
-from somcore.statistics import fixed_point_scale
+from somcore.fixed_point import fixed_point_scale
 from tests import oracle
 from tests.oracle import common
 
