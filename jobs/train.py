@@ -1,6 +1,7 @@
 """One training: a prepared data set in, a trained map out."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +75,7 @@ class _Epochs:
     def __init__(self) -> None:
         self._bar: Any = None
 
-    def __call__(self, epoch: int, expected: int, metrics: dict[str, float | None]) -> None:
+    def __call__(self, epoch: int, expected: int, metrics: Mapping[str, float | None]) -> None:
         from jobs._progress import Progress
 
         if self._bar is None:

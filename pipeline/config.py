@@ -105,7 +105,7 @@ class RunConfig(Section):
             section, name = key.split(".", 1)
             sections.setdefault(section, {})[name] = value
         try:
-            config = cls(**sections)
+            config = cls.model_validate(sections)
         except ValidationError as error:
             raise ValueError(_sentence(error)) from None
         config.map_config()

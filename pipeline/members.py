@@ -2,48 +2,71 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(eq=False)
 class Member:
-    """A worker actor, in the group or on its way back."""
+    """A worker actor: alive, being restarted by Ray, or gone for good.
 
-    number: int
-    actor: Any
-    returning: Any = field(default=None)  # answers when Ray has restarted the actor
+    Args:
+        number: of the worker, for people.
+        actor: its handle.
+    """
+
+    def __init__(self, number: int, actor: Any) -> None:
+        self.number = number
+        self.actor = actor
+        self.gone = ""  # why it will not come back
+        self._question: Any = None
+
+    def answers(self, ray: Any, wait_s: float = 0.0) -> bool:
+        """Whether the actor lives; the question stays open if there is no answer yet."""
+        if self.gone:
+            return False
+        if self._question is None:
+            self._question = self.actor.ready.remote()
+        ready, _ = ray.wait([self._question], timeout=wait_s)
+        if not ready:
+            return False
+        question, self._question = self._question, None
+        try:
+            return bool(ray.get(question))
+        except ray.exceptions.ActorDiedError as error:
+            self.gone = str(error).strip().splitlines()[-1]
+        except ray.exceptions.RayActorError:
+            pass  # being restarted: ask again later
+        return False
 
 
-def answered(ray: Any, answers: Iterable[tuple[Member, Any]], timeout_s: float) -> list[tuple[Member, Any]]:
-    """Who answered in time, with the answer; the dead and the silent are left out."""
+def assemble(ray: Any, members: Iterable[Member], wanted: int, timeout_s: float) -> list[Member]:
+    """Waits until at least `wanted` of the members answer; returns those who do by then."""
+    members, until = list(members), time.monotonic() + timeout_s
+    present: list[Member] = []
+    while True:
+        present += [m for m in members if m not in present and m.answers(ray, wait_s=0.05)]
+        lost = sum(bool(m.gone) for m in members)
+        if len(present) >= wanted or lost > len(members) - wanted or time.monotonic() > until:
+            return sorted(present, key=lambda m: m.number)
+        time.sleep(0.1)
+
+
+def answered(ray: Any, answers: Iterable[tuple[Member, Any]], timeout_s: float) -> dict[Member, Any]:
+    """Who answered in time, with the answer; the dead and the silent are left out.
+
+    Raises:
+        Exception: what a worker raised itself; that is a matter of the run, not of the machine.
+    """
     pairs = list(answers)
     ready, _ = ray.wait([r for _, r in pairs], num_returns=len(pairs), timeout=timeout_s) if pairs else ([], [])
-    result = []
+    result = {}
     for member, reference in pairs:
         if reference in ready:
             try:
-                result.append((member, ray.get(reference)))
+                result[member] = ray.get(reference)
             except ray.exceptions.RayActorError:
                 continue
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause if isinstance(error.cause, Exception) else error from None
     return result
-
-
-def is_back(ray: Any, member: Member) -> bool:
-    """Whether a lost actor answers again; asks anew if the question was lost with it."""
-    if member.returning is None:
-        return False
-    ready, _ = ray.wait([member.returning], timeout=0)
-    if not ready:
-        return False
-    try:
-        ray.get(member.returning)
-    except ray.exceptions.ActorDiedError:
-        member.returning = None
-        return False
-    except ray.exceptions.RayActorError:
-        member.returning = member.actor.ready.options(max_task_retries=-1).remote()
-        return False
-    member.returning = None
-    return True

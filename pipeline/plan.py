@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,10 @@ from somcore.config import LABEL_AWARE, MapConfig
 from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
 from somcore.state import MapState
-from somcore.threshold import calibrated, calibration_tiles, pair_histogram
+from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
 
 _CHUNK_ROWS = 16384
+_MAX_ABS = 1.0  # training rows of a prepared data set lie in [0, 1], by their scaling
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class TrainingPlan:
 
 
 def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
-    """Resolves a run against its data set: reads all training rows once, for their bound."""
+    """Resolves a run against its data set; what is automatic becomes a number here, once, for all workers."""
     num_samples, num_features = dataset.num_rows("train"), dataset.num_features
     if num_samples == 0:
         raise DataError(f"The training split of '{run.data.path}' must have at least 1 row. Got 0.")
@@ -102,8 +103,11 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     config = run.map_config().resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
     if config.activation_threshold == "auto" and config.threshold_quantile is not None:
         tiles = calibration_tiles(num_samples)
-        rows = [sample_indices(config.seed, 0, tile, num_samples, config.sampling) for tile in tiles]
-        config = calibrated(config, sum(pair_histogram(dataset.read("train", part)[0]) for part in rows))
+        histogram = torch.zeros(NUM_BINS, dtype=torch.int64)
+        for tile in tiles:
+            rows = sample_indices(config.seed, 0, tile, num_samples, config.sampling)
+            histogram += pair_histogram(dataset.read("train", rows)[0])
+        config = calibrated(config, histogram)
     return TrainingPlan(
         data_path=str(run.data.path),
         manifest_hash=dataset.manifest_hash,
@@ -111,7 +115,7 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         num_samples=num_samples,
         num_features=num_features,
         num_classes=num_classes,
-        max_abs=_bound(dataset, config),
+        max_abs=_MAX_ABS,
         reduction=run.train.reduction,
         labelled_fraction=run.train.labelled_fraction,
         validation_fraction=run.train.validation_fraction,
@@ -153,37 +157,21 @@ def open_reader(plan: TrainingPlan) -> ReadRows:
     return read
 
 
-def _chunks(num_rows: int) -> Any:
-    for start in range(0, num_rows, _CHUNK_ROWS):
-        yield torch.arange(start, min(start + _CHUNK_ROWS, num_rows))
-
-
-def _bound(dataset: Dataset, config: MapConfig) -> float:
-    """max |x| over the training rows; the first value that cannot be used is named."""
-    largest = 0.0
-    for rows in _chunks(dataset.num_rows("train")):
-        features = dataset.read("train", rows)[0]
-        usable = features.isfinite()
-        if config.missing == "mask":
-            usable |= features.isnan()
-        if not bool(usable.all()):
-            row, column = (~usable).nonzero()[0].tolist()
-            raise DataError(
-                f"Training row {int(rows[row])}, feature {column} must be finite. "
-                f"Got {float(features[row, column])}. Prepare the data with --drop-invalid, "
-                "or train with --set map.missing=mask where NaN means a missing value."
-            )
-        largest = max(largest, float(features.nan_to_num(0.0).abs().max()))
-    return largest
-
-
 def _moments(dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) of the training rows, in the order of the file."""
-    count, total, products = 0, 0.0, 0.0
-    for rows in _chunks(dataset.num_rows("train")):
-        features = dataset.read("train", rows)[0].to(torch.float64)
-        count += len(features)
-        total = total + features.sum(0)
-        products = products + features.T @ features
-    mean = torch.as_tensor(total) / count
-    return mean, torch.as_tensor(products) / count - torch.outer(mean, mean)
+    """Mean (D,) and covariance (D, D) of the training rows, in two passes; a missing value counts as the mean."""
+    starts = range(0, dataset.num_rows("train"), _CHUNK_ROWS)
+
+    def chunks() -> Iterator[Tensor]:
+        for start in starts:
+            yield dataset.read("train", slice(start, start + _CHUNK_ROWS))[0].to(torch.float64)
+
+    total, seen = torch.zeros(2, dataset.num_features, dtype=torch.float64)
+    for features in chunks():
+        total += features.nansum(0)
+        seen += (~features.isnan()).sum(0)
+    mean = total / seen.clamp_min(1)
+    products = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for features in chunks():
+        gap = (features - mean).nan_to_num(0.0)
+        products += gap.T @ gap
+    return mean, products / dataset.num_rows("train")

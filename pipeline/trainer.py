@@ -40,6 +40,7 @@ def train(
     resume: bool = False,
     say: Say = _nobody,
     on_epoch: OnEpoch = _nobody,
+    group: Group | None = None,
 ) -> dict[str, Any]:
     """Trains one map and records the run.
 
@@ -49,6 +50,7 @@ def train(
         resume: go on from the last checkpoint in `out`; with any number of workers.
         say: told in one line what the user should know.
         on_epoch: told (epoch, expected epochs, metrics) after each epoch.
+        group: workers that are there already, and stay; None = as many as the settings say, for this run.
 
     Returns:
         The summary of the run, with the keys of the command's JSON line.
@@ -62,8 +64,8 @@ def train(
     dataset = Dataset.open(run.data.path)
     with ThreadPoolExecutor(1) as aside:
         planning = aside.submit(make_plan, run, dataset)
-        with open_group(run.cluster, say) as group:
-            training = Training(run, planning.result(), dataset, directory, group, say, on_epoch)
+        with contextlib.nullcontext(group) if group else open_group(run.cluster, say) as workers:
+            training = Training(run, planning.result(), dataset, directory, workers, say, on_epoch)
             return training.run(resume)
 
 

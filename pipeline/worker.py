@@ -165,4 +165,5 @@ def as_actor() -> Any:
     """The same class as a Ray actor, with a second thread that can free the first one from a collective."""
     import ray
 
-    return ray.remote(concurrency_groups={"control": 1})(Worker)
+    options: dict[str, Any] = {"concurrency_groups": {"control": 1}}
+    return ray.remote(**options)(Worker)
