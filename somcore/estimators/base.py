@@ -75,14 +75,20 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             empty = np.flatnonzero(np.isnan(X).all(axis=1))
             if len(empty):
                 raise ValueError(f"Each row must have at least one feature that is not NaN. Row {empty[0]} has none.")
-        return torch.from_numpy(X if X.flags.writeable else X.copy()).to(self.device), y
+        return torch.from_numpy(X if X.flags.writeable else X.copy()).to(self._device()), y
+
+    def _device(self) -> torch.device:
+        try:
+            return torch.device(self.device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"device must be a device of torch, such as 'cpu'. Got {self.device!r}.") from error
 
     def _masked(self) -> bool:
         return bool(getattr(self, "missing", "error") == "mask")
 
     def _samples(self, features: Tensor, labels: np.ndarray | None, sample_weight: Any) -> Samples:
         """Training samples; those of weight 0 are left out."""
-        codes = None if labels is None else torch.from_numpy(labels).to(self.device)
+        codes = None if labels is None else torch.from_numpy(labels).to(self._device())
         if sample_weight is None:
             return Samples(features, codes)
         weights = _check_sample_weight(sample_weight, features.cpu().numpy(), dtype=np.float64)
@@ -90,10 +96,8 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if len(wrong):
             got = f"Got {weights[wrong[0]]} at row {wrong[0]}."
             raise ValueError(f"sample_weight must hold whole numbers >= 0 (m stands for m equal samples). {got}")
-        samples = Samples(features, codes, torch.from_numpy(weights.astype(np.int64)).to(self.device))
-        kept = torch.from_numpy(np.flatnonzero(weights)).to(self.device)
-        if len(kept) == 0:
-            raise ValueError("sample_weight must be positive for at least one row. Got zeros only.")
+        samples = Samples(features, codes, torch.from_numpy(weights.astype(np.int64)).to(self._device()))
+        kept = torch.from_numpy(np.flatnonzero(weights)).to(self._device())
         return samples.take(kept)
 
     def _train(
@@ -160,7 +164,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Returns:
             (N, K) activations in [0, 1]; 1 = the sample is the prototype.
         """
-        features, slots = self._read(X), torch.from_numpy(self.node_slots_).to(self.device)
+        features, slots = self._read(X), torch.from_numpy(self.node_slots_).to(self._device())
         return self._by_parts(features, lambda part: activations(self.state_, part, self.config_)[:, slots])
 
     def predict_members(self, X: Any) -> csr_array:
@@ -172,7 +176,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Returns:
             (N, K) sparse matrix of True: row i lists the nodes of sample i, `matrix[[i]].indices`.
         """
-        features, slots = self._read(X), torch.from_numpy(self.node_slots_).to(self.device)
+        features, slots = self._read(X), torch.from_numpy(self.node_slots_).to(self._device())
         return csr_array(
             self._by_parts(features, lambda part: subspace_members(self.state_, part, self.config_)[:, slots])
         )
@@ -256,11 +260,12 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         config = MapConfig.from_dict(document["config"])
         slots = config.capacity if config.is_growing else (config.rows or 0) * (config.columns or 0)
         good = config.variant == self._variant and state.capacity == slots
-        good = good and state.digest() == document["state_digest"] and int(state.classes.max()) < state.num_classes
+        good = good and state.digest() == document["state_digest"]
+        good = good and int(state.classes.min()) >= -1 and int(state.classes.max()) < state.num_classes
         if not (good and all(bool(torch.isfinite(t).all()) for t in state.to_tensors().values())):
             raise ValueError(f"The saved map must fit its own configuration ({config.variant}). It does not.")
-        self._install(state.to(self.device), config)
-        self.labels_ = tensors["labels"].numpy()
+        self._install(state.to(self._device()), config)
+        self.labels_ = saved_indices(tensors, "labels", np.arange(self.n_nodes_))
         self.n_features_in_ = state.num_features
         if document["feature_names"] is not None:
             self.feature_names_in_ = np.asarray([str(name) for name in document["feature_names"]], dtype=object)
@@ -269,6 +274,14 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self._masked()
         return tags
+
+
+def saved_indices(tensors: dict[str, Tensor], name: str, allowed: np.ndarray) -> np.ndarray:
+    """A saved int64 vector whose values are among the allowed ones, or -1."""
+    values = tensors[name]
+    if values.dtype != torch.int64 or values.ndim != 1 or not np.isin(values.numpy(), np.append(allowed, -1)).all():
+        raise ValueError(f"'{name}' of the saved map must hold {len(allowed)} known numbers, or -1. It does not.")
+    return values.numpy()
 
 
 def _warn_of_range(features: Tensor) -> None:

@@ -35,7 +35,7 @@ def write_map(path: str | os.PathLike[str], document: dict[str, Any], tensors: d
     if target.is_dir() or not target.parent.is_dir():
         raise ValueError(f"path must be a file in an existing folder. Got '{target}'.")
     text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION} | document, sort_keys=True)
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = to_bytes(plain, metadata={"document": text, "digest": _digest(text, plain)})
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

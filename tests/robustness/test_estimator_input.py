@@ -1,0 +1,321 @@
+"""Bad and extreme input to the estimators: the right result, or one clear sentence."""
+
+import contextlib
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sklearn.exceptions import NotFittedError
+
+from somcore import ALTSSSOM, DSSOM, LARFDSSOM, SSSOM, KohonenSOM
+
+ESTIMATORS = (KohonenSOM, DSSOM, LARFDSSOM, SSSOM, ALTSSSOM)
+GROWING = (LARFDSSOM, SSSOM, ALTSSSOM)
+SEMI_SUPERVISED = (SSSOM, ALTSSSOM)
+
+
+@pytest.fixture
+def data():
+    generator = np.random.default_rng(5)
+    y = np.arange(40) % 2
+    return np.clip(generator.normal(0.3 + 0.4 * y[:, None], 0.08, (40, 3)), 0, 1), y
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "predict", "transform"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(kind, method, value, data):
+    X, y = data
+    som = kind(epochs=2).fit(X, y)
+    digest, bad = som.state_.digest(), X.copy()
+    bad[7, 1] = value
+    with pytest.raises(ValueError, match="contains (NaN|infinity)"):
+        getattr(som, method)(bad, *([y] if "fit" in method else []))
+    assert som.state_.digest() == digest
+    masked = kind(epochs=2, missing="mask")
+    if np.isinf(value):
+        with pytest.raises(ValueError, match="infinity"):
+            masked.fit(bad, y)
+    else:
+        assert masked.fit(bad, y).n_nodes_ > 0
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_row_without_any_value(kind, data):
+    X, y = data
+    X[4] = np.nan
+    with pytest.raises(ValueError, match="Each row must have at least one feature that is not NaN. Row 4 has none."):
+        kind(missing="mask").fit(X, y)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_feature_that_is_never_observed(kind, data):
+    X, y = data
+    X[:, 2] = np.nan
+    som = kind(missing="mask", epochs=3).fit(X, y)
+    assert np.isfinite(som.prototypes_).all() and np.isfinite(som.transform(X)).all()
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_constant_columns(kind, data):
+    X, y = data
+    X[:, 1] = 0.5
+    som = kind(epochs=5).fit(X, y)
+    np.testing.assert_allclose(som.prototypes_[:, 1], 0.5, atol=1e-9)
+    same = kind(epochs=5).fit(np.full((40, 3), 0.25), y)
+    np.testing.assert_allclose(same.prototypes_, 0.25, atol=1e-9)
+    if kind is LARFDSSOM:
+        assert same.n_nodes_ == 1
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_one_sample(kind):
+    options = {} if kind in GROWING else {"rows": 1, "columns": 1}
+    som = kind(**options).fit([[0.2, 0.8]], [3])
+    assert som.n_nodes_ == 1
+    np.testing.assert_allclose(som.prototypes_, [[0.2, 0.8]])
+    assert som.predict([[0.2, 0.8]]).tolist() == ([3] if kind in SEMI_SUPERVISED else [0])
+    assert som.topographic_error([[0.2, 0.8]]) == 0
+
+
+@pytest.mark.parametrize("kind", (KohonenSOM, DSSOM))
+def test_more_nodes_than_samples(kind):
+    som = kind(rows=4, columns=4, epochs=3).fit([[0.0, 0.0], [1.0, 1.0]])
+    assert som.n_nodes_ == 16 and np.isfinite(som.prototypes_).all()
+    assert len(set(som.labels_)) == 2
+
+
+@pytest.mark.parametrize("kind", SEMI_SUPERVISED)
+def test_one_class_and_no_labels(kind, data):
+    X, _ = data
+    one = kind(epochs=3).fit(X, np.full(40, 9))
+    assert (one.predict(X) == 9).all() and one.predict_proba(X).tolist() == [[1.0]] * 40
+    none = kind(epochs=3).fit(X, np.full(40, -1))
+    assert (none.predict(X) == -1).all() and none.classes_.size == 0
+    with pytest.raises(ValueError, match="y must hold at least one label to score against"):
+        none.score(X, np.full(40, -1))
+
+
+@pytest.mark.parametrize("kind", SEMI_SUPERVISED)
+def test_a_class_without_a_single_labelled_row(kind, data):
+    X, y = data
+    som = kind(epochs=3).fit(X, np.where(y == 1, -1, 0))
+    assert som.classes_.tolist() == [0] and set(som.predict(X)) == {0}
+
+
+@pytest.mark.parametrize("kind", SEMI_SUPERVISED)
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0.5] * 40, "Unknown label type: continuous"),
+        ([np.nan] * 40, "Input y contains NaN"),
+        (["a", "-1"] * 20, "y must hold whole numbers, -1 = unlabelled. Got <U2; encode it first."),
+        ([0, -2] * 20, "y must hold class numbers >= 0, or -1 for unlabelled. Got -2 at row 1."),
+        ([0, 1], "inconsistent numbers of samples"),
+        ([[0, 1]] * 40, "should be a 1d array"),
+    ],
+)
+def test_labels_that_are_no_classes(kind, y, message, data):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        kind().fit(data[0], y)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        kind().partial_fit(data[0], y)
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_capacity_of_one(kind, data):
+    X, y = data
+    som = kind(capacity=1, epochs=5).fit(X, y)
+    assert som.n_nodes_ == 1 and som.state_.capacity == 1
+    assert len(set(som.predict(X))) == 1 and som.topographic_error(X) == 0 and som.u_matrix().tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_one_feature(kind, data):
+    X, y = data
+    som = kind(epochs=5).fit(X[:, :1], y)
+    assert (som.relevances_ == 1).all() or kind is DSSOM  # linear relevances: the largest deviation has none
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_features_too_large_for_exact_sums(kind, data):
+    X, y = data
+    expected = pytest.warns(UserWarning) if kind in GROWING else contextlib.nullcontext()
+    with expected, pytest.raises(ValueError, match="Scale the features"):
+        kind().fit(X * 1e12, y)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_bad_parameters_are_named(kind, data):
+    X, y = data
+    with pytest.raises(ValueError, match=r"seed must be a whole number >= 0\. Got -1\."):
+        kind(seed=-1).fit(X, y)
+    with pytest.raises(ValueError, match=r"missing must be one of error \| mask\. Got 'drop'\."):
+        kind(missing="drop").fit(X, y)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        kind(no_such_option=1)
+    if kind in GROWING:
+        with pytest.raises(ValueError, match=r"capacity must be a whole number >= 1\. Got 0\."):
+            kind(capacity=0).fit(X, y)
+    else:
+        with pytest.raises(ValueError, match="rows must be even for a toroidal hexagonal lattice"):
+            kind(rows=3, columns=4, toroidal=True).fit(X)
+    with pytest.raises(ValueError, match=r"device must be a device of torch, such as 'cpu'\. Got 'abacus'\."):
+        kind(device="abacus").fit(X, y)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_sample_weights_that_are_no_counts(kind, data):
+    X, y = data
+    for wrong, got in ((-1.0, "-1.0"), (0.5, "0.5")):
+        weights = np.ones(40)
+        weights[6] = wrong
+        with pytest.raises(ValueError, match=f"sample_weight must hold whole numbers >= 0 .* Got {got} at row 6"):
+            kind().fit(X, y, sample_weight=weights)
+    with pytest.raises(ValueError, match="must contain at least one non-zero"):
+        kind().fit(X, y, sample_weight=np.zeros(40))
+    with pytest.raises(ValueError, match="sample_weight"):
+        kind().fit(X, y, sample_weight=np.ones(39))
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_unfitted_estimators_say_so(kind, data, tmp_path):
+    for call in ("predict", "transform", "predict_members", "quantization_error", "topographic_error"):
+        with pytest.raises(NotFittedError):
+            getattr(kind(), call)(data[0])
+    with pytest.raises(NotFittedError):
+        kind().u_matrix()
+    with pytest.raises(NotFittedError):
+        kind().save(tmp_path / "map")
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_another_number_of_features(kind, data):
+    X, y = data
+    som = kind(epochs=2).fit(X, y)
+    for call in (som.predict, som.transform, som.partial_fit):
+        with pytest.raises(ValueError, match="X has 2 features, but .* is expecting 3"):
+            call(X[:, :2])
+
+
+# ---------------------------------------------------------------- saved files
+
+
+@pytest.fixture
+def saved(data, tmp_path):
+    path = tmp_path / "map.safetensors"
+    SSSOM(epochs=2).fit(*data).save(path)
+    return path
+
+
+def _rewrite(path, document=None, tensors=None):
+    """The saved file with changes, digest kept: what a careless or hostile editor would leave."""
+    from somcore.estimators.persistence import _digest
+
+    with safe_open(str(path), framework="pt") as file:
+        metadata = dict(file.metadata())
+    values = json.loads(metadata["document"]) | (document or {})
+    text = json.dumps(values, sort_keys=True)
+    content = load_file(path) | (tensors or {})
+    save_file(content, path, metadata={"document": text, "digest": _digest(text, content)})
+
+
+def test_every_flipped_byte_is_noticed(saved):
+    content = saved.read_bytes()
+    for place in np.linspace(0, len(content) - 1, 60).astype(int):
+        damaged = bytearray(content)
+        damaged[place] ^= 4
+        saved.write_bytes(damaged)
+        with pytest.raises(ValueError, match="must be a map saved by somgrad|is damaged"):
+            SSSOM.load(saved)
+    for length in (0, 7, 100, len(content) - 1):
+        saved.write_bytes(content[:length])
+        with pytest.raises(ValueError, match="must be a map saved by somgrad|is damaged"):
+            SSSOM.load(saved)
+    saved.write_bytes(content)
+    assert SSSOM.load(saved).n_nodes_ > 0
+
+
+def test_loading_a_pickle_executes_nothing(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    path = tmp_path / "map"
+    for content in (pickle.dumps(Trap()), b"not a map", b"\x00" * 64):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="must be a map saved by somgrad"):
+            SSSOM.load(path)
+    torch.save({"a": Trap()}, path)
+    (tmp_path / "sprung").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="must be a map saved by somgrad"):
+        SSSOM.load(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"estimator": "ALTSSSOM"}, "must hold a SSSOM. Got 'ALTSSSOM'"),
+        ({"format_version": 99}, "must have format version 1. Got 99"),
+        ({"format": "other"}, "must be a map saved by somgrad"),
+        ({"parameters": {"no_such": 1}}, "must hold a complete SSSOM"),
+        ({"parameters": None}, "must hold a complete SSSOM"),
+        ({"config": {"variant": "larfdssom", "capacity": 3}}, "must fit its own configuration"),
+        ({"config": {"no_such": 1}}, "'no_such' is not a hyper-parameter"),
+        ({"config": 5}, "must hold a complete SSSOM"),
+        ({"state_digest": "0"}, "must fit its own configuration"),
+    ],
+)
+def test_documents_that_do_not_fit(saved, document, message):
+    _rewrite(saved, document)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        SSSOM.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("state.prototypes", torch.zeros(3)),
+        ("state.prototypes", torch.full((200, 3), torch.nan, dtype=torch.float64)),
+        ("state.alive", torch.ones(200)),
+        ("state.classes", torch.full((200,), 7)),
+        ("classes", torch.tensor([1, 2, 3])),
+        ("classes", torch.tensor([1, 1])),
+        ("labels", torch.tensor([1e300])),
+        ("labels", torch.full((40,), 10**6)),
+        ("transduction", torch.full((40,), 77)),
+    ],
+)
+def test_tensors_that_do_not_fit(saved, name, tensor):
+    _rewrite(saved, tensors={name: tensor})
+    with pytest.raises(ValueError, match="must"):
+        SSSOM.load(saved)
+
+
+def test_saving_keeps_the_old_file_when_it_fails(saved, data, tmp_path, monkeypatch):
+    import os
+
+    before = saved.read_bytes()
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        SSSOM(epochs=1).fit(*data).save(saved)
+    assert saved.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == [saved.name]
+
+
+def test_places_that_cannot_hold_a_file(data, tmp_path):
+    som = KohonenSOM(rows=2, columns=2, epochs=1).fit(data[0])
+    for place in (tmp_path, tmp_path / "missing" / "map"):
+        with pytest.raises(ValueError, match="path must be a file in an existing folder"):
+            som.save(place)
+    with pytest.raises(FileNotFoundError, match="There is no saved map"):
+        KohonenSOM.load(tmp_path / "absent")

@@ -1,0 +1,272 @@
+"""Estimators: parameters, fitted attributes, streams, weights, missing values."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, load_iris
+from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
+from sklearn.preprocessing import minmax_scale
+
+from somcore import ALTSSSOM, DSSOM, LARFDSSOM, SSSOM, KohonenSOM, MapConfig
+from somcore.topology import adjacency
+
+ESTIMATORS = (KohonenSOM, DSSOM, LARFDSSOM, SSSOM, ALTSSSOM)
+GROWING = (LARFDSSOM, SSSOM, ALTSSSOM)
+SEMI_SUPERVISED = (SSSOM, ALTSSSOM)
+
+
+@pytest.fixture(scope="module")
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return minmax_scale(X), y
+
+
+def _few(y):
+    return np.where(np.arange(len(y)) % 5, -1, y)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_parameters_are_those_of_the_variant_with_its_defaults(kind):
+    defaults = {row["name"]: row["default"] for row in MapConfig.describe()}
+    used = set(MapConfig.fields_of(kind._variant)) - {"variant", "tile_size", "num_rounds"}
+    parameters = inspect.signature(kind.__init__).parameters
+    assert set(parameters) - {"self", "device"} == used
+    assert all(parameters[name].default == defaults[name] for name in used)
+    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in used)
+    documented = inspect.getdoc(kind)
+    assert all(f"{name}: " in documented for name in (*used, "device"))
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_fitted_attributes(kind, iris):
+    X, y = iris
+    som = kind(epochs=5).fit(X, _few(y))
+    nodes = som.n_nodes_
+    assert nodes == som.state_.num_nodes and som.prototypes_.shape == som.relevances_.shape == (nodes, 4)
+    assert som.node_classes_.shape == (nodes,) and som.n_features_in_ == 4
+    assert som.config_.num_rounds is not None and som.state_.finished
+    assert som.labels_.shape == (150,) and som.labels_.min() >= 0 and som.labels_.max() < nodes
+    np.testing.assert_array_equal(som.prototypes_, som.state_.prototypes[som.node_slots_].numpy())
+    activation = som.transform(X)
+    assert activation.shape == (150, nodes) and activation.min() > 0 and activation.max() <= 1
+    np.testing.assert_array_equal(activation.argmax(axis=1), som.labels_)
+    assert som.relevant_features_.any(axis=1).all()
+    assert som.u_matrix().size == nodes
+    assert som.quantization_error(X) > 0 and 0 <= som.topographic_error(X) <= 1
+
+
+@pytest.mark.parametrize("kind", SEMI_SUPERVISED)
+def test_classes_are_arbitrary_numbers(kind, iris):
+    X, y = iris
+    names = np.array([30, 7, 100])
+    som, plain = kind(epochs=5).fit(X, np.where(_few(y) < 0, -1, names[y])), kind(epochs=5)
+    assert som.classes_.tolist() == [7, 30, 100]
+    assert set(som.predict(X)) == {7, 30, 100} and set(som.node_classes_) <= {-1, 7, 30, 100}
+    np.testing.assert_array_equal(som.transduction_, som.predict(X))
+    probabilities = som.predict_proba(X)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    agreement = (som.classes_[probabilities.argmax(axis=1)] == som.predict(X)).mean()
+    assert agreement > 0.95  # they differ only where the BMU has no class
+    order = np.searchsorted([7, 30, 100], names)
+    assert plain.fit(X, np.where(_few(y) < 0, -1, order[y])).state_.digest() == som.state_.digest()
+    assert som.score(X, names[y]) > 0.85
+
+
+@pytest.mark.parametrize("kind", SEMI_SUPERVISED)
+def test_labels_matter(kind, iris):
+    X, y = iris
+    with_all, with_few, without = (kind(epochs=5).fit(X, t) for t in (y, _few(y), None))
+    assert len({som.state_.digest() for som in (with_all, with_few, without)}) == 3
+    assert without.classes_.size == 0 and (without.predict(X) == -1).all()
+    assert without.predict_proba(X).shape == (150, 0) and (without.node_classes_ == -1).all()
+    unlabelled = kind(epochs=5).fit(X, np.full(150, -1))
+    assert unlabelled.state_.digest() == without.state_.digest()
+
+
+def test_without_labels_sssom_is_larfdssom(iris):
+    X, _ = iris
+    som, plain = SSSOM(capacity=70, epochs=5).fit(X), LARFDSSOM(epochs=5).fit(X)
+    assert som.state_.digest() == plain.state_.digest()
+    np.testing.assert_array_equal(som.predict_nodes(X), plain.predict(X))
+
+
+def test_predictions_of_a_kohonen_map_are_nearest_prototypes(iris):
+    X, _ = iris
+    som = KohonenSOM(rows=4, columns=5, epochs=5).fit(X)
+    np.testing.assert_array_equal(som.predict(X), pairwise_distances_argmin(X, som.prototypes_))
+    np.testing.assert_array_equal(som.labels_, som.fit_predict(X))
+    assert som.score(X) == -som.quantization_error(X)
+
+
+def test_a_kohonen_map_unfolds():
+    X = load_digits().data / 16
+    som = KohonenSOM(rows=8, columns=8, epochs=15).fit(X)
+    random = KohonenSOM(rows=8, columns=8, epochs=1, radius=1e-3, final_radius=1e-3).fit(X)
+    assert som.topographic_error(X) < 0.3 < random.topographic_error(X)
+
+
+@pytest.mark.parametrize("initialisation", ["sample", "linear"])
+@pytest.mark.parametrize("algorithm", ["batch", "superstep", "online"])
+def test_every_algorithm_learns(initialisation, algorithm, iris):
+    X, _ = iris
+    som = KohonenSOM(rows=3, columns=4, epochs=10, algorithm=algorithm, initialisation=initialisation, batch_size=50)
+    assert som.fit(X).quantization_error(X) < 0.25
+    assert som.state_.round == {"batch": 10, "superstep": 30, "online": 1500}[algorithm]
+
+
+def test_u_matrix_of_a_lattice(iris):
+    X, _ = iris
+    som = KohonenSOM(rows=4, columns=5, lattice="rectangular", epochs=5).fit(X)
+    full = som.u_matrix(full=True)
+    assert som.u_matrix().shape == (4, 5) and full.shape == (7, 9)
+    np.testing.assert_array_equal(full[::2, ::2], som.u_matrix())
+    assert full[0, 1] == pytest.approx(np.linalg.norm(som.prototypes_[0] - som.prototypes_[1]))
+    torus = KohonenSOM(rows=4, columns=5, toroidal=True, epochs=2).fit(X)
+    assert torus.u_matrix(full=True).shape == (8, 10)
+    assert torch.equal(torus.state_.neighbours, adjacency(4, 5, "hexagonal", True))
+
+
+@pytest.mark.parametrize("kind", (DSSOM, *GROWING))
+def test_members_of_subspace_clusters(kind, iris):
+    X, y = iris
+    som = kind(epochs=5).fit(X, y)
+    members = som.predict_members(X)
+    assert members.shape == (150, som.n_nodes_) and members.dtype == bool
+    dense = members.toarray()
+    nodes = som.predict_nodes(X) if kind in SEMI_SUPERVISED else som.predict(X)
+    assert dense[np.arange(150), nodes].all()
+    assert dense.sum(axis=1).max() > 1
+
+
+@pytest.mark.parametrize("kind", (DSSOM, *GROWING))
+def test_noise_filter(kind, iris):
+    X, y = iris
+    som = kind(epochs=5, noise_filter=True).fit(X, y)
+    far = np.array([[30.0, -30.0, 30.0, -30.0]])
+    assert som.predict(far).tolist() == [-1]
+    assert som.predict_members(far).sum() == 0
+    assert (som.predict(X) >= 0).mean() > 0.2
+    assert kind(epochs=5).fit(X, y).predict(far)[0] >= 0
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_one_row_at_a_time_is_one_round_each(kind, iris):
+    X, y = iris
+    som = kind()
+    for i in range(20):
+        som.partial_fit(X[i : i + 1], y[i : i + 1], **({"classes": [0, 1, 2]} if kind in SEMI_SUPERVISED else {}))
+    assert som.state_.round == 20 and som.labels_.shape == (1,)
+    whole = kind(batch_size=1).partial_fit(X[:20], y[:20]) if kind in GROWING else None
+    if whole is not None and kind is ALTSSSOM:  # no threshold to calibrate: the same configuration
+        assert whole.state_.round == 20
+        again = kind(batch_size=1)
+        again.partial_fit(X[:12], y[:12], classes=[0, 1, 2]).partial_fit(X[12:20], y[12:20])
+        same = kind(batch_size=1).partial_fit(X[:20], y[:20], classes=[0, 1, 2])
+        assert again.state_.digest() == same.state_.digest()
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_partial_fit_learns_and_goes_on_after_fit(kind):
+    X, y = load_digits(return_X_y=True)
+    X, order = X / 16, np.random.default_rng(0).permutation(1797)
+    X, y = X[order], y[order]
+    options = {"rows": 6, "columns": 6, "algorithm": "superstep"} if kind in (KohonenSOM, DSSOM) else {"capacity": 60}
+    options |= {"rate": 0.2} if kind is DSSOM else {}
+    som = kind(**options).partial_fit(X[:100], y[:100])
+    first = som.quantization_error(X) if kind not in SEMI_SUPERVISED else -som.score(X, y)
+    for start in range(100, 1700, 200):
+        som.partial_fit(X[start : start + 200], y[start : start + 200])
+    last = som.quantization_error(X) if kind not in SEMI_SUPERVISED else -som.score(X, y)
+    assert last < first
+    fitted = kind(**options, epochs=2).fit(X[:200], y[:200])
+    before = fitted.state_.digest()
+    assert fitted.partial_fit(X[200:300], y[200:300]).state_.digest() != before
+
+
+def test_streams_of_a_batch_map_do_not_forget(iris):
+    X, _ = iris
+    som = KohonenSOM(rows=3, columns=3, epochs=10).fit(X)
+    before = som.prototypes_.copy()
+    som.partial_fit(X[:1])
+    assert np.abs(som.prototypes_ - before).max() < 0.1
+
+
+def test_partial_fit_refuses_a_new_class(iris):
+    X, y = iris
+    som = SSSOM().partial_fit(X[:60], y[:60])
+    assert som.classes_.tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"y must hold classes of the first call \(\[0, 1\]\), or -1\. Got 2\."):
+        som.partial_fit(X, y)
+    som.partial_fit(X, np.where(y == 2, -1, y))
+    assert SSSOM().partial_fit(X[:60], y[:60], classes=[0, 1, 2]).partial_fit(X, y).classes_.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_weights_count_samples(kind, iris):
+    X, y = iris
+    weights = np.where(np.arange(150) < 50, 3, 1)
+    som, plain = kind(epochs=3), kind(epochs=3)
+    assert som.fit(X, y, sample_weight=weights).state_.digest() != plain.fit(X, y).state_.digest()
+    assert som.fit(X, y, sample_weight=np.ones(150)).config_ == plain.config_
+    kept = np.arange(150) >= 30
+    dropped = kind(epochs=3).fit(X, y, sample_weight=kept.astype(float))
+    assert dropped.labels_.shape == (150,)
+    assert dropped.state_.digest() == kind(epochs=3).fit(X[kept], y[kept]).state_.digest()
+
+
+def test_weight_m_is_m_repetitions_in_a_batch_map(iris):
+    X, _ = iris
+    weights = np.arange(150) % 3 + 1
+    options = {"rows": 3, "columns": 3, "epochs": 5, "initialisation": "linear"}
+    start = KohonenSOM(**options).partial_fit(X)
+    som, repeated = (KohonenSOM(**options, batch_size=1000) for _ in range(2))
+    for estimator in (som, repeated):
+        estimator._install(start.state_, start.config_)
+        estimator.n_features_in_ = 4
+    som.partial_fit(X, sample_weight=weights)
+    repeated.partial_fit(np.repeat(X, weights, axis=0))
+    np.testing.assert_allclose(som.prototypes_, repeated.prototypes_, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_missing_values_take_no_part(kind, iris, rng):
+    X, y = iris
+    holes = np.where(rng.random(X.shape) < 0.15, np.nan, X)
+    holes[np.isnan(holes).all(axis=1), 0] = 0.5
+    som = kind(missing="mask", epochs=8).fit(holes, y)
+    assert np.isfinite(som.prototypes_).all()
+    nodes = som.predict(holes)
+    score = (nodes == y).mean() if kind in SEMI_SUPERVISED else adjusted_rand_score(y, nodes)
+    assert score > (0.75 if kind in SEMI_SUPERVISED else 0.05)
+    assert np.isfinite(som.transform(holes)).all() and np.isfinite(som.quantization_error(holes))
+    complete = kind(missing="mask", epochs=3).fit(X, y)
+    np.testing.assert_allclose(complete.prototypes_, kind(epochs=3).fit(X, y).prototypes_, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_float32_and_layout_change_nothing(kind, iris):
+    X, y = iris
+    X = X.astype(np.float32)
+    digests = {
+        kind(epochs=3).fit(data, y).state_.digest()
+        for data in (X, X.astype(np.float64), np.asfortranarray(X), X.tolist(), X[::-1][::-1])
+    }
+    assert len(digests) == 1
+
+
+def test_the_threshold_is_recorded(iris):
+    X, y = iris
+    auto = SSSOM(epochs=3).fit(X, y)
+    assert 0 < auto.config_.activation_threshold < 1 and auto.activation_threshold == "auto"
+    assert SSSOM(epochs=3, activation_threshold=0.9).fit(X, y).config_.activation_threshold == 0.9
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no cuda device on this machine")
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_cuda_gives_the_same_map_within_tolerance(kind, iris):
+    X, y = iris
+    np.testing.assert_allclose(
+        kind(epochs=3, device="cuda").fit(X, y).prototypes_, kind(epochs=3).fit(X, y).prototypes_, atol=1e-6
+    )
