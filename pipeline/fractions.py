@@ -1,0 +1,76 @@
+"""Accuracy by labelled fraction: one model trained at several fractions, beside what the labels alone give.
+
+N training rows, D features.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import RunConfig
+from pipeline.labels import labelled_fraction
+from pipeline.rundir import RunDirectory
+from pipeline.shards import Dataset
+from pipeline.trainer import open_group, train
+
+FRACTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+def train_fractions(
+    settings: dict[str, Any],
+    out: Path,
+    fractions: Sequence[float] = FRACTIONS,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[dict[str, Any]]:
+    """Train at each fraction, on workers that are started once; runs that are there already are not repeated.
+
+    Args:
+        settings: flat keys of `RunConfig`, without `train.labelled_fraction`.
+        out: directory for one run directory per fraction.
+        fractions: shares of the labels.
+        say: told in one line what the user should know.
+
+    Yields:
+        The summary of each run, with `labelled_rows`, `majority` and `label_spreading` (test accuracies of the
+        commonest class, and of scikit-learn's label spreading on the same labels) beside it.
+    """
+    dataset = Dataset.open(settings["data.path"])
+    every = np.arange(dataset.num_samples("train"))
+    features, labels = (part.numpy() for part in dataset.read("train", every))
+    test = [part.numpy() for part in dataset.read("test", np.arange(dataset.num_samples("test")))]
+    cluster = RunConfig.build({**settings, "train.labelled_fraction": 1.0}).cluster
+    with contextlib.ExitStack() as stack:
+        group = None
+        for fraction in fractions:
+            run = {**settings, "train.labelled_fraction": fraction}
+            directory = RunDirectory(out / f"labels-{fraction:g}")
+            begun = bool(directory.record)
+            directory.settings(run, resume=begun)  # whose directory is this?
+            summary = directory.record.get("summary")
+            if summary is None:
+                group = group or stack.enter_context(open_group(cluster, say))
+                summary = train(run, directory.path, resume=begun, group=group)
+            kept = labelled_fraction(labels, fraction, int(settings.get("train.seed", 0)))
+            yield {
+                **summary,
+                "labelled_rows": int((kept >= 0).sum()),
+                "majority": float((test[1] == np.bincount(kept[kept >= 0]).argmax()).mean()),
+                "label_spreading": spreading_accuracy(features, kept, *test),
+            }
+
+
+def spreading_accuracy(features: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray) -> float:
+    """Test accuracy of label spreading over the training rows, −1 = unlabelled: (N, D), (N,), (M, D), (M,)."""
+    from sklearn.semi_supervised import LabelSpreading
+
+    model = LabelSpreading(kernel="knn", n_neighbors=7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # graphs of few labels leave rows that no label reaches
+        model.fit(features, labels)
+        return float((model.predict(test) == truth).mean())
