@@ -17,14 +17,13 @@ from somcore.initial import initial_state
 from somcore.loss_config import LossConfig
 from somcore.losses import RoundTotals, Term, Views, loss_terms, weighted_sum
 from somcore.matching import Match, match, predict_classes
-from somcore.relevance import logistic_relevances
+from somcore.refresh import with_plain_relevances
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
 from somcore.threshold import DEFAULT_THRESHOLD, calibrated, pair_histogram
 from somcore.update import accumulate, round_scale
 
 DEEP_RELEVANCE_FLOOR = 0.1
-_ACCEPT_ALL = 1e-12  # a threshold that every sample reaches
 _PERIOD_ROUNDS = 20  # without a number of samples an "epoch" is taken to be so many rounds
 _BUFFERS = ("prototypes", "relevances", "deviations", "alive", "neighbours", "classes", "wins", "updates", "born")
 _SCALARS = ("clock", "round", "growing", "finished")
@@ -55,14 +54,38 @@ class LayerOutput:
         return weighted_sum(self.terms, self.losses, totals)
 
 
-def with_plain_relevances(state: MapState, warmup_rounds: int) -> MapState:
-    """The map as it is used during relevance warm-up: ω = 1 while deviations are being collected.
+def measure(
+    state: MapState,
+    features: Tensor,
+    labels: Tensor,
+    config: MapConfig,
+    losses: LossConfig,
+    *,
+    error_threshold: float,
+    views: Views | None = None,
+    positions: Tensor | None = None,
+    scale: int | None = None,
+) -> LayerOutput:
+    """Losses and statistics of one tile on a frozen map: what the layer does, as a pure function.
 
-    Neighbours stay those of the relevances that the deviations give.
+    Args:
+        state: the frozen map.
+        features: (n, D) of the weak view; the losses reach them by gradient, the map sees them detached.
+        labels: (n,) int64, UNLABELLED where unknown.
+        config: resolved hyper-parameters of the map.
+        losses: resolved weights of the loss.
+        error_threshold: ρ_t.
+        views: strong view and reconstruction, for the terms that need them.
+        positions: (n,) int64, place of each sample in the round; default 0 … n − 1.
+        scale: fixed-point scale of the round; None = plain float64 sums.
     """
-    if state.round >= warmup_rounds:
-        return state
-    return dataclasses.replace(state, relevances=torch.ones_like(state.relevances))
+    seen = labels if state.num_classes else torch.full_like(labels, UNLABELLED)
+    detached = features.detach()
+    found = match(state, detached, seen, config=config)
+    statistics = accumulate(state, detached, seen, config, positions=positions, scale=scale, found=found)
+    terms = loss_terms(state, features, seen, found, losses, error_threshold=error_threshold, views=views)
+    total = weighted_sum(terms, losses).to(features.device)
+    return LayerOutput(terms, total, features.shape[0], statistics, found, losses)
 
 
 class SOMLayer(nn.Module):
@@ -178,17 +201,19 @@ class SOMLayer(nn.Module):
             positions: (n,) int64, place of each sample in the round; default 0 … n − 1.
             exact: statistics in fixed point, the same to the bit in any order; else plain float64 sums.
         """
-        state, config = self.state, self.config
         if labels is None:
             labels = torch.full(features.shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
-        seen = labels if state.num_classes else torch.full_like(labels, UNLABELLED)
-        detached = features.detach()
-        found = match(state, detached, seen, config=config)
-        scale = self._scale if exact else None
-        statistics = accumulate(state, detached, seen, config, positions=positions, scale=scale, found=found)
-        terms = loss_terms(state, features, seen, found, self.losses, error_threshold=self.error_threshold, views=views)
-        total = weighted_sum(terms, self.losses).to(features.device)
-        return LayerOutput(terms, total, features.shape[0], statistics, found, self.losses)
+        return measure(
+            self.state,
+            features,
+            labels,
+            self.config,
+            self.losses,
+            error_threshold=self.error_threshold,
+            views=views,
+            positions=positions,
+            scale=self._scale if exact else None,
+        )
 
     @torch.no_grad()
     def predict(self, features: Tensor) -> Tensor:
@@ -224,33 +249,6 @@ def deep_config(config: MapConfig) -> MapConfig:
     if config.is_growing and config.relevance_floor is None:
         return dataclasses.replace(config, relevance_floor=DEEP_RELEVANCE_FLOOR)
     return config
-
-
-def refresh_config(config: MapConfig) -> MapConfig:
-    """For the statistics of a refresh: every sample is accepted by its best compatible node, none is proposed."""
-    if config.threshold_quantile is None:
-        return config
-    return dataclasses.replace(config, activation_threshold=_ACCEPT_ALL, connection_threshold=0.0)
-
-
-def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -> MapState:
-    """The map put where the encoder is now: nodes that won samples move to their mean, deviations likewise.
-
-    A repair of drift, not a round: no node is inserted, pruned or given a class, no win counted. Deviations are
-    measured from the old prototypes, as every statistic is.
-
-    Args:
-        state: the frozen map.
-        statistics: merged statistics of a pass over data with the current encoder, taken with `refresh_config`.
-        config: resolved hyper-parameters of a growing map.
-    """
-    assert config.relevance_floor is not None
-    number, features, gaps = statistics.split(statistics.sums["pull"])
-    won, divisor = number > 0, number.clamp_min(1)
-    prototypes = torch.where(won, features / divisor, state.prototypes)
-    deviations = torch.where(won, gaps / divisor, state.deviations)
-    relevances = logistic_relevances(deviations, config.relevance_slope, config.relevance_floor)
-    return dataclasses.replace(state, prototypes=prototypes, deviations=deviations, relevances=relevances)
 
 
 def _numeric(config: MapConfig) -> MapConfig:

@@ -9,8 +9,8 @@ from torch import nn
 
 from somcore import LossConfig, MapConfig, SOMLayer, advance
 from somcore.latent import LatentMoments
-from somcore.layer import refresh_config, refreshed
 from somcore.losses import RoundTotals, Views
+from somcore.refresh import refresh_config, refreshed
 from somcore.update import accumulate
 
 
