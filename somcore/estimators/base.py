@@ -292,5 +292,5 @@ def _warn_of_range(features: Tensor) -> None:
             f"Features should lie in [0, 1]: activation thresholds depend on their scale. Got {low:.4g} to {high:.4g}; "
             "scale them, with sklearn.preprocessing.MinMaxScaler for instance.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
