@@ -72,5 +72,5 @@ def corrected_deviations(deviations: Tensor, updates: Tensor, decay: float) -> T
 
 def kept_share(number: Tensor, decay: float) -> Tensor:
     """κⁿ, and κ itself for n = 1; by exp, whose bits do not depend on the place in the vector (pow's do)."""
-    power = torch.exp(number * (math.log(decay) if decay > 0 else -math.inf))
+    power = torch.exp(number.to(torch.float64) * (math.log(decay) if decay > 0 else -math.inf))
     return torch.where(number == 1, decay, power)
