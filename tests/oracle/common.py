@@ -138,6 +138,18 @@ def inside(x: np.ndarray, centre: np.ndarray, half_edges: np.ndarray) -> bool:
 
 # ---------------------------------------------------------------- distance and winners
 
+RESOLUTION = 2.0**-40
+
+
+def gap(value: float, centre: float) -> float:
+    """|x - c|; below the resolution of the sums it is none.
+
+    Relevances look at deviations relative to their range, so rounding must not pass for a deviation: a node that
+    wins but one sample, again and again, has deviations of 0 and relevances of 1, not the image of the last bits.
+    """
+    distance = abs(value - centre)
+    return 0.0 if distance < RESOLUTION else float(distance)
+
 
 def squared_distance(x: np.ndarray, centre: np.ndarray, relevance: np.ndarray) -> float:
     """1.2: the relevance-weighted sum over the observed features."""
@@ -210,9 +222,9 @@ def reconnect(m: Map, config: Any) -> None:
     limit = config.connection_threshold * math.sqrt(m.prototypes.shape[1])
     for j in m.nodes():
         for other in m.nodes():
-            gap = math.sqrt(float(sum((m.relevances[j] - m.relevances[other]) ** 2)))
+            apart = math.sqrt(float(sum((m.relevances[j] - m.relevances[other]) ** 2)))
             allowed = compatible(m.classes[j], m.classes[other])
-            m.neighbours[j, other] = j != other and gap < limit and allowed
+            m.neighbours[j, other] = j != other and apart < limit and allowed
 
 
 def end_round(m: Map, pruned: bool, config: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .common import Map, end_round, linear_relevances, nearest
+from .common import Map, end_round, gap, linear_relevances, nearest
 from .sums import Sums, pull
 
 # ---------------------------------------------------------------- geometry
@@ -88,8 +88,8 @@ def influence(b: int, j: int, radius: float, config: Any) -> float:
     """h_bj; for DSSOM zero outside the window."""
     if config.variant == "dssom" and not in_window(b, j, config):
         return 0.0
-    gap = lattice_distance(b, j, config.rows, config.columns, config.lattice, config.toroidal)
-    return kernel(config.kernel, gap, radius)
+    apart = lattice_distance(b, j, config.rows, config.columns, config.lattice, config.toroidal)
+    return kernel(config.kernel, apart, radius)
 
 
 # ---------------------------------------------------------------- online
@@ -107,8 +107,8 @@ def lattice_online_step(before: Map, x: np.ndarray, config: Any) -> Map:
                 continue
             if config.variant == "dssom":
                 gain = h * config.relevance_rate
-                gap = abs(x[d] - m.prototypes[j, d])
-                m.deviations[j, d] = (1.0 - gain) * m.deviations[j, d] + gain * gap
+                distance = gap(x[d], m.prototypes[j, d])
+                m.deviations[j, d] = (1.0 - gain) * m.deviations[j, d] + gain * distance
             m.prototypes[j, d] += h * rate * (x[d] - m.prototypes[j, d])
         if config.variant == "dssom":
             m.relevances[j] = linear_relevances(m.deviations[j], config.relevance_floor)

@@ -20,6 +20,7 @@ from .common import (
     corrected_deviation,
     end_round,
     free_slot,
+    gap,
     inside,
     logistic_relevances,
     nearest,
@@ -89,8 +90,8 @@ def _move(m: Map, j: int, x: np.ndarray, rate: float, config: Any) -> None:
     for d in range(len(x)):
         if math.isnan(x[d]):
             continue
-        gap = abs(x[d] - m.prototypes[j, d])
-        m.deviations[j, d] = max(0.0, (1.0 - gain) * m.deviations[j, d] + gain * gap)
+        distance = gap(x[d], m.prototypes[j, d])
+        m.deviations[j, d] = max(0.0, (1.0 - gain) * m.deviations[j, d] + gain * distance)
         m.prototypes[j, d] += rate * (x[d] - m.prototypes[j, d])
     m.relevances[j] = logistic_relevances(m.deviations[j], config.relevance_slope, config.relevance_floor)
 
@@ -135,8 +136,8 @@ def _relevance_update(m: Map, j: int, x: np.ndarray, config: Any) -> None:
     m.updates[j] += 1
     for d in range(len(x)):
         if not math.isnan(x[d]):
-            gap = abs(x[d] - m.prototypes[j, d])
-            m.deviations[j, d] = kept * m.deviations[j, d] + (1.0 - kept) * gap
+            distance = gap(x[d], m.prototypes[j, d])
+            m.deviations[j, d] = kept * m.deviations[j, d] + (1.0 - kept) * distance
     hat = corrected_deviation(m.deviations[j], m.updates[j], kept)
     m.relevances[j] = logistic_relevances(hat, config.relevance_slope, config.relevance_floor)
 

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from .common import gap
+
 
 class Sums:
     """One node in one role (7.2): how many samples, and per feature how many were observed, their sum, their
@@ -23,7 +25,7 @@ class Sums:
             if not math.isnan(x[d]):
                 self.seen[d] += 1
                 self.feature_sum[d] += x[d]
-                self.deviation_sum[d] += abs(x[d] - centre[d])
+                self.deviation_sum[d] += gap(x[d], centre[d])
 
     def remove(self, other: Sums) -> None:
         self.count -= other.count

@@ -30,8 +30,9 @@ def test_defect_20_a_clone_keeps_the_age_of_its_deviations_and_leaves_the_origin
     after = show(state, config, [[0.6, 0.5]], [1])
     assert after.classes[:2].tolist() == [0, 1] and after.num_nodes == 2
     assert after.updates[:2].tolist() == [40, 41]
-    for name in ("prototypes", "deviations", "relevances"):
-        assert torch.equal(getattr(after, name)[0], getattr(state, name)[0])
+    assert torch.equal(after.prototypes[0], state.prototypes[0])
+    assert torch.equal(after.deviations[0], state.deviations[0])
+    assert torch.allclose(after.relevances[0], state.relevances[0], rtol=1e-12, atol=0)
     assert after.prototypes[1].tolist() == pytest.approx([0.525, 0.5], abs=1e-12)
     corrected = after.deviations[1] / (1 - 0.92**41)
     assert corrected.tolist() == pytest.approx([0.1, 0.046], rel=0.1)
