@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 JOURNAL = "tracking.jsonl"
 
@@ -25,14 +25,28 @@ class Journal:
     def write(self, kind: str, **content: Any) -> None:
         """Adds one line; it is on disk when this returns, as far as the system goes."""
         line = json.dumps({"kind": kind, "time_ms": int(time.time() * 1000), **content}, default=str)
-        with self._lock, open(self.path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with self._lock, open(self.path, "ab+") as file:
+            if file.tell() and self._ends_torn(file):
+                file.write(b"\n")
+            file.write(line.encode() + b"\n")
 
     def lines(self, start: int = 0) -> list[dict[str, Any]]:
-        """The complete lines from number `start` on."""
+        """The complete lines from number `start` on; one torn by a crash counts, as nothing."""
         if not self.path.exists():
             return []
         with self._lock:
             text = self.path.read_text(encoding="utf-8")
         complete = text[: text.rfind("\n") + 1].splitlines()
-        return [json.loads(line) for line in complete[start:]]
+        return [_read(line) for line in complete[start:]]
+
+    @staticmethod
+    def _ends_torn(file: BinaryIO) -> bool:
+        file.seek(-1, 2)
+        return file.read(1) != b"\n"
+
+
+def _read(line: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return {"kind": "torn"}

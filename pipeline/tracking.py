@@ -62,6 +62,7 @@ class Tracker:
         else:
             self._journal.write("start", name=name, params=dict(params), tags=dict(tags))
         if not self._quiet:
+            self._sender.note()
             self._thread.start()
 
     def metrics(self, values: Mapping[str, float | None], step: int) -> None:
@@ -148,7 +149,7 @@ class _Sender:
                 for group in _batches(lines):
                     self._apply(group)
                     self._sent += len(group)
-                    self._note()
+                    self.note()
         except Exception as error:  # MLflow raises its own, those of requests, of SQLAlchemy, of the system
             self._client = None
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
@@ -185,7 +186,7 @@ class _Sender:
                 tags={tag.key: tag.value for tag in tags},
             )  # fmt: skip
             self.run_id = run.info.run_id
-            self._note()
+            self.note()
             self._log_params(first["params"])
             return
         assert self.run_id is not None
@@ -214,7 +215,8 @@ class _Sender:
         for start in range(0, len(listed), 100):
             self._client.log_batch(self.run_id, params=listed[start : start + 100])
 
-    def _note(self) -> None:
+    def note(self) -> None:
+        """Writes down where the records go, and how far they came."""
         position = {
             "run_id": self.run_id,
             "sent": self._sent,

@@ -41,7 +41,7 @@ def test_the_map_section_is_the_core_s_own_configuration():
         ({"train.reduction": "sloppy"}, "train.reduction must be exact or fast. Got 'sloppy'."),
         (
             {"train.model": "som"},
-            "train.model must be one of kohonen, dssom, larfdssom, sssom, altsssom. Got 'som'.",
+            "train.model must be one of kohonen, dssom, larfdssom, sssom, altsssom, deep. Got 'som'.",
         ),
     ],
 )
@@ -109,5 +109,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_every_key_has_a_section_and_no_key_twice():
     assert len(keys()) == len(set(keys()))
-    assert {key.split(".")[0] for key in keys()} == {"data", "map", "train", "cluster", "tracking"}
+    assert {key.split(".")[0] for key in keys()} == {
+        "data",
+        "encoder",
+        "deep",
+        "loss",
+        "map",
+        "train",
+        "cluster",
+        "tracking",
+    }
     assert flatten({"map": {"a": 1}, "train.b": 2}) == {"map.a": 1, "train.b": 2}

@@ -1,0 +1,146 @@
+"""Tracking: a real MLflow store, a server that is not there, and one that comes back."""
+
+import json
+import socket
+import threading
+import time
+
+import mlflow
+import pytest
+
+from pipeline.journal import Journal
+from pipeline.tracking import Tracker, replay
+
+PARAMS = {f"map.option{n}": n for n in range(120)} | {"train.labelled_fraction": 0.1, "cluster.workers": 2}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+
+
+def record(tracker: Tracker, tmp_path, status: str = "FINISHED") -> None:
+    tracker.start("a run", PARAMS, {"manifest_hash": "abc"})
+    for epoch in range(1, 4):
+        metrics = {"accuracy": 0.1 * epoch, "nodes": epoch, "nmi": None, "topographic_error": float("nan")}
+        tracker.metrics(metrics, epoch)
+    (tmp_path / "map.bin").write_bytes(b"a map")
+    tracker.artifact(tmp_path / "map.bin")
+    tracker.finish(status, {"map_digest": "123"})
+
+
+def check(uri: str, run_id: str, status: str = "FINISHED") -> None:
+    client = mlflow.MlflowClient(uri)
+    run = client.get_run(run_id)
+    assert run.info.status == status
+    assert run.info.run_name == "a run"
+    assert run.data.params == {key: str(value) for key, value in PARAMS.items()}
+    assert run.data.metrics == pytest.approx({"accuracy": 0.3, "nodes": 3.0})
+    history = client.get_metric_history(run_id, "nodes")
+    assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert run.data.tags["manifest_hash"] == "abc"
+    assert run.data.tags["map_digest"] == "123"
+    assert [file.path for file in client.list_artifacts(run_id)] == ["map.bin"]
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_a_run_is_recorded_and_ended(tmp_path, tracking_uri, status):
+    lines: list[str] = []
+    tracker = Tracker(tmp_path, tracking_uri, "some experiment", lines.append)
+    record(tracker, tmp_path, status)
+    check(tracking_uri, tracker.run_id, status)
+    assert lines == []
+
+
+def test_a_resumed_run_is_the_same_run_and_runs_again(tmp_path, tracking_uri):
+    first = Tracker(tmp_path, tracking_uri, "some experiment")
+    record(first, tmp_path, "KILLED")
+    second = Tracker(tmp_path, tracking_uri, "some experiment")
+    second.start("a run", PARAMS | {"cluster.workers": 3}, {"resumed_with": "3"})
+    second.metrics({"accuracy": 0.9}, 4)
+    second.finish("FINISHED")
+    assert second.run_id == first.run_id
+    client = mlflow.MlflowClient(tracking_uri)
+    run = client.get_run(first.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["resumed_with"] == "3"
+    assert [m.value for m in client.get_metric_history(first.run_id, "accuracy")] == pytest.approx([0.1, 0.2, 0.3, 0.9])
+
+
+def test_an_unreachable_server_is_told_once_and_nothing_is_lost(tmp_path, tracking_uri):
+    lines: list[str] = []
+    tracker = Tracker(tmp_path, f"http://127.0.0.1:{closed_port()}", "some experiment", lines.append)
+    began = time.monotonic()
+    record(tracker, tmp_path)
+    assert time.monotonic() - began < 30
+    assert tracker.run_id is None
+    assert len(lines) == 1
+    assert "cannot be reached" in lines[0]
+    assert str(tmp_path / "tracking.jsonl") in lines[0]
+    check(tracking_uri, replay(tmp_path, tracking_uri))
+    assert replay(tmp_path, tracking_uri) is not None, "sending again sends nothing twice"
+    client = mlflow.MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name("some experiment")
+    assert len(client.search_runs([experiment.experiment_id])) == 1
+
+
+def test_records_wait_for_nobody(tmp_path):
+    """A server that accepts connections and never answers must not slow a training down."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        tracker = Tracker(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}", "some experiment")
+        began = time.monotonic()
+        tracker.start("a run", PARAMS, {})
+        for epoch in range(200):
+            tracker.metrics({"accuracy": 0.5}, epoch)
+        assert time.monotonic() - began < 2
+        tracker.finish("FINISHED", patience_s=0.1)
+    assert [line["kind"] for line in Journal(tmp_path).lines()] == ["start", *["metrics"] * 200, "end"]
+
+
+def test_no_tracking_is_the_journal_only(tmp_path):
+    tracker = Tracker(tmp_path, "none", "some experiment")
+    record(tracker, tmp_path)
+    assert tracker.run_id is None
+    kinds = [line["kind"] for line in Journal(tmp_path).lines()]
+    assert kinds == ["start", "metrics", "metrics", "metrics", "artifact", "end"]
+    assert not (tmp_path / "tracking.json").exists()
+
+
+def test_a_journal_that_ends_in_half_a_line_is_read_up_to_there(tmp_path):
+    journal = Journal(tmp_path)
+    journal.write("start", name="a run")
+    with open(journal.path, "a") as file:
+        file.write('{"kind": "metr')
+    assert [line["name"] for line in journal.lines()] == ["a run"]
+    journal.write("end", status="FINISHED")
+    assert [line["kind"] for line in journal.lines()] == ["start", "torn", "end"]
+
+
+def test_two_processes_worth_of_trackers_share_one_new_store(tmp_path):
+    """Creating one SQLite store from several sides at once breaks it; they take turns."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    trackers = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        trackers.append(Tracker(tmp_path / str(number), uri, "some experiment"))
+        trackers[-1].start(f"run {number}", {"n": number}, {})
+    threads = [threading.Thread(target=t.finish, args=("FINISHED",)) for t in trackers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(90)
+    client = mlflow.MlflowClient(uri)
+    assert {client.get_run(t.run_id).info.status for t in trackers} == {"FINISHED"}
+    position = json.loads((tmp_path / "0" / "tracking.json").read_text())
+    assert (position["sent"], position["experiment"]) == (2, "some experiment")
+    place = client.get_experiment_by_name("some experiment").artifact_location
+    assert place == (tmp_path / "mlruns" / "some experiment").as_uri()
