@@ -39,8 +39,8 @@ class Samples:
 
     @property
     def max_abs(self) -> float:
-        """Largest absolute value of the features, missing ones left out."""
-        return float(self.features.abs().nan_to_num(0.0).max())
+        """Bound of the features: 1, the static bound of prepared data, or their largest absolute value."""
+        return max(1.0, float(self.features.abs().nan_to_num(0.0).max()))
 
     def take(self, rows: Tensor) -> Samples:
         """The samples at these rows."""
