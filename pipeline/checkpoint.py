@@ -8,6 +8,7 @@ beside its place, synced, then renamed, so a crash leaves either the old or the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,11 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from pipeline.errors import OutputError
+from pipeline.network import NetworkState
 from somcore.state import MapState
 
 VERSION = 1
 _PATTERN = "round-*.safetensors"
+_NETWORK = "network."
 
 
 class TornCheckpoint(Exception):
@@ -35,11 +41,24 @@ class Snapshot:
         state: the map.
         tallies: sums over the rounds of the running epoch, for tracking only.
         extra: anything JSON can hold that should come back with the checkpoint.
+        network: encoder and optimiser of a deep run.
     """
 
     state: MapState
     tallies: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    network: NetworkState | None = None
+
+    def digest(self) -> str:
+        """sha256 of the map; in deep runs of map and network."""
+        if self.network is None:
+            return self.state.digest()
+        return hashlib.sha256(f"{self.state.digest()} {self.network.digest()}".encode()).hexdigest()
+
+    def to(self, device: torch.device | str) -> Snapshot:
+        """The same snapshot on another device."""
+        network = None if self.network is None else self.network.to(device)
+        return dataclasses.replace(self, state=self.state.to(device), network=network)
 
 
 class CheckpointStore:
@@ -62,13 +81,13 @@ class CheckpointStore:
             "version": VERSION,
             **self.identity,
             "round": snapshot.state.round,
-            "digest": snapshot.state.digest(),
+            "digest": snapshot.digest(),
             "tallies": snapshot.tallies,
             "extra": snapshot.extra,
         }
         path = self.directory / f"round-{snapshot.state.round:010d}.safetensors"
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _to_bytes(snapshot.state, record))
+        write_atomically(path, _to_bytes(snapshot, record))
         for old in self._paths()[self.keep :]:
             old.unlink(missing_ok=True)
         for torn in self.directory.glob(".round-*.part"):
@@ -87,12 +106,12 @@ class CheckpointStore:
         paths = self._paths()
         for path in paths:
             try:
-                state, record = read(path)
+                snapshot, record = read(path)
             except TornCheckpoint as torn:
                 say(f"Checkpoint {path.name} is torn ({torn}). Using the one before.")
                 continue
             self._refuse_foreign(path, record)
-            return Snapshot(state, record["tallies"], record["extra"])
+            return snapshot
         if paths:
             raise OutputError(
                 f"None of the {len(paths)} checkpoints in '{self.directory}' can be read. "
@@ -115,8 +134,8 @@ class CheckpointStore:
                 )
 
 
-def read(path: Path) -> tuple[MapState, dict[str, Any]]:
-    """The map and the record of one checkpoint.
+def read(path: Path) -> tuple[Snapshot, dict[str, Any]]:
+    """The content and the record of one checkpoint.
 
     Raises:
         TornCheckpoint: the file cannot be trusted.
@@ -141,11 +160,14 @@ def read(path: Path) -> tuple[MapState, dict[str, Any]]:
         )
     try:
         state = MapState.from_tensors(tensors)
+        inner = {name.removeprefix(_NETWORK): t for name, t in tensors.items() if name.startswith(_NETWORK)}
+        network = NetworkState.from_tensors(inner) if inner else None
     except ValueError as error:
         raise TornCheckpoint(str(error)) from None
-    if state.digest() != record["digest"]:
+    snapshot = Snapshot(state, record["tallies"], record["extra"], network)
+    if snapshot.digest() != record["digest"]:
         raise TornCheckpoint("its tensors do not match its digest")
-    return state, record
+    return snapshot, record
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -169,14 +191,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.close(descriptor)
 
 
-def _to_bytes(state: MapState, record: Mapping[str, Any]) -> bytes:
+def _to_bytes(snapshot: Snapshot, record: Mapping[str, Any]) -> bytes:
     text = json.dumps(record, sort_keys=True)
-    return map_bytes(state, {"record": text, "record_sha256": hashlib.sha256(text.encode()).hexdigest()})
+    network = {} if snapshot.network is None else snapshot.network.to_tensors()
+    more = {f"{_NETWORK}{name}": tensor for name, tensor in network.items()}
+    header = {"record": text, "record_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return map_bytes(snapshot.state, header, more)
 
 
-def map_bytes(state: MapState, header: Mapping[str, str]) -> bytes:
-    """A map in the format of safetensors; copies, because fields of a state may share their memory."""
+def map_bytes(state: MapState, header: Mapping[str, str], more: Mapping[str, Tensor] | None = None) -> bytes:
+    """A map, and more tensors, in the format of safetensors; copies, because fields may share their memory."""
     from safetensors.torch import save
 
-    tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in state.to_tensors().items()}
+    everything = state.to_tensors() | dict(more or {})
+    tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in everything.items()}
     return save(tensors, dict(header))

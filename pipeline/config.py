@@ -15,22 +15,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from pipeline.deep_config import MAP_DEFAULTS, DeepConfig, EncoderConfig
+from pipeline.section import Section
 from somcore.config import MapConfig
+from somcore.loss_config import LossConfig
 
-MODELS = ("kohonen", "dssom", "larfdssom", "sssom", "altsssom")
-SEMI_SUPERVISED = ("sssom", "altsssom")
+MODELS = ("kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep")
+SEMI_SUPERVISED = ("sssom", "altsssom", "deep")
 LATTICES = ("kohonen", "dssom")
 
 # Fields of MapConfig that a run sets itself, under one name only.
 _SET_BY_RUN = {"variant": "train.model", "seed": "train.seed"}
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, no unknown key, no silent conversion."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class DataConfig(Section):
@@ -42,7 +39,7 @@ class DataConfig(Section):
 class TrainConfig(Section):
     """What is trained on it, and how often it is saved and scored."""
 
-    model: Literal["kohonen", "dssom", "larfdssom", "sssom", "altsssom"] = Field(
+    model: Literal["kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep"] = Field(
         description="one of " + ", ".join(MODELS)
     )
     seed: int = Field(0, ge=0, lt=2**31, description="an integer in [0, 2**31)")
@@ -89,6 +86,9 @@ class RunConfig(Section):
     """
 
     data: DataConfig
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    deep: DeepConfig = Field(default_factory=DeepConfig)
+    loss: dict[str, Any] = Field(default_factory=dict)
     map: dict[str, Any] = Field(default_factory=dict)
     train: TrainConfig
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
@@ -108,19 +108,42 @@ class RunConfig(Section):
             config = cls.model_validate(sections)
         except ValidationError as error:
             raise ValueError(_sentence(error)) from None
+        config._check_deep()
         config.map_config()
+        config.loss_config(labels=True)
         return config
 
     def map_config(self) -> MapConfig:
         """The hyper-parameters of the map, unresolved; somcore checks their ranges."""
+        deep = self.train.model == "deep"
+        variant = self.deep.variant if deep else self.train.model
+        values = {**MAP_DEFAULTS, "relevance_floor": 0.1, **self.map} if deep else self.map
         try:
-            return MapConfig(variant=self.train.model, seed=self.train.seed, **self.map)
+            return MapConfig(variant=variant, seed=self.train.seed, **values)
         except ValueError as error:
             raise ValueError(_prefixed(str(error), self.map)) from None
 
+    def loss_config(self, labels: bool) -> LossConfig:
+        """The weights of a deep run's loss: semi-supervised with labels, unsupervised without."""
+        start = LossConfig.semi_supervised if labels else LossConfig.unsupervised
+        try:
+            LossConfig.from_dict(self.loss)
+            return start(**self.loss)
+        except ValueError as error:
+            raise ValueError(_prefixed(str(error), self.loss, "loss")) from None
+
+    def _check_deep(self) -> None:
+        """What belongs to deep runs must not be given to others, where it would do nothing."""
+        given = [name for name in ("encoder", "deep", "loss") if name in self.model_fields_set]
+        if given and self.train.model != "deep":
+            raise ValueError(f"{given[0]}.* must be used with train.model deep. Got {self.train.model}; remove it.")
+
     def flat(self) -> dict[str, Any]:
         """All keys that were given or have a default, as one flat mapping."""
-        return flatten(self.model_dump())
+        content = self.model_dump()
+        if self.train.model != "deep":
+            content = {name: part for name, part in content.items() if name not in ("encoder", "deep", "loss")}
+        return flatten(content)
 
     @property
     def semi_supervised(self) -> bool:
@@ -130,6 +153,8 @@ class RunConfig(Section):
 
 _SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
+    "encoder": EncoderConfig,
+    "deep": DeepConfig,
     "train": TrainConfig,
     "cluster": ClusterConfig,
     "tracking": TrackingConfig,
@@ -139,6 +164,7 @@ _SECTIONS: dict[str, type[Section]] = {
 def keys() -> list[str]:
     """Every key that a run understands."""
     listed = [f"{name}.{field}" for name, section in _SECTIONS.items() for field in section.model_fields]
+    listed += [f"loss.{f.name}" for f in dataclasses.fields(LossConfig)]
     return listed + [f"map.{f.name}" for f in dataclasses.fields(MapConfig) if f.name not in _SET_BY_RUN]
 
 
@@ -240,7 +266,7 @@ def _sentence(error: ValidationError) -> str:
     return f"{key} must be {must}. Got {first['input']!r}."
 
 
-def _prefixed(sentence: str, options: Mapping[str, Any]) -> str:
+def _prefixed(sentence: str, options: Mapping[str, Any], section: str = "map") -> str:
     """The core says `bmu_rate must be ...`; the user typed `map.bmu_rate`."""
     first = sentence.split(" ", 1)[0]
-    return f"map.{sentence}" if first in options else sentence
+    return f"{section}.{sentence}" if first in options else sentence

@@ -74,6 +74,10 @@ class RoundFailed(MachineError):
     """A round could not be completed with every contribution counted exactly once."""
 
 
+class Collapsed(UserError):
+    """The representation of a deep run has lost its clusters; other settings are needed."""
+
+
 class GroupTimeout(MachineError):
     """The group of workers could not be formed, or did not answer, in time."""
 

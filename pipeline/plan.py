@@ -16,12 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.checkpoint import Snapshot
 from pipeline.config import RunConfig
+from pipeline.deep_plan import DeepPlan, resolve_deep
+from pipeline.encoders import SampleShape
 from pipeline.errors import DataError
 from pipeline.labels import labelled_fraction, split_validation
 from pipeline.shards import Dataset
 from pipeline.step import ReadRows
-from somcore.config import LABEL_AWARE, MapConfig
+from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
 from somcore.state import MapState
@@ -47,6 +50,7 @@ class TrainingPlan:
         labelled_fraction: share of the labels that the map may read.
         validation_fraction: share of those that are withheld again, to score with.
         device: where workers compute.
+        deep: encoder, losses and their training, of deep runs.
     """
 
     data_path: str
@@ -60,6 +64,7 @@ class TrainingPlan:
     labelled_fraction: float
     validation_fraction: float
     device: str
+    deep: DeepPlan | None = None
 
     @property
     def config_hash(self) -> str:
@@ -70,6 +75,8 @@ class TrainingPlan:
             "labelled_fraction": self.labelled_fraction,
             "validation_fraction": self.validation_fraction,
         }
+        if self.deep is not None:
+            content["deep"] = self.deep.to_dict()
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -87,7 +94,7 @@ class TrainingPlan:
         """Passes until the map is finished, the convergence phase included."""
         config = self.config
         assert config.num_rounds is not None
-        if not config.is_growing or config.pruning_period is None:
+        if self.deep is not None or not config.is_growing or config.pruning_period is None:
             return -(-config.num_rounds // self.rounds_per_epoch)
         organised = -(-config.num_rounds // self.rounds_per_epoch) * self.num_samples
         periods = -(-organised // config.pruning_period) + 1
@@ -99,6 +106,8 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     num_samples, num_features = dataset.num_rows("train"), dataset.num_features
     if num_samples == 0:
         raise DataError(f"The training split of '{run.data.path}' must have at least 1 row. Got 0.")
+    if run.train.model == "deep":
+        return _make_deep_plan(run, dataset)
     num_classes = dataset.num_classes if run.train.model in LABEL_AWARE else 0
     config = run.map_config().resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
     if config.activation_threshold == "auto" and config.threshold_quantile is not None:
@@ -121,6 +130,47 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         validation_fraction=run.train.validation_fraction,
         device=run.cluster.device,
     )
+
+
+def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
+    """The plan of a deep run: the map lives on latent features, and its threshold is calibrated on them later."""
+    labels = dataset.labels("train").numpy()
+    kept = labelled_fraction(labels, run.train.labelled_fraction, run.train.seed)
+    _, withheld = split_validation(kept, run.train.validation_fraction, run.train.seed)
+    kept[withheld] = UNLABELLED
+    num_labelled = int((kept != UNLABELLED).sum())
+    num_samples = num_labelled if run.deep.labelled_only else len(kept)
+    if num_samples == 0:
+        raise DataError("A deep run on labelled rows only must have some. Got none; raise train.labelled_fraction.")
+    num_classes = dataset.num_classes if run.deep.variant in LABEL_AWARE else 0
+    config = run.map_config().resolve(
+        num_samples=num_samples, num_features=run.encoder.dim, num_classes=num_classes
+    )
+    manifest = dataset.manifest
+    sample = SampleShape(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
+    losses = run.loss_config(num_labelled > 0)
+    return TrainingPlan(
+        data_path=str(run.data.path),
+        manifest_hash=dataset.manifest_hash,
+        config=config,
+        num_samples=num_samples,
+        num_features=run.encoder.dim,
+        num_classes=num_classes,
+        max_abs=_MAX_ABS,
+        reduction=run.train.reduction,
+        labelled_fraction=run.train.labelled_fraction,
+        validation_fraction=run.train.validation_fraction,
+        device=run.cluster.device,
+        deep=resolve_deep(
+            run.encoder, run.deep, losses, config, sample, num_samples=num_samples, num_labelled=num_labelled
+        ),
+    )
+
+
+def first_snapshot(plan: TrainingPlan, dataset: Dataset) -> Snapshot:
+    """Where a run begins."""
+    network = None if plan.deep is None else plan.deep.first_network(plan.config.seed)
+    return Snapshot(first_state(plan, dataset), network=network)
 
 
 def first_state(plan: TrainingPlan, dataset: Dataset) -> MapState:

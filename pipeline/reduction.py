@@ -36,6 +36,9 @@ class Reduction(Protocol):
     def max(self, value: float) -> float:
         """The largest value of all workers."""
 
+    def sum(self, values: Tensor) -> Tensor:
+        """The elementwise sum over all workers; exact for integers."""
+
 
 class LocalReduction:
     """A world of one: nothing to join."""
@@ -50,6 +53,10 @@ class LocalReduction:
     def max(self, value: float) -> float:
         """Returns the value unchanged."""
         return value
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Returns the values unchanged."""
+        return values
 
 
 class ProcessGroupReduction:
@@ -88,6 +95,13 @@ class ProcessGroupReduction:
         with _collective():
             torch.distributed.all_reduce(buffer, op=torch.distributed.ReduceOp.MAX)
         return float(buffer.item())
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The elementwise sum over all workers; exact for integers."""
+        buffer = values.to(self.device, copy=True)
+        with _collective():
+            torch.distributed.all_reduce(buffer)
+        return buffer.to(values.device)
 
     def _gather(self, rows: Tensor, row_counts: list[int]) -> Tensor:
         most = max(row_counts)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from pipeline.checkpoint import TornCheckpoint, map_bytes, write_atomically
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError
@@ -38,6 +40,11 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """Where checkpoints are."""
         return self.path / CHECKPOINTS
+
+    @property
+    def map_path(self) -> Path:
+        """Where the final map is."""
+        return self.path / MAP
 
     @property
     def record(self) -> dict[str, Any]:
@@ -92,12 +99,14 @@ class RunDirectory:
         record = {"version": VERSION, **self.record, **content}
         write_atomically(self.path / RUN, (json.dumps(record, indent=1, default=str) + "\n").encode())
 
-    def save_map(self, state: MapState, config: MapConfig, about: Mapping[str, Any]) -> Path:
-        """Writes the final map; returns its place."""
+    def save_map(
+        self, state: MapState, config: MapConfig, about: Mapping[str, Any], more: Mapping[str, Tensor] | None = None
+    ) -> Path:
+        """Writes the final map, and more tensors beside it; returns its place."""
         header = {"config": json.dumps(config.to_dict()), "map_digest": state.digest()}
         header |= {key: json.dumps(value) for key, value in about.items()}
         path = self.path / MAP
-        write_atomically(path, map_bytes(state, header))
+        write_atomically(path, map_bytes(state, header, more))
         return path
 
     def load_map(self) -> tuple[MapState, MapConfig, dict[str, Any]]:

@@ -6,14 +6,19 @@ are what a search may look at. During training a fixed random part of the rows i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from pipeline.checkpoint import Snapshot
+from pipeline.deep_plan import deep_map_config, encode
 from pipeline.evaluation import evaluate
+from pipeline.network import load_flat
 from pipeline.plan import TrainingPlan, training_labels
 from pipeline.shards import Dataset
+from somcore.config import MapConfig
 from somcore.sampling import sample_indices
-from somcore.state import MapState
 
 _SCORING_EPOCH = -2  # a draw of its own, apart from the epochs of training
 
@@ -39,13 +44,13 @@ class Scorer:
             self._sample = sample_indices(plan.config.seed, _SCORING_EPOCH, places, count).sort().values
         self._validation = self._validation_rows()
 
-    def sample(self, state: MapState) -> Metrics:
+    def sample(self, snapshot: Snapshot) -> Metrics:
         """Scores on a fixed part of the split, and on the validation rows."""
-        return self._on(state, self.split, self._sample) | self._validated(state)
+        return self._on(snapshot, self.split, self._sample) | self._validated(snapshot)
 
-    def final(self, state: MapState) -> Metrics:
+    def final(self, snapshot: Snapshot) -> Metrics:
         """Scores on the whole split, and on the validation rows."""
-        return self._on(state, self.split, None) | self._validated(state)
+        return self._on(snapshot, self.split, None) | self._validated(snapshot)
 
     def _validation_rows(self) -> tuple[str, Tensor] | None:
         if self._plan.validation_fraction > 0 and self._dataset.num_classes:
@@ -56,14 +61,27 @@ class Scorer:
             return None
         return "validation", torch.arange(count)
 
-    def _validated(self, state: MapState) -> Metrics:
+    def _validated(self, snapshot: Snapshot) -> Metrics:
         if self._validation is None:
             return {}
         split, rows = self._validation
-        return {f"validation_{name}": value for name, value in self._on(state, split, rows).items()}
+        return {f"validation_{name}": value for name, value in self._on(snapshot, split, rows).items()}
 
-    def _on(self, state: MapState, split: str, rows: Tensor | None) -> Metrics:
+    def _on(self, snapshot: Snapshot, split: str, rows: Tensor | None) -> Metrics:
+        encode, config = encoder_of(self._plan, snapshot)
+
         def read(part: Tensor) -> tuple[Tensor, Tensor | None]:
-            return self._dataset.read(split, part)
+            features, labels = self._dataset.read(split, part)
+            return encode(features), labels
 
-        return evaluate(state, self._plan.config, read, self._dataset.num_rows(split), self._dataset.num_classes, rows)
+        count, classes = self._dataset.num_rows(split), self._dataset.num_classes
+        return evaluate(snapshot.state, config, read, count, classes, rows)
+
+
+def encoder_of(plan: TrainingPlan, snapshot: Snapshot) -> tuple[Callable[[Tensor], Tensor], MapConfig]:
+    """How samples become features of the map, and the map's configuration: themselves, or latent ones."""
+    if plan.deep is None or snapshot.network is None:
+        return (lambda samples: samples), plan.config
+    network = plan.deep.network()
+    load_flat(network, snapshot.network.values)
+    return (lambda samples: encode(network, samples)), deep_map_config(plan.config, snapshot.network.threshold)

@@ -107,9 +107,9 @@ def round_statistics(
     return empty_statistics(state, config, scale) if total is None else total
 
 
-def scale_of(state: MapState, plan: RoundPlan, max_abs: float, reduction: str) -> int | None:
+def scale_of(state: MapState, num_samples: int, max_abs: float, reduction: str) -> int | None:
     """Fixed-point scale of a round: the same on every worker, because it comes from state, plan and data."""
-    return round_scale(state, max_abs, plan.num_samples) if reduction == "exact" else None
+    return round_scale(state, max_abs, num_samples) if reduction == "exact" else None
 
 
 def tally(before: MapState, after: MapState, statistics: BatchStatistics) -> dict[str, float]:

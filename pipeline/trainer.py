@@ -7,6 +7,7 @@ and while the workers compute the next one it saves, scores and records the last
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,10 @@ from typing import Any
 
 from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.config import ClusterConfig, RunConfig
+from pipeline.deep_model import deep_metrics, described
 from pipeline.environment import environment
 from pipeline.local import Group, LocalGroup
-from pipeline.plan import TrainingPlan, first_state, make_plan
+from pipeline.plan import TrainingPlan, first_snapshot, make_plan
 from pipeline.rundir import RunDirectory, stored_settings
 from pipeline.scoring import Scorer
 from pipeline.shards import Dataset
@@ -140,7 +142,7 @@ class Training:
         return {**summary, "run_id": self._tracker.run_id}
 
     def _first(self) -> Snapshot:
-        return Snapshot(first_state(self._plan, self._dataset))
+        return first_snapshot(self._plan, self._dataset)
 
     def _announce(self, resume: bool, state: MapState) -> None:
         """Writes whose directory this is, and begins the record."""
@@ -150,6 +152,7 @@ class Training:
         elif resume:
             self._say(f"Going on after round {state.round}.")
         resolved = {f"map.{k}": v for k, v in self._plan.config.to_dict().items() if k not in ("variant", "seed")}
+        resolved |= {} if self._plan.deep is None else self._plan.deep.flat()
         self._directory.write(
             settings=settings, status="running", **self._plan.identity, map=self._plan.config.to_dict()
         )
@@ -200,17 +203,19 @@ class Training:
             "samples_per_second": samples / seconds,
         }
         if every and epoch % every == 0:
-            scores = self._scorer.sample(snapshot.state)
+            scores = self._scorer.sample(snapshot)
             metrics |= {k: v for k, v in scores.items() if k != "quantization_error"}
+        metrics |= deep_metrics(sums)
         self._tracker.metrics(metrics, epoch)
         self._on_epoch(epoch, self._plan.expected_epochs, metrics)
 
     def _finish(self, snapshot: Snapshot) -> dict[str, Any]:
         state, plan = snapshot.state, self._plan
         seconds, samples = self._totals(state)
-        scores = self._scorer.final(state)
-        about = {"num_classes": plan.num_classes, "model": self._run.train.model, **plan.identity}
-        path = self._directory.save_map(state, plan.config, about | {"class_names": self._dataset.class_names})
+        scores = self._scorer.final(snapshot)
+        about: dict[str, Any] = {"num_classes": plan.num_classes, "model": self._run.train.model, **plan.identity}
+        about["class_names"] = self._dataset.class_names
+        path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
         epochs = -(-state.round // plan.rounds_per_epoch)
         summary = {
             "model": self._run.train.model,
@@ -223,7 +228,7 @@ class Training:
             "rounds": state.round,
             "nodes": state.num_nodes,
             **scores,
-            "map_digest": state.digest(),
+            "map_digest": snapshot.digest(),
             "seconds": round(seconds, 3),
             "samples_per_second": round(samples / seconds, 1),
             "out": str(self._directory.path),
@@ -238,7 +243,7 @@ class Training:
         """A checkpoint that cannot be written is told; the run goes on, the earlier ones stay."""
         extra = {"seconds": self._totals(snapshot.state)[0]}
         try:
-            self._store.save(Snapshot(snapshot.state, snapshot.tallies, extra))
+            self._store.save(dataclasses.replace(snapshot, extra=extra))
         except OSError as error:
             self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {error}.")
         self._saved_at = time.monotonic()

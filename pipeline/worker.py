@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,7 @@ class Worker:
         self._rendezvous = Rendezvous()
         self._generation = 0
         self._leaving = threading.Event()
+        self._play: Callable[[Snapshot], Snapshot] = self._one_map_round
 
     def ready(self) -> bool:
         """Answers as soon as the worker lives."""
@@ -66,16 +68,22 @@ class Worker:
     def install(self, plan: TrainingPlan, snapshot: Snapshot) -> None:
         """Takes over a run at some round."""
         if plan != self._plan:
-            self._read = open_reader(plan)
+            self._play = self._one_map_round
+            if plan.deep is None:
+                self._read = open_reader(plan)
+            else:
+                from pipeline.deep_rounds import DeepRounds
+
+                deep = DeepRounds(plan)
+                self._play = lambda before: deep.play(before, self._reduction, self._stay)
         self._plan = plan
-        state = snapshot.state.to(plan.device)
-        self._snapshot = Snapshot(state, snapshot.tallies, snapshot.extra)
+        self._snapshot = snapshot.to(plan.device)
 
     def snapshot(self) -> Snapshot | None:
         """The map after the last complete round; None before `install`."""
         if self._snapshot is None:
             return None
-        return Snapshot(self._snapshot.state.to("cpu"), self._snapshot.tallies, self._snapshot.extra)
+        return self._snapshot.to("cpu")
 
     def progress(self) -> int:
         """Rounds done, -1 before `install`. As a Ray call it waits until a running block has ended."""
@@ -120,16 +128,16 @@ class Worker:
         broken = ""
         try:
             while self._snapshot.state.round < until and not self._snapshot.state.finished:
-                self._one_round()
+                self._snapshot = self._play(self._snapshot)
         except ReductionBroken as error:
             broken = str(error) or "the group was left"
         first = self._reduction.rank == 0 and not broken
         state = self._snapshot.state
-        return Report(state.round, state.digest(), self.snapshot() if first else None, broken)
+        return Report(state.round, self._snapshot.digest(), self.snapshot() if first else None, broken)
 
-    def _one_round(self) -> None:
-        assert self._plan is not None and self._snapshot is not None
-        plan, state = self._plan, self._snapshot.state
+    def _one_map_round(self, snapshot: Snapshot) -> Snapshot:
+        assert self._plan is not None
+        plan, state = self._plan, snapshot.state
         config, reduction = plan.config, self._reduction
         cut = RoundPlan.of(state.round, config, plan.num_samples)
         own = round_statistics(
@@ -138,7 +146,7 @@ class Worker:
             config,
             cut,
             plan.num_samples,
-            scale=scale_of(state, cut, plan.max_abs, plan.reduction),
+            scale=scale_of(state, cut.num_samples, plan.max_abs, plan.reduction),
             rank=reduction.rank,
             world_size=reduction.world_size,
             between=self._stay,
@@ -152,9 +160,9 @@ class Worker:
             )
         after = advance(state, merged, config)
         sums = tally(state, after, merged)
-        before = self._snapshot.tallies if cut.start else {}  # an epoch begins: nothing tallied yet
+        before = snapshot.tallies if cut.start else {}  # an epoch begins: nothing tallied yet
         tallies = {name: before.get(name, 0.0) + value for name, value in sums.items()}
-        self._snapshot = Snapshot(after, tallies, self._snapshot.extra)
+        return Snapshot(after, tallies, snapshot.extra)
 
     def _stay(self) -> None:
         if self._leaving.is_set():

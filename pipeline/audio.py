@@ -1,0 +1,84 @@
+"""The audio front end: recordings to log-mel spectrograms in torch, and the CNN that reads them.
+
+n recordings, S samples each, M mel bands, T frames.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+BANDS = 40
+WINDOW_S, HOP_S = 0.032, 0.010
+
+
+def mel_filters(sample_rate: int, num_bins: int, bands: int) -> Tensor:
+    """(num_bins, bands) triangles of equal width on the mel scale, 2595 log10(1 + f / 700).
+
+    Example:
+        >>> mel_filters(8000, 129, 40).shape
+        torch.Size([129, 40])
+    """
+    top = 2595 * math.log10(1 + sample_rate / 2 / 700)
+    mel = torch.linspace(0, top, bands + 2, dtype=torch.float64)
+    edges = 700 * (torch.pow(10.0, mel / 2595) - 1)
+    frequency = torch.linspace(0, sample_rate / 2, num_bins, dtype=torch.float64).unsqueeze(1)
+    rising = (frequency - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequency) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rising, falling).clamp_min(0).to(torch.float32)
+
+
+class LogMel(nn.Module):
+    """Scaled recordings (n, S) in [0, 1], silence at one half, to log-mel spectrograms (n, 1, M, T).
+
+    Args:
+        sample_rate: in Hz.
+        bands: M.
+    """
+
+    def __init__(self, sample_rate: int, bands: int = BANDS) -> None:
+        super().__init__()
+        self._window = 2 ** math.ceil(math.log2(max(16, WINDOW_S * sample_rate)))
+        self._hop = max(1, round(HOP_S * sample_rate))
+        filters = mel_filters(sample_rate, self._window // 2 + 1, bands)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("hann", torch.hann_window(self._window), persistent=False)
+
+    def forward(self, recordings: Tensor) -> Tensor:
+        """Power per band in nats, shifted and scaled per recording to mean 0 and deviation 1."""
+        wave = (recordings.to(torch.float32) - 0.5) * 2
+        hann, filters = self.get_buffer("hann"), self.get_buffer("filters")
+        spectrum = torch.stft(wave, self._window, self._hop, window=hann, return_complex=True, pad_mode="constant")
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        bands = torch.log(power.transpose(1, 2) @ filters + 1e-6).transpose(1, 2)
+        mean, spread = bands.mean((1, 2), keepdim=True), bands.std((1, 2), keepdim=True, correction=0)
+        return ((bands - mean) / (spread + 1e-3)).unsqueeze(1)
+
+
+class SpectrogramCNN(nn.Module):
+    """Convolutions over a spectrogram, then mean and maximum over time.
+
+    Args:
+        dim: D, outputs.
+        width: channels of the first layer; a multiple of 4.
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for step in range(3):
+            outputs = width * 2**step
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(4, outputs), nn.ReLU()]
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            inputs = outputs
+        self.body = nn.Sequential(*layers)
+        bands = math.ceil(math.ceil(math.ceil(BANDS / 2) / 2) / 2)
+        self.head = nn.Linear(2 * inputs * bands, dim)
+
+    def forward(self, spectrograms: Tensor) -> Tensor:
+        """(n, 1, M, T) to (n, D)."""
+        features = self.body(spectrograms)
+        return self.head(torch.cat([features.mean(3), features.amax(3)], dim=1).flatten(1))

@@ -1,0 +1,54 @@
+"""The settings that only deep runs have: the encoder, and how it is trained."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.section import Section
+
+MAP_DEFAULTS: dict[str, Any] = {
+    "epochs": 10,
+    "batch_size": 512,
+    "tile_size": 128,
+    "connection_threshold": 0.0,
+    "pruning_epochs": 1,
+    "min_win_share": 0.001,
+}
+"""Defaults of `map.*` in deep runs where they differ from those of the classical maps."""
+
+
+class EncoderConfig(Section):
+    """From samples to latent features."""
+
+    name: Literal["auto", "cnn", "residual", "mlp", "audio", "pretrained"] = Field(
+        "auto", description="auto, cnn, residual, mlp, audio or pretrained"
+    )
+    dim: int = Field(64, ge=2, description="a number of latent features >= 2")
+    width: int = Field(32, ge=4, multiple_of=4, description="channels of the first layer, a multiple of 4")
+    weights: str | None = Field(None, description="a torchvision model, or model:file, for name=pretrained")
+    augment: Literal["auto", "none", "digits", "clothes", "objects", "characters", "audio", "table"] = Field(
+        "auto", description="auto, none, digits, clothes, objects, characters, audio or table"
+    )
+
+
+class DeepConfig(Section):
+    """How encoder and map are trained together."""
+
+    variant: Literal["sssom", "larfdssom", "altsssom"] = Field("sssom", description="sssom, larfdssom or altsssom")
+    learning_rate: float = Field(1e-3, gt=0, description="a number > 0")
+    final_rate: float = Field(0.02, ge=0, le=1, description="a share of the learning rate in [0, 1]")
+    rate_warmup_rounds: int = Field(20, ge=0, description="a number of rounds >= 0")
+    weight_decay: float = Field(1e-4, ge=0, description="a number >= 0")
+    clip_norm: float = Field(5.0, ge=0, description="a number >= 0 (0: gradients are not clipped)")
+    average_decay: float = Field(0.998, ge=0, lt=1, description="a share in [0, 1) (0: no average)")
+    labelled_per_round: int | None = Field(
+        None, ge=0, description="extra labelled samples per round >= 0 (none: a quarter of a round if labels are rare)"
+    )
+    labelled_only: bool = Field(False, description="true (train on the labelled rows alone) or false")
+    refresh_rounds: int | None = Field(None, ge=0, description="a number of rounds >= 0 (0: never, none: an epoch)")
+    refresh_rows: int = Field(8192, ge=1, description="a number of rows >= 1")
+    final_passes: int = Field(3, ge=1, description="a number of passes >= 1")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="float32 or bfloat16")
+    on_collapse: Literal["stop", "go_on"] = Field("stop", description="stop or go_on")

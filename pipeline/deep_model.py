@@ -1,0 +1,119 @@
+"""A trained deep model: the final map with its encoder, as it is saved, opened again and tracked.
+
+P parameters of encoder and decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.checkpoint import Snapshot
+from pipeline.deep_config import DeepConfig, EncoderConfig
+from pipeline.deep_plan import DeepPlan, Network, deep_map_config, encode
+from pipeline.encoders import SampleShape
+from pipeline.errors import OutputError
+from pipeline.network import load_flat
+from pipeline.plan import TrainingPlan
+from pipeline.rundir import RunDirectory
+from somcore.config import MapConfig
+from somcore.loss_config import LossConfig
+from somcore.losses import WEIGHTS
+from somcore.matching import predict_classes, predict_nodes
+from somcore.state import MapState
+
+_VALUES = "encoder.values"
+
+
+def described(
+    plan: TrainingPlan, snapshot: Snapshot, about: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What is written beside the final map: a description, and the encoder's parameters in deep runs."""
+    if plan.deep is None or snapshot.network is None:
+        return dict(about), {}
+    sample = plan.deep.sample
+    deep = plan.deep.to_dict() | {
+        "threshold": snapshot.network.threshold,
+        "sample": {"kind": sample.kind, "shape": list(sample.shape), "sample_rate": sample.sample_rate},
+        "num_labelled": plan.deep.num_labelled,
+    }
+    return {**about, "deep": deep}, {_VALUES: snapshot.network.values}
+
+
+def deep_metrics(tallies: Mapping[str, float]) -> dict[str, float]:
+    """Of the rounds of an epoch: means of the measures, and of each loss term per contributing sample."""
+    rounds = max(1.0, tallies["rounds"])
+    prefix = "measure."
+    metrics = {name.removeprefix(prefix): v / rounds for name, v in tallies.items() if name.startswith(prefix)}
+    for name in WEIGHTS:
+        count = tallies.get(f"count.{name}", 0.0)
+        if count:
+            metrics[f"loss_{name}"] = tallies[f"sum.{name}"] / count
+            metrics[f"count_{name}"] = count / rounds
+    return metrics
+
+
+class DeepModel:
+    """An encoder and its map, ready to predict.
+
+    Args:
+        network: the encoder, with its values.
+        state: the map on its features.
+        config: hyper-parameters of the map, threshold included.
+    """
+
+    def __init__(self, network: Network, state: MapState, config: MapConfig) -> None:
+        self.network, self.state, self.config = network.eval(), state, config
+
+    @classmethod
+    def load(cls, directory: str | Path) -> DeepModel:
+        """The final model of a run.
+
+        Raises:
+            OutputError: there is none, or the run was not a deep one.
+        """
+        from safetensors import safe_open
+
+        run = RunDirectory(Path(directory))
+        state, config, about = run.load_map()
+        if "deep" not in about:
+            raise OutputError(f"'{directory}' must hold a deep model. Got {about.get('model')}.")
+        deep = about["deep"]
+        shape = deep["sample"]
+        plan = DeepPlan(
+            encoder=EncoderConfig.model_validate(deep["encoder"]),
+            deep=DeepConfig.model_validate(deep["deep"]),
+            losses=LossConfig.from_dict(deep["loss"]),
+            sample=SampleShape(shape["kind"], tuple(shape["shape"]), shape["sample_rate"]),
+            rounds=deep["rounds"],
+            extra=deep["extra"],
+            num_labelled=deep["num_labelled"],
+        )
+        network = plan.network()
+        with safe_open(run.map_path, framework="pt") as file:
+            load_flat(network, file.get_tensor(_VALUES))
+        return cls(network, state, deep_map_config(config, deep["threshold"]))
+
+    def encode(self, samples: Tensor) -> Tensor:
+        """(n, P) scaled samples to (n, D) features in (0, 1)."""
+        return encode(self.network, samples)
+
+    def predict(self, samples: Tensor) -> Tensor:
+        """(n,) int64 classes, −1 where none can be said."""
+        return predict_classes(self.state, self.encode(samples), self.config)
+
+    def nodes(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """BMU and its error for each sample."""
+        return predict_nodes(self.state, self.encode(samples), self.config)
+
+    @torch.no_grad()
+    def decode(self, features: Tensor) -> Tensor:
+        """(n, D) features, such as prototypes, to (n, P) samples; of models with a decoder."""
+        if self.network.decoder is None:
+            raise OutputError("The model must have a decoder (loss.reconstruction_weight > 0). It has none.")
+        decoded: Tensor = self.network.decoder(features.to(torch.float32))
+        return decoded

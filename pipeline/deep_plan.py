@@ -1,0 +1,217 @@
+"""What a deep run adds to a plan, and which samples each of its rounds takes.
+
+A round takes a slice of the epoch's order, as in every other training, and behind it `extra` labelled samples from
+an endless order of the labelled rows, where labels are rare. N training rows, M labelled ones, T rows per tile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.augment import View, views_of
+from pipeline.deep_config import DeepConfig, EncoderConfig
+from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder
+from pipeline.network import NetworkState, StepSize
+from somcore.config import UNLABELLED, MapConfig
+from somcore.loss_config import LossConfig
+from somcore.sampling import sample_indices
+
+_LABELLED_SHARE = 0.25  # of a round, where labels are rarer than this
+_AUGMENT = {"audio": "audio", "table": "table", "image": "objects"}
+
+
+@dataclass(frozen=True)
+class DeepPlan:
+    """The deep part of a training plan, resolved.
+
+    Attributes:
+        encoder: from samples to features; name and augmentation resolved.
+        deep: how it is trained; rounds resolved.
+        losses: weights of the terms, resolved.
+        sample: what the encoder sees.
+        rounds: of the whole training.
+        extra: labelled samples per round beside those of the epoch's order.
+        num_labelled: M.
+    """
+
+    encoder: EncoderConfig
+    deep: DeepConfig
+    losses: LossConfig
+    sample: SampleShape
+    rounds: int
+    extra: int
+    num_labelled: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that a result depends on, as plain values."""
+        sections = {"encoder": self.encoder.model_dump(), "deep": self.deep.model_dump()}
+        return sections | {"loss": self.losses.to_dict(), "extra": self.extra, "rounds": self.rounds}
+
+    def flat(self) -> dict[str, Any]:
+        """The same with dotted keys, for tracking."""
+        nested = self.to_dict()
+        parts = ((name, nested[name]) for name in ("encoder", "deep", "loss"))
+        return {f"{name}.{key}": value for name, part in parts for key, value in part.items() if value is not None}
+
+    @property
+    def step_size(self) -> StepSize:
+        """The learning rate over the rounds."""
+        deep = self.deep
+        return StepSize(deep.learning_rate, deep.final_rate, deep.rate_warmup_rounds, self.rounds)
+
+    def views(self) -> tuple[View, View]:
+        """Weak and strong view."""
+        return views_of(self.encoder.augment, self.sample.shape)
+
+    def network(self) -> Network:
+        """The modules, with no values yet."""
+        encoder = self.encoder
+        made = make_encoder(encoder.name, self.sample, encoder.dim, encoder.width, encoder.weights)
+        decode = self.losses.reconstruction_weight > 0
+        return Network(made, make_decoder(self.sample, encoder.dim, encoder.width) if decode else None)
+
+    def first_network(self, seed: int) -> NetworkState:
+        """The parameters before the first round, from the seed alone."""
+        network = self.network()
+        initialise(network, seed)
+        return NetworkState.of(network)
+
+
+class Network(nn.Module):
+    """Encoder and, if something is to be reconstructed, decoder."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module | None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(n, P) scaled samples to (n, D) in (0, 1)."""
+        features: Tensor = self.encoder(samples)
+        return features
+
+
+def resolve_deep(
+    encoder: EncoderConfig,
+    deep: DeepConfig,
+    losses: LossConfig,
+    config: MapConfig,
+    sample: SampleShape,
+    *,
+    num_samples: int,
+    num_labelled: int,
+) -> DeepPlan:
+    """Fills what is automatic."""
+    per_epoch = config.rounds_per_epoch(num_samples)
+    assert config.num_rounds is not None
+    extra = deep.labelled_per_round
+    if extra is None:
+        rare = 0 < num_labelled < _LABELLED_SHARE * num_samples
+        extra = round(_LABELLED_SHARE * config.batch_size) if rare else 0
+    if num_labelled == 0:
+        extra = 0
+    names = {"image": "cnn", "audio": "audio", "table": "mlp"}
+    return DeepPlan(
+        encoder=encoder.model_copy(
+            update={
+                "name": names[sample.kind] if encoder.name == "auto" else encoder.name,
+                "augment": _AUGMENT[sample.kind] if encoder.augment == "auto" else encoder.augment,
+            }
+        ),
+        deep=deep.model_copy(
+            update={"refresh_rounds": per_epoch if deep.refresh_rounds is None else deep.refresh_rounds}
+        ),
+        losses=losses.resolve(per_epoch),
+        sample=sample,
+        rounds=config.num_rounds,
+        extra=extra,
+        num_labelled=num_labelled,
+    )
+
+
+@dataclass(frozen=True)
+class DeepRound:
+    """The samples of one deep round.
+
+    Attributes:
+        epoch: number of the pass.
+        rows: (n,) row numbers of the training split.
+        labels: (n,) what the map may read of their labels.
+        positions: (n,) int64 that tell the samples of an epoch apart, for augmentation.
+        tile_size: T.
+    """
+
+    epoch: int
+    rows: Tensor
+    labels: Tensor
+    positions: Tensor
+    tile_size: int
+
+    @classmethod
+    def of(cls, round_index: int, config: MapConfig, labels: Tensor, rows: Tensor, extra: int) -> DeepRound:
+        """The samples of a round, from its number alone.
+
+        Args:
+            round_index: number of the round.
+            config: resolved hyper-parameters.
+            labels: (all rows,) what the map may read.
+            rows: (N,) rows that are trained on.
+            extra: labelled samples behind the slice of the epoch.
+        """
+        count, per_epoch = len(rows), config.rounds_per_epoch(len(rows))
+        epoch, place = divmod(round_index, per_epoch)
+        start = place * config.batch_size
+        positions = torch.arange(start, min(start + config.batch_size, count))
+        taken = rows[sample_indices(config.seed, epoch, positions, count, config.sampling)]
+        if extra:
+            marked = (labels != UNLABELLED).nonzero().squeeze(1)
+            places = torch.arange(round_index * extra, (round_index + 1) * extra)
+            taken = torch.cat([taken, marked[_endless(config.seed, places, len(marked))]])
+            positions = torch.cat([positions, count + places - round_index // per_epoch * per_epoch * extra])
+        return cls(epoch, taken, labels[taken], positions, config.tile_size)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of the round."""
+        return len(self.rows)
+
+    @property
+    def num_tiles(self) -> int:
+        """Tiles of the round."""
+        return -(-self.num_samples // self.tile_size)
+
+    def tiles(self, rank: int, world_size: int) -> Iterator[slice]:
+        """Places of each tile dealt to a worker: consecutive, as even as whole tiles allow."""
+        first, last = (self.num_tiles * r // world_size for r in (rank, rank + 1))
+        for tile in range(first, last):
+            yield slice(tile * self.tile_size, min((tile + 1) * self.tile_size, self.num_samples))
+
+
+def _endless(seed: int, places: Tensor, count: int) -> Tensor:
+    """Indices in [0, count) at places of an endless order: one permutation after the other."""
+    drawn = torch.empty_like(places)
+    for epoch in torch.unique(places // count).tolist():
+        here = places // count == epoch
+        drawn[here] = sample_indices(seed, -100 - epoch, places[here] % count, count)
+    return drawn
+
+
+@torch.no_grad()
+def encode(network: torch.nn.Module, samples: Tensor) -> Tensor:
+    """Features of clean samples: (n, D) float32."""
+    features: Tensor = network(samples)
+    return features.to(torch.float32)
+
+
+def deep_map_config(config: MapConfig, threshold: float) -> MapConfig:
+    """The map's configuration in a round: the threshold calibrated last, and no end of its own."""
+    values: dict[str, Any] = {"num_rounds": None}
+    if config.threshold_quantile is not None and config.activation_threshold == "auto" and threshold > 0:
+        values["activation_threshold"] = threshold
+    return dataclasses.replace(config, **values)

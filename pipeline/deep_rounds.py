@@ -1,0 +1,244 @@
+"""Deep rounds: every worker's tiles, one exact reduction, then the same next map and network on every rank.
+
+Gradients are turned into integers with a scale that comes from the largest entry of all tiles (a MAX all-reduce), so
+their sum, like that of the statistics, is the same for any number of workers. W workers, P parameters, D features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pipeline.checkpoint import Snapshot
+from pipeline.collapse import monitored
+from pipeline.deep_plan import DeepRound, deep_map_config, encode
+from pipeline.deep_step import TileResult, TileStep, term_sums
+from pipeline.errors import RoundFailed
+from pipeline.network import NetworkState, adam_step, load_flat
+from pipeline.plan import TrainingPlan, training_labels
+from pipeline.reduction import Reduction
+from pipeline.shards import Dataset
+from pipeline.step import scale_of, tally
+from somcore.config import UNLABELLED, MapConfig
+from somcore.latent import LatentMoments
+from somcore.losses import WEIGHTS, RoundTotals
+from somcore.refresh import refresh_config, refreshed, with_plain_relevances
+from somcore.sampling import sample_indices
+from somcore.state import MapState
+from somcore.statistics import BatchStatistics
+from somcore.threshold import NUM_BINS, calibrated, pair_histogram
+from somcore.update import accumulate, advance, empty_statistics
+
+_BITS = 61  # of an int64 sum: a sign, and one bit to spare
+_REFRESH_EPOCH = -1000  # orders of their own, apart from the epochs of training
+
+
+class DeepRounds:
+    """The rounds of a deep run, as one worker computes them.
+
+    Args:
+        plan: of the run; its deep part is there.
+    """
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        assert plan.deep is not None
+        self._plan, self._deep = plan, plan.deep
+        self._dataset = Dataset.open(plan.data_path)
+        self._labels, withheld = training_labels(plan, self._dataset.labels("train"))
+        self._rows = trained_rows(plan, self._labels, withheld)
+        self._network = self._deep.network().to(plan.device)
+
+    def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
+        """One round: refresh if due, measure, reduce, advance; at the last one the final map is made.
+
+        Args:
+            snapshot: after the round before.
+            reduction: joins the workers.
+            stay: called before every tile; may raise to leave early.
+        """
+        state, network = snapshot.state, snapshot.network
+        assert network is not None
+        if self._refresh_due(state, network):
+            state, network = self._refresh(state, network, reduction, stay, state.round, self._deep.deep.refresh_rows)
+        load_flat(self._network, network.values)
+        config = deep_map_config(self._plan.config, network.threshold)
+        cut = DeepRound.of(state.round, config, self._labels, self._rows, self._deep.extra)
+        frozen = with_plain_relevances(state, self._deep.losses.relevance_warmup_rounds or 0)
+        results = self._measure(frozen, config, cut, reduction, stay)
+        stay()
+        merged, gradient, sums, moments = self._join(results, frozen, config, cut, reduction)
+        if merged.tally("samples") != cut.num_samples:
+            raise RoundFailed(
+                f"Round {state.round} must count each of its {cut.num_samples} samples once. "
+                f"Got {merged.tally('samples')}."
+            )
+        after = advance(frozen, merged, config)
+        active = any(sums[n][1] for n in WEIGHTS)
+        network = self._step(network, gradient, state.round) if active else network
+        network, measures = monitored(network, merged, moments, state.round, self._deep, reduction.rank)
+        tallies = self._tallied(snapshot, state, after, merged, sums, measures)
+        if after.round >= self._deep.rounds:
+            after, network = self._finish(after, network, reduction, stay)
+        return Snapshot(after, tallies, snapshot.extra, network)
+
+    def _measure(
+        self, frozen: MapState, config: MapConfig, cut: DeepRound, reduction: Reduction, stay: Callable[[], None]
+    ) -> list[TileResult]:
+        labelled = int((cut.labels != UNLABELLED).sum()) if frozen.num_classes else 0
+        totals = RoundTotals(cut.num_samples, labelled, cut.num_tiles)
+        scale = self._scale(frozen, cut.num_samples)
+        step = TileStep(self._deep, self._network, frozen, config, totals, scale, config.seed)
+        results = []
+        device = self._plan.device
+        for place in cut.tiles(reduction.rank, reduction.world_size):
+            stay()
+            samples = self._dataset.read("train", cut.rows[place])[0].to(device)
+            labels, positions = cut.labels[place].to(device), cut.positions[place].to(device)
+            results.append(step(samples, labels, cut.epoch, positions, place.start))
+        return results
+
+    def _join(
+        self, results: list[TileResult], frozen: MapState, config: MapConfig, cut: DeepRound, reduction: Reduction
+    ) -> tuple[BatchStatistics, Tensor, dict[str, tuple[float, int]], LatentMoments]:
+        """Merged statistics, the gradient of the round, sums and counts of the terms, moments of the features."""
+        statistics = empty_statistics(frozen, config, self._scale(frozen, cut.num_samples))
+        moments = LatentMoments.zero(frozen.num_features, frozen.device)
+        tallies = torch.zeros(2 * len(WEIGHTS), dtype=torch.int64, device=frozen.device)
+        for result in results:
+            statistics = statistics.merge(result.statistics)
+            moments, tallies = moments.merge(result.moments), tallies + result.tallies
+        merged = reduction.reduce(statistics)
+        parts = [tallies, moments.table.flatten()]
+        gradients = [result.gradient for result in results]
+        if self._plan.reduction == "exact":
+            whole, bits = exact_sum(gradients, self._size, cut.num_tiles, reduction, parts)
+            gradient = whole[0].to(torch.float64) * 2.0**-bits
+            tallies, table = whole[1], whole[2]
+        else:
+            total = torch.stack(gradients).sum(0) if gradients else torch.zeros(self._size, device=frozen.device)
+            gradient = reduction.sum(total).to(torch.float64)
+            both = reduction.sum(torch.cat(parts))
+            tallies, table = both[: len(tallies)], both[len(tallies) :]
+        return merged, gradient, term_sums(tallies), LatentMoments(table.view_as(moments.table))
+
+    @property
+    def _size(self) -> int:
+        return sum(p.numel() for p in self._network.parameters() if p.requires_grad)
+
+    def _scale(self, state: MapState, samples: int) -> int | None:
+        return scale_of(state, samples, 1.0, self._plan.reduction)
+
+    def _step(self, network: NetworkState, gradient: Tensor, round_index: int) -> NetworkState:
+        deep = self._deep.deep
+        return adam_step(
+            network,
+            gradient,
+            self._deep.step_size.at(round_index),
+            weight_decay=deep.weight_decay,
+            clip_norm=deep.clip_norm,
+            average_decay=deep.average_decay,
+        )
+
+    def _tallied(
+        self,
+        snapshot: Snapshot,
+        before: MapState,
+        after: MapState,
+        merged: BatchStatistics,
+        sums: dict[str, tuple[float, int]],
+        measures: dict[str, float],
+    ) -> dict[str, float]:
+        """Sums since the epoch began, for tracking."""
+        new = tally(before, after, merged) | {f"measure.{name}": value for name, value in measures.items()}
+        for name, (total, count) in sums.items():
+            new |= {f"sum.{name}": total, f"count.{name}": float(count)}
+        begins = before.round % self._plan.rounds_per_epoch == 0
+        old = {} if begins else snapshot.tallies
+        return {name: old.get(name, 0.0) + value for name, value in new.items()}
+
+    def _refresh_due(self, state: MapState, network: NetworkState) -> bool:
+        every = self._deep.deep.refresh_rounds or 0
+        return network.threshold == 0 or (every > 0 and state.round > 0 and state.round % every == 0)
+
+    def _refresh(
+        self,
+        state: MapState,
+        network: NetworkState,
+        reduction: Reduction,
+        stay: Callable[[], None],
+        number: int,
+        limit: int,
+    ) -> tuple[MapState, NetworkState]:
+        """The map and its threshold, put where the encoder is now, from clean views of some rows."""
+        load_flat(self._network, network.values)
+        count = min(limit, len(self._rows))
+        config = deep_map_config(self._plan.config, network.threshold)
+        open_config = refresh_config(config)
+        scale = self._scale(state, count)
+        statistics = empty_statistics(state, open_config, scale)
+        histogram = torch.zeros(NUM_BINS, dtype=torch.int64, device=state.device)
+        tiles = range(0, count, config.tile_size)
+        first, last = (len(tiles) * r // reduction.world_size for r in (reduction.rank, reduction.rank + 1))
+        for start in tiles[first:last]:
+            stay()
+            places = torch.arange(start, min(start + config.tile_size, count))
+            rows = self._rows[sample_indices(config.seed, _REFRESH_EPOCH - number, places, len(self._rows))]
+            features = encode(self._network, self._dataset.read("train", rows)[0].to(state.device))
+            histogram += pair_histogram(features)
+            labels = self._labels[rows].to(state.device) if state.num_classes else None
+            part = accumulate(state, features, labels, open_config, positions=places.to(state.device), scale=scale)
+            statistics = statistics.merge(part)
+        merged, histogram = reduction.reduce(statistics), reduction.sum(histogram)
+        numeric = calibrated(deep_map_config(self._plan.config, 0.0), histogram).activation_threshold
+        threshold = 1.0 if isinstance(numeric, str) else numeric
+        return refreshed(state, merged, config), dataclasses.replace(network, threshold=threshold)
+
+    def _finish(
+        self, state: MapState, network: NetworkState, reduction: Reduction, stay: Callable[[], None]
+    ) -> tuple[MapState, NetworkState]:
+        """The averaged encoder becomes the encoder; the map settles on it in a few passes over all rows."""
+        if self._deep.deep.average_decay:
+            network = dataclasses.replace(network, values=network.average)
+        for number in range(self._deep.deep.final_passes):
+            state, network = self._refresh(state, network, reduction, stay, self._deep.rounds + number, len(self._rows))
+        return dataclasses.replace(state, growing=False, finished=True), network
+
+
+def trained_rows(plan: TrainingPlan, labels: Tensor, withheld: Tensor) -> Tensor:
+    """(N,) rows that are trained on: all but those withheld for validation, or the labelled ones alone."""
+    assert plan.deep is not None
+    taken = torch.ones(len(labels), dtype=torch.bool)
+    taken[withheld] = False
+    if plan.deep.deep.labelled_only:
+        taken &= labels != UNLABELLED
+    return taken.nonzero().squeeze(1)
+
+
+def exact_sum(
+    gradients: list[Tensor], size: int, num_tiles: int, reduction: Reduction, parts: list[Tensor]
+) -> tuple[list[Tensor], int]:
+    """Σ of the tiles' gradients over all workers as integers, in one message with other integers.
+
+    Args:
+        gradients: (P,) float32 of each own tile.
+        size: P.
+        num_tiles: tiles of the round, over all workers.
+        reduction: joins the workers.
+        parts: int64 vectors to be summed along.
+
+    Returns:
+        The summed gradient as int64 and the summed parts, and the bits of its scale: value = integer / 2^bits.
+    """
+    own = max((float(gradient.abs().max()) for gradient in gradients), default=0.0)
+    largest = reduction.max(own)
+    exponent = math.ceil(math.log2(largest)) if largest > 0 else 0
+    bits = min(_BITS - exponent - math.ceil(math.log2(max(1, num_tiles))), 1000)
+    total = torch.zeros(size, dtype=torch.int64, device=parts[0].device)
+    for gradient in gradients:
+        total += torch.round(gradient.to(torch.float64) * 2.0**bits).to(torch.int64)
+    summed = reduction.sum(torch.cat([total, *parts]))
+    return list(summed.split([size, *(len(part) for part in parts)])), bits

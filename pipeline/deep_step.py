@@ -1,0 +1,173 @@
+"""One tile of a deep round: samples to features, features to losses and statistics, losses to a gradient.
+
+Pure but for the gradients that torch keeps in the parameters. n samples of a tile, P parameters, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.augment import Draws, View
+from pipeline.deep_plan import DeepPlan, Network
+from pipeline.errors import RoundFailed
+from pipeline.network import flat_gradient
+from somcore.config import UNLABELLED, MapConfig
+from somcore.latent import LatentMoments, errors_to
+from somcore.layer import LayerOutput, measure
+from somcore.losses import WEIGHTS, RoundTotals, Views, class_logits
+from somcore.state import MapState
+from somcore.statistics import BatchStatistics
+
+_SUM_BITS = 24  # of loss sums, for tracking: they stay below 2^38
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """What one tile gives to its round.
+
+    Attributes:
+        statistics: for the map.
+        gradient: (P,) float32 of the tile's share of the loss.
+        tallies: (2 · terms,) int64: sum (fixed point) and count of each term, in the order of `WEIGHTS`.
+        moments: of the features.
+    """
+
+    statistics: BatchStatistics
+    gradient: Tensor
+    tallies: Tensor
+    moments: LatentMoments
+
+
+class TileStep:
+    """Measures tiles with one network on one frozen map.
+
+    Args:
+        plan: the deep part of the plan.
+        network: the modules, with the values of the round.
+        state: the frozen map.
+        config: its hyper-parameters in this round.
+        totals: sizes of the round.
+        scale: fixed-point scale of the statistics; None for plain sums.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        plan: DeepPlan,
+        network: Network,
+        state: MapState,
+        config: MapConfig,
+        totals: RoundTotals,
+        scale: int | None,
+        seed: int,
+    ) -> None:
+        self._plan, self._network, self._state, self._config = plan, network, state, config
+        self._totals, self._scale, self._seed = totals, scale, seed
+        self._weak, self._strong = plan.views()
+
+    def __call__(self, samples: Tensor, labels: Tensor, epoch: int, positions: Tensor, start: int) -> TileResult:
+        """One tile.
+
+        Args:
+            samples: (n, P) scaled samples.
+            labels: (n,) int64.
+            epoch: number of the pass.
+            positions: (n,) int64, for augmentation.
+            start: place of the first sample in the round.
+        """
+        weak = self._view(self._weak, samples, epoch, positions, "weak")
+        features = self._encode(weak)
+        _check_finite(features, "The encoder's output", self._state.round, start)
+        views = Views(
+            strong=self._strong_features(samples, labels, features, epoch, positions),
+            inputs=weak,
+            decoded=self._decode(features),
+        )
+        out = measure(
+            self._state,
+            features,
+            labels,
+            self._config,
+            self._plan.losses,
+            error_threshold=self._error_threshold,
+            views=views,
+            positions=start + torch.arange(len(samples), device=samples.device),
+            scale=self._scale,
+        )
+        loss = out.loss(self._totals)
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        gradient = flat_gradient(self._network)
+        _check_finite(gradient, "The encoder's gradient", self._state.round, start)
+        return TileResult(out.statistics, gradient, _tallies(out), LatentMoments.of(features))
+
+    @property
+    def _error_threshold(self) -> float:
+        threshold = self._config.activation_threshold
+        return 0.0 if isinstance(threshold, str) else (1 - threshold) / threshold
+
+    def _view(self, view: View, samples: Tensor, epoch: int, positions: Tensor, name: str) -> Tensor:
+        with torch.no_grad():
+            return view(samples, Draws(self._seed, epoch, positions, name))
+
+    def _encode(self, samples: Tensor) -> Tensor:
+        narrow = self._plan.deep.precision == "bfloat16"
+        with torch.autocast(samples.device.type, torch.bfloat16, enabled=narrow):
+            features: Tensor = self._network(samples)
+        return features.to(torch.float32)
+
+    def _decode(self, features: Tensor) -> Tensor | None:
+        if self._network.decoder is None:
+            return None
+        decoded: Tensor = self._network.decoder(features)
+        return decoded
+
+    def _strong_features(
+        self, samples: Tensor, labels: Tensor, features: Tensor, epoch: int, positions: Tensor
+    ) -> Tensor | None:
+        """Features of the strong view, computed only where the weak view is sure; the weak ones elsewhere.
+
+        Elsewhere they are not looked at. On accelerators all are computed: asking who is sure would stall the queue.
+        """
+        losses, state = self._plan.losses, self._state
+        started = losses.consistency_start is None or state.round >= losses.consistency_start
+        if not started or losses.consistency_weight == 0 or state.num_classes == 0:
+            return None
+        rows = torch.arange(len(samples), device=samples.device)
+        if samples.device.type == "cpu":
+            with torch.no_grad():
+                temperature = self._error_threshold if losses.temperature is None else losses.temperature
+                logits = class_logits(errors_to(state, features.detach()), temperature)
+                sure = torch.softmax(logits, dim=1).amax(1) >= losses.confidence * (1 - 1e-6)
+            rows = (sure & (labels == UNLABELLED)).nonzero().squeeze(1)
+            if len(rows) == 0:
+                return features.detach()
+        strong = self._view(self._strong, samples[rows], epoch, positions[rows], "strong")
+        return features.detach().index_copy(0, rows, self._encode(strong))
+
+
+def term_sums(tallies: Tensor) -> dict[str, tuple[float, int]]:
+    """Sum and count of each term, from merged tallies."""
+    values = tallies.tolist()
+    return {name: (values[2 * i] * 2.0**-_SUM_BITS, values[2 * i + 1]) for i, name in enumerate(WEIGHTS)}
+
+
+def _tallies(out: LayerOutput) -> Tensor:
+    zero = torch.zeros((), dtype=torch.int64, device=out.loss_sum.device)
+    values = []
+    for name in WEIGHTS:
+        term = out.terms.get(name)
+        total = zero if term is None else torch.round(term.sum.detach().double() * 2.0**_SUM_BITS).to(torch.int64)
+        values += [total, zero if term is None else term.count]
+    return torch.stack(values)
+
+
+def _check_finite(values: Tensor, what: str, round_index: int, start: int) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise RoundFailed(
+            f"{what} must be finite. It is not, in round {round_index}, in the tile at sample {start} of the round. "
+            "The last checkpoint is intact; try a smaller deep.learning_rate."
+        )

@@ -1,0 +1,174 @@
+"""Encoders and decoders: from samples to latent features in (0, 1) and back.
+
+Normalisation is per sample (GroupNorm), never over a batch: a sample's features depend on the sample alone, so
+neither its tile nor its worker can be seen in them. n samples, D latent features, P scaled values of a sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.audio import LogMel, SpectrogramCNN
+from pipeline.errors import UserError
+from pipeline.pretrained import frozen_features
+
+ENCODERS = ("auto", "cnn", "residual", "mlp", "audio", "pretrained")
+GROUPS = 4
+
+
+@dataclass(frozen=True)
+class SampleShape:
+    """What an encoder sees.
+
+    Attributes:
+        kind: image, table or audio.
+        shape: (C, H, W), (P,) or (samples,).
+        sample_rate: of audio, in Hz.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    sample_rate: int = 0
+
+
+class Latent(nn.Module):
+    """h to z = (tanh(h) + 1) / 2: features in (0, 1), the scale that thresholds are meant for."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, D) to (n, D)."""
+        return (torch.tanh(features) + 1) / 2
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(GROUPS, outputs), nn.ReLU())
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _block(inputs, outputs, stride),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.GroupNorm(GROUPS, outputs),
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, inputs, H, W) to (n, outputs, H / stride, W / stride)."""
+        return torch.relu(self.body(features) + self.shortcut(features))
+
+
+def _shrunk(size: int, steps: int) -> int:
+    for _ in range(steps):
+        size = (size + 1) // 2
+    return size
+
+
+def image_cnn(shape: tuple[int, int, int], dim: int, width: int) -> nn.Module:
+    """Three convolutions, each followed by pooling: for 28x28x1 and its like; six on colour images."""
+    channels, height, there = shape
+    deep = channels > 1
+    layers: list[nn.Module] = [nn.Unflatten(1, shape)]
+    inputs = channels
+    for step in range(3):
+        outputs = width * 2**step
+        layers.append(_block(inputs, outputs))
+        if deep:
+            layers.append(_block(outputs, outputs))
+        layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        inputs = outputs
+    places = _shrunk(height, 3) * _shrunk(there, 3)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * places, dim), Latent())
+
+
+def image_residual(shape: tuple[int, int, int], dim: int, width: int) -> nn.Module:
+    """A small residual network: three stages of one residual block each, then the mean over places."""
+    stages = [Residual(width * 2 ** max(0, s - 1), width * 2**s, 2 if s else 1) for s in range(3)]
+    return nn.Sequential(
+        nn.Unflatten(1, shape), _block(shape[0], width), *stages,
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width * 4, dim), Latent(),
+    )  # fmt: skip
+
+
+def table_mlp(features: int, dim: int, width: int) -> nn.Module:
+    """Two hidden layers, for tables and feature vectors."""
+    hidden = 4 * width
+    return nn.Sequential(
+        nn.Linear(features, hidden), nn.LayerNorm(hidden), nn.ReLU(),
+        nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, dim), Latent(),
+    )  # fmt: skip
+
+
+def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: str | None = None) -> nn.Module:
+    """The encoder of a run: (n, P) scaled samples to (n, D) in (0, 1).
+
+    Args:
+        name: one of `ENCODERS`; "auto" chooses by the kind of data.
+        sample: what it will see.
+        dim: D.
+        width: channels of the first layer; a multiple of 4.
+        weights: of "pretrained": a file, or the name of a torchvision model whose weights are in its cache.
+
+    Raises:
+        UserError: the encoder does not fit the data.
+    """
+    if name == "auto":
+        name = {"image": "cnn", "audio": "audio", "table": "mlp"}[sample.kind]
+    size = 1
+    for extent in sample.shape:
+        size *= extent
+    if name == "mlp":
+        return table_mlp(size, dim, width)
+    if name == "audio":
+        if sample.kind != "audio":
+            raise UserError(f"encoder.name 'audio' must be used on recordings. Got {sample.kind} data.")
+        return nn.Sequential(LogMel(sample.sample_rate), SpectrogramCNN(dim, width), Latent())
+    if sample.kind != "image" or len(sample.shape) != 3:
+        raise UserError(f"encoder.name '{name}' must be used on images. Got {sample.kind} data; use auto or mlp.")
+    shape = (sample.shape[0], sample.shape[1], sample.shape[2])
+    if name == "pretrained":
+        features, outputs = frozen_features(weights, shape)
+        return nn.Sequential(features, nn.LayerNorm(outputs), nn.Linear(outputs, dim), Latent())
+    return (image_cnn if name == "cnn" else image_residual)(shape, dim, width)
+
+
+def make_decoder(sample: SampleShape, dim: int, width: int) -> nn.Module:
+    """Symmetric to the encoder: (n, D) to (n, P) in (0, 1).
+
+    Recordings and tables get a perceptron; images the convolutions of the encoder in reverse order.
+    """
+    if sample.kind != "image":
+        size, hidden = sample.shape[0], 4 * width
+        return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, size), nn.Sigmoid())
+    channels, height, there = sample.shape
+    start = (4 * width, _shrunk(height, 2), _shrunk(there, 2))
+    return nn.Sequential(
+        nn.Linear(dim, start[0] * start[1] * start[2]), nn.Unflatten(1, start), nn.ReLU(),
+        nn.Upsample(size=(_shrunk(height, 1), _shrunk(there, 1))), _block(4 * width, 2 * width),
+        nn.Upsample(size=(height, there)), _block(2 * width, width),
+        nn.Conv2d(width, channels, 3, padding=1), nn.Flatten(), nn.Sigmoid(),
+    )  # fmt: skip
+
+
+def initialise(module: nn.Module, seed: int) -> None:
+    """Fill all trainable parameters from the seed alone: the same on every machine and worker.
+
+    He's normal initialisation for weights, 1 and 0 for scales and offsets of normalisations.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if not isinstance(layer, nn.Conv2d | nn.Linear) or not layer.weight.requires_grad:
+            continue
+        fan_in = layer.weight[0].numel()
+        with torch.no_grad():
+            drawn = torch.randn(layer.weight.shape, generator=generator)
+            layer.weight.copy_(drawn * (2.0 / fan_in) ** 0.5)
+            if layer.bias is not None:
+                layer.bias.zero_()

@@ -1,0 +1,97 @@
+"""Frozen features of a pretrained torchvision network: weights from a file or from the cache, never a download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.errors import UserError
+
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
+_SIZE = 224
+_DEFAULT = "resnet18"
+
+
+class FrozenFeatures(nn.Module):
+    """A network without its classifier, in evaluation mode for ever; nothing in it is trained.
+
+    Args:
+        network: gives (n, F) features of (n, 3, 224, 224) images.
+        shape: (C, H, W) of the samples.
+    """
+
+    def __init__(self, network: nn.Module, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.shape = shape
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> FrozenFeatures:
+        """Stays in evaluation mode: its batch normalisations use the statistics they were trained with."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, samples: Tensor) -> Tensor:
+        """(n, P) scaled images to (n, F)."""
+        images = samples.unflatten(1, self.shape)
+        images = images.expand(-1, 3, -1, -1) if self.shape[0] == 1 else images
+        images = functional.interpolate(images, size=(_SIZE, _SIZE), mode="bilinear", antialias=True)
+        images = (images - self.get_buffer("mean")) / self.get_buffer("deviation")
+        features: Tensor = self.network(images)
+        return features.flatten(1)
+
+
+def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[FrozenFeatures, int]:
+    """A frozen feature extractor and its number of features.
+
+    Args:
+        weights: "model" (its weights lie in torchvision's cache) or "model:file.pth"; None = resnet18.
+        shape: (C, H, W) of the samples.
+
+    Raises:
+        UserError: unknown model, or its weights are neither in the file nor in the cache.
+    """
+    from torchvision import models
+
+    name, _, file = (weights or _DEFAULT).partition(":")
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UserError(f"encoder.weights must name a torchvision model, such as resnet18. Got '{name}'.")
+    network: Any = models.get_model(name, weights=None)
+    network.load_state_dict(_read(Path(file) if file else _cached(name)))
+    for head in ("fc", "classifier", "heads", "head"):
+        if hasattr(network, head):
+            setattr(network, head, nn.Identity())
+            break
+    features = FrozenFeatures(network, shape)
+    size = 1
+    for extent in shape:
+        size *= extent
+    return features, features(torch.zeros(1, size)).shape[1]
+
+
+def _cached(name: str) -> Path:
+    """Where torchvision keeps the default weights of a model."""
+    from torchvision import models
+
+    url = str(models.get_model_weights(name).DEFAULT.url)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not path.exists():
+        raise UserError(
+            f"The weights of '{name}' must be in torchvision's cache ({path.name}). They are not. Put the file there, "
+            f"or give it: encoder.weights={name}:FILE."
+        )
+    return path
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which does not exist.") from None
+    return content
