@@ -100,7 +100,7 @@ def _unpack_shard(directory: Path, manifest: Manifest, number: int, file: ShardF
     place = f"Shard {number} ({file.path})"
     labels = [np.empty(0, dtype=np.int64)]
     try:
-        with pq.ParquetFile(directory / file.path) as parquet:
+        with pq.ParquetFile(directory / file.path, pre_buffer=False) as parquet:
             for group in range(parquet.num_row_groups):
                 table = parquet.read_row_group(group, columns=["features", "label"], use_threads=False)
                 features = table["features"].combine_chunks()

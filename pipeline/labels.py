@@ -46,7 +46,7 @@ def labelled_fraction(labels: Labels, fraction: float, seed: int) -> np.ndarray:
     labels = _checked(labels)
     _check_share("labelled_fraction", fraction, upper_open=False)
     if fraction == 1:
-        return labels
+        return labels.copy()
     kept = np.full_like(labels, UNLABELLED)
     if fraction > 0:
         for rows in _classes_in_hash_order(labels, seed, "labelled_fraction"):
@@ -113,9 +113,8 @@ def stratified_rows(labels: Labels, fraction: float, seed: int, purpose: str) ->
 
 def _classes_in_hash_order(labels: np.ndarray, seed: int, purpose: str) -> Iterator[np.ndarray]:
     """Row numbers of each class, classes ascending, rows by (hash, row). One class is in memory at a time."""
-    for label in np.unique(labels):
-        if label == UNLABELLED:
-            continue
+    parts = (labels[start : start + _CHUNK] for start in range(0, len(labels), _CHUNK))
+    for label in sorted(set().union(*(np.unique(part).tolist() for part in parts)) - {UNLABELLED}):
         rows = np.flatnonzero(labels == label)
         hashes = np.empty(len(rows), dtype=np.int64)
         for start in range(0, len(rows), _CHUNK):
@@ -141,4 +140,4 @@ def _checked(labels: Labels) -> np.ndarray:
     if len(values) and values.min() < UNLABELLED:
         row = int(values.argmin())
         raise must("labels", ">= -1 (-1 = unlabelled)", int(values[row]), where=f"Row {row}")
-    return values.astype(np.int64)
+    return values.astype(np.int64, copy=False)

@@ -8,6 +8,7 @@ scaled by the range of their type. The arithmetic is float64, the result float32
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -51,10 +52,16 @@ class Scaling:
         flat = torch.from_numpy(np.ascontiguousarray(raw.reshape(len(raw), int(np.prod(raw.shape[1:])))))
         if self.low == (0.0,) and raw.dtype == np.uint8:  # exact in float32: one rounding
             return flat.to(torch.float32).div_(self.high[0])
+        low, span, constant = self._tensors
+        scaled = flat.to(torch.float64).sub_(low).div_(span)
+        if constant is not None:
+            scaled = torch.where(constant & ~scaled.isnan(), 0.0, scaled)
+        return scaled.to(torch.float32)
+
+    @cached_property
+    def _tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Low, span (1 where it is 0) and, if there is one, the mask of the constant columns."""
         low = torch.tensor(self.low, dtype=torch.float64)
         span = torch.tensor(self.high, dtype=torch.float64) - low
         constant = span == 0
-        scaled = flat.to(torch.float64).sub_(low).div_(torch.where(constant, 1.0, span))
-        if bool(constant.any()):
-            scaled = torch.where(constant & ~scaled.isnan(), 0.0, scaled)
-        return scaled.to(torch.float32)
+        return low, torch.where(constant, 1.0, span), constant if bool(constant.any()) else None

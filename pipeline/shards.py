@@ -164,8 +164,9 @@ class _FlatSplit:
         """(n, *shape): a copy of the rows."""
         if self._mapped is not None:
             return self._mapped[rows]
-        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # runs of consecutive rows are one read each
-        lengths = np.diff(starts, append=len(rows))
+        breaks = np.flatnonzero(rows[1:] != rows[:-1] + 1) + 1
+        starts = np.concatenate(([0], breaks))[: len(rows)]  # runs of consecutive rows are one read each
+        lengths = np.concatenate((breaks, [len(rows)]))[: len(rows)] - starts
         fd, size = self._file.fileno(), self._row_bytes
         runs = zip(rows[starts].tolist(), lengths.tolist(), strict=True)
         raw = bytearray(b"".join([os.pread(fd, length * size, first * size) for first, length in runs]))

@@ -6,6 +6,7 @@ cut at the end, shorter ones end in silence. One recording is read at a time.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.sources.folders import FolderListing
 from pipeline.sources.images import splits_of, vector
 from pipeline.sources.npz import Npz
 
+_BROKEN = (ValueError, EOFError, OSError, IndexError, TypeError, UnboundLocalError, struct.error)
 _OPTIONS = ("test_fraction", "seed", "unlabelled_value", "duration_s", "sample_rate")
 
 
@@ -128,9 +130,10 @@ def _read_wav(path: Path) -> tuple[int, np.ndarray]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # unknown chunks are harmless,
+            warnings.filterwarnings("error", "Reached EOF")  # a truncated file is not
             rate, data = wavfile.read(path)
-    except (ValueError, EOFError, OSError, IndexError, TypeError, UnboundLocalError) as error:
+    except (*_BROKEN, wavfile.WavFileWarning) as error:
         raise DataError(f"{path} is not a readable wav file ({error}). Clean it or leave it out.") from error
     if data.size == 0:
         raise DataError(f"{path} holds no samples. Clean it or leave it out.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv as text_csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DataError
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20  # Arrow reads up to 32 blocks ahead
 _NULLS = ["", "?", "NA", "N/A", "na", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None"]
 _TABLES = {
     ".csv": "csv",
@@ -42,6 +43,7 @@ class TableFile:
         form: "csv", "arff" or "parquet".
         delimiter, header: of a csv file.
         header_lines: of an arff file, up to and with @data.
+        block_bytes: of a text file, so large that a row fits.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class TableFile:
     delimiter: str = ","
     header: bool = True
     header_lines: int = 0
+    block_bytes: int = BLOCK_BYTES
     metadata: dict[str, str] = field(default_factory=dict)
 
     def batches(
@@ -67,7 +70,7 @@ class TableFile:
         """
         try:
             if self.form == "parquet":
-                with pq.ParquetFile(self.path) as file:
+                with pq.ParquetFile(self.path, pre_buffer=False) as file:  # True keeps all that was read
                     yield from file.iter_batches(batch_size=rows, columns=list(columns), use_threads=False)
                 return
             for block in self._text_blocks(list(columns), set(numbers)):
@@ -88,7 +91,7 @@ class TableFile:
         )
         with _open_text(self) as stream:
             names = None if self.form == "csv" and self.header else list(self.columns)
-            read = pc_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=names, use_threads=False)
+            read = pc_csv.ReadOptions(block_size=self.block_bytes, column_names=names, use_threads=False)
             quote = "'" if self.form == "arff" else '"'
             parse = pc_csv.ParseOptions(delimiter=self.delimiter, quote_char=quote)
             with pc_csv.open_csv(stream, read, parse, convert) as reader:
@@ -147,7 +150,8 @@ def _look_at_parquet(path: Path) -> TableFile:
 
 def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
     with pa.input_stream(str(path), compression="detect") as stream:
-        first = stream.read(1 << 16).decode("utf-8-sig", errors="replace").split("\n", 1)[0].rstrip("\r")
+        line = io.BufferedReader(stream).readline()
+    first = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
     if not first.strip():
         raise DataError(f"{path.name} is empty. It must hold a header and at least one row.")
     if delimiter is None:
@@ -156,8 +160,11 @@ def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
     names = [c.strip() for c in cells] if header else [f"x{i}" for i in range(len(cells))]
     _check_names(path, names)
     table = TableFile(path, dict.fromkeys(names, "text"), "csv", delimiter, header)
+    table.block_bytes = max(BLOCK_BYTES, 8 * len(line))
     with _open_text(table) as stream:
-        read = pc_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=None if header else names, use_threads=False)
+        read = pc_csv.ReadOptions(
+            block_size=table.block_bytes, column_names=None if header else names, use_threads=False
+        )
         convert = pc_csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True)
         with pc_csv.open_csv(stream, read, pc_csv.ParseOptions(delimiter=delimiter), convert) as reader:
             kinds = reader.schema.types
@@ -191,7 +198,7 @@ def _look_at_arff(path: Path) -> TableFile:
 
 
 def _check_names(path: Path, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{path.name}: names of columns must differ. '{twice[0]}' stands there twice.")
 

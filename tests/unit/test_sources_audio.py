@@ -1,0 +1,109 @@
+"""Recordings from wav files and npz."""
+
+import numpy as np
+import pytest
+
+from pipeline.errors import DataError, UserError
+from pipeline.sources import SourceOptions, open_source
+from tests.conftest import real_data
+from tests.raw_files import collect, write_wav
+
+
+def _audio(path, **options):
+    return open_source("audio", path, SourceOptions(**{"test_fraction": 0.0, **options}))
+
+
+def test_wav_files_are_cut_or_followed_by_silence(tmp_path, rng):
+    short, long = rng.integers(-32768, 32768, 50), rng.integers(-32768, 32768, 300)
+    write_wav(tmp_path / "no" / "a.wav", short)
+    write_wav(tmp_path / "yes" / "b.wav", long)
+    source = _audio(tmp_path, duration_s=0.02)
+    features, labels, keys = collect(source)["train"]
+    assert source.spec.shape == (160,)
+    assert source.spec.details == {"sample_rate": 8000}
+    assert keys.tolist() == ["no/a.wav", "yes/b.wav"]
+    assert labels.tolist() == [0, 1]
+    assert (features[0] == np.concatenate([short, np.zeros(110)])).all()
+    assert (features[1] == long[:160]).all()
+
+
+@pytest.mark.parametrize(("width", "error"), [(1, 255), (2, 0), (4, 0)])
+def test_sample_widths(tmp_path, rng, width, error):
+    samples = rng.integers(-32768, 32768, 200)
+    write_wav(tmp_path / "x" / "a.wav", samples, width=width)
+    features = collect(_audio(tmp_path, duration_s=0.025))["train"][0][0]
+    assert np.abs(features.astype(int) - samples).max() <= error
+
+
+def test_stereo_and_float(tmp_path, rng):
+    from scipy.io import wavfile
+
+    left, right = rng.integers(-30000, 30000, (2, 80))
+    write_wav(tmp_path / "x" / "a.wav", np.stack([left, right], 1).ravel(), channels=2)
+    wavfile.write(tmp_path / "x" / "b.wav", 8000, (left / 32768).astype(np.float32))
+    features = collect(_audio(tmp_path, duration_s=0.01))["train"][0]
+    assert np.abs(features[0] - (left + right) / 2).max() <= 0.5
+    assert np.abs(features[1].astype(int) - left).max() <= 1
+
+
+def test_another_rate_is_an_error_or_resampled_on_demand(tmp_path):
+    def tone(rate):
+        return 10000 * np.sin(2 * np.pi * 200 * np.arange(rate) / rate)
+
+    write_wav(tmp_path / "x" / "a.wav", tone(8000))
+    write_wav(tmp_path / "x" / "b.wav", tone(16000), rate=16000)
+    with pytest.raises(UserError, match="b.wav: sample rate must be 8000 Hz, as the first file. Got 16000"):
+        collect(_audio(tmp_path))
+    features = collect(_audio(tmp_path, sample_rate=8000))["train"][0].astype(float)
+    assert np.abs(features[0] - features[1])[200:-200].max() < 200, "the same tone at either rate"
+
+
+def test_broken_and_empty_wav_files_are_named(tmp_path):
+    write_wav(tmp_path / "x" / "a.wav", np.arange(100))
+    for size in (30, 200):  # inside the header, inside the samples
+        (tmp_path / "x" / "b.wav").write_bytes((tmp_path / "x" / "a.wav").read_bytes()[:size])
+        with pytest.raises(DataError, match="b.wav is not a readable wav file"):
+            collect(_audio(tmp_path))
+    write_wav(tmp_path / "x" / "b.wav", [])
+    with pytest.raises(DataError, match="b.wav holds no samples"):
+        collect(_audio(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": np.zeros(10)}, "samples must be a vector of int16"),
+        ({"offsets": np.array([0, 4])}, "offsets must be rising from 0 to 10"),
+        ({"offsets": np.array([0, 12, 4, 10])}, "offsets must be rising from 0 to 10"),
+        ({"labels": np.arange(3)}, r"array 'labels' must be of shape \(2,\)"),
+    ],
+)
+def test_npz_with_a_fault_is_refused(tmp_path, change, message):
+    arrays = {"samples": np.arange(10, dtype=np.int16), "offsets": np.array([0, 4, 10]), "rate": 8000, **change}
+    np.savez(tmp_path / "t.npz", **arrays)
+    with pytest.raises(UserError, match=message):
+        _audio(tmp_path / "t.npz")
+
+
+def test_npz_without_a_rate_asks_for_it(tmp_path):
+    np.savez(tmp_path / "t.npz", samples=np.arange(10, dtype=np.int16), offsets=np.array([0, 4, 10]))
+    with pytest.raises(UserError, match="Pass --sample-rate"):
+        _audio(tmp_path / "t.npz")
+    features = collect(_audio(tmp_path / "t.npz", sample_rate=5))["train"][0]
+    assert features.tolist() == [[0, 1, 2, 3, 0], [4, 5, 6, 7, 8]]
+
+
+@pytest.mark.data
+def test_the_real_spoken_digits():
+    path = real_data("fsdd/fsdd.npz")
+    source = _audio(path.parent, test_fraction=None)
+    data = collect(source)
+    assert {split: len(rows[1]) for split, rows in data.items()} == {"train": 2700, "test": 300}
+    with np.load(path) as raw:
+        for row in (0, 7, 2999):
+            split = str(raw["split"][row])
+            place = np.flatnonzero(data[split][2] == row)[0]
+            samples = raw["samples"][raw["offsets"][row] : raw["offsets"][row + 1]][:8000]
+            assert (data[split][0][place][: len(samples)] == samples).all()
+            assert not data[split][0][place][len(samples) :].any()
+            assert data[split][1][place] == raw["labels"][row]

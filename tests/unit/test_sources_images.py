@@ -1,0 +1,204 @@
+"""Images from folders, parquet and npz."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.errors import DataError, UserError
+from pipeline.sources import SourceOptions, open_source
+from tests.conftest import real_data
+from tests.raw_files import collect
+
+
+def _images(path, **options):
+    return open_source("images", path, SourceOptions(**options))
+
+
+def _pixels(rng, count, size=(4, 6), channels=3):
+    return rng.integers(0, 256, (count, *size, channels)[: 3 + (channels > 1)], dtype=np.uint8)
+
+
+def _png(pixels):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def _folder(root, pixels, names):
+    for number, (image, name) in enumerate(zip(pixels, names, strict=True)):
+        path = root / name / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_png(image))
+    return root
+
+
+def test_a_folder_per_class(tmp_path, rng):
+    pixels = _pixels(rng, 6)
+    source = _images(_folder(tmp_path, pixels, ["b", "a", "b", "10", "9", "unlabelled"]), test_fraction=0.0)
+    assert source.spec.class_names == ("9", "10", "a", "b")
+    assert source.spec.shape == (3, 4, 6)
+    features, labels, keys = collect(source)["train"]
+    by_key = dict(zip(keys.tolist(), zip(features, labels.tolist(), strict=True), strict=True))
+    assert {key: label for key, (_, label) in by_key.items()} == {
+        "b/000.png": 3, "a/001.png": 2, "b/002.png": 3, "10/003.png": 1, "9/004.png": 0, "unlabelled/005.png": -1,
+    }  # fmt: skip
+    for key, (image, _) in by_key.items():
+        assert (image == pixels[int(key[-7:-4])].transpose(2, 0, 1)).all()
+
+
+def test_folders_are_listed_as_torchvision_does(tmp_path, rng):
+    from torchvision.datasets import ImageFolder
+
+    _folder(tmp_path, _pixels(rng, 7), list("babcabc"))
+    theirs = ImageFolder(str(tmp_path))
+    _, labels, keys = collect(_images(tmp_path, test_fraction=0.0))["train"]
+    assert [str(tmp_path / key) for key in keys] == [path for path, _ in theirs.samples]
+    assert labels.tolist() == theirs.targets
+
+
+def test_train_and_test_folders_are_the_split(tmp_path, rng):
+    _folder(tmp_path / "train", _pixels(rng, 3), ["a", "b", "a"])
+    _folder(tmp_path / "test", _pixels(rng, 2), ["b", "c"])
+    source = _images(tmp_path)
+    data = collect(source)
+    assert source.spec.class_names == ("a", "b", "c")
+    assert {split: rows[1].tolist() for split, rows in data.items()} == {"train": [0, 0, 1], "test": [1, 2]}
+
+
+def test_another_size_is_an_error_or_resized_on_demand(tmp_path, rng):
+    _folder(tmp_path, _pixels(rng, 2), ["a", "a"])
+    (tmp_path / "a" / "big.png").write_bytes(_png(_pixels(rng, 1, (8, 6))[0]))
+    with pytest.raises(UserError, match=r"big.png: image must be 4x6 pixels .* Got '8x6 pixels'. Pass --size"):
+        collect(_images(tmp_path))
+    features = collect(_images(tmp_path, size=(5, 5), test_fraction=0.0))["train"][0]
+    assert features.shape == (3, 3, 5, 5)
+
+
+def test_gray_among_colour_is_an_error_or_converted_on_demand(tmp_path, rng):
+    _folder(tmp_path, _pixels(rng, 2), ["a", "a"])
+    (tmp_path / "a" / "gray.png").write_bytes(_png(_pixels(rng, 1, channels=1)[0]))
+    with pytest.raises(UserError, match="gray.png: image must be in colour, as the first. Got 'gray'"):
+        collect(_images(tmp_path))
+    assert collect(_images(tmp_path, channels=1, test_fraction=0.0))["train"][0].shape == (3, 1, 4, 6)
+
+
+def test_a_broken_image_and_an_empty_class_are_named(tmp_path, rng):
+    _folder(tmp_path, _pixels(rng, 2), ["a", "b"])
+    (tmp_path / "b" / "x.png").write_bytes(_png(_pixels(rng, 1)[0])[:60])
+    with pytest.raises(DataError, match=r"b/x.png cannot be decoded"):
+        collect(_images(tmp_path))
+    (tmp_path / "c").mkdir()
+    with pytest.raises(DataError, match="Class folder .*c must hold files"):
+        _images(tmp_path)
+    with pytest.raises(DataError, match="one folder per class"):
+        _images(tmp_path / "c")
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["bytes", "struct"])
+def test_parquet_with_encoded_images(tmp_path, rng, nested):
+    pixels = _pixels(rng, 5)
+    raw = [_png(image) for image in pixels]
+    column = [{"bytes": b, "path": None} for b in raw] if nested else raw
+    table = pa.table({"image": column, "label": [2, 0, -1, 2, 5], "split": ["train", "test", "train", "train", "test"]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    source = _images(tmp_path / "t.parquet")
+    data = collect(source)
+    assert source.spec.class_names == ("0", "2", "5")
+    assert (data["train"][0] == pixels[[0, 2, 3]].transpose(0, 3, 1, 2)).all()
+    assert data["train"][1].tolist() == [1, -1, 1]
+    assert data["test"][1].tolist() == [0, 2]
+
+
+def test_parquet_files_named_by_split_and_names_of_classes_in_the_file(tmp_path, rng):
+    for name, labels in (("train-00000-of-00001", [1, 0, 1]), ("test-00000-of-00001", [0, -1])):
+        table = pa.table({"img": [_png(p) for p in _pixels(rng, len(labels))], "label": labels})
+        pq.write_table(table.replace_schema_metadata({"classes": "cat,dog,bird"}), tmp_path / f"{name}.parquet")
+    source = _images(tmp_path)
+    data = collect(source)
+    assert source.spec.class_names == ("cat", "dog", "bird")
+    assert data["train"][1].tolist() == [1, 0, 1]
+    assert data["test"][1].tolist() == [0, -1]
+    pq.write_table(table.replace_schema_metadata({"classes": "cat"}), tmp_path / "train-00000-of-00001.parquet")
+    table = pa.table({"img": [_png(_pixels(rng, 1)[0])], "label": [3]}).replace_schema_metadata({"classes": "a,b,c"})
+    pq.write_table(table, tmp_path / "test-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="'label' must be in 0..2 or unlabelled. Got 3"):
+        _images(tmp_path / "test-00000-of-00001.parquet")
+
+
+def test_parquet_without_images_is_refused(tmp_path, rng):
+    pq.write_table(pa.table({"x": [1], "label": [0]}), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match="--image-column must be a column of t.parquet"):
+        _images(tmp_path / "t.parquet")
+    pq.write_table(pa.table({"image": ["text"], "label": [0]}), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match="row 0: image must be the bytes of an encoded image. Got 'str'"):
+        _images(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("channels", [0, 1, 3])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["stored", "compressed"])
+def test_npz_is_streamed(tmp_path, rng, channels, save):
+    images = rng.integers(0, 256, (700, 40, 50, *([channels] if channels else [])), dtype=np.uint8)
+    labels = rng.integers(3, 6, 700)
+    split = np.where(np.arange(700) < 500, "train", "test")
+    save(tmp_path / "t.npz", images=images, labels=labels, split=split)
+    source = _images(tmp_path / "t.npz")
+    sizes = [len(batch.labels) for batch in source.batches()]
+    assert max(sizes) * images[0].nbytes <= 4 << 20, "a batch stays small whatever the file holds"
+    data = collect(source)
+    wanted = images.reshape(700, 40, 50, -1).transpose(0, 3, 1, 2)
+    assert (data["train"][0] == wanted[:500]).all()
+    assert (data["test"][0] == wanted[500:]).all()
+    assert (data["test"][1] == labels[500:] - 3).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((3, 4, 4), np.float32)}, "images must be .* uint8"),
+        ({"images": np.zeros((3, 16), np.uint8)}, "images must be"),
+        ({"images": np.zeros((0, 4, 4), np.uint8)}, "N >= 1"),
+        ({"labels": np.zeros(2, int)}, r"array 'labels' must be of shape \(3,\). Got \(2,\)"),
+        ({"labels": np.array([0.5, 1, 1])}, "must hold integers or names of classes. Got 0.5"),
+        ({"labels": np.array([None, 1, 1], dtype=object)}, "Python objects"),
+        ({"split": np.array(["train", "x", "test"])}, "split must be train, test or validation. Got 'x'"),
+    ],
+)
+def test_npz_with_a_fault_is_refused(tmp_path, change, message):
+    arrays = {"images": np.zeros((3, 4, 4), np.uint8), "labels": np.arange(3), **change}
+    np.savez(tmp_path / "t.npz", **arrays)
+    with pytest.raises(UserError, match=message):
+        _images(tmp_path / "t.npz")
+
+
+def test_npz_without_labels_or_truncated(tmp_path, rng):
+    path = tmp_path / "t.npz"
+    np.savez(path, images=_pixels(rng, 10))
+    data = collect(_images(path))
+    assert len(data["test"][1]) == 2
+    assert set(data["train"][1].tolist()) == {-1}
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"t.npz is not a readable .npz file"):
+        _images(path)
+    np.savez(path, pictures=_pixels(rng, 1))
+    with pytest.raises(DataError, match="must hold an array 'images'. It holds: pictures"):
+        _images(path)
+
+
+@pytest.mark.data
+def test_the_real_street_characters_keep_their_unlabelled_part_in_training():
+    path = real_data("streetchars/streetchars32_webp.parquet")
+    with pytest.raises(UserError, match="Got 'labelled'. Pass --test-fraction"):
+        next(iter(_images(path).batches()))
+    source = _images(path, test_fraction=0.2, seed=3)
+    first = next(iter(source.batches()))
+    row = next(pq.ParquetFile(path, pre_buffer=False).iter_batches(batch_size=1)).to_pylist()[0]
+    assert (first.features[0] == np.asarray(Image.open(io.BytesIO(row["image"]))).transpose(2, 0, 1)).all()
+    assert source.spec.class_names[first.labels[0]] == row["char"]
+    labels = pq.read_table(path, columns=["label"])["label"].to_numpy()
+    held_out = source._is_test
+    assert not held_out[labels == -1].any()
+    assert abs(held_out.sum() - 0.2 * (labels >= 0).sum()) < 31

@@ -1,0 +1,203 @@
+"""Tables: csv, arff, parquet; labels, splits, filters; bounded memory."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import DataError, UserError
+from pipeline.sources import SourceOptions, open_source
+from tests.conftest import real_data
+from tests.raw_files import collect
+
+CSV = "a,b,kind\n1,0.5,cat\n2,,dog\n3,1.5,\n4,2.5,cat\n"
+
+
+def _table(path, **options):
+    return open_source("table", path, SourceOptions(**{"test_fraction": 0.0, **options}))
+
+
+def _write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_csv_with_names_of_classes_and_missing_values(tmp_path):
+    source = _table(_write(tmp_path / "t.csv", CSV), label_column="kind")
+    features, labels, keys = collect(source)["train"]
+    assert source.spec.class_names == ("cat", "dog")
+    assert source.spec.feature_names == ("a", "b")
+    assert features.dtype == np.float32
+    assert np.array_equal(features, np.array([[1, 0.5], [2, np.nan], [3, 1.5], [4, 2.5]], np.float32), equal_nan=True)
+    assert labels.tolist() == [0, 1, -1, 0]
+    assert keys.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options"),
+    [
+        ("t.tsv", CSV.replace(",", "\t"), {}),
+        ("t.csv", CSV.replace(",", ";"), {}),
+        ("t.csv", CSV.replace("\n", "\r\n"), {}),
+        ("t.csv", "\ufeff" + CSV, {}),
+        ("t.data", CSV.split("\n", 1)[1], {"header": False, "label_column": "x2"}),
+        ("t.arff", "% note\n@relation t\n@attribute a numeric\n@attribute 'b' REAL\n@ATTRIBUTE kind {cat, dog}\n\n@data\n"
+         "1, 0.5, cat\n% a comment\n2,?,'dog'\n\n3,1.5,?\n4,2.5,\"cat\"\n", {}),
+    ],
+    ids=["tab", "semicolon", "windows", "byte-order-mark", "no-header", "arff"],
+)  # fmt: skip
+def test_the_same_table_in_other_clothes(tmp_path, name, text, options):
+    wanted = collect(_table(_write(tmp_path / "wanted.csv", CSV), label_column="kind"))["train"]
+    got = collect(_table(_write(tmp_path / name, text), **{"label_column": "kind", **options}))["train"]
+    assert np.array_equal(wanted[0], got[0], equal_nan=True)
+    assert wanted[1].tolist() == got[1].tolist()
+
+
+def test_a_packed_csv_and_a_folder_of_parts(tmp_path):
+    import gzip
+
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "a.csv.gz").write_bytes(gzip.compress(CSV.encode()))
+    (tmp_path / "parts" / "b.csv").write_text(CSV)
+    features, labels, keys = collect(_table(tmp_path / "parts", label_column="kind"))["train"]
+    assert features[:, 0].tolist() == [1, 2, 3, 4, 1, 2, 3, 4]
+    assert labels.tolist() == [0, 1, -1, 0] * 2
+    assert keys.tolist() == list(range(8)), "keys are unique over the files"
+
+
+@pytest.mark.parametrize(
+    ("values", "unlabelled", "names", "codes"),
+    [
+        ([3, 10, 2], None, ("2", "3", "10"), [1, 2, 0]),
+        ([3.0, 10.0, 2.0], None, ("2", "3", "10"), [1, 2, 0]),
+        ([0, -1, 1], None, ("0", "1"), [0, -1, 1]),
+        ([-5, -1, 7], "none", ("-5", "-1", "7"), [0, 1, 2]),
+        ([0, 99, 1], "99", ("0", "1"), [0, -1, 1]),
+        ([-1, 1, 1], "-1", ("1",), [-1, 0, 0]),
+        ([-1, 1, 1], "none", ("-1", "1"), [0, 1, 1]),
+        (["b", None, "a"], None, ("a", "b"), [1, -1, 0]),
+        ([True, False, True], None, ("False", "True"), [1, 0, 1]),
+    ],
+)
+def test_labels_of_any_kind_become_codes(tmp_path, values, unlabelled, names, codes):
+    pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "y": values}), tmp_path / "t.parquet")
+    source = _table(tmp_path / "t.parquet", label_column="y", unlabelled_value=unlabelled)
+    assert source.spec.class_names == names
+    assert collect(source)["train"][1].tolist() == codes
+
+
+def test_minus_one_beside_a_single_class_is_asked_about(tmp_path):
+    _write(tmp_path / "t.csv", "x,y\n1,-1\n2,1\n")
+    with pytest.raises(DataError, match="is -1 a class or unlabelled\\? Pass --unlabelled-value none"):
+        _table(tmp_path / "t.csv", label_column="y")
+
+
+def test_labels_that_are_measurements_are_refused(tmp_path):
+    _write(tmp_path / "t.csv", "x,y\n1,0.25\n2,1\n")
+    with pytest.raises(DataError, match="Label column 'y' must hold integers or names of classes. Got 0.25"):
+        _table(tmp_path / "t.csv", label_column="y")
+
+
+def test_splits_come_from_a_column(tmp_path):
+    _write(tmp_path / "t.csv", "x,part\n1,training\n2,Test\n3,val\n4,train\n")
+    data = collect(_table(tmp_path / "t.csv", split_column="part", test_fraction=None))
+    assert {split: rows[0][:, 0].tolist() for split, rows in data.items()} == {
+        "train": [1, 4],
+        "test": [2],
+        "validation": [3],
+    }
+
+
+def test_a_seeded_split_is_stratified_and_keeps_unlabelled_rows_in_training(tmp_path):
+    labels = ["a"] * 50 + ["b"] * 10 + [None] * 7 + ["c"]
+    pq.write_table(pa.table({"x": np.arange(68.0), "y": labels}), tmp_path / "t.parquet")
+    data = collect(_table(tmp_path / "t.parquet", label_column="y", test_fraction=0.2))
+    assert np.bincount(data["test"][1]).tolist() == [10, 2]
+    assert (data["train"][1] == -1).sum() == 7
+    assert sorted(np.concatenate([data["train"][2], data["test"][2]]).tolist()) == list(range(68))
+
+
+def test_two_ways_to_split_exclude_each_other(tmp_path):
+    with pytest.raises(UserError, match="exclude each other"):
+        _table(_write(tmp_path / "t.csv", CSV), split_column="kind", test_fraction=0.5)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_filters_choose_rows_and_keep_their_numbers(tmp_path, form):
+    table = pa.table({"rep": [1, 1, 2, 2], "part": ["a", "b", "a", "b"], "x": [1.0, 2.0, 3.0, 4.0]})
+    path = tmp_path / f"t.{form}"
+    pq.write_table(table, path) if form == "parquet" else pyarrow.csv.write_csv(table, path)
+    source = _table(path, where="rep=2, part=b")
+    assert source.spec.feature_names == ("x",), "columns of the filter are no features"
+    features, _, keys = collect(source)["train"]
+    assert features.tolist() == [[4.0]]
+    assert keys.tolist() == [3]
+    with pytest.raises(DataError, match="'rep=9' leaves none: rep has 1, 2"):
+        _table(path, where="rep=9", feature_columns="x")
+    with pytest.raises(UserError, match="--where must be a column of the table. Got 'fold'"):
+        _table(path, where="fold=1", feature_columns="x")
+
+
+def test_columns_are_chosen_by_pattern_and_keys_by_name(tmp_path):
+    _write(tmp_path / "t.csv", "id,x1,x2,note,z\nr1,1,2,hello,3\nr2,4,5,bye,6\n")
+    source = _table(tmp_path / "t.csv", key_column="id", feature_columns="x*,z", exclude_columns="x2")
+    assert source.spec.feature_names == ("x1", "z")
+    assert collect(source)["train"][2].tolist() == ["r1", "r2"]
+    with pytest.raises(DataError, match="Column 'id' must hold numbers to be a feature. It holds text"):
+        _table(tmp_path / "t.csv")
+    with pytest.raises(UserError, match="'q\\*' matches none of: id, x1"):
+        _table(tmp_path / "t.csv", feature_columns="q*")
+    with pytest.raises(UserError, match="--label-column must be a column of the table. Got 'class'"):
+        _table(tmp_path / "t.csv", label_column="class")
+
+
+def test_batches_do_not_depend_on_how_arrow_cuts_the_file(tmp_path, rng):
+    values = rng.normal(size=(5000, 3)).astype(np.float32)
+    table = pa.table({f"x{i}": values[:, i] for i in range(3)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+    assert (collect(_table(tmp_path / "a.parquet"))["train"][0] == values).all()
+
+
+def test_rows_wider_than_a_block(tmp_path, rng):
+    values = rng.random((2, 60_000))
+    header = ",".join(f"x{i}" for i in range(60_000))
+    lines = [",".join(map(repr, row)) for row in values.tolist()]
+    assert len(lines[0]) > 1 << 20
+    _write(tmp_path / "t.csv", "\n".join([header, *lines]))
+    assert (collect(_table(tmp_path / "t.csv"))["train"][0] == values.astype(np.float32)).all()
+
+
+def test_a_table_larger_than_the_allowance_is_streamed(tmp_path, rng):
+    """Reading 48 MB of parquet and of csv never holds more than the part that Arrow reads ahead."""
+    values = rng.random((1_500_000, 8), dtype=np.float32)
+    table = pa.table({f"x{i}": values[:, i] for i in range(8)})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=50_000)
+    pyarrow.csv.write_csv(table.slice(0, 600_000), tmp_path / "t.csv")
+    del table
+    for name, rows in (("t.parquet", 1_500_000), ("t.csv", 600_000)):
+        start = pa.total_allocated_bytes()
+        seen, peak = 0, 0
+        for batch in _table(tmp_path / name).batches():
+            assert np.array_equal(batch.features[0], values[seen])
+            seen += len(batch.rows)
+            peak = max(peak, pa.total_allocated_bytes() - start)
+        assert seen == rows
+        assert peak < 36 << 20
+
+
+@pytest.mark.data
+def test_the_real_uci_tables_are_filtered_to_one_fold():
+    path = real_data("uci/glass.parquet")
+    options = {"label_column": "y", "split_column": "split", "test_fraction": None, "feature_columns": "x*"}
+    source = _table(path, where="rep=1,fold=2", labelled_column="labelled_s10", **options)
+    data = collect(source)
+    frame = pq.read_table(path).to_pandas().query("rep == 1 and fold == 2")
+    for split in ("train", "test"):
+        rows = frame[frame.split == split]
+        assert np.array_equal(data[split][0], rows[[f"x{i}" for i in range(9)]].to_numpy().astype(np.float32))
+        known = rows.y if split == "test" else rows.y.where(rows.labelled_s10.astype(bool), -1)
+        assert data[split][1].tolist() == known.tolist()
+    assert len(data["train"][0]) + len(data["test"][0]) == 214
+    with pytest.raises(DataError, match="rep has 1, 2, 3; fold has"):
+        _table(path, where="rep=0,fold=0", **options)
