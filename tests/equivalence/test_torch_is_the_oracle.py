@@ -237,3 +237,16 @@ def test_lattices_with_weights_and_missing_values(variant, algorithm, rng):
         missing="mask", num_rounds=30,
     )  # fmt: skip
     run_lattice(config, rng, missing=0.25, weights=rng.integers(0, 4, 40))
+
+
+def test_a_pruned_bmu_accepts_nobody_through_the_clone_in_its_slot():
+    """Node 0 is removed, a clone of node 1 gets its slot: candidates of node 0 are not inside *its* box."""
+    config = settings("altsssom", capacity=4, pruning_period=4, min_win_share=0.1)
+    m = oracle.empty_map(4, 1, 3)
+    m.alive[:2], m.classes[:2], m.updates[:2], m.wins[:2] = True, [0, 1], 50, [0, 99]
+    m.prototypes[:2], m.deviations[:2] = [[0.2], [0.6]], [[0.01], [0.35]]
+    samples, labels = np.array([[0.35], [0.36], [0.61], [0.6]]), np.array([-1, -1, 2, 1])
+    expected = oracle.superstep(m, samples, labels, config)
+    assert expected.classes.tolist() == [2, 1, -1, -1] and expected.prototypes[2, 0] == 0.36
+    state = torch_round(to_torch(m), samples, labels, config)
+    assert difference(state, expected) < TOLERANCE
