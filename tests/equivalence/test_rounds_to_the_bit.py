@@ -12,6 +12,8 @@ import torch
 
 from somcore import BatchStatistics, MapConfig, advance, empty_statistics
 from tests import oracle
+from tests.oracle.sums import Sums
+from tests.oracle.superstep import collect
 from tests.side_by_side import (
     FLOATS,
     SCALE,
@@ -59,8 +61,38 @@ def test_dyadic_round(variant, missing, rng):
         state = torch_round(to_torch(m), samples, labels, config)
         expected = oracle.train_round(m, samples, labels, config)
         assert difference(state, expected) < 1e-14
-        for name in FLOATS:
-            assert np.allclose(getattr(state, name).numpy(), getattr(expected, name), rtol=2.0**-46, atol=2.0**-52)
+        for name, digits in zip(FLOATS, (50, 46, 50), strict=True):
+            assert np.allclose(getattr(state, name).numpy(), getattr(expected, name), rtol=2.0**-digits, atol=0)
+
+
+ROLES = {"pull": "accepted", "neighbour": "neighbour", "push": "pushed", "relevance": "relevance_only"}
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2], ids=["complete", "missing"])
+@pytest.mark.parametrize("variant", ["larfdssom", "sssom", "altsssom"])
+def test_dyadic_sums(variant, missing, rng):
+    """What is added up is the same to the bit: every count and sum of every role, candidates in their order."""
+    for _ in range(8):
+        m, samples, labels, config = a_round(variant, rng, missing)
+        ours = statistics_of(to_torch(m), samples, labels, config)
+        theirs = collect(m, samples, labels, config)
+        for name, role in ROLES.items():
+            if name not in ours.sums:
+                assert not getattr(theirs, role)
+                continue
+            number, feature_sum, deviation_sum = (part.numpy() for part in ours.split(ours.sums[name]))
+            for j in range(m.capacity):
+                expected = getattr(theirs, role).get(j, Sums(D))
+                assert np.array_equal(np.broadcast_to(number[j], D), expected.seen)
+                assert np.array_equal(feature_sum[j], expected.feature_sum)
+                assert np.array_equal(deviation_sum[j], expected.deviation_sum)
+        assert ours.sums["wins"].tolist() == [theirs.win_count[j] for j in range(m.capacity)]
+        proposed = [(c.position, -1 if c.bmu is None else c.bmu, c.y) for c in theirs.candidates]
+        kept = ours.candidates
+        assert list(zip(kept.position.tolist(), kept.bmu.tolist(), kept.label.tolist(), strict=True)) == proposed
+        tallies = [ours.tally(name) for name in ("samples", "labelled", "unmatched")]
+        assert tallies == [theirs.sample_count, theirs.labelled_count, theirs.unmatched_count]
+        assert ours.quantization_error_sum == pytest.approx(sum(theirs.error_sum.values()), rel=1e-9)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2], ids=["complete", "missing"])
