@@ -78,6 +78,17 @@ def generator(seed):
 
 
 @pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """The digits of scikit-learn as a prepared data set."""
+    from pipeline.prepare import prepare
+    from pipeline.sources import open_source
+
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    prepare(open_source("digits"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def ray_cluster():
     """A Ray cluster of four logical CPUs for the whole session; yields its address (for --address)."""
     import ray
