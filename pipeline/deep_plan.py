@@ -22,8 +22,10 @@ from somcore.config import UNLABELLED, MapConfig
 from somcore.loss_config import LossConfig
 from somcore.sampling import sample_indices
 
+_REFRESH_ROUNDS = 10
 _LABELLED_SHARE = 0.25  # of a round, where labels are rarer than this
-_AUGMENT = {"audio": "audio", "table": "table", "image": "objects"}
+_AUGMENT = {"audio": "audio", "table": "table", "image": "characters"}  # what no class is changed by
+_OF_SOURCE = {"mnist": "digits", "digits": "digits", "svhn": "digits", "fashion-mnist": "clothes", "cifar10": "objects"}
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,9 @@ def resolve_deep(
     *,
     num_samples: int,
     num_labelled: int,
+    source: str = "",
 ) -> DeepPlan:
-    """Fills what is automatic."""
+    """Fills what is automatic; the augmentation by the name of the data's source, else by their kind."""
     per_epoch = config.rounds_per_epoch(num_samples)
     assert config.num_rounds is not None
     extra = deep.labelled_per_round
@@ -116,16 +119,17 @@ def resolve_deep(
         extra = round(_LABELLED_SHARE * config.batch_size) if rare else 0
     if num_labelled == 0:
         extra = 0
+    automatic = _OF_SOURCE.get(source, _AUGMENT[sample.kind])
     names = {"image": "cnn", "audio": "audio", "table": "mlp"}
     return DeepPlan(
         encoder=encoder.model_copy(
             update={
                 "name": names[sample.kind] if encoder.name == "auto" else encoder.name,
-                "augment": _AUGMENT[sample.kind] if encoder.augment == "auto" else encoder.augment,
+                "augment": automatic if encoder.augment == "auto" else encoder.augment,
             }
         ),
         deep=deep.model_copy(
-            update={"refresh_rounds": per_epoch if deep.refresh_rounds is None else deep.refresh_rounds}
+            update={"refresh_rounds": _REFRESH_ROUNDS if deep.refresh_rounds is None else deep.refresh_rounds}
         ),
         losses=losses.resolve(per_epoch),
         sample=sample,

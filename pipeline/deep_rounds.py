@@ -26,7 +26,7 @@ from pipeline.step import scale_of, tally
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments
 from somcore.losses import WEIGHTS, RoundTotals
-from somcore.refresh import refresh_config, refreshed, with_plain_relevances
+from somcore.refresh import open_map, refreshed, with_plain_relevances
 from somcore.sampling import sample_indices
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
@@ -175,27 +175,40 @@ class DeepRounds:
     ) -> tuple[MapState, NetworkState]:
         """The map and its threshold, put where the encoder is now, from clean views of some rows."""
         load_flat(self._network, network.values)
-        count = min(limit, len(self._rows))
         config = deep_map_config(self._plan.config, network.threshold)
-        open_config = refresh_config(config)
+        chosen = self._refresh_rows(config.seed, number, limit)
+        count = len(chosen)
+        opened, open_config = open_map(state, config)
         scale = self._scale(state, count)
-        statistics = empty_statistics(state, open_config, scale)
+        statistics = empty_statistics(opened, open_config, scale)
         histogram = torch.zeros(NUM_BINS, dtype=torch.int64, device=state.device)
         tiles = range(0, count, config.tile_size)
         first, last = (len(tiles) * r // reduction.world_size for r in (reduction.rank, reduction.rank + 1))
         for start in tiles[first:last]:
             stay()
             places = torch.arange(start, min(start + config.tile_size, count))
-            rows = self._rows[sample_indices(config.seed, _REFRESH_EPOCH - number, places, len(self._rows))]
+            rows = chosen[places]
             features = encode(self._network, self._dataset.read("train", rows)[0].to(state.device))
             histogram += pair_histogram(features)
             labels = self._labels[rows].to(state.device) if state.num_classes else None
-            part = accumulate(state, features, labels, open_config, positions=places.to(state.device), scale=scale)
+            part = accumulate(opened, features, labels, open_config, positions=places.to(state.device), scale=scale)
             statistics = statistics.merge(part)
         merged, histogram = reduction.reduce(statistics), reduction.sum(histogram)
         numeric = calibrated(deep_map_config(self._plan.config, 0.0), histogram).activation_threshold
         threshold = 1.0 if isinstance(numeric, str) else numeric
         return refreshed(state, merged, config), dataclasses.replace(network, threshold=threshold)
+
+    def _refresh_rows(self, seed: int, number: int, limit: int) -> Tensor:
+        """Rows that a refresh looks at: a random part of all, and labelled ones for as much again, in random order."""
+        count = len(self._rows)
+        rows = self._rows[sample_indices(seed, _REFRESH_EPOCH - number, torch.arange(min(limit, count)), count)]
+        marked = (self._labels != UNLABELLED).nonzero().squeeze(1)
+        if limit < count and len(marked):
+            places = torch.arange(min(limit, len(marked)))
+            more = marked[sample_indices(seed, _REFRESH_EPOCH - number, places, len(marked))]
+            rows = torch.unique(torch.cat([rows, more]))
+            rows = rows[sample_indices(seed, _REFRESH_EPOCH - number, torch.arange(len(rows)), len(rows))]
+        return rows
 
     def _finish(
         self, state: MapState, network: NetworkState, reduction: Reduction, stay: Callable[[], None]

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,9 +74,9 @@ class NetworkState:
         missing = [name for name in (*_TENSORS, "steps", "alarms", "threshold") if name not in tensors]
         if missing:
             raise ValueError(f"The network's tensors must include '{missing[0]}'. Got {sorted(tensors)}.")
-        numbers = {"steps": int(tensors["steps"]), "alarms": int(tensors["alarms"])}
-        flat = {name: tensors[name] for name in _TENSORS}
-        return cls(**flat, **numbers, threshold=float(tensors["threshold"]))
+        values: dict[str, Any] = {name: tensors[name] for name in _TENSORS}
+        values |= {"steps": int(tensors["steps"]), "alarms": int(tensors["alarms"])}
+        return cls(**values, threshold=float(tensors["threshold"]))
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

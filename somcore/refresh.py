@@ -1,6 +1,6 @@
-"""Repairs of a map behind an encoder that moves: warm-up of relevances, refresh of prototypes.
+"""Repairs of a map behind an encoder that moves: warm-up of relevances, refresh of nodes.
 
-Axes: K nodes, D features.
+Axes: K nodes, D features, C classes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import dataclasses
 
 import torch
 
-from somcore.config import MapConfig
+from somcore.config import UNLABELLED, MapConfig
+from somcore.growth import keep_nodes, reconnect
 from somcore.relevance import logistic_relevances
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
@@ -27,28 +28,47 @@ def with_plain_relevances(state: MapState, warmup_rounds: int) -> MapState:
     return dataclasses.replace(state, relevances=torch.ones_like(state.relevances))
 
 
-def refresh_config(config: MapConfig) -> MapConfig:
-    """For the statistics of a refresh: every sample is accepted by its best compatible node, none is proposed."""
+def open_map(state: MapState, config: MapConfig) -> tuple[MapState, MapConfig]:
+    """What the statistics of a refresh are taken on: every sample is accepted by its BMU, whatever its class.
+
+    Returns:
+        The map without classes, growth and neighbours, and a configuration that accepts everything.
+    """
+    nobody = torch.full_like(state.classes, UNLABELLED)
+    opened = dataclasses.replace(state, classes=nobody, neighbours=torch.zeros_like(state.neighbours), growing=False)
     if config.threshold_quantile is None:
-        return config
-    return dataclasses.replace(config, activation_threshold=_ACCEPT_ALL, connection_threshold=0.0)
+        return opened, config
+    return opened, dataclasses.replace(config, activation_threshold=_ACCEPT_ALL)
 
 
 def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -> MapState:
-    """The map put where the encoder is now: nodes that won samples move to their mean, deviations likewise.
+    """The map rebuilt where the encoder is now: one step of k-means, with classes voted anew.
 
-    A repair of drift, not a round: no node is inserted, pruned or given a class, no win counted. Deviations are
-    measured from the old prototypes, as every statistic is.
+    Nodes move to the mean of the samples they win, their deviations likewise (measured from the old prototypes, as
+    every statistic is), their class is that of most labelled samples they win (ties: lowest), none without such a
+    sample. Nodes that win nothing are removed: they stand where samples used to be. Nothing is inserted, no round or
+    win counted.
 
     Args:
         state: the frozen map.
-        statistics: merged statistics of a pass over data with the current encoder, taken with `refresh_config`.
+        statistics: merged statistics of a pass over data with the current encoder, taken on `open_map`.
         config: resolved hyper-parameters of a growing map.
+
+    Source: decision of this project, algorithms 8.1.
     """
     assert config.relevance_floor is not None
     number, features, gaps = statistics.split(statistics.sums["pull"])
     won, divisor = number > 0, number.clamp_min(1)
-    prototypes = torch.where(won, features / divisor, state.prototypes)
-    deviations = torch.where(won, gaps / divisor, state.deviations)
-    relevances = logistic_relevances(deviations, config.relevance_slope, config.relevance_floor)
-    return dataclasses.replace(state, prototypes=prototypes, deviations=deviations, relevances=relevances)
+    deviations = torch.where(won, gaps / divisor, 0.0)
+    classes = state.classes
+    if state.num_classes:
+        votes = statistics.sums["classes"].view(state.capacity, state.num_classes)
+        classes = torch.where(votes.sum(1) > 0, votes.argmax(1), UNLABELLED)
+    moved = dataclasses.replace(
+        state,
+        prototypes=torch.where(won, features / divisor, state.prototypes),
+        deviations=deviations,
+        relevances=logistic_relevances(deviations, config.relevance_slope, config.relevance_floor),
+        classes=classes,
+    )
+    return reconnect(keep_nodes(moved, state.alive & won.all(1)), config)

@@ -10,7 +10,7 @@ from torch import nn
 from somcore import LossConfig, MapConfig, SOMLayer, advance
 from somcore.latent import LatentMoments
 from somcore.losses import RoundTotals, Views
-from somcore.refresh import refresh_config, refreshed
+from somcore.refresh import open_map, refreshed
 from somcore.update import accumulate
 
 
@@ -126,18 +126,21 @@ def test_without_labels_the_layer_is_an_unsupervised_map(generator):
     assert set(terms) == {"pull", "variance"} and int(terms["pull"].count) > 0
 
 
-def test_a_refresh_puts_nodes_on_the_means_of_their_samples(generator):
+def test_a_refresh_rebuilds_the_map_where_the_features_are_now(generator):
     layer = trained_layer(generator)
     moved = torch.rand(200, 6, generator=generator) * 0.5 + 0.4
-    config = refresh_config(layer.config)
-    statistics = accumulate(layer.state, moved, None, config, scale=44)
+    labels = torch.randint(-1, 3, (200,), generator=generator)
+    opened, config = open_map(layer.state, layer.config)
+    statistics = accumulate(opened, moved, labels, config, scale=44)
     after = refreshed(layer.state, statistics, layer.config)
-    hits = statistics.sums["hits"]
-    node = int(hits.argmax())
     bmu = layer(moved).match.bmu
-    assert torch.allclose(after.prototypes[node], moved[bmu == node].double().mean(0), atol=1e-9)
-    assert torch.equal(after.prototypes[hits == 0], layer.state.prototypes[hits == 0])
-    assert after.round == layer.state.round and torch.equal(after.wins, layer.state.wins)
+    assert after.num_nodes == len(bmu.unique()) < layer.state.num_nodes  # nodes that win nothing are gone
+    for node in bmu.unique().tolist():
+        won = bmu == node
+        assert torch.allclose(after.prototypes[node], moved[won].double().mean(0), atol=1e-9)
+        votes = torch.bincount(labels[won & (labels >= 0)], minlength=3)
+        assert int(after.classes[node]) == (int(votes.argmax()) if votes.sum() else -1)
+    assert after.round == layer.state.round and after.clock == layer.state.clock
 
 
 def test_wrong_uses_are_named(generator):
