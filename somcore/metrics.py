@@ -54,9 +54,7 @@ class MapQuality:
         return self.torn_count / self.sample_count if self.sample_count else math.nan
 
 
-def map_quality(
-    state: MapState, features: Tensor, config: MapConfig, adjacent: Tensor | None = None
-) -> MapQuality:
+def map_quality(state: MapState, features: Tensor, config: MapConfig, adjacent: Tensor | None = None) -> MapQuality:
     """Quality of a map on a tile of samples.
 
     Args:

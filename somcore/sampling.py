@@ -57,9 +57,7 @@ def hash_uniform(seed: int, purpose: str, counters: Tensor) -> Tensor:
     return _mix(_mix(counters.to(torch.int64), first), second)
 
 
-def sample_indices(
-    seed: int, epoch: int, positions: Tensor, num_samples: int, sampling: str = "permutation"
-) -> Tensor:
+def sample_indices(seed: int, epoch: int, positions: Tensor, num_samples: int, sampling: str = "permutation") -> Tensor:
     """Which sample stands at each position of an epoch.
 
     "permutation" is a bijection of [0, N): an alternating Feistel network over Z_a x Z_b, a = ceil(sqrt(N))

@@ -52,9 +52,7 @@ def lattice_distances(rows: int, columns: int, lattice: str, toroidal: bool = Fa
     Source: Kohonen, Proc. IEEE 78(9), 1990.
     """
     if toroidal and lattice == "hexagonal" and rows % 2:
-        raise ValueError(
-            f"rows must be even for a toroidal hexagonal lattice, or its rows do not meet. Got {rows}."
-        )
+        raise ValueError(f"rows must be even for a toroidal hexagonal lattice, or its rows do not meet. Got {rows}.")
     row, across = _coordinates(rows, columns, lattice)
     down, right = row[:, None] - row, across[:, None] - across
     square_height = 1.0 if lattice == "rectangular" else 0.75

@@ -40,9 +40,7 @@ def test_scores_equal_scikit_learn(rng):
     assert metrics.normalized_mutual_information(table) == pytest.approx(
         reference.normalized_mutual_info_score(classes, nodes), abs=1e-12
     )
-    assert metrics.adjusted_rand_index(table) == pytest.approx(
-        reference.adjusted_rand_score(classes, nodes), abs=1e-12
-    )
+    assert metrics.adjusted_rand_index(table) == pytest.approx(reference.adjusted_rand_score(classes, nodes), abs=1e-12)
     counts = table[:-1].numpy()
     assert metrics.purity(table) == counts.max(axis=1).sum() / 300
     rows, columns = linear_sum_assignment(-counts)

@@ -25,9 +25,7 @@ def test_same_values_on_every_machine() -> None:
 @pytest.mark.parametrize("sampling", ["permutation", "replacement"])
 def test_independent_of_the_cut(sampling: str) -> None:
     whole = sample_indices(1, 2, torch.arange(1000), 1000, sampling)
-    parts = [
-        sample_indices(1, 2, torch.arange(i, min(i + 37, 1000)), 1000, sampling) for i in range(0, 1000, 37)
-    ]
+    parts = [sample_indices(1, 2, torch.arange(i, min(i + 37, 1000)), 1000, sampling) for i in range(0, 1000, 37)]
     assert torch.equal(whole, torch.cat(parts))
     assert torch.equal(whole.flip(0), sample_indices(1, 2, torch.arange(1000).flip(0), 1000, sampling))
 
@@ -69,9 +67,7 @@ def test_neighbouring_positions_are_unrelated() -> None:
 
 def test_seed_and_epoch_change_the_order() -> None:
     positions = torch.arange(50)
-    orders = {
-        tuple(sample_indices(seed, epoch, positions, 50).tolist()) for seed in range(4) for epoch in range(4)
-    }
+    orders = {tuple(sample_indices(seed, epoch, positions, 50).tolist()) for seed in range(4) for epoch in range(4)}
     assert len(orders) == 16
 
 

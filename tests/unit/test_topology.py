@@ -40,9 +40,7 @@ def _brute_distance(rows: int, columns: int, lattice: str, toroidal: bool, a: in
 def test_distances_equal_brute_force(lattice: str, toroidal: bool, rows: int, columns: int) -> None:
     distances = lattice_distances(rows, columns, lattice, toroidal)
     size = rows * columns
-    expected = [
-        [_brute_distance(rows, columns, lattice, toroidal, a, b) for b in range(size)] for a in range(size)
-    ]
+    expected = [[_brute_distance(rows, columns, lattice, toroidal, a, b) for b in range(size)] for a in range(size)]
     torch.testing.assert_close(distances, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
     assert torch.equal(distances, distances.T) and bool((distances.diagonal() == 0).all())
 
@@ -83,9 +81,7 @@ def test_window_is_chebyshev_and_wraps() -> None:
 def test_kernels() -> None:
     distances = torch.tensor([0.0, 1.0, 2.0])
     expected = [1.0, math.exp(-0.125), math.exp(-0.5)]
-    torch.testing.assert_close(
-        kernel("gaussian", distances, 2.0), torch.tensor(expected, dtype=torch.float64)
-    )
+    torch.testing.assert_close(kernel("gaussian", distances, 2.0), torch.tensor(expected, dtype=torch.float64))
     assert kernel("bubble", distances, 1.0).tolist() == [1.0, 1.0, 0.0]
     assert kernel("gaussian", distances, 1e-6).tolist() == [1.0, 0.0, 0.0]
 
