@@ -74,6 +74,11 @@ def prepare(
     )
     with Progress("rows") as progress:
         manifest = prepare(open_source(source, root, options), out, writing, progress)
+    return _report(source, out, manifest)
+
+
+def _report(source: str, out: Path, manifest: Any) -> dict[str, Any]:
+    """Lines for people, and the same for `--json`."""
     counts = {name: split.num_samples for name, split in manifest.splits.items()}
     print(f"{out}: {', '.join(f'{count} {name}' for name, count in counts.items())} rows, ", end="")
     print(f"shape {'x'.join(map(str, manifest.shape))} {manifest.dtype}, {manifest.num_classes} classes")

@@ -70,7 +70,8 @@ class TableFile:
         """
         try:
             if self.form == "parquet":
-                with pq.ParquetFile(self.path, pre_buffer=False) as file:  # True keeps all that was read
+                # pre_buffer would keep all that was read; checksums of pages are there in some files only
+                with pq.ParquetFile(self.path, pre_buffer=False, page_checksum_verification=True) as file:
                     yield from file.iter_batches(batch_size=rows, columns=list(columns), use_threads=False)
                 return
             for block in self._text_blocks(list(columns), set(numbers)):
@@ -153,7 +154,7 @@ def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
         line = io.BufferedReader(stream).readline()
     first = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
     if not first.strip():
-        raise DataError(f"{path.name} is empty. It must hold a header and at least one row.")
+        raise DataError(f"{path.name} is empty. It must hold at least one row.")
     if delimiter is None:
         delimiter = max(",;\t|", key=first.count)
     cells = next(text_csv.reader([first], delimiter=delimiter))
@@ -246,6 +247,8 @@ class _ArffRows(io.RawIOBase):
 def _readable(error: Exception, table: TableFile) -> DataError:
     """One line that names the file and, where Arrow gives it, the column."""
     text = " ".join(str(error).split())
+    if "Empty CSV file" in text:
+        return DataError(f"{table.path.name} is empty. It must hold at least one row.")
     found = re.search(r"In CSV column #(\d+)(: Row #\d+)?.*?invalid value '(.*?)'", text)
     if found:
         names = list(table.columns)

@@ -216,7 +216,7 @@ class Table:
     def _nothing_left(self) -> str:
         names = ", ".join(file.path.name for file in self._files[:3])
         if not self._where:
-            return f"{names} must hold at least one row. It is empty."
+            return f"{names} is empty. It must hold at least one row."
         seen: dict[str, list[str]] = {}
         for column in self._where:
             values: set[str] = set()

@@ -11,6 +11,20 @@ from pipeline.sources import SourceOptions, open_source
 from tests.conftest import real_data
 from tests.raw_files import collect
 
+ARFF = """% note
+@relation t
+@attribute a numeric
+@attribute 'b' REAL
+@ATTRIBUTE kind {cat, dog}
+
+@data
+1, 0.5, cat
+% a comment
+2,?,'dog'
+
+3,1.5,?
+4,2.5,"cat"
+"""
 CSV = "a,b,kind\n1,0.5,cat\n2,,dog\n3,1.5,\n4,2.5,cat\n"
 
 
@@ -42,11 +56,10 @@ def test_csv_with_names_of_classes_and_missing_values(tmp_path):
         ("t.csv", CSV.replace("\n", "\r\n"), {}),
         ("t.csv", "\ufeff" + CSV, {}),
         ("t.data", CSV.split("\n", 1)[1], {"header": False, "label_column": "x2"}),
-        ("t.arff", "% note\n@relation t\n@attribute a numeric\n@attribute 'b' REAL\n@ATTRIBUTE kind {cat, dog}\n\n@data\n"
-         "1, 0.5, cat\n% a comment\n2,?,'dog'\n\n3,1.5,?\n4,2.5,\"cat\"\n", {}),
+        ("t.arff", ARFF, {}),
     ],
     ids=["tab", "semicolon", "windows", "byte-order-mark", "no-header", "arff"],
-)  # fmt: skip
+)
 def test_the_same_table_in_other_clothes(tmp_path, name, text, options):
     wanted = collect(_table(_write(tmp_path / "wanted.csv", CSV), label_column="kind"))["train"]
     got = collect(_table(_write(tmp_path / name, text), **{"label_column": "kind", **options}))["train"]

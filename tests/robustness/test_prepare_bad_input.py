@@ -1,0 +1,319 @@
+"""Bad input to `jobs.prepare`: the right result, or one clear line and exit code 2, earlier outputs intact."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs._run import run
+from jobs.prepare import app
+from pipeline.manifest import Manifest, verify
+from pipeline.shards import Dataset
+from tests.conftest import REPOSITORY
+from tests.raw_files import write_idx
+
+GOOD = "x0,x1,y\n" + "".join(f"{i},{i * i % 7},{i % 2}\n" for i in range(20))
+
+
+@pytest.fixture
+def prepare(tmp_path, capsys, monkeypatch):
+    """Run the command in this process: (exit code, last line of stdout, lines of stderr)."""
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["prepare", *map(str, arguments)])
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                run(app)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        out, err = capsys.readouterr()
+        return ended.value.code, (out.splitlines() or [""])[-1], err.splitlines()
+
+    return command
+
+
+@pytest.fixture
+def refused(prepare, tmp_path):
+    """The one line that a command ends with; checks exit code 2 and that no output appeared."""
+
+    def command(*arguments, out=None):
+        code, _, lines = prepare(*arguments, "--out", out or tmp_path / "out")
+        assert code == 2
+        assert len(lines) == 1, lines
+        if out is None:
+            assert not (tmp_path / "out").exists()
+        assert not list(tmp_path.glob(".*.new")), "a temporary directory was left"
+        return lines[0]
+
+    return command
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a csv table."""
+
+    def write(text, name="t.csv"):
+        (tmp_path / name).write_text(text)
+        return "table", "--root", tmp_path / name, "--test-fraction", "0"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [("nan", "NaN"), ("", "NaN"), ("inf", "infinite"), ("-inf", "infinite"), ("1e99", "infinite")]
+)
+def test_nan_and_infinities_name_row_and_column(refused, table, value, what):
+    line = refused(*table(f"x0,x7\n1,2\n3,{value}\n5,6\n"))
+    assert line.startswith(f"Shard 0 (t.csv): row 1 of column 'x7' is {what}. Clean it or pass --drop-invalid")
+
+
+def test_invalid_rows_are_dropped_on_demand(prepare, table, tmp_path):
+    arguments = table("x0,x7\n1,2\n3,nan\n5,inf\n7,8\n")
+    code, last, _ = prepare(*arguments, "--out", tmp_path / "out", "--drop-invalid", "--json")
+    report = json.loads(last)
+    assert (code, report["dropped_count"], report["num_samples"]["train"]) == (0, 2, 2)
+    assert Dataset.open(tmp_path / "out").read("train", [0, 1])[0].tolist() == [[0, 0], [1, 1]]
+
+
+def test_missing_values_are_kept_on_demand(prepare, table, tmp_path):
+    assert prepare(*table("x0,x7\n1,2\n3,\n"), "--out", tmp_path / "out", "--missing", "mask")[0] == 0
+    features, _ = Dataset.open(tmp_path / "out").read("train", [0, 1])
+    assert np.array_equal(features.numpy(), [[0, 0], [1, np.nan]], equal_nan=True)
+
+
+def test_if_every_row_is_invalid_nothing_is_written(refused, table):
+    line = refused(*table("x0\nnan\ninf\n"), "--drop-invalid")
+    assert line == "The train split must hold at least one row. Got every row was invalid and dropped."
+
+
+def test_constant_columns_are_noted_and_read_as_zero(prepare, table, tmp_path):
+    code, last, _ = prepare(*table("a,b\n5,1\n5,2\n"), "--out", tmp_path / "out")
+    assert (code, last) == (0, "constant columns, read as 0: a")
+    assert Dataset.open(tmp_path / "out").read("train", [0, 1])[0].tolist() == [[0, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("share", ["0", "0.5"])
+def test_one_sample_stays_in_training(prepare, table, tmp_path, share):
+    arguments = table("x0,y\n3,a\n")[:-1]
+    assert prepare(*arguments, share, "--out", tmp_path / "out", "--label-column", "y")[0] == 0
+    dataset = Dataset.open(tmp_path / "out")
+    assert (dataset.num_samples("train"), dataset.num_samples("test"), dataset.class_names) == (1, 0, ("a",))
+
+
+def test_one_class(prepare, table, tmp_path):
+    code, last, _ = prepare(*table("x0,y\n1,7\n2,7\n"), "--out", tmp_path / "out", "--label-column", "y", "--json")
+    assert (code, json.loads(last)["class_names"]) == (0, ["7"])
+
+
+@pytest.mark.parametrize("option", [(), ("--label-column", "y")], ids=["no-column", "all-missing"])
+def test_no_labels_at_all(prepare, table, tmp_path, option):
+    text = "x0,y\n1,\n2,\n3,\n" if option else "x0\n1\n2\n3\n"
+    assert prepare(*table(text), *option, "--out", tmp_path / "out")[0] == 0
+    dataset = Dataset.open(tmp_path / "out")
+    assert dataset.num_classes == 0
+    assert dataset.labels("train").tolist() == [-1, -1, -1]
+
+
+def test_labels_that_are_not_classes(refused, table):
+    assert "must hold integers or names of classes. Got 0.5" in refused(
+        *table("x0,y\n1,0.5\n2,1\n"), "--label-column", "y"
+    )
+
+
+def test_labels_out_of_range(refused, tmp_path, rng):
+    write_idx(tmp_path, rng)
+    path = tmp_path / "train-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + bytes([200]))
+    assert refused("mnist", "--root", tmp_path) == (
+        "train-images-idx3-ubyte: row 11: label must be in 0..9. Got 200."
+    )
+
+
+def test_a_class_that_is_only_in_the_test_rows_is_known(prepare, table, tmp_path):
+    arguments = table("x0,part,y\n1,train,a\n2,test,b\n")[:-2]
+    code, _, _ = prepare(*arguments, "--out", tmp_path / "out", "--label-column", "y", "--split-column", "part")
+    manifest = Manifest.load(tmp_path / "out")
+    assert code == 0
+    assert manifest.class_names == ("a", "b")
+    assert manifest.splits["train"].class_histogram == (1, 0)
+
+
+@pytest.mark.parametrize("text", ["", "x0,x1\n", "\n\n"])
+def test_an_empty_table(refused, table, text):
+    assert "t.csv" in (line := refused(*table(text)))
+    assert "empty" in line
+
+
+def test_an_empty_part_among_others_is_no_harm(prepare, tmp_path):
+    (tmp_path / "parts").mkdir()
+    full = pa.table({"x": [1.0, 2.0], "y": [0, 1]})
+    for name, table in (("a", full.slice(0, 0)), ("b", full), ("c", full.slice(0, 0))):
+        pq.write_table(table, tmp_path / "parts" / f"{name}.parquet")
+    arguments = ("table", "--root", tmp_path / "parts", "--label-column", "y", "--test-fraction", "0")
+    assert prepare(*arguments, "--out", tmp_path / "out")[0] == 0
+    assert Dataset.open(tmp_path / "out").labels("train").tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("size", [3, 60, -40])
+def test_a_truncated_parquet(refused, tmp_path, size):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"x": np.arange(1000.0)}), path)
+    path.write_bytes(path.read_bytes()[:size])
+    line = refused("table", "--root", path)
+    assert line.startswith("t.parquet cannot be read, it is corrupt or truncated: ")
+
+
+def test_a_parquet_with_flipped_bytes_inside(refused, tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"x": np.arange(20000.0)}), path, use_dictionary=False, write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    content[200:400] = bytes(200)  # a file with checksums; one without can only be noticed by Arrow's decoder
+    path.write_bytes(content)
+    line = refused("table", "--root", path)
+    assert line.startswith("t.parquet cannot be read, it is corrupt or truncated: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x0,x1\n1,2\n3\n", "t.csv cannot be read, it is corrupt or truncated: CSV parse error: Row #3: Expected 2"),
+        ("x0,x0\n1,2\n", "t.csv: names of columns must differ. 'x0' stands there twice."),
+        ("x0,x1\n1,two\n", "Column 'x1' must hold numbers to be a feature. It holds text."),
+        ("x0,x1\n1,2\n" * 1 + "3,4\n" * 300_000 + "5,two\n", "t.csv: column 'x1' must hold numbers. Got 'two'."),
+    ],
+    ids=["ragged", "twice", "text", "text-far-below"],
+)
+def test_a_csv_with_a_fault(refused, table, text, message):
+    assert refused(*table(text)).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("@relation t\n@attribute x numeric\n", "must hold '@data' after its attributes"),
+        ("@relation t\n@attribute\n@data\n1\n", "line 2 must be '@attribute name type'"),
+        ("@relation t\n@attribute x numeric\n@data\n{0 1}\n", "line 4 is sparse. Only dense arff is read."),
+        ("@relation t\n@attribute x numeric\n@data\n1,2\n", "Expected 1 columns, got 2"),
+        ("@relation t\n@attribute x numeric\n@data\n", "must hold at least one row"),
+    ],
+)
+def test_an_arff_with_a_fault(refused, table, text, message):
+    assert message in refused(*table(text, "t.arff"))
+
+
+def test_wrong_image_sizes(refused, prepare, tmp_path, rng):
+    from PIL import Image
+
+    for name, size in (("a", (4, 4)), ("b", (5, 4))):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(tmp_path / "images" / name / "1.png")
+    line = refused("images", "--root", tmp_path / "images")
+    assert "b/1.png: image must be 4x4 pixels (height x width). Got '5x4 pixels'. Pass --size HEIGHTxWIDTH." in line
+    assert "--size must be HEIGHTxWIDTH" in refused("images", "--root", tmp_path / "images", "--size", "big")
+    assert prepare("images", "--root", tmp_path / "images", "--size", "4x4", "--out", tmp_path / "ok")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("digits", "--colour"), "No such option: --colour"),
+        (("digits", "--test-fraction", "lots"), "Invalid value for '--test-fraction'"),
+        (("digits", "--test-fraction", "1.5"), "--test-fraction must be in [0, 1). Got 1.5."),
+        (("digits", "--where", "a=1"), "--where does not apply to the source 'digits'"),
+        (("digits", "--missing", "zero"), "--missing must be error or mask. Got 'zero'."),
+        (("imagenet",), "SOURCE must be one of digits, mnist,"),
+        ((), "Missing argument"),
+        (("mnist",), "--root must be given for the source 'mnist'"),
+        (("mnist", "--root", "/nowhere"), "--root must be an existing file or folder. Got /nowhere."),
+        (("table", "--root", "/nowhere.csv"), "--root must be an existing file or folder."),
+    ],
+)
+def test_unknown_and_wrong_options(refused, arguments, message):
+    assert message in refused(*arguments)
+
+
+def test_unwritable_outputs(refused, table, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    arguments = table(GOOD)
+    assert "--out must be a directory" in refused(*arguments, out=tmp_path / "file")
+    below = refused(*arguments, out=tmp_path / "file" / "below")
+    assert below.startswith("--out must be a writable place.")
+    assert "--out must be a writable place." in refused(*arguments, out="/proc/somgrad")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_the_output_of_something_else_is_kept(refused, prepare, table, tmp_path):
+    out = tmp_path / "out"
+    assert prepare(*table(GOOD), "--out", out, "--label-column", "y")[0] == 0
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert "holds another data set (source 'table'" in refused("digits", out=out)
+    assert "holds another data set" in refused(*table(GOOD), out=out)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    assert prepare(*table(GOOD), "--out", out, "--label-column", "y")[0] == 0, "the same again is fine"
+    run_directory = tmp_path / "run"
+    run_directory.mkdir()
+    (run_directory / "checkpoint").write_text("x")
+    assert "must be new, empty or a prepared data set" in refused("digits", "--overwrite", out=run_directory)
+    assert (run_directory / "checkpoint").read_text() == "x"
+
+
+def test_a_failed_overwrite_keeps_the_earlier_data_set(refused, prepare, table, tmp_path):
+    out = tmp_path / "out"
+    assert prepare(*table(GOOD), "--out", out, "--label-column", "y")[0] == 0
+    before = Manifest.load(out)
+    far_below = "x0,x1,y\n" + "1,2,3\n" * 50_000 + "1,nan,3\n"
+    assert "row 50000 of column 'x1' is NaN" in refused(
+        *table(far_below), "--label-column", "y", "--overwrite", out=out
+    )
+    assert Manifest.load(out) == before
+    verify(out, before, hashes=True)
+
+
+def test_a_damaged_data_set_is_made_again_only_on_demand(refused, prepare, table, tmp_path):
+    out = tmp_path / "out"
+    arguments = (*table(GOOD), "--label-column", "y")
+    prepare(*arguments, "--out", out)
+    part = out / "train" / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:-5])
+    assert "--out holds a damaged data set: train/part-00000.parquet must have" in refused(*arguments, out=out)
+    assert prepare(*arguments, "--out", out, "--overwrite")[0] == 0
+    verify(out, Manifest.load(out), hashes=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_preparation_leaves_nothing(tmp_path, number):
+    """The signal comes when the first shard is being written and many are to come."""
+    source = tmp_path / "t.parquet"
+    pq.write_table(pa.table({f"x{i}": np.random.default_rng(i).random(400_000) for i in range(16)}), source)
+    command = [sys.executable, "-m", "jobs.prepare", "table", "--root", source, "--out", tmp_path / "out"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(tmp_path.glob(".out.*.new/train/*.parquet")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "Interrupted."
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.parquet"]
+
+
+def test_a_fault_of_ours_is_one_line_and_exit_code_1(prepare, tmp_path, monkeypatch):
+    import pipeline.sources
+
+    def broken(*arguments):
+        return {}["absent"]
+
+    monkeypatch.setattr(pipeline.sources, "open_source", broken)
+    code, _, lines = prepare("digits", "--out", tmp_path / "out")
+    assert (code, lines) == (1, ["KeyError: 'absent' (--debug shows where)"])
+    code, _, lines = prepare("digits", "--out", tmp_path / "out", "--debug")
+    assert (code, lines[0]) == (1, "Traceback (most recent call last):")
+    assert len(lines) > 3
