@@ -125,8 +125,7 @@ def prune(state: MapState, config: MapConfig) -> tuple[MapState, bool]:
     strongest = torch.where(state.alive, state.wins, -1).argmax()
     rescued = torch.zeros_like(keep).index_fill(0, strongest, True) & state.alive & ~keep.any()
     kept = keep_nodes(state, keep | rescued)
-    zeros = torch.zeros_like(state.wins)
-    return dataclasses.replace(kept, wins=zeros, born=zeros, clock=0), True
+    return dataclasses.replace(kept, wins=torch.zeros_like(kept.wins), born=torch.zeros_like(kept.born), clock=0), True
 
 
 def keep_nodes(state: MapState, keep: Tensor) -> MapState:

@@ -241,8 +241,10 @@ def class_probabilities(state: MapState, features: Tensor, config: MapConfig) ->
     """softmax over classes of −min ρ / ρ_t (ALTSS-SOM: ρ_t is the mean of δ̂² over alive nodes and features).
 
     Returns:
-        (n, C) float64; uniform where no class has a node.
+        (n, C) float64; uniform if no class has a node.
     """
+    if state.num_classes == 0:
+        return torch.zeros(features.shape[0], 0, dtype=torch.float64, device=features.device)
     errors = class_errors(state, features, config)
     if config.variant == "altsssom":
         spread = corrected_deviations(state.deviations, state.updates, config.deviation_decay)[state.alive]
@@ -265,8 +267,8 @@ def subspace_members(state: MapState, features: Tensor, config: MapConfig) -> Te
         return _depleted_members(state, tile, config)
     errors = squared_errors(state, tile)
     if config.variant == "altsssom":
-        nodes = torch.arange(state.capacity, device=errors.device)
-        inside = [inside_box(state, tile, nodes[j].expand(errors.shape[0]), config) for j in range(state.capacity)]
+        every = torch.arange(state.capacity, device=errors.device)
+        inside = [inside_box(state, tile, node.expand(errors.shape[0]), config) for node in every]
         members = torch.stack(inside, dim=1) & state.alive
     else:
         members = errors <= config.error_threshold
