@@ -17,18 +17,12 @@ def prepare(
     out: Annotated[Path, typer.Option(help="Directory of the prepared data set.")],
     root: Annotated[Path | None, typer.Option(help="File or folder with the raw data (not for digits).")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the labels (table, images).")] = None,
-    unlabelled_value: Annotated[
-        str | None, typer.Option(help='Label that means unlabelled; "none" = only missing values. [default: -1]')
-    ] = None,
+    unlabelled_value: Annotated[str | None, typer.Option(help='Means unlabelled; or "none". [default: -1]')] = None,
     split_column: Annotated[str | None, typer.Option(help="Column with train, test or validation.")] = None,
-    test_fraction: Annotated[
-        float | None, typer.Option(help="Stratified test share of data without a split. [default: 0.2]")
-    ] = None,
+    test_fraction: Annotated[float | None, typer.Option(help="Where there is no split. [default: 0.2]")] = None,
     seed: Annotated[int, typer.Option(help="Of that split.")] = 0,
     where: Annotated[str | None, typer.Option(help="Rows to take, e.g. rep=1,fold=1 (table).")] = None,
-    feature_columns: Annotated[
-        str | None, typer.Option(help="Names or patterns, e.g. 'x*'. [default: all that have no other role]")
-    ] = None,
+    feature_columns: Annotated[str | None, typer.Option(help="Names or patterns, e.g. 'x*'. [default: all]")] = None,
     exclude_columns: Annotated[str | None, typer.Option(help="Names or patterns of columns left out.")] = None,
     key_column: Annotated[str | None, typer.Option(help="Column of row keys. [default: row number]")] = None,
     labelled_column: Annotated[
@@ -41,7 +35,7 @@ def prepare(
     channels: Annotated[int | None, typer.Option(min=1, max=3, help="1 (gray) or 3 (colour).")] = None,
     duration: Annotated[float, typer.Option(help="Seconds kept of a recording (audio).")] = 1.0,
     sample_rate: Annotated[int | None, typer.Option(min=1, help="In Hz; others are resampled (audio).")] = None,
-    missing: Annotated[str, typer.Option(help="error, or mask: keep NaN as missing values.")] = "error",
+    missing: Annotated[str, typer.Option(help="error, or mask (keep NaN).")] = "error",
     drop_invalid: Annotated[bool, typer.Option("--drop-invalid", help="Leave out rows with NaN.")] = False,
     rows_per_shard: Annotated[int | None, typer.Option(min=1, help="[default: about 16 MB]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another data set in --out.")] = False,
