@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from somcore import activations, class_probabilities, metrics, predict_classes, predict_nodes, subspace_members
+from somcore import activations, class_probabilities, match, metrics, predict_classes, predict_nodes, subspace_members
 from somcore.topology import adjacency, kernel, lattice_distances, lattice_positions, lattice_window, schedule
 from tests.oracle import common, lattice
 from tests.oracle import metrics as measure
@@ -167,3 +167,31 @@ def test_schedules_run_from_start_to_end_exactly(kind):
         assert schedule(kind, 4.0, 0.3, float(progress)) == pytest.approx(expected, rel=1e-14)
     assert schedule(kind, 4.0, 0.3, 0.0) == 4.0
     assert schedule(kind, 4.0, 0.3, 1.0) == (4.0 if kind == "constant" else 0.3)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0], ids=["centred", "far"])
+@pytest.mark.parametrize("labelled", [False, True], ids=["bmu", "compatible"])
+def test_near_ties_are_decided_exactly_and_ties_by_index(labelled, offset, rng):
+    """Prototypes closer together than float32 can tell, some of them equal; dyadic, so that errors are exact."""
+    config = resolved("sssom", 50, 8, C, capacity=300, activation_threshold=0.9)
+    m = common.empty_map(300, 8, C)
+    m.alive[:] = rng.random(300) < 0.9
+    centre = rng.integers(0, 2**10, 8) / 2**11
+    places = centre + rng.integers(-3, 4, (300, 8)) * 2.0**-24
+    places[::7] = places[0]
+    m.prototypes[m.alive] = offset + places[m.alive]
+    m.classes[m.alive] = rng.integers(-1, C, 300)[m.alive]
+    samples = offset + centre + rng.integers(-3, 4, (60, 8)) * 2.0**-24
+    samples[30:] += rng.integers(0, 2**8, (30, 8)) / 2**10
+    labels = rng.integers(-1, C, 60)
+    found = match(to_torch(m), torch.from_numpy(samples), torch.from_numpy(labels), config=config)
+    errors = ((samples[:, None] - m.prototypes) ** 2).sum(2) / 8
+    if labelled:
+        fits = (m.classes == labels[:, None]) | (m.classes == -1) | (labels[:, None] == -1)
+        expected = np.where(m.alive & fits, errors, np.inf)
+        assert found.compatible_bmu.tolist() == expected.argmin(1).tolist()
+    else:
+        expected = np.where(m.alive, errors, np.inf)
+        assert found.bmu.tolist() == expected.argmin(1).tolist()
+        assert np.array_equal(found.rho.numpy(), expected.min(1))
+    assert ((expected == expected.min(1, keepdims=True)).sum(1) > 1).any()
