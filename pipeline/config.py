@@ -208,10 +208,16 @@ def parse_value(text: str) -> Any:
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
-    """Reads a yaml, toml or json file with nested sections or dotted keys; returns flat keys."""
+    """Reads a yaml, toml or json file with nested sections or dotted keys, or a recipe by its name; flat keys."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"--config must be a file. Got '{path}', which does not exist.")
+        from pipeline.recipes import names, recipe_path
+
+        known = recipe_path(str(path))
+        if known is None:
+            recipes = ", ".join(names())
+            raise ValueError(f"--config must be a file. Got '{path}', which does not exist. Recipes: {recipes}.")
+        path = known
     try:
         content = _parse_file(path)
     except (ValueError, UnicodeDecodeError) as error:

@@ -143,9 +143,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     if num_samples == 0:
         raise DataError("A deep run on labelled rows only must have some. Got none; raise train.labelled_fraction.")
     num_classes = dataset.num_classes if run.deep.variant in LABEL_AWARE else 0
-    config = run.map_config().resolve(
-        num_samples=num_samples, num_features=run.encoder.dim, num_classes=num_classes
-    )
+    config = run.map_config().resolve(num_samples=num_samples, num_features=run.encoder.dim, num_classes=num_classes)
     manifest = dataset.manifest
     sample = SampleShape(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
     losses = run.loss_config(num_labelled > 0)
@@ -162,7 +160,14 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         validation_fraction=run.train.validation_fraction,
         device=run.cluster.device,
         deep=resolve_deep(
-            run.encoder, run.deep, losses, config, sample, num_samples=num_samples, num_labelled=num_labelled
+            run.encoder,
+            run.deep,
+            losses,
+            config,
+            sample,
+            num_samples=num_samples,
+            num_labelled=num_labelled,
+            source=str(manifest.source.get("name", "")),
         ),
     )
 

@@ -1,0 +1,185 @@
+"""Parts of deep training: optimiser, gradient sums, rounds, collapse alarm, recipes, settings."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.collapse import monitored
+from pipeline.config import RunConfig, read_file
+from pipeline.deep_plan import DeepRound
+from pipeline.deep_rounds import exact_sum
+from pipeline.errors import Collapsed
+from pipeline.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
+from pipeline.recipes import names, recipe
+from pipeline.reduction import LocalReduction
+from somcore import MapConfig
+from somcore.latent import LatentMoments
+
+BASE = {"data.path": "somewhere", "train.model": "deep"}
+
+
+def test_the_step_is_that_of_adam_with_decoupled_weight_decay(generator):
+    module = nn.Linear(5, 3)
+    reference = nn.Linear(5, 3)
+    reference.load_state_dict(module.state_dict())
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=0.01, weight_decay=0.1)
+    network = NetworkState.of(module)
+    for _ in range(5):
+        x = torch.rand(8, 5, generator=generator)
+        load_flat(module, network.values)
+        module(x).square().sum().backward()
+        slope = flat_gradient(module).double()
+        network = adam_step(network, slope, 0.01, weight_decay=0.1, clip_norm=0.0, average_decay=0.9)
+        optimizer.zero_grad()
+        reference(x).square().sum().backward()
+        optimizer.step()
+    assert torch.allclose(network.values, flat_parameters(reference), atol=1e-5)
+    assert network.steps == 5 and not torch.equal(network.average, network.values)
+
+
+def test_a_long_gradient_is_shortened():
+    network = NetworkState(*(torch.zeros(2) for _ in range(4)))
+    options = {"weight_decay": 0.0, "average_decay": 0.0}
+    long = adam_step(network, torch.tensor([300.0, 400.0], dtype=torch.float64), 0.1, clip_norm=5.0, **options)
+    assert torch.allclose(long.first, 0.1 * torch.tensor([3.0, 4.0]))
+
+
+def test_the_rate_warms_up_and_falls_to_its_final_share():
+    size = StepSize(rate=0.1, final_share=0.1, warmup=4, total=100)
+    assert size.at(0) == pytest.approx(0.025) and size.at(3) == size.at(4) == pytest.approx(0.1)
+    assert size.at(100) == pytest.approx(0.01)
+    assert all(size.at(r) >= size.at(r + 1) for r in range(4, 100))
+
+
+def test_a_network_state_comes_back_and_its_digest_sees_every_field():
+    network = NetworkState.of(nn.Linear(2, 2))
+    assert NetworkState.from_tensors(network.to_tensors()).digest() == network.digest()
+    for change in ({"steps": 1}, {"threshold": 0.5}, {"alarms": 2}, {"second": network.second + 1}):
+        assert dataclasses.replace(network, **change).digest() != network.digest()
+    with pytest.raises(ValueError, match="must include 'average'"):
+        NetworkState.from_tensors({k: v for k, v in network.to_tensors().items() if k != "average"})
+
+
+class Several(LocalReduction):
+    """What a group of workers gives, for parts that are computed one after the other: their sum and maximum."""
+
+    def __init__(self, parts):
+        self.parts, self.largest = parts, max(float(g.abs().max()) for part in parts for g in part)
+
+    def max(self, value):
+        return self.largest
+
+
+@pytest.mark.parametrize("cuts", [[6], [2, 4], [1, 2, 3]])
+def test_the_sum_of_gradients_is_the_same_for_any_cut_into_workers(generator, cuts):
+    exponents = torch.randint(-12, 4, (6, 50), generator=generator)
+    gradients = list(torch.randn(6, 50, generator=generator) * torch.exp2(exponents.float()))
+    whole, bits = exact_sum(gradients, 50, 6, Several([gradients]), [torch.ones(1, dtype=torch.int64)])
+    parts, start = [], 0
+    for count in cuts:
+        parts.append(gradients[start : start + count])
+        start += count
+    reduction = Several(parts)
+    summed = [exact_sum(part, 50, 6, reduction, [torch.ones(1, dtype=torch.int64)]) for part in parts]
+    assert all(own == bits for _, own in summed)
+    assert torch.equal(sum(pieces[0] for pieces, _ in summed), whole[0])
+    reference = torch.stack(gradients).double().sum(0)
+    assert torch.allclose(whole[0].double() * 2.0**-bits, reference, rtol=1e-12, atol=1e-15)
+
+
+def test_no_gradient_at_all_is_a_sum_of_zero():
+    (total, _), _ = exact_sum([], 3, 4, LocalReduction(), [torch.ones(1, dtype=torch.int64)])
+    assert total.tolist() == [0, 0, 0]
+
+
+def test_rounds_take_each_sample_of_an_epoch_once_and_labelled_ones_beside_them():
+    labels = torch.full((100,), -1)
+    labels[[3, 50, 97]] = torch.tensor([0, 1, 2])
+    config = MapConfig(batch_size=32).resolve(num_samples=100, num_features=2)
+    rounds = [DeepRound.of(r, config, labels, torch.arange(100), extra=2) for r in range(8)]
+    for epoch in (0, 1):
+        part = rounds[4 * epoch : 4 * epoch + 4]
+        assert sorted(row for cut in part for row in cut.rows[:-2].tolist()) == list(range(100))
+        positions = [p for cut in part for p in cut.positions.tolist()]
+        assert len(set(positions)) == len(positions) and {cut.epoch for cut in part} == {epoch}
+    extra = [row for cut in rounds for row in cut.rows[-2:].tolist()]
+    assert sorted(extra[:3]) == [3, 50, 97] == sorted(extra[3:6])  # one permutation after the other
+    places = [t for rank in range(3) for t in DeepRound.of(0, config, labels, torch.arange(100), 2).tiles(rank, 3)]
+    assert [t.start for t in places] == sorted(t.start for t in places) and places[-1].stop == 34
+
+
+class Quiet:
+    """Statistics with given shares."""
+
+    def __init__(self, **values):
+        self.values = values
+
+    def summary(self):
+        return dict.fromkeys(("matched_share", "rerouted_share", "misplaced_share"), 0.5) | self.values
+
+
+HEALTHY = {"largest_share": 0.1, "effective_nodes": 12.0}
+
+
+@pytest.mark.parametrize(
+    ("shares", "rank"),
+    [({"largest_share": 0.9, "effective_nodes": 3.0}, 5), ({**HEALTHY, "effective_nodes": 1.5}, 5), (HEALTHY, 1)],
+    ids=["one node wins", "few nodes", "one dimension"],
+)
+def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, generator):
+    plan = RunConfig.build(BASE)
+    losses = plan.loss_config(True).resolve(10)
+    deep = type("Plan", (), {"losses": losses, "deep": plan.deep})
+    basis = torch.rand(400, rank, generator=generator)
+    moments = LatentMoments.of(basis[:, torch.arange(6) % rank])
+    network = NetworkState(*(torch.zeros(1) for _ in range(4)))
+    warm, _ = monitored(network, Quiet(**shares), moments, 5, deep, 0)
+    assert warm.alarms == 0  # still warming up
+    for expected in (1, 2):
+        network, measures = monitored(network, Quiet(**shares), moments, 20, deep, 0)
+        assert network.alarms == expected
+    with pytest.raises(Collapsed, match="collapsed in round 22: largest node .* 3 rounds in a row") as caught:
+        monitored(network, Quiet(**shares), moments, 22, deep, 0)
+    assert caught.value.round == 22 and caught.value.embedding_rank == measures["embedding_rank"]
+    healed, _ = monitored(network, Quiet(**HEALTHY), LatentMoments.of(torch.rand(400, 6)), 22, deep, 0)
+    assert healed.alarms == 0
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "svhn", "cifar10", "streetchars", "fsdd", "digits"])
+def test_a_recipe_is_a_configuration_that_builds(name):
+    assert name in names()
+    run = RunConfig.build({"data.path": "somewhere", **recipe(name)})
+    assert run.train.model == "deep" and read_file(name) == recipe(name)
+    assert run.map_config().is_growing and math.isfinite(run.loss_config(True).temperature)
+    if name in ("mnist", "svhn", "digits"):
+        assert run.encoder.augment == "digits"
+
+
+@pytest.mark.parametrize(
+    ("flat", "sentence"),
+    [
+        ({"encoder.dim": 1}, "encoder.dim must be a number of latent features >= 2. Got 1."),
+        ({"encoder.width": 6}, "encoder.width must be channels of the first layer, a multiple of 4. Got 6."),
+        ({"encoder.name": "vit"}, "encoder.name must be auto, cnn, residual, mlp, audio or pretrained. Got 'vit'."),
+        ({"loss.pull_weight": -1.0}, "loss.pull_weight must be a number in [0, inf). Got -1.0."),
+        ({"deep.learning_rate": 0.0}, "deep.learning_rate must be a number > 0. Got 0.0."),
+        (
+            {"train.model": "sssom", "encoder.dim": 8},
+            "encoder.* must be used with train.model deep. Got sssom; remove it.",
+        ),
+        ({"loss.pul_weight": 1.0}, "Unknown key 'loss.pul_weight'. Did you mean 'loss.pull_weight'?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_one_line_that_names_the_key(flat, sentence):
+    with pytest.raises(ValueError) as caught:
+        RunConfig.build({**BASE, **flat})
+    assert str(caught.value) == sentence
+
+
+def test_settings_of_deep_runs_are_not_among_those_of_others():
+    classical = RunConfig.build({"data.path": "x", "train.model": "sssom"}).flat()
+    assert not [key for key in classical if key.split(".")[0] in ("encoder", "deep", "loss")]
+    assert RunConfig.build(BASE).flat()["encoder.dim"] == 64

@@ -1,0 +1,96 @@
+"""Encoders: features in (0, 1) that depend on the sample alone; the same values from the same seed."""
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.audio import LogMel, mel_filters
+from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder
+from pipeline.errors import UserError
+from pipeline.pretrained import FrozenFeatures
+
+GREY, COLOUR = SampleShape("image", (1, 28, 28)), SampleShape("image", (3, 32, 32))
+SPEECH, TABLE = SampleShape("audio", (8000,), 8000), SampleShape("table", (13,))
+CASES = [("auto", GREY), ("cnn", COLOUR), ("residual", COLOUR), ("auto", SPEECH), ("auto", TABLE), ("mlp", GREY)]
+
+
+def samples(sample, count, generator):
+    size = torch.Size(sample.shape).numel()
+    return torch.rand(count, size, generator=generator)
+
+
+@pytest.mark.parametrize(("name", "sample"), CASES, ids=[f"{n}-{s.kind}-{s.shape[0]}" for n, s in CASES])
+def test_features_lie_in_the_unit_interval_and_depend_on_the_sample_alone(name, sample, generator):
+    encoder = make_encoder(name, sample, dim=6, width=8)
+    initialise(encoder, seed=0)
+    x = samples(sample, 5, generator)
+    z = encoder(x)
+    assert z.shape == (5, 6) and z.min() >= 0 and z.max() <= 1
+    assert torch.allclose(encoder(x[2:3]), z[2:3], atol=1e-5)  # no normalisation over the batch
+    assert not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in encoder.modules())
+    z.sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("sample", [GREY, COLOUR, SPEECH, TABLE, SampleShape("image", (1, 8, 8))])
+def test_a_decoder_gives_back_the_shape_of_the_samples(sample, generator):
+    decoded = make_decoder(sample, dim=6, width=8)(torch.rand(3, 6, generator=generator))
+    assert decoded.shape == samples(sample, 3, generator).shape and decoded.min() >= 0 and decoded.max() <= 1
+
+
+def test_parameters_come_from_the_seed_alone():
+    values = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed + 7)  # the global generator has no say
+        encoder = make_encoder("cnn", GREY, dim=4, width=4)
+        initialise(encoder, seed)
+        values.append(torch.cat([p.flatten() for p in encoder.parameters()]))
+    assert torch.equal(values[0], values[1]) and not torch.equal(values[0], values[2])
+
+
+def test_mel_filters_cover_the_spectrum_with_triangles():
+    filters = mel_filters(8000, 129, 40)
+    assert filters.shape == (129, 40) and filters.min() == 0 and filters.max() <= 1
+    assert (filters.argmax(0).diff() >= 0).all()
+
+
+def test_a_higher_tone_lands_in_a_higher_band():
+    time = torch.arange(8000) / 8000
+    tones = torch.stack([torch.sin(2 * torch.pi * f * time) for f in (300.0, 1000.0, 3000.0)]) * 0.4 + 0.5
+    bands = LogMel(8000)(tones)[:, 0].mean(2).argmax(1)
+    assert bands[0] < bands[1] < bands[2]
+
+
+def test_silence_is_no_reason_for_nan():
+    assert torch.isfinite(LogMel(8000)(torch.full((2, 8000), 0.5))).all()
+
+
+def test_frozen_features_are_never_trained_and_need_no_labels(generator):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=8), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1))
+    features = FrozenFeatures(network, (1, 28, 28)).train()
+    before = network[1].running_mean.clone()
+    assert features(torch.rand(2, 784, generator=generator)).shape == (2, 4)
+    assert torch.equal(network[1].running_mean, before) and not any(p.requires_grad for p in features.parameters())
+
+
+def test_pretrained_weights_come_from_a_file_or_not_at_all(tmp_path, monkeypatch, generator):
+    from torchvision import models
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="weights of 'squeezenet1_1' must be in torchvision's cache"):
+        make_encoder("pretrained", COLOUR, 4, 4, "squeezenet1_1")
+    with pytest.raises(UserError, match="must name a torchvision model"):
+        make_encoder("pretrained", COLOUR, 4, 4, "resnet1000")
+    with pytest.raises(UserError, match="which does not exist"):
+        make_encoder("pretrained", COLOUR, 4, 4, f"squeezenet1_1:{tmp_path / 'none.pth'}")
+    torch.save(models.squeezenet1_1(weights=None).state_dict(), tmp_path / "weights.pth")
+    encoder = make_encoder("pretrained", COLOUR, 4, 4, f"squeezenet1_1:{tmp_path / 'weights.pth'}")
+    z = encoder(samples(COLOUR, 2, generator))
+    assert z.shape == (2, 4)
+    assert sum(p.requires_grad for p in encoder.parameters()) == 4  # LayerNorm and the last linear map
+
+
+@pytest.mark.parametrize(("name", "sample"), [("cnn", TABLE), ("audio", GREY), ("residual", SPEECH)])
+def test_an_encoder_that_does_not_fit_the_data_is_named(name, sample):
+    with pytest.raises(UserError, match=rf"encoder.name '{name}' must be used on"):
+        make_encoder(name, sample, 4, 4)
