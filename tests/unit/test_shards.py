@@ -150,10 +150,10 @@ def test_several_processes_build_one_cache_at_once(digits, tmp_path):
     environment = {**os.environ, "SOMGRAD_CACHE": str(tmp_path)}
     command = [sys.executable, "-c", code, str(digits)]
     running = [
-        subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)
+        subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     printed = {process.communicate(timeout=120)[0] for process in running}
-    assert [process.returncode for process in running] == [0, 0, 0]
+    assert [process.returncode for process in running] == [0, 0]
     assert len(printed) == 1
     assert printed.pop().strip()
     assert len(list(tmp_path.glob("*.rows"))) == 1
