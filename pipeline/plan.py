@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -109,7 +109,9 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     if run.train.model == "deep":
         return _make_deep_plan(run, dataset)
     num_classes = dataset.num_classes if run.train.model in LABEL_AWARE else 0
-    config = run.map_config().resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
+    config = _map_config(run, dataset).resolve(
+        num_samples=num_samples, num_features=num_features, num_classes=num_classes
+    )
     if config.activation_threshold == "auto" and config.threshold_quantile is not None:
         tiles = calibration_tiles(num_samples)
         histogram = torch.zeros(NUM_BINS, dtype=torch.int64)
@@ -130,6 +132,14 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         validation_fraction=run.train.validation_fraction,
         device=run.cluster.device,
     )
+
+
+def _map_config(run: RunConfig, dataset: Dataset) -> MapConfig:
+    """As configured; where missing values were allowed when the data were prepared, they are here too."""
+    config = run.map_config()
+    if dataset.manifest.missing == "mask" and "missing" not in run.map:
+        return replace(config, missing="mask")
+    return config
 
 
 def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:

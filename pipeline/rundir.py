@@ -51,7 +51,7 @@ class RunDirectory:
         """What `run.json` holds; empty if there is none."""
         try:
             content = json.loads((self.path / RUN).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError) as error:
             raise OutputError(f"{self.path / RUN} cannot be read: {error}.") from None

@@ -7,12 +7,14 @@ samples, T rows per tile, W workers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pipeline.errors import DataError
 from somcore.config import MapConfig
 from somcore.distance import project
 from somcore.sampling import sample_indices
@@ -68,6 +70,7 @@ def round_statistics(
     num_samples: int,
     *,
     scale: int | None,
+    max_abs: float = math.inf,
     rank: int = 0,
     world_size: int = 1,
     between: Callable[[], None] = lambda: None,
@@ -81,6 +84,7 @@ def round_statistics(
         plan: which samples.
         num_samples: N, rows of the training split.
         scale: fixed-point scale of the round; None for plain float sums.
+        max_abs: bound of |x| that the scale was made for.
         rank: of this worker.
         world_size: W.
         between: is called before every tile; may raise to leave early.
@@ -89,11 +93,12 @@ def round_statistics(
         Their merged statistics; the identity of `merge` if no tile was dealt.
     """
     total: BatchStatistics | None = None
-    projection = project(state, config.missing == "mask")
+    projection = project(state, config.missing == "mask", config.variant == "kohonen")
     for positions in plan.tiles(rank, world_size):
         between()
         rows = sample_indices(config.seed, plan.epoch, positions, num_samples, config.sampling)
         features, labels = read(rows)
+        check_tile(features, rows, config, max_abs)
         part = accumulate(
             state,
             features.to(state.device),
@@ -105,6 +110,24 @@ def round_statistics(
         )
         total = part if total is None else total.merge(part)
     return empty_statistics(state, config, scale) if total is None else total
+
+
+def check_tile(features: Tensor, rows: Tensor, config: MapConfig, max_abs: float) -> None:
+    """Names the first value that cannot be summed exactly, or that is no number; nothing is clipped.
+
+    Raises:
+        DataError: with row and feature.
+    """
+    usable = features.abs() <= max_abs
+    if config.missing == "mask":
+        usable |= features.isnan()
+    if not bool(usable.all()):
+        row, feature = (~usable).nonzero()[0].tolist()
+        raise DataError(
+            f"Training row {int(rows[row])}, feature {feature} must be a number in "
+            f"[{-max_abs:g}, {max_abs:g}]. Got {float(features[row, feature])}. "
+            "Prepare the data again; with --missing mask NaN means a missing value."
+        )
 
 
 def scale_of(state: MapState, num_samples: int, max_abs: float, reduction: str) -> int | None:

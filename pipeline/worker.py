@@ -147,6 +147,7 @@ class Worker:
             cut,
             plan.num_samples,
             scale=scale_of(state, cut.num_samples, plan.max_abs, plan.reduction),
+            max_abs=plan.max_abs,
             rank=reduction.rank,
             world_size=reduction.world_size,
             between=self._stay,
