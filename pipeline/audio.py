@@ -71,8 +71,8 @@ class SpectrogramCNN(nn.Module):
         inputs = 1
         for step in range(3):
             outputs = width * 2**step
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(4, outputs), nn.ReLU()]
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.MaxPool2d(2, ceil_mode=True)]
+            layers += [nn.GroupNorm(4, outputs), nn.ReLU()]
             inputs = outputs
         self.body = nn.Sequential(*layers)
         bands = math.ceil(math.ceil(math.ceil(BANDS / 2) / 2) / 2)
