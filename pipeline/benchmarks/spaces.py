@@ -1,0 +1,150 @@
+"""Search spaces as data, and Latin-hypercube draws from them.
+
+Draws are nested: set i is the same for every number of sets, because sets come in blocks of ten and every
+block is a Latin hypercube of its own, seeded by (seed, method, column, block).
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+BLOCK = 10
+"""Sets per Latin hypercube."""
+
+Value = float | int | str
+ParameterSet = dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One parameter of a search.
+
+    Attributes:
+        name: the parameter.
+        low: lower end; of the exponent (base ten) on a logarithmic scale.
+        high: upper end.
+        kind: "real", "integer" (rounded), "log10", or "choice".
+        choices: values of a "choice", equally likely.
+    """
+
+    name: str
+    low: float = 0.0
+    high: float = 1.0
+    kind: str = "real"
+    choices: tuple[str, ...] = ()
+
+    def value(self, u: float) -> Value:
+        """The value at quantile u in [0, 1)."""
+        if self.kind == "choice":
+            return self.choices[int(u * len(self.choices))]
+        x = self.low + u * (self.high - self.low)
+        if self.kind == "integer":
+            return round(x)
+        return 10.0**x if self.kind == "log10" else x
+
+
+Space = tuple[Column, ...]
+
+# How the classes of nodes are read out: used by the named variants only, ignored by the published rule.
+READOUT: Space = (Column("readout_nodes", 1, 10, "integer"), Column("readout_smoothness", -2, 1, "log10"))
+
+# Published ranges: Braga & Bassani 2018 (Table V); 2019 (from the generator of its parameter files; its epochs, up to
+# 500, are not printed in the paper); Bassani & Araujo 2015. `minwd` is in the unit of the authors' programs.
+SPACES: dict[str, Space] = {
+    "altsssom": (
+        Column("min_win_share", 0.001, 0.005),
+        Column("deviation_decay", 0.90, 0.95),
+        Column("pruning_epochs", 1, 100),
+        Column("bmu_rate", 0.001, 0.4),
+        Column("neighbour_ratio", 0.002, 1.0),
+        Column("relevance_slope", 0.01, 0.2),
+        Column("minwd", 0.001, 0.5),
+        Column("epochs", 1, 500, "integer"),
+        *READOUT,
+    ),
+    "sssom": (
+        Column("activation_threshold", 0.80, 0.999),
+        Column("min_win_share", 0.001, 0.01),
+        Column("relevance_rate", 0.001, 0.5),
+        Column("pruning_epochs", 1, 100),
+        Column("bmu_rate", 0.001, 0.2),
+        Column("neighbour_ratio", 0.002, 1.0),
+        Column("relevance_slope", 0.01, 0.1),
+        Column("minwd", 0.0, 0.5),
+        Column("epochs", 1, 100, "integer"),
+        Column("push_ratio", 0.01, 1.0),
+        *READOUT,
+    ),
+    "larfdssom": (
+        Column("activation_threshold", 0.70, 0.999),
+        Column("min_win_share", 0.001, 0.10),
+        Column("relevance_rate", 0.001, 0.5),
+        Column("pruning_epochs", 1, 100),
+        Column("bmu_rate", 1e-4, 0.1),
+        Column("neighbour_ratio", 0.0, 1.0),
+        Column("relevance_slope", 0.01, 0.1),
+        Column("minwd", 0.0, 0.5),
+        Column("epochs", 1, 100, "integer"),
+    ),
+    "label-propagation": (
+        Column("kernel", kind="choice", choices=("rbf", "knn")),
+        Column("gamma", 10, 30),
+        Column("n_neighbors", 1, 100, "integer"),
+        Column("max_iter", 20, 100, "integer"),
+    ),
+    "label-spreading": (
+        Column("kernel", kind="choice", choices=("rbf", "knn")),
+        Column("gamma", 10, 30),
+        Column("n_neighbors", 1, 100, "integer"),
+        Column("max_iter", 20, 100, "integer"),
+        Column("alpha", 0, 1),
+    ),
+}
+
+
+def shortened(space: Space, max_epochs: int) -> Space:
+    """The space with the upper ends of `epochs` and `pruning_epochs` cut, where time forbids the whole of it."""
+    lasting = ("epochs", "pruning_epochs")
+    return tuple(
+        replace(column, high=min(column.high, max_epochs)) if column.name in lasting else column for column in space
+    )
+
+
+def draw(space: Space, method: str, number: int, seed: int = 0) -> list[ParameterSet]:
+    """The first sets of the fixed sequence of a method.
+
+    Args:
+        space: columns to draw.
+        method: name of the sequence.
+        number: P; every ten sets are a Latin hypercube.
+        seed: seed of the sequence.
+
+    Returns:
+        P dictionaries.
+
+    Example:
+        >>> first = draw(SPACES["sssom"], "sssom", 10)
+        >>> first == draw(SPACES["sssom"], "sssom", 25)[:10]
+        True
+    """
+    return [pick(space, method, index, seed) for index in range(number)]
+
+
+def pick(space: Space, method: str, index: int, seed: int = 0) -> ParameterSet:
+    """One set of the fixed sequence, by its index."""
+    block, place = divmod(index, BLOCK)
+    return {column.name: _stratified(column, method, block, seed)[place] for column in space}
+
+
+@lru_cache(maxsize=4096)
+def _stratified(column: Column, method: str, block: int, seed: int) -> list[Value]:
+    """One value in each of ten equal strata, in random order."""
+    names = zlib.crc32(f"{method}/{column.name}".encode())
+    generator = np.random.default_rng([seed, names, block])
+    strata = generator.permutation(BLOCK)
+    inside = generator.random(BLOCK)
+    return [column.value(float((stratum + u) / BLOCK)) for stratum, u in zip(strata, inside, strict=True)]

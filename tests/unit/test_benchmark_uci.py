@@ -1,0 +1,199 @@
+"""The harness on a tiny table: nothing selects on what it must not see, nothing depends on how it was run."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sklearn.semi_supervised import LabelPropagation
+
+from pipeline.benchmarks import report, tables
+from pipeline.benchmarks.fitting import Training
+from pipeline.benchmarks.methods import METHODS
+from pipeline.benchmarks.plan import honest_choice
+from pipeline.benchmarks.store import Cell, Store
+from pipeline.benchmarks.units import Design, Unit, work
+from pipeline.errors import UserError
+
+ROWS = 45
+
+
+def write_table(folder, name="glass", seed=0, flip_test_labels=False):
+    """Three repetitions of three folds over 45 rows of three blobs, as the released tables are laid out."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(ROWS) % 3
+    x = np.clip(rng.normal(0.15, 0.08, (ROWS, 2)) + 0.35 * y[:, None] * np.array([1, 0.5]), 0, 1)
+    parts = []
+    for repetition in (1, 2, 3):
+        place = rng.permutation(ROWS) % 3
+        for fold in (1, 2, 3):
+            for split in ("train", "test"):
+                rows = np.flatnonzero((place == fold - 1) == (split == "test"))
+                masks = {f"labelled_s{f:02d}": rng.random(len(rows)) < f / 100 for f in tables.FRACTIONS if f < 100}
+                masks["labelled_s10"][:8] = True
+                labels = (y[rows] + 1) % 3 if flip_test_labels and split == "test" else y[rows]
+                parts.append(
+                    pa.table(
+                        {
+                            "rep": np.full(len(rows), repetition),
+                            "fold": np.full(len(rows), fold),
+                            "split": [split] * len(rows),
+                            "x0": x[rows, 0],
+                            "x1": x[rows, 1],
+                            "y": labels,
+                            **masks,
+                        }
+                    )
+                )
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.concat_tables(parts), folder / f"{name}.parquet")
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_table(tmp_path / "data")
+
+
+def run(data, out, **changes):
+    tables.load.cache_clear()
+    settings = {
+        "models": "sssom,label-propagation,majority",
+        "fractions": "10,100",
+        "samples": 3,
+        "inner_samples": 2,
+        "protocols": "defaults,oracle,lofo,honest",
+        "max_epochs": 3,
+    }
+    options = report.Options(data=data, out=out, **{**settings, **changes})
+    return report.benchmark(options, changes.pop("processes", 0), None, lambda line: None)
+
+
+def test_every_cell_is_made_and_made_once(data, tmp_path):
+    first = run(data, tmp_path / "out")
+    assert first["missing"] == 0
+    size = {p: p.stat().st_size for p in (tmp_path / "out").rglob("*.jsonl")}
+    assert run(data, tmp_path / "out")["cells"] == first["cells"]
+    assert {p: p.stat().st_size for p in (tmp_path / "out").rglob("*.jsonl")} == size
+    cells = {(c["protocol"], c["method"], c["readout"], c["fraction"]) for c in first["cells"]}
+    for fraction in (10, 100):
+        for protocol in ("oracle", "lofo", "honest"):
+            assert (protocol, "sssom", "", fraction) in cells
+        assert ("honest", "majority", "", fraction) in cells
+    assert "| 100 % | not run |" in first["markdown"]  # breast is absent
+    assert "their files are absent: breast, diabetes, liver, pendigits, shape, vowel" in first["markdown"]
+
+
+def test_results_do_not_depend_on_processes_or_on_interruptions(data, tmp_path):
+    whole = run(data, tmp_path / "a", models="label-propagation,majority")
+    run(data, tmp_path / "b", models="label-propagation", samples=1, protocols="oracle")
+    pieces = run(data, tmp_path / "b", models="label-propagation,majority")
+    assert pieces["cells"] == whole["cells"]
+    settings = {"models": "label-propagation,majority", "fractions": "10,100", "samples": 3, "inner_samples": 2}
+    options = report.Options(
+        data=data, out=tmp_path / "c", protocols="defaults,oracle,lofo,honest", max_epochs=3, **settings
+    )
+    assert report.benchmark(options, 2, None, lambda line: None)["cells"] == whole["cells"]
+
+
+def test_a_budget_of_nothing_starts_nothing(data, tmp_path):
+    options = report.Options(data=data, out=tmp_path / "out", samples=2, inner_samples=1, models="majority")
+    result = report.benchmark(options, 0, 0.0, lambda line: None)
+    assert result["missing"] == 7
+    assert "not run" in result["markdown"]
+
+
+def test_the_honest_choice_never_sees_a_test_label(tmp_path):
+    """Every test label is wrong in the second table: choices stay, scores do not."""
+    choices, scores = [], []
+    for name, flipped in (("a", False), ("b", True)):
+        data = write_table(tmp_path / name, flip_test_labels=flipped)
+        result = run(data, tmp_path / f"out-{name}", protocols="honest", models="sssom,label-propagation")
+        store = Store(tmp_path / f"out-{name}").open(tmp_path / f"out-{name}", Design(data, max_epochs=3).describe())
+        choices.append(
+            [
+                honest_choice(store, Cell("test", "glass", method, fraction), 2)
+                for method in ("sssom", "label-propagation")
+                for fraction in (10, 100)
+            ]
+        )
+        scores.append([cell["mean"] for cell in result["cells"] if cell["protocol"] == "honest"])
+    assert choices[0] == choices[1] and None not in choices[0]
+    assert scores[0] != scores[1]
+
+
+def test_the_oracle_does_see_them(tmp_path):
+    """The counterpart (defect 26): what selects on test labels is not an honest result."""
+    results = []
+    for name, flipped in (("a", False), ("b", True)):
+        data = write_table(tmp_path / name, flip_test_labels=flipped)
+        results.append(run(data, tmp_path / f"out-{name}", protocols="oracle", models="label-propagation", samples=5))
+    means = [[c["mean"] for c in r["cells"] if c["protocol"] == "oracle"] for r in results]
+    assert means[0] != means[1]
+
+
+def test_held_out_rows_stay_in_training_without_their_label(data, monkeypatch):
+    seen = []
+
+    def fit(values, training, asked):
+        seen.append((training, asked))
+        return METHODS["majority"].fit(values, training, asked)
+
+    monkeypatch.setitem(
+        METHODS, "label-propagation", METHODS["label-propagation"].__class__("x", fit, "label-propagation")
+    )
+    tables.load.cache_clear()
+    work(Unit(Cell("inner", "glass", "label-propagation", 100), 0, (0,)), Design(data))
+    fold = tables.load(data / "glass.parquet").folds[0]
+    for training, asked in seen:
+        assert torch.equal(training.features, fold.features)
+        hidden = training.labels == -1
+        assert torch.equal(training.features[hidden].sort(0).values, asked.sort(0).values)
+    assert sum(int((t.labels == -1).sum()) for t, _ in seen) == len(fold.features)
+
+
+def test_missing_labels_are_the_integer_minus_one(data):
+    """Defect 25: the string "-1" is an ordinary class for scikit-learn, and its curves follow the label fraction."""
+    tables.load.cache_clear()
+    fold = tables.load(data / "glass.parquet").folds[0]
+    labels = fold.labels(10)
+    values = {"kernel": "rbf", "gamma": 20.0, "n_neighbors": 3, "max_iter": 50}
+    answer = METHODS["label-propagation"].fit(values, Training(fold.features, labels, 3, 0), fold.test_features)
+    assert -1 not in answer.classes[""].tolist()
+    right = float((answer.classes[""] == fold.test_classes).double().mean())
+    as_text = LabelPropagation(gamma=20.0).fit(fold.features.numpy(), labels.numpy().astype(str))
+    text = as_text.predict(fold.test_features.numpy())
+    assert "-1" in text.tolist()
+    assert right > float(np.mean(text == fold.test_classes.numpy().astype(str))) + 0.2
+
+
+def test_masks_and_folds_are_read_from_the_file_and_features_as_they_are(data):
+    """Defect 27: scaling and splits belong to the released files; the harness adds neither seed nor scaling."""
+    tables.load.cache_clear()
+    table = tables.load(data / "glass.parquet")
+    raw = pq.read_table(data / "glass.parquet").to_pandas()
+    assert len(table.folds) == 9 and table.num_classes == 3 and len(table.features) == ROWS
+    for fold in table.folds:
+        rows = raw[(raw.rep == fold.repetition) & (raw.fold == fold.fold) & (raw.split == "train")]
+        assert np.array_equal(fold.features.numpy(), rows[["x0", "x1"]].to_numpy())
+        assert np.array_equal((fold.labels(25) >= 0).numpy(), rows.labelled_s25.to_numpy())
+        assert torch.equal(fold.labels(100), fold.classes)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"models": "sssom,svm"}, "--models must name some of .* Got 'svm'"),
+        ({"fractions": "2"}, "--fractions must name"),
+        ({"samples": 0}, "--samples must be >= 1. Got 0."),
+        ({"protocols": ""}, "--protocols must name at least one"),
+    ],
+)
+def test_wrong_options_are_named(data, tmp_path, options, text):
+    with pytest.raises(UserError, match=text):
+        run(data, tmp_path / "out", **options)
+
+
+def test_a_folder_without_tables_is_named(tmp_path):
+    with pytest.raises(UserError, match="--data must hold one of"):
+        run(tmp_path, tmp_path / "out")
