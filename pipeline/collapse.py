@@ -44,7 +44,7 @@ def monitored(
         or measures["effective_nodes"] < _FEWEST_NODES
         or measures["embedding_rank"] < _LOWEST_RANK
     )
-    warm = round_index < (losses.relevance_warmup_rounds or 0)
+    warm = round_index < (losses.relevance_warmup_rounds or 0) or measures["largest_share"] == 0  # no map yet
     alarms = network.alarms + 1 if alarming and not warm else 0
     if alarms >= losses.collapse_patience and plan.deep.on_collapse == "stop":
         raise Collapsed(
