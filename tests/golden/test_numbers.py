@@ -1,0 +1,63 @@
+"""Numbers do not drift silently: maps of the packaged digits, as they were when last agreed on.
+
+After a change that is meant to move them: `python -m tests.golden.test_numbers` writes the file anew, and CHANGELOG
+says why under "Numerics". Orders of samples are whole numbers and hold everywhere to the bit; values of maps hold to
+1e-9, because another kind of processor may round the last bit of exp or of a product differently.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from somcore import ALTSSSOM, DSSOM, LARFDSSOM, SSSOM, KohonenSOM, sample_indices
+
+FILE = Path(__file__).with_name("numbers.json")
+MAPS = {
+    "kohonen": KohonenSOM(rows=6, columns=6, epochs=5, seed=1),
+    "dssom": DSSOM(rows=5, columns=5, epochs=3, seed=1),
+    "larfdssom": LARFDSSOM(epochs=4, pruning_epochs=2, batch_size=128, seed=1),
+    "sssom": SSSOM(epochs=4, pruning_epochs=2, batch_size=128, seed=1),
+    "altsssom": ALTSSSOM(epochs=4, pruning_epochs=2, batch_size=128, seed=1),
+}
+
+
+def order() -> list[int]:
+    return sample_indices(3, 7, torch.arange(12), 1797).tolist()
+
+
+def numbers(name: str) -> dict[str, Any]:
+    features, classes = load_digits(return_X_y=True)
+    classes[::2] = -1
+    model = MAPS[name].fit(features / 16, classes)
+    state = model.state_
+    return {
+        "nodes": state.num_nodes,
+        "rounds": state.round,
+        "classes": state.classes.tolist(),
+        "wins": state.wins.tolist(),
+        "prototypes": state.prototypes.sum(1).tolist(),
+        "relevances": state.relevances.sum(1).tolist(),
+        "deviations": state.deviations.sum(1).tolist(),
+    }
+
+
+def test_order_of_samples():
+    assert order() == json.loads(FILE.read_text())["order"]
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_map(name):
+    agreed = json.loads(FILE.read_text())[name]
+    found = numbers(name)
+    for key in ("nodes", "rounds", "classes", "wins"):
+        assert found[key] == agreed[key], key
+    for key in ("prototypes", "relevances", "deviations"):
+        assert found[key] == pytest.approx(agreed[key], rel=1e-9, abs=1e-12), key
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps({"order": order()} | {name: numbers(name) for name in MAPS}) + "\n")
