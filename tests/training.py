@@ -65,6 +65,27 @@ def run_job(*arguments: Any, timeout: float = 120, **environment: str) -> subpro
     )
 
 
+def call_job(*arguments: Any) -> tuple[int, str, str]:
+    """The same command without a process of its own: exit code, stdout, stderr."""
+    import contextlib
+    import io
+    import signal
+    from unittest.mock import patch
+
+    from jobs._run import run
+    from jobs.train import app
+
+    out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+    words = ["jobs.train", *map(str, arguments)]
+    try:
+        with patch.object(sys, "argv", words), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            run(app)
+    except SystemExit as end:
+        return int(end.code or 0), out.getvalue(), err.getvalue()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
 def command(*arguments: Any) -> list[str]:
     """The command line of a training."""
     return [sys.executable, "-m", "jobs.train", *map(str, arguments)]

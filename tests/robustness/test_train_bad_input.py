@@ -1,0 +1,327 @@
+"""Bad input to a training: the right map, or one clear line and exit code 2 with earlier outputs intact."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import checkpoint, rundir
+from pipeline.checkpoint import CheckpointStore, Snapshot
+from pipeline.rundir import RunDirectory
+from pipeline.trainer import train
+from tests.training import REPOSITORY, call_job, command, last_json, run_job, small, table
+
+SEMI_SUPERVISED = ("sssom", "altsssom")
+
+
+def options(settings, *direct):
+    """The settings as words of a command line."""
+    named = {"data.path": "--data", "train.model": "--model", "cluster.workers": "--workers"}
+    words = []
+    for key, value in settings.items():
+        words += [named[key], str(value)] if key in named else ["--set", f"{key}={value}"]
+    return words
+
+
+def contents(folder):
+    """Every file below a folder, with its bytes."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# ---------------------------------------------------------------- what the command line says
+
+
+@pytest.mark.parametrize(
+    ("extra", "line"),
+    [
+        (["--set", "map.capasity=5"], "Unknown key 'map.capasity'. Did you mean 'map.capacity'?"),
+        (["--set", "map.capacity"], "--set must be key=value. Got 'map.capacity'."),
+        (["--set", "map.bmu_rate=1.5"], "map.bmu_rate must be a number in [0, 1). Got 1.5."),
+        (["--model", "som"], "train.model must be one of kohonen, dssom"),
+        (["--labelled-fraction", "2"], "train.labelled_fraction must be a share in [0, 1]. Got 2.0."),
+        (["--workers", "-1"], "cluster.workers must be an integer >= 0"),
+        (["--reduction", "sloppy"], "train.reduction must be exact or fast. Got 'sloppy'."),
+        (["--config", "no-such-file.yaml"], "--config must be a file. Got 'no-such-file.yaml'"),
+        (["--data", "no-such-folder"], "no-such-folder is not a prepared data set"),
+        (["--epochz", "3"], "No such option: --epochz"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
+)
+def test_a_wrong_option_is_one_line_and_exit_code_2(digits, tmp_path, extra, line):
+    out = tmp_path / "run"
+    code, said, complaint = call_job("--data", digits, "--model", "sssom", "--workers", 0, "--out", out, *extra)
+    assert code == 2
+    assert len(complaint.strip().splitlines()) == 1
+    assert line in complaint
+    assert said == ""
+    assert not (out / "run.json").exists()
+
+
+# ---------------------------------------------------------------- where the output goes
+
+
+def test_an_output_below_a_file_is_told_before_the_work(digits, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    done = run_job(*options(small("sssom", digits)), "--out", tmp_path / "file" / "run")
+    assert done.returncode == 2
+    assert "--out must be a directory that can be written" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_the_directory_of_another_run_is_refused_and_left_as_it_was(digits, tmp_path):
+    train(small("sssom", digits), tmp_path / "run")
+    before = contents(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"already holds a run \(sssom, finished\).*--resume to go on"):
+        train(small("sssom", digits, train__seed=1), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"train\.seed must be 0 to go on with the run in .*Got 1\."):
+        train(small("sssom", digits, train__seed=1), tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match=r"map\.epochs must be 2 to go on"):
+        train(small("sssom", digits, map__epochs=3), tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_finished_run_resumed_says_the_same_again(digits, tmp_path):
+    first = train(small("sssom", digits), tmp_path / "run")
+    again = train(small("sssom", digits), tmp_path / "run", resume=True)
+    same = [key for key in first if key not in ("seconds", "samples_per_second")]
+    assert {key: again[key] for key in same} == {key: first[key] for key in same}
+
+
+def test_resuming_where_nothing_is_begins_and_says_so(digits, tmp_path):
+    lines: list[str] = []
+    train(small("sssom", digits), tmp_path / "run", resume=True, say=lines.append)
+    assert "holds no run yet: starting from the beginning" in lines[0]
+
+
+def test_a_run_of_another_version_is_refused(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(rundir, "VERSION", 999)
+    train(small("sssom", digits), tmp_path / "run")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"was written by another version \(999, this is 1\)"):
+        train(small("sssom", digits), tmp_path / "run", resume=True)
+
+
+def test_a_checkpoint_of_another_version_is_refused(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "VERSION", 999)
+    train(small("sssom", digits), tmp_path / "run")
+    monkeypatch.undo()
+    before = contents(tmp_path / "run")
+    with pytest.raises(ValueError, match="has version 999, this program writes and reads version 1"):
+        train(small("sssom", digits), tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_checkpoint_of_another_data_set_is_refused(digits, tmp_path, rng):
+    train(small("sssom", digits), tmp_path / "run")
+    other = table(tmp_path / "other", rng.random((1438, 64)), rng.integers(0, 10, 1438))
+    before = contents(tmp_path / "run")
+    with pytest.raises(ValueError, match="belongs to another data set"):
+        train(small("sssom", other), tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_checkpoint_of_another_run_put_in_its_place_is_refused(digits, tmp_path):
+    train(small("sssom", digits, train__seed=1), tmp_path / "other")
+    train(small("sssom", digits), tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
+    for path in (tmp_path / "other" / "checkpoints").iterdir():
+        (tmp_path / "run" / "checkpoints" / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match="belongs to another configuration"):
+        train(small("sssom", digits), tmp_path / "run", resume=True)
+
+
+def test_a_torn_newest_checkpoint_costs_only_the_rounds_since_the_one_before(digits, tmp_path):
+    settings = small("sssom", digits, train__checkpoint_rounds=2)
+    whole = train(settings, tmp_path / "run")
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:100])
+    lines: list[str] = []
+    result = train(settings, tmp_path / "run", resume=True, say=lines.append)
+    assert result["map_digest"] == whole["map_digest"]
+    assert any("is torn" in line and "Using the one before" in line for line in lines)
+
+
+def test_a_full_disk_at_a_checkpoint_is_told_and_the_run_goes_on(digits, tmp_path, monkeypatch):
+    def full(self, snapshot):
+        raise OSError(28, "No space left on device")
+
+    expected = train(small("sssom", digits), tmp_path / "undisturbed")
+    monkeypatch.setattr(CheckpointStore, "save", full)
+    lines: list[str] = []
+    settings = small("sssom", digits, train__checkpoint_rounds=4)
+    result = train(settings, tmp_path / "run", say=lines.append)
+    assert result["map_digest"] == expected["map_digest"]
+    assert any("could not be written" in line and "No space left" in line for line in lines)
+
+
+def test_a_run_json_that_is_not_json_is_named(digits, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json cannot be read"):
+        train(small("sssom", digits), tmp_path / "run")
+    assert (tmp_path / "run" / "run.json").read_text() == "{"
+
+
+# ---------------------------------------------------------------- interruptions
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_saves_its_state_and_goes_on(digits, tmp_path, tracking_uri, number):
+    import mlflow
+
+    settings = small("sssom", digits, map__epochs=60, map__tile_size=400, tracking__uri=tracking_uri)
+    expected = train({**settings, "tracking.uri": "none"}, tmp_path / "undisturbed")
+    words = [*options(settings), "--out", tmp_path / "run"]
+    job = subprocess.Popen(command(*words), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 90
+    journal = tmp_path / "run" / "tracking.jsonl"
+    while not (journal.exists() and journal.read_text().count('"metrics"') > 3) and time.monotonic() < until:
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(0.02)
+    job.send_signal(number)
+    _, said = job.communicate(timeout=120)
+    assert job.returncode == 130, said
+    assert said.strip().splitlines()[-1].startswith("Interrupted. State saved after round ")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "killed"
+    client = mlflow.MlflowClient(tracking_uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("somgrad").experiment_id])
+    assert run.info.status == "KILLED"
+
+    result = last_json(run_job(*words, "--resume", "--json"))
+    assert result["map_digest"] == expected["map_digest"]
+    assert result["run_id"] == run.info.run_id
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_an_error_in_the_middle_ends_the_record_too(digits, tmp_path, tracking_uri):
+    import mlflow
+
+    def fail(epoch, expected, metrics):
+        raise RuntimeError("something of ours broke")
+
+    with pytest.raises(RuntimeError, match="something of ours"):
+        train(small("sssom", digits, tracking__uri=tracking_uri), tmp_path / "run", on_epoch=fail)
+    client = mlflow.MlflowClient(tracking_uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("somgrad").experiment_id])
+    assert run.info.status == "FAILED"
+
+
+# ---------------------------------------------------------------- data that is hardly there
+
+
+@pytest.mark.parametrize("model", SEMI_SUPERVISED)
+def test_capacity_1_is_one_node(digits, tmp_path, model):
+    result = train(small(model, digits, map__capacity=1), tmp_path / "run")
+    assert result["nodes"] == 1
+    assert result["accuracy"] is not None
+
+
+@pytest.mark.parametrize("model", ["kohonen", "dssom", "larfdssom", "sssom", "altsssom"])
+def test_one_sample_trains(tmp_path, model):
+    data = table(tmp_path / "one", np.array([[0.25, 0.5, 0.75]]), np.array([0]))
+    lattice = {"map.rows": 2, "map.columns": 2} if model in ("kohonen", "dssom") else {}
+    settings = {"data.path": str(data), "train.model": model, "cluster.workers": 0, "tracking.uri": "none"}
+    result = train(settings | lattice | {"map.epochs": 2}, tmp_path / "run")
+    assert result["nodes"] == (4 if lattice else 1)
+    assert result["quantization_error"] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("model", SEMI_SUPERVISED)
+def test_no_labels_at_all_is_a_map_without_classes(tmp_path, rng, model):
+    data = table(tmp_path / "unlabelled", rng.random((120, 4)))
+    result = train(small(model, data), tmp_path / "run")
+    assert result["accuracy"] is None
+    assert result["nodes"] >= 1
+    state, _, _ = RunDirectory(tmp_path / "run").load_map()
+    assert bool((state.classes == -1).all())
+
+
+@pytest.mark.parametrize("model", SEMI_SUPERVISED)
+def test_labels_that_are_all_withheld_are_the_same_as_none(tmp_path, rng, model):
+    features = rng.random((120, 4))
+    labelled = table(tmp_path / "labelled", features, rng.integers(0, 3, 120))
+    settings = small(model, labelled, train__labelled_fraction=0.0)
+    result = train(settings, tmp_path / "run")
+    assert result["accuracy"] == 0.0, "no class is said for any row, and that is wrong for every row"
+    state, _, _ = RunDirectory(tmp_path / "run").load_map()
+    assert bool((state.classes == -1).all())
+
+
+@pytest.mark.parametrize("model", SEMI_SUPERVISED)
+def test_one_class_is_always_right(tmp_path, rng, model):
+    data = table(tmp_path / "one-class", rng.random((120, 4)), np.zeros(120, dtype=int))
+    result = train(small(model, data), tmp_path / "run")
+    assert result["accuracy"] == 1.0
+
+
+def test_a_class_without_any_label_is_never_predicted_and_costs_accuracy(tmp_path, rng):
+    centres = np.eye(3) * 0.8 + 0.1
+    labels = np.repeat([0, 1, 2], 60)
+    features = centres[labels] + rng.normal(0, 0.01, (180, 3))
+    seen = np.where(labels == 2, -1, labels)
+    columns = np.concatenate([features, np.zeros((180, 1))], axis=1)
+    data = table(tmp_path / "two-of-three", columns, seen)
+    result = train(small("sssom", data, train__labelled_fraction=1.0), tmp_path / "run")
+    state, _, about = RunDirectory(tmp_path / "run").load_map()
+    assert about["num_classes"] == 2
+    assert set(state.classes[state.alive].tolist()) <= {-1, 0, 1}
+    assert result["accuracy"] == 1.0, "the rows without a class are not scored"
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_any_batch_size_counts_every_sample_once(tmp_path, rng, size):
+    data = table(tmp_path / "table", rng.random((50, 3)), rng.integers(0, 2, 50))
+    settings = small("larfdssom", data, map__batch_size=size, map__epochs=1, map__pruning_epochs=1)
+    result = train(settings, tmp_path / "run")
+    per_epoch = -(-50 // min(size, 50))
+    assert result["rounds"] % per_epoch == 0
+    assert result["epochs"] == result["rounds"] // per_epoch == 2
+
+
+def test_missing_values_are_followed_when_the_data_were_prepared_with_them(tmp_path, rng):
+    features = rng.random((120, 4))
+    features[rng.random((120, 4)) < 0.1] = np.nan
+    data = table(tmp_path / "holes", features, rng.integers(0, 2, 120), missing="mask")
+    result = train(small("sssom", data), tmp_path / "run")
+    assert result["quantization_error"] > 0
+    _, config, _ = RunDirectory(tmp_path / "run").load_map()
+    assert config.missing == "mask"
+    with pytest.raises(ValueError, match=r"Training row \d+, feature \d must be a number in \[-1, 1\]. Got nan"):
+        train(small("sssom", data, map__missing="error"), tmp_path / "strict")
+
+
+# ---------------------------------------------------------------- the trained map
+
+
+def test_a_damaged_map_is_refused_by_name(digits, tmp_path):
+    train(small("sssom", digits), tmp_path / "run")
+    path = tmp_path / "run" / "map.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"map\.safetensors' cannot be used: its tensors do not match its digest"):
+        RunDirectory(tmp_path / "run").load_map()
+    with pytest.raises(ValueError, match="must hold a trained map"):
+        RunDirectory(tmp_path).load_map()
+
+
+def test_the_saved_map_is_the_one_of_the_last_checkpoint(digits, tmp_path):
+    result = train(small("sssom", digits), tmp_path / "run")
+    state, config, about = RunDirectory(tmp_path / "run").load_map()
+    assert state.digest() == result["map_digest"]
+    assert config.variant == about["model"] == "sssom"
+    assert about["class_names"] == [str(n) for n in range(10)]
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    identity = {name: record[name] for name in ("manifest_hash", "config_hash")}
+    newest = CheckpointStore(tmp_path / "run" / "checkpoints", identity).load_newest()
+    assert isinstance(newest, Snapshot)
+    assert newest.state.digest() == result["map_digest"]
+    assert torch.equal(newest.state.prototypes, state.prototypes)
+    assert os.listdir(tmp_path / "run" / "checkpoints")
