@@ -7,6 +7,7 @@ Axes: n samples of a tile, K nodes, D features.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,12 +43,26 @@ class Tile:
 
     @classmethod
     def of(cls, features: Tensor, missing: str) -> Tile:
-        """Read samples; with missing="mask", NaN means "not observed"."""
+        """Read samples; with missing="mask", NaN means "not observed".
+
+        Raises:
+            ValueError: a value is not finite, or nothing of a sample is observed. Checked on a CPU only:
+                asking an accelerator would stall its queue, so its data are checked before they go there.
+        """
         features = features.to(torch.float64)
-        if missing != "mask":
-            return cls(features, None)
-        observed = ~features.isnan()
-        return cls(torch.where(observed, features, 0.0), observed)
+        observed = ~features.isnan() if missing == "mask" else None
+        values = features if observed is None else torch.where(observed, features, 0.0)
+        if values.device.type == "cpu":
+            if not math.isfinite(float(values.sum())):
+                row, column = (~values.isfinite()).nonzero()[0].tolist()
+                raise ValueError(
+                    f"Features must be finite. Row {row} of the tile, feature {column} is "
+                    f"{float(features[row, column])}; clean it or, for NaN, use missing='mask'."
+                )
+            if observed is not None and not bool(observed.any(1).all()):
+                row = int((~observed.any(1)).nonzero()[0])
+                raise ValueError(f"Every sample must have an observed feature. Row {row} of the tile has none.")
+        return cls(values, observed)
 
     def take(self, rows: Tensor) -> Tile:
         """The samples at these rows."""

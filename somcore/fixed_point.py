@@ -55,6 +55,19 @@ def to_fixed(values: Tensor, scale: int | None) -> Tensor:
     return values if scale is None else torch.round(values * 2.0**scale)
 
 
+def check_range(fixed: Tensor, scale: int | None) -> None:
+    """Refuse values beyond the bound that the scale was made for; on a CPU, where asking is free."""
+    if scale is None or fixed.device.type != "cpu" or fixed.numel() == 0:
+        return
+    low, high = (float(bound) for bound in fixed.aminmax())
+    if max(-low, high) > 2.0**_MANTISSA:
+        row, column = (fixed.abs() > 2.0**_MANTISSA).nonzero()[0].tolist()
+        raise ValueError(
+            f"|x| must be within the bound given to the scale ({2.0 ** (_MANTISSA - scale):g}). "
+            f"Got {float(fixed[row, column]) * 2.0**-scale:g} in row {row} of the tile, feature {column}."
+        )
+
+
 def as_sums(totals: Tensor, scale: int | None) -> Tensor:
     """Whole-number totals of a tile as int64, which any number of tiles can be added to."""
     return totals if scale is None else totals.to(torch.int64)

@@ -166,7 +166,13 @@ def insert_clones(state: MapState, clones: Clones, just_pruned: bool) -> MapStat
 
 
 def insert_candidates(
-    state: MapState, adapted: MapState, frozen: MapState, statistics: BatchStatistics, config: MapConfig
+    state: MapState,
+    statistics: BatchStatistics,
+    config: MapConfig,
+    *,
+    frozen: MapState,
+    adapted: MapState,
+    pruned: MapState,
 ) -> MapState:
     """Greedy cover: walk the candidates in their order, create a node for each that none covers yet.
 
@@ -175,10 +181,11 @@ def insert_candidates(
 
     Args:
         state: the map after pruning, with its clones.
-        adapted: the map before pruning: its boxes tell which candidates are close (ALTSS-SOM).
-        frozen: the map that the candidates were matched on: it lends unobserved values.
         statistics: the merged statistics of the round.
         config: resolved hyper-parameters.
+        frozen: the map that the candidates were matched on; it lends unobserved values.
+        adapted: the map before pruning; its boxes tell which candidates are close (ALTSS-SOM).
+        pruned: the map before its clones; its boxes accept (ALTSS-SOM).
     """
     candidates = statistics.candidates
     candidates = candidates.take(candidates.valid.nonzero().squeeze(1))
@@ -190,7 +197,7 @@ def insert_candidates(
     x = tile.features if tile.observed is None else torch.where(tile.observed, tile.features, lent)
     if config.variant == "altsssom":
         reach = torch.where((candidates.bmu >= 0).unsqueeze(1), box(adapted, config)[candidates.bmu], 0.0)
-        open_ = ~_accepted_by_box(state, tile, candidates, statistics.sums["updates"], config)
+        open_ = ~_accepted_by_box(pruned, tile, candidates, statistics.sums["updates"], config)
     else:
         reach = None
         open_ = ~match(state, tile, label, config=config).matched

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from somcore.distance import Tile, rows_where
-from somcore.fixed_point import as_sums, to_fixed
+from somcore.fixed_point import as_sums, check_range, to_fixed
 from somcore.state import MapState
 
 _DENSE_ELEMENTS = 2**24  # at most 128 MB at a time
@@ -29,8 +29,13 @@ class Moments:
 
     @classmethod
     def of(cls, state: MapState, tile: Tile, weights: Tensor | None, scale: int | None) -> Moments:
-        """Round features and prototypes to the scale of the round."""
+        """Round features and prototypes to the scale of the round.
+
+        Raises:
+            ValueError: a sample lies beyond the bound that the scale was made for (checked on a CPU).
+        """
         features = to_fixed(tile.features, scale)
+        check_range(features, scale)
         observed = None if tile.observed is None else tile.observed.to(torch.float64)
         weights = None if weights is None else weights.to(torch.float64)
         return cls(features, to_fixed(state.prototypes, scale), observed, weights, scale)

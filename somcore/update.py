@@ -112,7 +112,7 @@ def advance(state: MapState, statistics: BatchStatistics, config: MapConfig) -> 
     if state.growing and clones is not None:
         grown = insert_clones(grown, clones, period_ended)
     if state.growing:
-        grown = insert_candidates(grown, counted, state, statistics, config)
+        grown = insert_candidates(grown, statistics, config, frozen=state, adapted=counted, pruned=pruned)
     connected = reconnect(grown, config)
     organised = config.num_rounds is not None and state.round + 1 >= config.num_rounds
     return dataclasses.replace(
