@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from somcore import device
 from somcore.state import MapState
 
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
@@ -24,7 +25,7 @@ def rows_where(mask: Tensor) -> Tensor:
     Asking an accelerator which rows are true would stall its queue, so there the work is done for every row and
     the mask applied to the result. Both give the same bits wherever results are integers or row-wise.
     """
-    if mask.device.type == "cpu":
+    if device.asking_is_free(mask):
         return mask.nonzero().squeeze(1)
     return torch.arange(mask.shape[0], device=mask.device)
 
@@ -52,7 +53,7 @@ class Tile:
         features = features.to(torch.float64)
         observed = ~features.isnan() if missing == "mask" else None
         values = features if observed is None else torch.where(observed, features, 0.0)
-        if values.device.type == "cpu":
+        if device.asking_is_free(values):
             if not math.isfinite(float(values.sum())):
                 row, column = (~values.isfinite()).nonzero()[0].tolist()
                 raise ValueError(

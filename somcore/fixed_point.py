@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from somcore import device
+
 _MANTISSA = 40  # bits of |x|·2^q: 4096 of |x − c| add up exactly in float64
 _HEADROOM = 61
 
@@ -57,7 +59,7 @@ def to_fixed(values: Tensor, scale: int | None) -> Tensor:
 
 def check_range(fixed: Tensor, scale: int | None) -> None:
     """Refuse values beyond the bound that the scale was made for; on a CPU, where asking is free."""
-    if scale is None or fixed.device.type != "cpu" or fixed.numel() == 0:
+    if scale is None or not device.asking_is_free(fixed) or fixed.numel() == 0:
         return
     low, high = (float(bound) for bound in fixed.aminmax())
     if max(-low, high) > 2.0**_MANTISSA:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from somcore import device
 from somcore.config import UNLABELLED, MapConfig
 from somcore.distance import (
     Projection,
@@ -81,7 +82,7 @@ def nearest(
 def _decide(state: MapState, tile: Tile, projection: Projection, values: Tensor, rivals: Tensor) -> Tensor:
     """Exact winners among the nodes whose errors are too close to call; (n,) int64 slots."""
     size = min(_SHORTLIST, values.shape[1])
-    if values.device.type == "cpu":  # here the longest list of rivals may be asked for
+    if device.asking_is_free(values):  # here the longest list of rivals may be asked for
         size = min(values.shape[1], int(rivals.max()))
     places = values.topk(size, dim=1, largest=False).indices.sort(dim=1).values
     shortlist = projection.nodes[places]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from somcore import device
 from somcore.distance import Tile, rows_where
 from somcore.fixed_point import as_sums, check_range, to_fixed
 from somcore.state import MapState
@@ -57,7 +58,7 @@ class Moments:
         rows = torch.cat(parts, dim=1)
         if self.weights is not None:
             rows *= self.weights[samples].unsqueeze(1)
-        if mask is not None and samples.device.type != "cpu":
+        if mask is not None and not device.asking_is_free(samples):
             rows *= mask[samples].unsqueeze(1)
         return rows
 
@@ -84,7 +85,7 @@ class Moments:
         blocks of nodes and masked. In fixed point both are the same integers.
         """
         num_nodes = links.shape[1]
-        if links.device.type == "cpu":
+        if device.asking_is_free(links):
             samples, nodes = links.nonzero(as_tuple=True)
             samples = rows[samples]
             table = self.features.new_zeros(num_nodes, self.columns)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from somcore import device
 from somcore.fixed_point import error_scale, from_fixed
 
 TALLIES = ("samples", "labelled", "unmatched", "rerouted", "misplaced")
@@ -79,7 +80,7 @@ class Candidates:
         kept = kept & (weight.cumsum(0) - weight < limit)
         first = (~kept).to(torch.int8).argsort(stable=True)[:limit]
         result = replace(ordered.take(first), valid=kept[first])
-        if kept.device.type == "cpu":
+        if device.asking_is_free(kept):
             result = result.take(result.valid.nonzero().squeeze(1))
         return result
 
@@ -155,7 +156,7 @@ class BatchStatistics:
         candidates = self.candidates
         if candidates.position.shape[0]:
             candidates = candidates.first(self.per_group, self.sums["hits"].shape[0])
-        contested = self.contested.compact() if self.contested.key.device.type == "cpu" else self.contested
+        contested = self.contested.compact() if device.asking_is_free(self.contested.key) else self.contested
         return replace(self, contested=contested, candidates=candidates)
 
     def __eq__(self, other: object) -> bool:

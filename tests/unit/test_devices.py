@@ -1,0 +1,64 @@
+"""The inner loop never asks the device: a meta tensor has no values to ask for, so any question fails here.
+
+CUDA itself was not at hand; where it is, `test_cuda_gives_the_same_map` runs.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+
+from somcore import MapConfig, MapState, accumulate, advance, device, initial_indices, initial_state
+
+N, D, C = 24, 5, 3
+
+
+def map_and_data(variant: str, missing: str = "error") -> tuple[MapState, MapConfig, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(N, D, generator=generator)
+    labels = torch.randint(-1, C, (N,), generator=generator)
+    lattice = variant in ("kohonen", "dssom")
+    settings = {"rows": 3, "columns": 3} if lattice else {"capacity": 12}
+    if variant in ("larfdssom", "sssom"):
+        settings["activation_threshold"] = 0.95
+    config = MapConfig(variant=variant, missing=missing, **settings)
+    config = config.resolve(num_samples=N, num_features=D, num_classes=C)
+    rows = initial_indices(config, N)
+    state = initial_state(config, D, C, samples=None if rows is None else features[rows])
+    statistics = accumulate(state, features, labels, config, scale=40)
+    return advance(state, statistics, config), config, features, labels
+
+
+@pytest.mark.parametrize("missing", ["error", "mask"])
+@pytest.mark.parametrize("variant", ["kohonen", "dssom", "larfdssom", "sssom", "altsssom"])
+@pytest.mark.parametrize("growing", [True, False], ids=["growing", "converging"])
+def test_a_tile_is_accumulated_without_asking_the_device(variant, missing, growing):
+    state, config, features, labels = map_and_data(variant, missing)
+    state = dataclasses.replace(state, growing=growing and config.is_growing).to("meta")
+    weights = torch.ones(N, dtype=torch.int64, device="meta")
+    statistics = accumulate(state, features.to("meta"), labels.to("meta"), config, weights=weights, scale=40)
+    assert all(total.device.type == "meta" for total in statistics.sums.values())
+
+
+@pytest.mark.parametrize("missing", ["error", "mask"])
+@pytest.mark.parametrize("variant", ["kohonen", "dssom", "larfdssom", "sssom", "altsssom"])
+def test_the_way_of_accelerators_gives_the_same_bits(variant, missing, monkeypatch):
+    """There every row is computed and masked; the sums and proposals are those of the way that asks."""
+    state, config, features, labels = map_and_data(variant, missing)
+    weights = torch.arange(N) % 3 + 1
+    usual = accumulate(state, features, labels, config, weights=weights, scale=38)
+    monkeypatch.setattr(device, "asking_is_free", lambda tensor: False)
+    unusual = accumulate(state, features, labels, config, weights=weights, scale=38)
+    monkeypatch.undo()
+    assert usual == unusual
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("variant", ["kohonen", "dssom", "larfdssom", "sssom", "altsssom"])
+def test_cuda_gives_the_same_map(variant):
+    state, config, features, labels = map_and_data(variant)
+    here = advance(state, accumulate(state, features, labels, config, scale=40), config)
+    there = state.to("cuda")
+    there = advance(there, accumulate(there, features.cuda(), labels.cuda(), config, scale=40), config).to("cpu")
+    assert torch.equal(here.alive, there.alive) and torch.equal(here.wins, there.wins)
+    torch.testing.assert_close(here.prototypes, there.prototypes, rtol=0, atol=1e-9)
