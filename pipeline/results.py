@@ -5,7 +5,10 @@ N runs.
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -48,6 +51,28 @@ def tracked_runs(experiment: str, uri: str | None = None) -> pd.DataFrame:
         raise UserError(f"The experiment '{experiment}' must have a finished run. It has none yet.")
     table = pd.DataFrame(rows[::-1])
     return table.rename(columns=_short_names(table.columns)).apply(_as_numbers)
+
+
+def run_directory(run: str, uri: str | None = None) -> Path:
+    """Where the files of a run are: itself if it is a directory, else fetched from MLflow by its id.
+
+    Raises:
+        UserError: neither a directory nor the id of a run that has recorded its map.
+    """
+    if Path(run).is_dir():
+        return Path(run)
+    import mlflow
+
+    if not re.fullmatch(r"[0-9a-f]{32}", run):
+        raise must("--run", "the directory of a run, or its id in MLflow", run)
+    client = mlflow.MlflowClient(uri or mlflow.get_tracking_uri())
+    try:
+        names = [file.path for file in client.list_artifacts(run)]
+    except mlflow.MlflowException as error:
+        raise must("--run", "the id of a run that MLflow knows", run, remedy=str(error).split("\n")[0]) from None
+    if "map.safetensors" not in names:
+        raise must("--run", "the id of a run that has recorded its map", run)
+    return Path(client.download_artifacts(run, "", tempfile.mkdtemp(prefix="somgrad-")))
 
 
 def grouped(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> list[dict[str, Any]]:

@@ -104,6 +104,7 @@ def _connect(ray: Any, address: str | None) -> None:
         if address:
             ray.init(address=address, **quiet)
         else:
+            os.environ.setdefault("RAY_preload_python_modules", "torch")  # while the rest of Ray starts
             ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
     except (ConnectionError, RuntimeError) as error:
         if not address:

@@ -61,6 +61,7 @@ def train(
         ValueError: something the user can fix.
         KeyboardInterrupt: interrupted; the state is saved.
     """
+    called = time.monotonic()
     directory = RunDirectory(out)
     run = RunConfig.build(directory.settings(settings, resume))
     dataset = Dataset.open(run.data.path)
@@ -68,7 +69,7 @@ def train(
         planning = aside.submit(make_plan, run, dataset)
         with contextlib.nullcontext(group) if group else open_group(run.cluster, say) as workers:
             training = Training(run, planning.result(), dataset, directory, workers, say, on_epoch)
-            return training.run(resume)
+            return training.run(resume, called)
 
 
 @contextlib.contextmanager
@@ -118,16 +119,18 @@ class Training:
         self._began = time.monotonic()
         self._saved_at = time.monotonic()
         self._seconds_before = 0.0
+        self._started = False
 
-    def run(self, resume: bool) -> dict[str, Any]:
+    def run(self, resume: bool, called: float) -> dict[str, Any]:
         """Trains to the end; what was begun is always ended, in MLflow too."""
         snapshot = (self._store.load_newest(self._say) if resume else None) or self._first()
         self._seconds_before = snapshot.extra.get("seconds", 0.0)
-        self._announce(resume, snapshot.state)
         status, summary = "FAILED", None
         try:
+            self._announce(resume, snapshot.state)
             self._group.start(self._plan, snapshot)
-            self._began = time.monotonic()
+            self._started, self._began = True, time.monotonic()
+            self._tracker.metrics({"startup_seconds": self._began - called}, 0)
             snapshot = self._rounds(snapshot)
             summary = self._finish(snapshot)
             status = "FINISHED"
@@ -137,8 +140,8 @@ class Training:
                 raise KeyboardInterrupt(self._save_interrupted()) from None
         finally:
             with unhurried():
-                self._directory.write(status=status.lower())
                 self._tracker.finish(status, summary and {"map_digest": summary["map_digest"]})
+                self._directory.write(status=status.lower(), run_id=self._tracker.run_id)
         return {**summary, "run_id": self._tracker.run_id}
 
     def _first(self) -> Snapshot:
@@ -249,8 +252,8 @@ class Training:
         self._saved_at = time.monotonic()
 
     def _save_interrupted(self) -> str:
-        snapshot = self._group.latest()
-        if snapshot.state.round == 0:
+        snapshot = self._group.latest() if self._started else None
+        if snapshot is None or snapshot.state.round == 0:
             return "No round was finished yet."
         self._save(snapshot)
         return f"State saved after round {snapshot.state.round} in {self._directory.path}; --resume goes on."

@@ -1,0 +1,36 @@
+"""Metrics of a trained model on a split."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs._run import job, run
+
+
+def evaluate(
+    model: Annotated[str, typer.Option("--run", help="Directory of a run, or its id in MLflow.")],
+    data: Annotated[Path | None, typer.Option(help="A prepared data set. [default: the one it was trained on]")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, validation or test. [default: test where it has rows, else train]")
+    ] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store of an id. [default: MLflow's own]")] = None,
+) -> dict[str, Any]:
+    """Score a trained model on a split of a prepared data set.
+
+    Rows without a predicted class, and rows left out as noise, are errors; rows whose class is not known are not
+    counted. A score that does not apply is left out (null in --json).
+    """
+    from pipeline.trained import evaluate_run
+
+    scores = evaluate_run(model, data, split, tracking_uri)
+    for name, value in scores.items():
+        if value is not None:
+            print(f"{name:<20} {value:.4f}" if isinstance(value, float) else f"{name:<20} {value}")
+    return scores
+
+
+app = job(example="python -m jobs.evaluate --run runs/first --data data/digits --split test")(evaluate)
+
+if __name__ == "__main__":
+    run(app)

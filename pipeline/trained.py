@@ -1,0 +1,104 @@
+"""A trained model, opened again: from the directory of its run, or by its id from MLflow.
+
+n samples, P values per sample as prepared, D features of the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.errors import must
+from pipeline.evaluation import evaluate
+from pipeline.rundir import RunDirectory
+from pipeline.shards import Dataset
+from somcore.config import MapConfig
+from somcore.state import MapState
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A map with all that is needed to use it.
+
+    Attributes:
+        state: the map.
+        config: its hyper-parameters.
+        encode: (n, P) scaled samples to (n, D) features; the identity for maps on the samples themselves.
+        about: model, num_classes, class_names, manifest_hash and the like.
+        digest: of the map, in deep runs of the encoder too.
+    """
+
+    state: MapState
+    config: MapConfig
+    encode: Callable[[Tensor], Tensor]
+    about: dict[str, Any]
+    digest: str | None
+
+    @classmethod
+    def load(cls, directory: Path) -> Trained:
+        """The final model of a run.
+
+        Raises:
+            OutputError: there is none, or it is damaged.
+        """
+        run = RunDirectory(directory)
+        state, config, about = run.load_map()
+        digest = run.record.get("summary", {}).get("map_digest") or state.digest()
+        if "deep" not in about:
+            return cls(state, config, lambda samples: samples, about, digest)
+        from pipeline.deep_model import DeepModel
+
+        model = DeepModel.load(directory)
+        return cls(model.state, model.config, model.encode, about, digest)
+
+    def evaluate(self, dataset: Dataset, split: str) -> dict[str, float | None]:
+        """Scores on a split of a prepared data set; see `pipeline.evaluation.evaluate`.
+
+        Raises:
+            ValueError: the data set has no such split, or other features or classes than the model.
+        """
+        count = dataset.num_rows(split)
+        if count == 0:
+            raise must("--split", f"one of {', '.join(dataset.splits)}, which have rows", split)
+        names = self.about.get("class_names") or []
+        if names and dataset.class_names and list(dataset.class_names) != list(names):
+            known, got = ", ".join(map(str, names)), ", ".join(map(str, dataset.class_names))
+            raise must("--data", f"a data set with the classes of the model ({known})", got)
+        features = self.encode(dataset.read(split, slice(0, 1))[0]).shape[1]
+        if features != self.state.num_features:
+            raise must("--data", f"a data set with {self.state.num_features} features, as the model", features)
+
+        def read(rows: Tensor) -> tuple[Tensor, Tensor | None]:
+            samples, labels = dataset.read(split, rows)
+            return self.encode(samples), labels
+
+        return evaluate(self.state, self.config, read, count, dataset.num_classes)
+
+
+def evaluate_run(run: str, data: str | Path | None, split: str | None, uri: str | None = None) -> dict[str, Any]:
+    """Scores of a trained model.
+
+    Args:
+        run: directory of a run, or its id in MLflow.
+        data: a prepared data set; None = the one it was trained on.
+        split: None = test where it has rows, else train.
+        uri: MLflow store of an id; None = MLflow's own choice.
+
+    Returns:
+        run, data, split, rows, map_digest, nodes, and the scores.
+    """
+    from pipeline.results import run_directory
+
+    directory = run_directory(run, uri)
+    trained = Trained.load(directory)
+    place = data or RunDirectory(directory).record["settings"]["data.path"]
+    dataset = Dataset.open(place)
+    split = split or ("test" if dataset.num_rows("test") else "train")
+    scores = trained.evaluate(dataset, split)
+    about = {"run": run, "model": trained.about.get("model"), "data": str(place), "split": split}
+    counts = {"rows": dataset.num_rows(split), "nodes": trained.state.num_nodes, "map_digest": trained.digest}
+    return about | counts | scores
