@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.benchmarks.readout import read_out
-from pipeline.benchmarks.screening import can_screen, screen_map
+from pipeline.benchmarks.screening import can_screen, screen_map, screened_classes
 from pipeline.benchmarks.spaces import ParameterSet
 from somcore.config import MapConfig
 from somcore.initial import initial_state
@@ -134,9 +134,9 @@ def fit_map(variant: str, **changes: object) -> Fit:
         features, labels, num_classes = training.features, training.labels, training.num_classes
         config = map_config(variant, values, features.shape[0], features.shape[1], training.seed)
         config = resolved(dataclasses.replace(config, **changes), features, num_classes)  # type: ignore[arg-type]
-        train = screen_map if training.screening and can_screen(config) else train_map
-        state = train(config, features, labels, num_classes)
-        answers = {"": predict_classes(state, asked, config)}
+        screening = training.screening and can_screen(config)
+        state = (screen_map if screening else train_map)(config, features, labels, num_classes)
+        answers = {"": screened_classes(state, asked) if screening else predict_classes(state, asked, config)}
         return Answer(answers | read_out(state, features, labels, asked, values), state.num_nodes)
 
     return fit

@@ -40,6 +40,7 @@ static Nodes make_nodes(int64_t k, int64_t d) {
 static void free_nodes(Nodes s) {
     free(s.c); free(s.w); free(s.dev); free(s.cls); free(s.wins); free(s.upd); free(s.born); free(s.alive);
 }
+/* Moments and whole numbers have rows of P = D rounded up to 8: loops without remainders. */
 static Moments make_moments(int64_t k, int64_t d) { return (Moments){make(k, 8), make(k * d, 8), make(k * d, 8)}; }
 static void clear_moments(Moments m, int64_t k, int64_t d) {
     memset(m.n, 0, k * 8); memset(m.x, 0, k * d * 8); memset(m.gap, 0, k * d * 8);
@@ -132,38 +133,59 @@ static void adapt(const Settings *p, Nodes s, int64_t j, double unit, const Mome
 }
 
 /* ---- match ---- */
-typedef struct { int64_t count, *slot; double *c, *w, *mass, *rho; } Front; /* alive nodes, feature-major */
+/* Alive nodes, feature-major, in blocks of LANES: arithmetic stays in registers. */
+enum { LANES = 32 };
+typedef struct { int64_t count, width, *slot; double *c, *w, *mass, *rho; } Front;
+
+static Front make_front(int64_t k, int64_t d) {
+    int64_t width = (k + LANES - 1) / LANES * LANES;
+    return (Front){0, width, make(width, 8), make(width * d, 8), make(width * d, 8), make(width, 8), make(width, 8)};
+}
+static void free_front(Front f) { free(f.slot); free(f.c); free(f.w); free(f.mass); free(f.rho); }
 
 static void face(const Settings *p, Nodes s, Front *f) {
-    int64_t D = p->features, K = p->capacity, a = 0;
-    for (int64_t j = 0; j < K; j++) if (s.alive[j]) f->slot[a++] = j;
+    int64_t D = p->features, a = 0;
+    for (int64_t j = 0; j < p->capacity; j++) if (s.alive[j]) f->slot[a++] = j;
     f->count = a;
-    for (int64_t i = 0; i < a; i++) {
-        double mass = 0;
+    for (int64_t i = 0; i < f->width; i++) {
+        double mass = i < a ? 0 : 1;
         for (int64_t d = 0; d < D; d++) {
-            f->c[d * K + i] = s.c[f->slot[i] * D + d];
-            f->w[d * K + i] = s.w[f->slot[i] * D + d];
-            mass += s.w[f->slot[i] * D + d];
+            double w = i < a ? s.w[f->slot[i] * D + d] : 0;
+            f->c[d * f->width + i] = i < a ? s.c[f->slot[i] * D + d] : 0;
+            f->w[d * f->width + i] = w;
+            mass += w;
         }
         f->mass[i] = mass;
     }
 }
 static void errors(const Settings *p, Front *f, const double *x) {
-    int64_t K = p->capacity, a = f->count;
-    double *restrict rho = f->rho;
-    for (int64_t i = 0; i < a; i++) rho[i] = 0;
-    for (int64_t d = 0; d < p->features; d++) {
-        const double v = x[d], *restrict c = f->c + d * K, *restrict w = f->w + d * K;
-        for (int64_t i = 0; i < a; i++) { double g = v - c[i]; rho[i] += w[i] * g * g; }
+    for (int64_t b = 0; b < f->count; b += LANES) {
+        double sum[LANES] = {0};
+        for (int64_t d = 0; d < p->features; d++) {
+            const double *restrict c = f->c + d * f->width + b, *restrict w = f->w + d * f->width + b;
+            for (int i = 0; i < LANES; i++) { double g = x[d] - c[i]; sum[i] += w[i] * g * g; }
+        }
+        for (int i = 0; i < LANES; i++) f->rho[b + i] = sum[i] / f->mass[b + i];
     }
-    for (int64_t i = 0; i < a; i++) rho[i] /= f->mass[i];
+    for (int64_t i = f->count; i < f->width; i++) f->rho[i] = INFINITY;
 }
-static int64_t least(const Front *f, const int64_t *cls, int64_t label, int restricted, double *rho) {
+static int64_t nearest(const Front *f, double *rho) {
+    double low[8];
+    for (int k = 0; k < 8; k++) low[k] = INFINITY;
+    for (int64_t i = 0; i < f->width; i += 8)
+        for (int k = 0; k < 8; k++) low[k] = f->rho[i + k] < low[k] ? f->rho[i + k] : low[k];
+    *rho = INFINITY;
+    for (int k = 0; k < 8; k++) *rho = low[k] < *rho ? low[k] : *rho;
+    for (int64_t i = 0; i < f->count; i++) if (f->rho[i] == *rho) return f->slot[i];
+    return -1;
+}
+/* The nearest node whose class is the label or none; with label -2 the nearest that has a class. */
+static int64_t nearest_of(const Front *f, const int64_t *cls, int64_t label, double *rho) {
     int64_t best = -1;
     *rho = INFINITY;
     for (int64_t i = 0; i < f->count; i++) {
-        int64_t k = restricted ? cls[f->slot[i]] : -1;
-        if (f->rho[i] < *rho && (k == -1 || k == label)) { *rho = f->rho[i]; best = f->slot[i]; }
+        int64_t k = cls[f->slot[i]];
+        if (f->rho[i] < *rho && (label == -2 ? k != -1 : k == -1 || k == label)) { *rho = f->rho[i]; best = f->slot[i]; }
     }
     return best;
 }
@@ -234,42 +256,53 @@ static int prune(const Settings *p, Nodes s, int64_t *clock) {
     return 1;
 }
 
-static void reconnect(const Settings *p, Nodes s, uint8_t *links) {
+/* Nodes with like relevances and no conflict of classes; `f` faces the map. */
+static void reconnect(const Settings *p, Nodes s, const Front *f, uint8_t *links) {
     int64_t K = p->capacity, D = p->features;
     double limit = p->connection * p->connection * D;
     memset(links, 0, K * K);
     if (p->connection == 0) return;
-    for (int64_t j = 0; j < K; j++) {
-        if (!s.alive[j]) continue;
-        for (int64_t l = j + 1; l < K; l++) {
-            if (!s.alive[l] || (s.cls[j] != s.cls[l] && s.cls[j] != -1 && s.cls[l] != -1)) continue;
-            double gap = 0;
-            const double *a = s.w + j * D, *b = s.w + l * D;
-            for (int64_t d = 0; d < D && gap < limit; d++) gap += (a[d] - b[d]) * (a[d] - b[d]);
-            if (gap < limit) links[j * K + l] = links[l * K + j] = 1;
+    for (int64_t a = 0; a < f->count; a++) {
+        int64_t j = f->slot[a];
+        const double *w = s.w + j * D;
+        for (int64_t b = a / LANES * LANES; b < f->count; b += LANES) {
+            double gap[LANES] = {0};
+            for (int64_t d = 0; d < D; d++) {
+                const double *restrict v = f->w + d * f->width + b;
+                for (int i = 0; i < LANES; i++) gap[i] += (v[i] - w[d]) * (v[i] - w[d]);
+            }
+            for (int i = 0; i < LANES && b + i < f->count; i++) {
+                int64_t l = f->slot[b + i];
+                if (l <= j || gap[i] >= limit || (s.cls[j] != s.cls[l] && s.cls[j] != -1 && s.cls[l] != -1)) continue;
+                links[j * K + l] = links[l * K + j] = 1;
+            }
         }
     }
 }
 
-static void add(Moments m, int64_t j, const double *whole_x, const double *whole_c, int64_t D) {
-    double *restrict sx = m.x + j * D, *restrict gap = m.gap + j * D;
+static void add(Moments m, int64_t j, const double *restrict whole_x, const double *restrict whole_c, int64_t P) {
+    double *restrict sx = m.x + j * P, *restrict gap = m.gap + j * P;
     m.n[j] += 1;
-    for (int64_t d = 0; d < D; d++) { sx[d] += whole_x[d]; gap[d] += fabs(whole_x[d] - whole_c[d]); }
+    for (int64_t d = 0; d < P; d += 8)
+        for (int64_t i = d; i < d + 8; i++) {
+            sx[i] += whole_x[i];
+            gap[i] += fabs(whole_x[i] - whole_c[i]);
+        }
 }
 
-#define MOMENT(m, j) (&(Moment){(m).n[j], (m).x + (j) * D, (m).gap + (j) * D})
+#define MOMENT(m, j) (&(Moment){(m).n[j], (m).x + (j) * P, (m).gap + (j) * P})
 
 /* Train a map to its end. keys: two per epoch (somcore.sampling). Returns rounds done, -1 if keys ran out. */
 int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, const uint64_t *keys, int64_t num_keys,
                        double *out_c, double *out_w, double *out_dev, uint8_t *out_alive, int64_t *out_cls,
                        int64_t *out_upd) {
-    const int64_t N = p->samples, D = p->features, K = p->capacity, C = p->classes;
+    const int64_t N = p->samples, D = p->features, K = p->capacity, C = p->classes, P = (D + 7) / 8 * 8;
     Nodes s = make_nodes(K, D), frozen = make_nodes(K, D), clones = make_nodes(p->batch, D);
     uint8_t *links = make(K * K, 1), *linked = make(K, 1);
-    Front f = {0, make(K, 8), make(K * D, 8), make(K * D, 8), make(K, 8), make(K, 8)};
-    Moments pull = make_moments(K, D), near = make_moments(K, D), other = make_moments(K, D);
-    double *box = make(K * D, 8), *whole_c = make(K * D, 8), *whole_x = make(p->batch * D, 8), *scratch = make(D, 8);
-    double *lent = make(K * D, 8), *zero = make(D, 8), *noise = make(D, 8);
+    Front f = make_front(K, D);
+    Moments pull = make_moments(K, P), near = make_moments(K, P), other = make_moments(K, P);
+    double *box = make(K * D, 8), *whole_c = make(K * P, 8), *whole_x = make(P, 8), *scratch = make(D, 8);
+    double *lent = make(K * D, 8), *zero = make(P, 8), *noise = make(D, 8);
     int64_t *wins = make(K, 8), *updates = make(K, 8), *left = make(K, 8), *votes = make(K * (C + 1), 8);
     int64_t *row = make(p->batch, 8);
     Candidate *cand = make(p->batch, sizeof(Candidate));
@@ -288,29 +321,29 @@ int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, con
         int exponent = reach > 0 ? (int)ceil(log2(reach)) : 0, headroom = (int)p->headroom - exponent - (int)ceil(log2((double)n));
         int q = (int)p->mantissa - exponent < headroom ? (int)p->mantissa - exponent : headroom;
         double up = ldexp(1, q), unit = ldexp(1, -q);
-        for (int64_t i = 0; i < K * D; i++) whole_c[i] = nearbyint(s.c[i] * up);
+        for (int64_t j = 0; j < K; j++)
+            for (int64_t d = 0; d < D && s.alive[j]; d++) whole_c[j * P + d] = nearbyint(s.c[j * D + d] * up);
         for (int64_t j = 0; j < K; j++) {
             room |= !s.alive[j];
             linked[j] = memchr(links + j * K, 1, K) != NULL;
         }
         room = room && growing;
-        clear_moments(pull, K, D); clear_moments(near, K, D); clear_moments(other, K, D);
+        clear_moments(pull, K, P); clear_moments(near, K, P); clear_moments(other, K, P);
         memset(wins, 0, K * 8); memset(updates, 0, K * 8); memset(votes, 0, K * (C + 1) * 8);
-        face(p, s, &f);
         if (p->variant == ALTSSSOM) boxes(p, s, box);
 
-        /* accumulate */
+        /* accumulate; f faces the map */
         for (int64_t i = 0; i < n; i++) {
             uint64_t drawn = mix(mix((uint64_t)(start + i), keys[2 * epoch]), keys[2 * epoch + 1]);
             row[i] = (int64_t)(drawn % (uint64_t)N);
             const double *x = X + row[i] * D;
-            double *wx = whole_x + i * D, rho, best_rho;
+            double *wx = whole_x, rho, best_rho;
             for (int64_t d = 0; d < D; d++) wx[d] = nearbyint(x[d] * up);
             int64_t label = p->variant == LARFDSSOM || C == 0 ? -1 : y[row[i]];
             errors(p, &f, x);
-            int64_t bmu = least(&f, s.cls, -1, 0, &rho), best = bmu;
+            int64_t bmu = nearest(&f, &rho), best = bmu;
             best_rho = rho;
-            if (bmu >= 0 && label >= 0 && s.cls[bmu] != -1 && s.cls[bmu] != label) best = least(&f, s.cls, label, 1, &best_rho);
+            if (bmu >= 0 && label >= 0 && s.cls[bmu] != -1 && s.cls[bmu] != label) best = nearest_of(&f, s.cls, label, &best_rho);
             int matched, same = bmu >= 0 && best == bmu, candidate, clone = 0;
             if (p->variant == ALTSSSOM) {
                 matched = best >= 0 && (best != bmu || inside(x, s.c + bmu * D, box + bmu * D, D));
@@ -318,23 +351,23 @@ int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, con
                 candidate = room && (outside || bmu < 0);
                 clone = room && unseen;
                 if (outside || (unseen && !clone)) {
-                    add(other, bmu, wx, whole_c + bmu * D, D);
+                    add(other, bmu, wx, whole_c + bmu * P, P);
                     updates[bmu]++;
                     if (outside && !candidate && label >= 0) wins[bmu]++;
                 }
             } else {
                 matched = best_rho <= p->threshold;
                 candidate = room && !matched;
-                if (p->variant == SSSOM && matched && best != bmu) add(other, bmu, wx, whole_c + bmu * D, D);
+                if (p->variant == SSSOM && matched && best != bmu) add(other, bmu, wx, whole_c + bmu * P, P);
             }
             if (matched) {
-                add(pull, best, wx, whole_c + best * D, D);
+                add(pull, best, wx, whole_c + best * P, P);
                 wins[best]++; updates[best]++;
                 if (linked[best] && (p->variant != ALTSSSOM || same)) {
                     const uint8_t *link = links + best * K;
                     for (int64_t l = 0; l < K; l++) {
                         if (!link[l] || (C && s.cls[l] != -1 && label != -1 && s.cls[l] != label)) continue;
-                        add(near, l, wx, whole_c + l * D, D);
+                        add(near, l, wx, whole_c + l * P, P);
                         updates[l]++;
                     }
                 }
@@ -350,7 +383,7 @@ int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, con
                 }
                 cont[k].count++;
                 for (int64_t d = 0; d < D; d++) {
-                    cont[k].x[d] += wx[d]; cont[k].gap[d] += fabs(wx[d] - whole_c[bmu * D + d]);
+                    cont[k].x[d] += wx[d]; cont[k].gap[d] += fabs(wx[d] - whole_c[bmu * P + d]);
                 }
             }
             if (candidate) cand[num_cand++] = (Candidate){row[i], start + i, bmu, label, best_rho, 1};
@@ -384,7 +417,7 @@ int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, con
             t->conflict = !unseen && s.cls[j] != t->label;
             if (t->conflict) {
                 pull.n[j] -= t->count; wins[j] -= t->count; left[j] -= t->count;
-                for (int64_t d = 0; d < D; d++) { pull.x[j * D + d] -= t->x[d]; pull.gap[j * D + d] -= t->gap[d]; }
+                for (int64_t d = 0; d < D; d++) { pull.x[j * P + d] -= t->x[d]; pull.gap[j * P + d] -= t->gap[d]; }
             }
             int asks = t->conflict;
             if (unseen) { /* the BMU that won most of its samples; ties to the lowest index */
@@ -413,6 +446,7 @@ int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, con
         clock += n;
         if (p->variant == ALTSSSOM) boxes(p, s, lent);
         int ended = prune(p, s, &clock);
+        if (p->variant == ALTSSSOM) boxes(p, s, box); /* before clones: only the frozen map's nodes accept */
 
         /* insert: clones, then candidates */
         if (growing) {
@@ -426,21 +460,20 @@ int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, con
                 s.wins[slot] = ended || !cont[i].conflict ? 0 : cont[i].count;
                 s.born[slot] = clock;
             }
-            face(p, s, &f);
-            if (p->variant == ALTSSSOM) boxes(p, s, box);
+            if (p->variant != ALTSSSOM) face(p, s, &f);
             for (int64_t i = 0; i < num_cand; i++) {
                 Candidate *t = cand + i;
                 const double *x = X + t->row * D;
                 if (p->variant == ALTSSSOM) {
                     int64_t b = t->bmu;
-                    if (b >= 0 && s.alive[b] && updates[b] > 1 && (s.cls[b] == t->label || s.cls[b] == -1 || t->label == -1) &&
+                    if (b >= 0 && s.alive[b] == 1 && updates[b] > 1 && (s.cls[b] == t->label || s.cls[b] == -1 || t->label == -1) &&
                         inside(x, s.c + b * D, box + b * D, D)) t->open = 0;
                 } else {
                     double rho, best_rho;
                     errors(p, &f, x);
-                    int64_t b = least(&f, s.cls, -1, 0, &rho);
+                    int64_t b = nearest(&f, &rho);
                     best_rho = rho;
-                    if (b >= 0 && t->label >= 0 && s.cls[b] != -1 && s.cls[b] != t->label) least(&f, s.cls, t->label, 1, &best_rho);
+                    if (b >= 0 && t->label >= 0 && s.cls[b] != -1 && s.cls[b] != t->label) nearest_of(&f, s.cls, t->label, &best_rho);
                     if (best_rho <= p->threshold) t->open = 0;
                 }
             }
@@ -468,7 +501,8 @@ int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, con
             }
         }
         for (int64_t j = 0; j < K; j++) s.alive[j] = s.alive[j] != 0;
-        reconnect(p, s, links);
+        face(p, s, &f);
+        reconnect(p, s, &f, links);
         round++;
         finished = !growing && ended;
         growing = growing && !(round >= p->rounds && ended);
@@ -477,9 +511,26 @@ int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, con
     memcpy(out_alive, s.alive, K); memcpy(out_cls, s.cls, K * 8); memcpy(out_upd, s.upd, K * 8);
     free_nodes(s); free_nodes(frozen); free_nodes(clones);
     free_moments(pull); free_moments(near); free_moments(other);
-    free(links); free(linked); free(f.slot); free(f.c); free(f.w); free(f.mass); free(f.rho);
+    free(links); free(linked); free_front(f);
     free(box); free(whole_c); free(whole_x); free(scratch); free(lent); free(zero); free(noise);
     free(wins); free(updates); free(left); free(votes); free(row); free(cand); free(cont);
     free(cont_x); free(cont_gap);
     return round;
+}
+
+/* Class of the BMU; where it has none, of the nearest node that has one; -1 if none has. */
+void somgrad_classes(int64_t n, int64_t D, int64_t K, const double *X, double *c, double *w, uint8_t *alive,
+                     int64_t *cls, int64_t *out) {
+    Settings p = {.features = D, .capacity = K};
+    Nodes s = {.c = c, .w = w, .alive = alive, .cls = cls};
+    Front f = make_front(K, D);
+    face(&p, s, &f);
+    for (int64_t i = 0; i < n; i++) {
+        double rho;
+        errors(&p, &f, X + i * D);
+        int64_t b = nearest(&f, &rho);
+        if (b >= 0 && cls[b] == -1) b = nearest_of(&f, cls, -2, &rho);
+        out[i] = b < 0 ? -1 : cls[b];
+    }
+    free_front(f);
 }

@@ -31,7 +31,7 @@ from somcore.state import MapState, blank_state
 SOURCE = Path(__file__).with_name("screening.c")
 MAX_BATCH = 4096
 _VARIANTS = {"larfdssom": 0, "sssom": 1, "altsssom": 2}
-_FLAGS = ["-O3", "-march=native", "-std=c11", "-shared", "-fPIC"]
+_FLAGS = ["-O3", "-march=native", "-mprefer-vector-width=512", "-std=c11", "-shared", "-fPIC"]
 
 _INTEGERS = [
     "variant",
@@ -135,6 +135,19 @@ def screen_map(config: MapConfig, features: Tensor, labels: Tensor | None, num_c
     assert rounds > 0, "the convergence phase outlasted its bound"
     values = {**out, "alive": alive.bool(), "classes": classes, "updates": updates}
     return MapState(**{**state.__dict__, **values, "round": rounds, "growing": False, "finished": True})
+
+
+def screened_classes(state: MapState, features: Tensor) -> Tensor:
+    """(n,) int64: class of the BMU, or of the nearest node that has one (`predict_classes`, fallback "nearest")."""
+    loops = library()
+    assert loops is not None
+    features = features.contiguous()
+    answer = torch.empty(len(features), dtype=torch.int64)
+    alive = state.alive.to(torch.uint8)
+    tensors = (features, state.prototypes, state.relevances, alive, state.classes, answer)
+    sizes = (len(features), state.num_features, state.capacity)
+    loops.somgrad_classes(*map(ctypes.c_int64, sizes), *(ctypes.c_void_p(t.data_ptr()) for t in tensors))
+    return answer
 
 
 def _settings(config: MapConfig, features: Tensor, num_classes: int) -> _Settings:

@@ -79,7 +79,7 @@ def present(data: Path) -> list[str]:
     return found
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def load(path: Path) -> Table:
     """Read a table: columns rep, fold, split, row, x0 …, y, labelled_s01 … labelled_s75 (and only these)."""
     rows = pq.read_table(path)
