@@ -17,7 +17,7 @@ from pipeline.evaluation import evaluate
 from pipeline.network import load_flat
 from pipeline.plan import TrainingPlan, training_labels
 from pipeline.shards import Dataset
-from somcore.config import MapConfig
+from somcore.config import LATTICES, MapConfig
 from somcore.sampling import sample_indices
 
 _SCORING_EPOCH = -2  # a draw of its own, apart from the epochs of training
@@ -46,7 +46,9 @@ class Scorer:
 
     def sample(self, snapshot: Snapshot) -> Metrics:
         """Scores on a fixed part of the split, and on the validation rows."""
-        return self._on(snapshot, self.split, self._sample) | self._validated(snapshot)
+        quality = self._plan.config.variant in LATTICES
+        scores = self._on(snapshot, self.split, self._sample, quality)
+        return scores | self._validated(snapshot)
 
     def final(self, snapshot: Snapshot) -> Metrics:
         """Scores on the whole split, and on the validation rows."""
@@ -65,9 +67,10 @@ class Scorer:
         if self._validation is None:
             return {}
         split, rows = self._validation
-        return {f"validation_{name}": value for name, value in self._on(snapshot, split, rows).items()}
+        scores = self._on(snapshot, split, rows, quality=False)
+        return {f"validation_{name}": value for name, value in scores.items()}
 
-    def _on(self, snapshot: Snapshot, split: str, rows: Tensor | None) -> Metrics:
+    def _on(self, snapshot: Snapshot, split: str, rows: Tensor | None, quality: bool = True) -> Metrics:
         encode, config = encoder_of(self._plan, snapshot)
 
         def read(part: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -75,7 +78,7 @@ class Scorer:
             return encode(features), labels
 
         count, classes = self._dataset.num_rows(split), self._dataset.num_classes
-        return evaluate(snapshot.state, config, read, count, classes, rows)
+        return evaluate(snapshot.state, config, read, count, classes, rows, quality)
 
 
 def encoder_of(plan: TrainingPlan, snapshot: Snapshot) -> tuple[Callable[[Tensor], Tensor], MapConfig]:

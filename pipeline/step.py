@@ -7,6 +7,7 @@ samples, T rows per tile, W workers.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from torch import Tensor
 from pipeline.errors import DataError
 from somcore.config import MapConfig
 from somcore.distance import project
-from somcore.sampling import sample_indices
+from somcore.sampling import Sampling, sample_indices
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
 from somcore.update import accumulate, empty_statistics, round_scale
+
+_KEPT_ORDER = 2**20  # positions: 8 MB
 
 ReadRows = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 """Row numbers (n,) of the training split -> features (n, D), labels (n,) int64 or None."""
@@ -96,7 +99,7 @@ def round_statistics(
     projection = project(state, config.missing == "mask", config.variant == "kohonen")
     for positions in plan.tiles(rank, world_size):
         between()
-        rows = sample_indices(config.seed, plan.epoch, positions, num_samples, config.sampling)
+        rows = rows_at(config, plan.epoch, positions, num_samples)
         features, labels = read(rows)
         check_tile(features, rows, config, max_abs)
         part = accumulate(
@@ -110,6 +113,18 @@ def round_statistics(
         )
         total = part if total is None else total.merge(part)
     return empty_statistics(state, config, scale) if total is None else total
+
+
+def rows_at(config: MapConfig, epoch: int, positions: Tensor, num_samples: int) -> Tensor:
+    """Row numbers at some positions of an epoch's order; a short order is drawn once and kept."""
+    if num_samples > _KEPT_ORDER:
+        return sample_indices(config.seed, epoch, positions, num_samples, config.sampling)
+    return _order(config.seed, epoch, num_samples, config.sampling)[positions]
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, num_samples: int, sampling: Sampling) -> Tensor:
+    return sample_indices(seed, epoch, torch.arange(num_samples), num_samples, sampling)
 
 
 def check_tile(features: Tensor, rows: Tensor, config: MapConfig, max_abs: float) -> None:

@@ -1,0 +1,89 @@
+"""Scores: the same as scikit-learn's on the same predictions, errors counted honestly, tiles invisible."""
+
+import dataclasses
+
+import pytest
+import torch
+from sklearn import metrics as reference
+
+from pipeline import evaluation
+from pipeline.evaluation import evaluate
+from somcore import MapConfig, accumulate, advance, initial_state, predict_classes, predict_nodes
+
+
+def a_map(generator, variant="sssom", rounds=6, **options):
+    """A map trained for a few rounds on three blobs, two of them labelled; the samples and their true classes."""
+    truth = torch.arange(300) % 3
+    samples = torch.rand(300, 4, generator=generator) * 0.25 + truth.unsqueeze(1) * 0.3
+    labels = torch.where((truth < 2) & (torch.arange(300) % 5 == 0), truth, -1)
+    if variant in ("larfdssom", "sssom"):
+        options |= {"activation_threshold": 0.99}
+    config = MapConfig(variant=variant, **options)
+    config = config.resolve(num_samples=300, num_features=4, num_classes=3)
+    lattice = variant == "kohonen"
+    seeds = samples[: config.rows * config.columns] if lattice else None
+    state = initial_state(config, 4, 0 if lattice else 3, samples=seeds)
+    for _ in range(rounds):
+        state = advance(state, accumulate(state, samples, None if lattice else labels, config, scale=40), config)
+    return state, config, samples, truth
+
+
+def reader(samples, truth):
+    return lambda rows: (samples[rows], truth[rows])
+
+
+@pytest.mark.parametrize("tile_rows", [7, 2048])
+@pytest.mark.parametrize("noise_filter", [False, True])
+def test_scores_are_those_of_the_predictions(generator, monkeypatch, tile_rows, noise_filter):
+    state, config, samples, truth = a_map(generator)
+    config = dataclasses.replace(config, noise_filter=noise_filter, activation_threshold=0.995)
+    monkeypatch.setattr(evaluation, "TILE_ROWS", tile_rows)
+    scores = evaluate(state, config, reader(samples, truth), 300, 3)
+    nodes = predict_nodes(state, samples, config)[0].numpy()
+    answers = predict_classes(state, samples, config)
+    assert (nodes == -1).any() == noise_filter
+    assert scores["accuracy"] == pytest.approx(float((answers == truth).double().mean()))
+    assert scores["nmi"] == pytest.approx(reference.normalized_mutual_info_score(truth, nodes))
+    assert scores["ari"] == pytest.approx(reference.adjusted_rand_score(truth, nodes))
+    assert 0 < scores["clustering_accuracy"] <= scores["purity"] <= 1
+    assert scores["topographic_error"] is None
+
+
+def test_a_row_without_a_predicted_class_is_wrong_and_one_without_a_class_is_not_counted(generator):
+    state, config, samples, truth = a_map(generator)
+    nobody = dataclasses.replace(state, classes=torch.full_like(state.classes, -1))
+    assert evaluate(nobody, config, reader(samples, truth), 300, 3)["accuracy"] == 0.0
+    hidden = torch.where(truth == 2, -1, truth)
+    known = truth < 2
+    right = predict_classes(state, samples, config)[known] == truth[known]
+    scores = evaluate(state, config, reader(samples, hidden), 300, 3)
+    assert scores["accuracy"] == pytest.approx(float(right.double().mean()))
+
+
+def test_only_the_asked_rows_are_looked_at(generator):
+    state, config, samples, truth = a_map(generator)
+    rows = torch.tensor([5, 3, 250])
+    scores = evaluate(state, config, reader(samples, truth), 300, 3, rows)
+    answers = predict_classes(state, samples[rows], config)
+    assert scores["accuracy"] == pytest.approx(float((answers == truth[rows]).double().mean()))
+
+
+def test_without_labels_only_the_fit_is_scored(generator):
+    state, config, samples, truth = a_map(generator)
+    for read, classes in ((lambda rows: (samples[rows], None), 0), (reader(samples, torch.full_like(truth, -1)), 3)):
+        scores = evaluate(state, config, read, 300, classes)
+        assert {name for name, value in scores.items() if value is not None} == {"quantization_error"}
+
+
+def test_a_lattice_has_a_topographic_error_and_no_accuracy(generator):
+    state, config, samples, truth = a_map(generator, "kohonen", rows=3, columns=4, epochs=6)
+    scores = evaluate(state, config, reader(samples, truth), 300, 3)
+    assert scores["accuracy"] is None
+    assert 0 <= scores["topographic_error"] <= 1
+    assert scores["quantization_error"] > 0
+    assert evaluate(state, config, reader(samples, truth), 300, 3, quality=False)["quantization_error"] is None
+
+
+def test_an_empty_map_has_no_scores(generator):
+    state, config, samples, truth = a_map(generator, rounds=0)
+    assert set(evaluate(state, config, reader(samples, truth), 300, 3).values()) == {None}
