@@ -131,6 +131,37 @@ def verdicts(all_bars: Sequence[Bar]) -> str:
     return head + "".join(f"- {bar.sentence()}\n" for bar in missed) if missed else head.replace(" Missed:\n", "")
 
 
+def scoreboard(store: Store, request: Request) -> str:
+    """One row per map and readout: cells reached, and verdicts at each fraction on the average over tables."""
+    rows = []
+    for line in results.lines(request):
+        if line.method not in published.SANITY:
+            continue
+        column = published.ALTSSSOM_ORACLE if line.method == "altsssom" else published.SSSOM_ORACLE
+        oracle = bars.oracle_bars(store, request, line, column, "")
+        cells, mean = oracle[:-1], oracle[-1:]
+        reached = f"{sum(bar.passed for bar in cells)} of {len(cells)}" if cells else "not run"
+        average_text = f"{mean[0].ours:.3f} / {mean[0].theirs:.3f}" if mean else "not run"
+        honest = [bars.published_bars(store, request, line, published.SSSOM_LOFO, "")]
+        for name in ("label-propagation", "label-spreading"):
+            honest.append(bars.baseline_bars(store, request, line, Line(name), ""))
+        rows.append([line.title, reached, average_text, *(_tally(group) for group in honest)])
+    header = ["map", "oracle: cells reached", "oracle: mean / published"]
+    header += ["H1 against published LOFO", "H1 against label propagation", "H1 against label spreading"]
+    return table(header, rows)
+
+
+def _tally(group: Sequence[Bar]) -> str:
+    """Verdicts of the averages, by fraction."""
+    verdict_of = {bar.where.split(" at ")[1]: bar.verdict for bar in group if bar.where.startswith("average")}
+    found = []
+    for verdict in ("beat", "equal", "below"):
+        where = [fraction.replace(" %", "") for fraction, said in verdict_of.items() if said == verdict]
+        if where:
+            found.append(f"{verdict} at {', '.join(where)} %")
+    return "; ".join(found) or "not run"
+
+
 def all_bars(store: Store, request: Request, recommended: Line) -> dict[str, list[Bar]]:
     """Every bar by group: oracle, honest, clustering."""
     honest = [

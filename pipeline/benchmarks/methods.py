@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.benchmarks.fitting import Fit, fit_baseline, fit_map
-from pipeline.benchmarks.readout import READOUTS
+from pipeline.benchmarks.readout import DRAWN, READOUTS
+
+_VARIANTS = (DRAWN, *READOUTS)
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Method:
         title: how tables call it.
         fit: trains and answers; None for methods without classes.
         space: name of its search space; None if it has no parameters.
-        readouts: named variants that come with each training.
+        readouts: named variants that come with each training, at no further cost.
         is_map: grown by rounds, hence worth screening.
     """
 
@@ -28,13 +30,13 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "altsssom": Method("ALTSSSOM", fit_map("altsssom"), "altsssom", READOUTS, is_map=True),
-    "sssom": Method("SSSOM", fit_map("sssom"), "sssom", READOUTS, is_map=True),
+    "altsssom": Method("ALTSSSOM", fit_map("altsssom"), "altsssom", _VARIANTS, is_map=True),
+    "sssom": Method("SSSOM", fit_map("sssom"), "sssom", _VARIANTS, is_map=True),
     "sssom-auto": Method(
         "SSSOM, calibrated threshold",
         fit_map("sssom", activation_threshold="auto"),
         "sssom",
-        READOUTS,
+        _VARIANTS,
         is_map=True,
     ),
     "label-propagation": Method("label propagation", fit_baseline("label-propagation"), "label-propagation"),

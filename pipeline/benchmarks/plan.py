@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.benchmarks.methods import METHODS
 from pipeline.benchmarks.protocols import DEFAULT_SET, inner_choice, lofo_choice, oracle_choice
+from pipeline.benchmarks.readout import DRAWN, READOUTS
 from pipeline.benchmarks.spaces import BLOCK
 from pipeline.benchmarks.store import Cell, Row, Store
 from pipeline.benchmarks.units import Unit
@@ -64,14 +65,19 @@ def outstanding(request: Request, store: Store) -> Iterator[Unit]:
 
 def confirmations(request: Request, store: Store) -> Iterator[Unit]:
     """Trainings by somcore of every set that a protocol chose from screened scores."""
-    for cell in request.cells("test"):
-        wanted: dict[int, set[int]] = {}
-        for name in ("", *METHODS[cell.method].readouts):
+    asked: set[tuple[Cell, int, int]] = set()
+    for name in _readouts(request):
+        for cell in request.cells("test"):
+            if name not in ("", *METHODS[cell.method].readouts):
+                continue
+            wanted: dict[int, list[int]] = {}
             for choice in _choices(request, store, cell, name):
                 for number, index in enumerate(choice):
-                    wanted.setdefault(index, set()).add(number)
-        for index, numbers in sorted(wanted.items()):
-            yield from _missing(store, cell, index, tuple(sorted(numbers)))
+                    if (cell, index, number) not in asked:
+                        asked.add((cell, index, number))
+                        wanted.setdefault(index, []).append(number)
+            for index, numbers in sorted(wanted.items()):
+                yield from _missing(store, cell, index, tuple(numbers))
     for cell in _cluster_cells(request, "clustering-screen"):
         rows = [row for row in store.rows(cell) if row["set"] < request.samples]
         if rows:
@@ -79,6 +85,12 @@ def confirmations(request: Request, store: Store) -> Iterator[Unit]:
             confirmed = Cell("clustering", cell.table, cell.method, 0)
             if not store.has(confirmed, best):
                 yield Unit(confirmed, best)
+
+
+def _readouts(request: Request) -> list[str]:
+    """The methods' own rule first."""
+    names = dict.fromkeys(name for method in request.methods for name in METHODS[method].readouts)
+    return ["", *names]
 
 
 def _choices(request: Request, store: Store, cell: Cell, readout: str) -> Iterator[list[int]]:
@@ -107,10 +119,22 @@ def score_table(store: Store, cell: Cell, number: int, readout: str = "") -> lis
     return [[_accuracy(store.row(cell, i, *place), readout) for place in FOLDS] for i in range(number)]
 
 
+def value_of(row: Row, name: str, readout: str) -> float:
+    """A row's accuracy or inner score under a readout; DRAWN: under the one that belongs to its set.
+
+    Sets take turns, so with DRAWN the rule of reading is one more drawn parameter, at the same P; the defaults
+    have the method's own rule.
+    """
+    if readout == DRAWN:
+        turns = ("", *READOUTS)
+        readout = turns[row["set"] % len(turns)] if row["set"] >= 0 else ""
+    value: float = row[name][readout]
+    return value
+
+
 def _accuracy(row: Row | None, readout: str) -> float:
     assert row is not None
-    value: float = row["accuracy"][readout]
-    return value
+    return value_of(row, "accuracy", readout)
 
 
 def honest_choice(store: Store, cell: Cell, number: int, readout: str = "") -> list[int] | None:
@@ -121,7 +145,7 @@ def honest_choice(store: Store, cell: Cell, number: int, readout: str = "") -> l
     choice = []
     for place in FOLDS:
         rows = [store.row(inner, i, *place) or {} for i in range(number)]
-        scores = [None if row["score"] is None else row["score"][readout] for row in rows]
+        scores = [None if row["score"] is None else value_of(row, "score", readout) for row in rows]
         choice.append(inner_choice(scores, [row["nodes"] for row in rows]))
     return choice
 

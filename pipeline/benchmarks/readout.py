@@ -20,6 +20,8 @@ from pipeline.benchmarks.spaces import ParameterSet
 from somcore.state import MapState
 
 READOUTS = ("vote", "graph")
+DRAWN = "drawn"
+"""The rule of reading is one more parameter of a set: own, vote and graph take turns."""
 NODES, SMOOTHNESS = 3, 0.1
 
 

@@ -132,6 +132,7 @@ def page(
     }
     searched = [line for line in lines if METHODS[line.method].space is not None]
     parts = [_head(store, request, design, options, left)]
+    parts.append("## In short\n\n" + markdown.scoreboard(store, request))
     parts.append("## Default parameters, no selection (sanity)\n\nBehind the slash: a prototype of the same rules.\n")
     for line in lines:
         if line.method in published.SANITY and not line.readout:

@@ -10,7 +10,7 @@ from sklearn.semi_supervised import LabelPropagation
 from pipeline.benchmarks import report, tables
 from pipeline.benchmarks.fitting import Training
 from pipeline.benchmarks.methods import METHODS
-from pipeline.benchmarks.plan import honest_choice
+from pipeline.benchmarks.plan import honest_choice, value_of
 from pipeline.benchmarks.store import Cell, Store
 from pipeline.benchmarks.units import Design, Unit, work
 from pipeline.errors import UserError
@@ -178,6 +178,13 @@ def test_masks_and_folds_are_read_from_the_file_and_features_as_they_are(data):
         assert np.array_equal(fold.features.numpy(), rows[["x0", "x1"]].to_numpy())
         assert np.array_equal((fold.labels(25) >= 0).numpy(), rows.labelled_s25.to_numpy())
         assert torch.equal(fold.labels(100), fold.classes)
+
+
+def test_with_a_drawn_readout_sets_take_turns():
+    row = {"accuracy": {"": 0.1, "vote": 0.2, "graph": 0.3}}
+    values = [value_of({**row, "set": index}, "accuracy", "drawn") for index in range(-1, 4)]
+    assert values == [0.1, 0.1, 0.2, 0.3, 0.1]
+    assert value_of({**row, "set": 1}, "accuracy", "graph") == 0.3
 
 
 @pytest.mark.parametrize(
