@@ -52,15 +52,15 @@ class Request:
 
 def outstanding(request: Request, store: Store) -> Iterator[Unit]:
     """Units whose results are not in the store; what is confirmed depends on what was searched before."""
-    if {"defaults", "honest"} & set(request.protocols):
-        for cell in request.cells("test"):
-            yield from _missing(store, cell, DEFAULT_SET)
     if {"oracle", "lofo"} & set(request.protocols):
         yield from _search(request, store, request.samples)
     if "honest" in request.protocols:
         yield from _search(request, store, request.inner_samples, kind="inner")
     if "clustering" in request.protocols:
         yield from _clustering(request, store)
+    if {"defaults", "honest"} & set(request.protocols):
+        for cell in request.cells("test"):
+            yield from _missing(store, cell, DEFAULT_SET)
 
 
 def confirmations(request: Request, store: Store) -> Iterator[Unit]:
