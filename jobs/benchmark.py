@@ -17,6 +17,8 @@ BENCHMARKS = {
     "batch": ("jobs._benchmark_batch", "Speed of the batch SOM beside other libraries."),
     "growing": ("jobs._benchmark_growing", "Speed of the growing maps, and what exactness costs."),
     "memory": ("jobs._benchmark_memory", "Resident memory on a table larger than it."),
+    "deep": ("jobs._benchmark_deep", "Speed of deep training beside plain cross-entropy; what exactness costs."),
+    "fractions": ("jobs._benchmark_fractions", "Accuracy by labelled fraction: deep map beside labels alone."),
     "overhead": ("jobs._benchmark_overhead", "Seconds before a job's help and before a Ray run's first round."),
 }
 

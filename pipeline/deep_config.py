@@ -47,7 +47,7 @@ class DeepConfig(Section):
         None, ge=0, description="extra labelled samples per round >= 0 (none: a quarter of a round if labels are rare)"
     )
     labelled_only: bool = Field(False, description="true (train on the labelled rows alone) or false")
-    refresh_rounds: int | None = Field(None, ge=0, description="a number of rounds >= 0 (0: never, none: 10)")
+    refresh_rounds: int | None = Field(None, ge=0, description="a number of rounds >= 0 (0: never, none: 40)")
     refresh_rows: int = Field(2048, ge=1, description="a number of rows >= 1")
     final_passes: int = Field(3, ge=1, description="a number of passes >= 1")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="float32 or bfloat16")

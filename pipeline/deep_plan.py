@@ -22,7 +22,7 @@ from somcore.config import UNLABELLED, MapConfig
 from somcore.loss_config import LossConfig
 from somcore.sampling import sample_indices
 
-_REFRESH_ROUNDS = 10
+_REFRESH_ROUNDS = 40
 _LABELLED_SHARE = 0.25  # of a round, where labels are rarer than this
 _AUGMENT = {"audio": "audio", "table": "table", "image": "characters"}  # what no class is changed by
 _OF_SOURCE = {"mnist": "digits", "digits": "digits", "svhn": "digits", "fashion-mnist": "clothes", "cifar10": "objects"}

@@ -34,6 +34,8 @@ from somcore.threshold import NUM_BINS, calibrated, pair_histogram
 from somcore.update import accumulate, advance, empty_statistics
 
 _BITS = 61  # of an int64 sum: a sign, and one bit to spare
+_EARLY = 4
+_RARE = 0.25  # share of labelled rows below which a refresh looks at more of them
 _REFRESH_EPOCH = -1000  # orders of their own, apart from the epochs of training
 
 
@@ -161,7 +163,10 @@ class DeepRounds:
         return {name: old.get(name, 0.0) + value for name, value in new.items()}
 
     def _refresh_due(self, state: MapState, network: NetworkState) -> bool:
+        """Every `refresh_rounds`; four times as often in the beginning, when features move fastest."""
         every = self._deep.deep.refresh_rounds or 0
+        if state.round < _EARLY * every:
+            every = max(1, every // _EARLY)
         return network.threshold == 0 or (every > 0 and state.round > 0 and state.round % every == 0)
 
     def _refresh(
@@ -199,12 +204,12 @@ class DeepRounds:
         return refreshed(state, merged, config), dataclasses.replace(network, threshold=threshold)
 
     def _refresh_rows(self, seed: int, number: int, limit: int) -> Tensor:
-        """Rows that a refresh looks at: a random part of all, and labelled ones for as much again, in random order."""
+        """Rows that a refresh looks at, in random order: some of all, and more labelled ones where they are rare."""
         count = len(self._rows)
         rows = self._rows[sample_indices(seed, _REFRESH_EPOCH - number, torch.arange(min(limit, count)), count)]
         marked = (self._labels != UNLABELLED).nonzero().squeeze(1)
-        if limit < count and len(marked):
-            places = torch.arange(min(limit, len(marked)))
+        if limit < count and 0 < len(marked) < _RARE * count:
+            places = torch.arange(min(limit // 2, len(marked)))
             more = marked[sample_indices(seed, _REFRESH_EPOCH - number, places, len(marked))]
             rows = torch.unique(torch.cat([rows, more]))
             rows = rows[sample_indices(seed, _REFRESH_EPOCH - number, torch.arange(len(rows)), len(rows))]

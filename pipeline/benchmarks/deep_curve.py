@@ -1,0 +1,132 @@
+"""The figure: accuracy by labelled fraction, deep map beside the same encoder trained on the labels alone.
+
+Every cell (fraction, seed, method) is kept when it is done; the same folder goes on where it was left.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.checkpoint import write_atomically
+from pipeline.rundir import RunDirectory
+from pipeline.supervised import train_supervised
+from pipeline.trainer import train
+
+METHODS = ("deep", "supervised")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is asked.
+
+    Attributes:
+        settings: flat keys of a deep run without fraction and seed, `data.path` included.
+        fractions: labelled fractions.
+        seeds: of labels, order and start.
+        methods: some of `METHODS`.
+        out: where runs and results are kept.
+        command: that makes the table.
+    """
+
+    settings: dict[str, Any]
+    fractions: Sequence[float]
+    seeds: Sequence[int]
+    methods: Sequence[str]
+    out: Path
+    command: str
+
+
+def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any]]:
+    """All cells that are done; computes the missing ones while there is time."""
+    end = None if minutes is None else time.monotonic() + 60 * minutes
+    cells = []
+    for seed in curve.seeds:
+        for fraction in curve.fractions:
+            for method in curve.methods:
+                path = curve.out / f"{method}-{fraction:g}-{seed}.json"
+                if not path.exists():
+                    if end is not None and time.monotonic() > end:
+                        continue
+                    say(f"{method}, {fraction:g} of the labels, seed {seed}")
+                    cell = _cell(curve, method, fraction, seed, say)
+                    curve.out.mkdir(parents=True, exist_ok=True)
+                    write_atomically(path, json.dumps(cell).encode())
+                cells.append(json.loads(path.read_text(encoding="utf-8")))
+    return cells
+
+
+def _cell(curve: Curve, method: str, fraction: float, seed: int, say: Say) -> dict[str, Any]:
+    settings = {**curve.settings, "train.labelled_fraction": fraction, "train.seed": seed}
+    if method == "supervised":
+        result = train_supervised(settings, say=say)
+    else:
+        directory = curve.out / "runs" / f"{fraction:g}-{seed}"
+        result = train(settings, directory, resume=bool(RunDirectory(directory).record), say=say)
+    kept = {name: result.get(name) for name in ("accuracy", "seconds", "nodes", "map_digest")}
+    return {"method": method, "fraction": fraction, "seed": seed, **kept}
+
+
+def spread(cells: list[dict[str, Any]], method: str, fraction: float) -> tuple[float, float, int] | None:
+    """Mean, standard deviation (0 of one) and number of the accuracies of a cell of the table; None without any."""
+    values = [c["accuracy"] for c in cells if c["method"] == method and c["fraction"] == fraction]
+    if not values:
+        return None
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0, len(values)
+
+
+def markdown(curve: Curve, cells: list[dict[str, Any]], name: str) -> str:
+    """The table: accuracy as mean ± standard deviation (seeds), minutes per deep run."""
+    lines = [
+        f"### {name}: test accuracy by labelled fraction",
+        "",
+        "| labels | deep map | labels alone | error cut | minutes |",
+    ]
+    lines.append("|---|---|---|---|---|")
+    for fraction in curve.fractions:
+        deep, alone = (spread(cells, method, fraction) for method in METHODS)
+        cut = f"{1 - (1 - deep[0]) / (1 - alone[0]):.0%}" if deep and alone and alone[0] < 1 else "–"
+        minutes = [c["seconds"] / 60 for c in cells if c["method"] == "deep" and c["fraction"] == fraction]
+        spent = f"{statistics.mean(minutes):.1f}" if minutes else "–"
+        lines.append(f"| {fraction:.0%} | {_text(deep)} | {_text(alone)} | {cut} | {spent} |")
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    return "\n".join([*lines, "", f"Command: `{curve.command}`. {versions}.", ""])
+
+
+def _text(value: tuple[float, float, int] | None) -> str:
+    return "–" if value is None else f"{value[0]:.4f} ± {value[1]:.4f} ({value[2]})"
+
+
+def figure(curve: Curve, cells: list[dict[str, Any]], name: str, path: Path) -> Path:
+    """Accuracy against fraction, mean and spread over seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    canvas, axes = pyplot.subplots(figsize=(5, 3.5), layout="constrained")
+    labels = {"deep": "deep map", "supervised": "labels alone"}
+    for method in curve.methods:
+        points = [(f, s) for f in curve.fractions if (s := spread(cells, method, f)) is not None]
+        if points:
+            x, values = zip(*points, strict=True)
+            axes.errorbar(
+                [100 * f for f in x], [v[0] for v in values], [v[1] for v in values], label=labels[method],
+                marker="o", capsize=3,
+            )  # fmt: skip
+    axes.set(xscale="log", xlabel="labels, %", ylabel="test accuracy", title=name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.savefig(path, dpi=150)
+    pyplot.close(canvas)
+    return path

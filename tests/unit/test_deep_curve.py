@@ -1,0 +1,37 @@
+"""The supervised baseline and the figure of accuracy by labelled fraction."""
+
+import pytest
+
+from pipeline.benchmarks.deep_curve import Curve, compute, figure, markdown
+from pipeline.errors import DataError
+from pipeline.supervised import train_supervised
+from tests.training import small
+
+
+@pytest.fixture
+def settings(digits):
+    changes = {"map__epochs": 4, "encoder__width": 8, "encoder__dim": 8, "train__evaluate_epochs": 0}
+    return small("deep", digits, deep__on_collapse="go_on", **changes)
+
+
+def test_the_baseline_learns_from_its_labels_and_repeats_itself(settings):
+    quick = {"deep.learning_rate": 0.02, "deep.rate_warmup_rounds": 2, "deep.average_decay": 0.0, "map.epochs": 6}
+    first = train_supervised({**settings, **quick, "train.labelled_fraction": 1.0})
+    assert first["accuracy"] > 0.5 and first["labelled"] == 1438 and first["rounds"] == 24
+    assert train_supervised({**settings, **quick, "train.labelled_fraction": 1.0})["accuracy"] == first["accuracy"]
+    with pytest.raises(DataError, match="must have labelled rows"):
+        train_supervised({**settings, "train.labelled_fraction": 0.0})
+
+
+def test_a_curve_keeps_its_cells_and_draws_what_is_there(settings, tmp_path):
+    settings = {key: value for key, value in settings.items() if key != "train.labelled_fraction"}
+    curve = Curve(settings, (0.1, 1.0), (0,), ("deep", "supervised"), tmp_path, "the command")
+    lines = []
+    assert compute(curve, 0.0, lines.append) == [] and lines == []  # no time, nothing begun
+    cells = compute(curve, None, lines.append)
+    assert len(cells) == 4 and {c["method"] for c in cells} == {"deep", "supervised"}
+    lines.clear()
+    assert compute(curve, None, lines.append) == cells and lines == []  # all kept
+    text = markdown(curve, cells, "digits")
+    assert "| 10% |" in text and "| 100% |" in text and "`the command`" in text
+    assert figure(curve, cells, "digits", tmp_path / "figure.png").stat().st_size > 5000
