@@ -199,6 +199,8 @@ def first_state(plan: TrainingPlan, dataset: Dataset) -> MapState:
 
 def training_labels(plan: TrainingPlan, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The labels that the map may read (N,), -1 elsewhere, and the rows that are withheld for validation."""
+    if plan.labelled_fraction == 1 and plan.validation_fraction == 0:
+        return labels, torch.empty(0, dtype=torch.int64)  # all of them: nothing to draw, nothing to copy
     kept = labelled_fraction(labels.numpy(), plan.labelled_fraction, plan.config.seed)
     _, withheld = split_validation(kept, plan.validation_fraction, plan.config.seed)
     kept[withheld] = -1

@@ -31,6 +31,10 @@ Say = Callable[[str], None]
 OnEpoch = Callable[[int, int, Mapping[str, float | None]], None]
 
 
+_BLOCK_S = 10.0  # what a block may take: the driver hears of the workers, and may save, at least as often
+_FIRST_ROUNDS = 32
+
+
 def _nobody(*_: Any) -> None:
     """Where nobody wants to hear."""
 
@@ -119,7 +123,7 @@ class Training:
         self._began = time.monotonic()
         self._saved_at = time.monotonic()
         self._seconds_before = 0.0
-        self._started = False
+        self._started, self._first_round = False, 0
 
     def run(self, resume: bool, called: float) -> dict[str, Any]:
         """Trains to the end; what was begun is always ended, in MLflow too."""
@@ -129,7 +133,7 @@ class Training:
         try:
             self._announce(resume, snapshot.state)
             self._group.start(self._plan, snapshot)
-            self._started, self._began = True, time.monotonic()
+            self._started, self._began, self._first_round = True, time.monotonic(), snapshot.state.round
             self._tracker.metrics({"startup_seconds": self._began - called}, 0)
             snapshot = self._rounds(snapshot)
             summary = self._finish(snapshot)
@@ -176,9 +180,11 @@ class Training:
                 return snapshot
 
     def _block_end(self, state: MapState) -> int:
-        """The next epoch end or due checkpoint, whichever comes first."""
+        """The next epoch end or due checkpoint, but not much later than some seconds from now."""
         per_epoch, every = self._plan.rounds_per_epoch, self._run.train.checkpoint_rounds
-        ends = [(state.round // per_epoch + 1) * per_epoch]
+        done, elapsed = state.round - self._first_round, time.monotonic() - self._began
+        fitting = int(_BLOCK_S * done / elapsed) if done and elapsed > 0 else _FIRST_ROUNDS
+        ends = [(state.round // per_epoch + 1) * per_epoch, state.round + max(1, fitting)]
         if every:
             ends.append((state.round // every + 1) * every)
         return min(ends)
