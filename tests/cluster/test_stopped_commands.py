@@ -1,0 +1,79 @@
+"""A command that is stopped from outside: its state is saved or recoverable, and it leaves nobody behind."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from pipeline.trainer import train
+from tests.training import REPOSITORY, command, last_json, run_job, small
+
+
+@pytest.fixture(scope="module")
+def settings(digits):
+    return small("sssom", digits, map__epochs=40, map__tile_size=200, train__checkpoint_rounds=10, train__keep_checkpoints=2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(settings, tmp_path_factory):
+    return train(settings, tmp_path_factory.mktemp("undisturbed") / "run")
+
+
+def words(settings, out, *more):
+    named = {"data.path": "--data", "train.model": "--model"}
+    listed = ["--out", out, *more]
+    for key, value in settings.items():
+        if key != "cluster.workers":
+            listed += [named[key], value] if key in named else ["--set", f"{key}={value}"]
+    return listed
+
+
+def begun(arguments, out, epochs=3):
+    """A running command that has finished some epochs."""
+    job = subprocess.Popen(command(*arguments), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    journal, until = out / "tracking.jsonl", time.monotonic() + 150
+    while not (journal.exists() and journal.read_text().count('"nodes"') >= epochs):
+        assert job.poll() is None and time.monotonic() < until, job.stderr.read()
+        time.sleep(0.02)
+    return job
+
+
+def test_a_killed_driver_is_resumed_from_its_last_checkpoint(settings, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    job = begun(words(settings, out, "--workers", 0), out)
+    os.kill(job.pid, signal.SIGKILL)
+    job.communicate(timeout=30)
+    assert json.loads((out / "run.json").read_text())["status"] == "running"
+    done = run_job(*words(settings, out, "--workers", 0, "--resume", "--json"))
+    assert last_json(done)["map_digest"] == undisturbed["map_digest"]
+    assert "Going on after round " in done.stderr
+
+
+def test_a_terminated_command_on_a_cluster_saves_its_state_and_frees_its_workers(
+    ray_cluster, settings, undisturbed, tmp_path
+):
+    out = tmp_path / "run"
+    several = ["--workers", 2, "--address", ray_cluster, "--set", "cluster.cpus_per_worker=0.5"]
+    job = begun(words(settings, out, *several), out)
+    job.send_signal(signal.SIGTERM)
+    _, said = job.communicate(timeout=120)
+    assert job.returncode == 130, said
+    assert said.strip().splitlines()[-1].startswith("Interrupted. State saved after round ")
+    assert "Traceback" not in said
+    result = train(settings, out, resume=True)
+    assert result["map_digest"] == undisturbed["map_digest"]
+    assert json.loads((out / "run.json").read_text())["status"] == "finished"
+
+
+def test_workers_end_with_their_run(group, ray_cluster, settings, tmp_path):
+    import ray
+
+    resources = ray.available_resources().get("CPU", 0)
+    train({**settings, "cluster.workers": 1, "cluster.cpus_per_worker": 0.5, "map.epochs": 1}, tmp_path / "run")
+    until = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < resources and time.monotonic() < until:
+        time.sleep(0.1)
+    assert ray.available_resources().get("CPU", 0) == resources
