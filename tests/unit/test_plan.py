@@ -1,0 +1,82 @@
+"""What a run resolves to: the same for any number of workers, and what its labels are."""
+
+import pytest
+import torch
+
+from pipeline.config import RunConfig
+from pipeline.plan import make_plan, training_labels
+from pipeline.rundir import RunDirectory
+from pipeline.shards import Dataset
+from pipeline.step import RoundPlan, round_statistics
+from pipeline.trainer import train
+from somcore import initial_state
+from tests.training import MODELS, small
+
+
+def plan_of(settings):
+    run = RunConfig.build(settings)
+    return make_plan(run, Dataset.open(run.data.path))
+
+
+def test_workers_places_and_checkpoints_are_not_part_of_a_run_s_identity(digits):
+    plan = plan_of(small("sssom", digits))
+    free = {"cluster.workers": 7, "cluster.threads": 2, "train.checkpoint_rounds": 5, "tracking.experiment": "other"}
+    assert plan_of(small("sssom", digits) | free).identity == plan.identity
+    for key, value in {"train.seed": 1, "train.reduction": "fast", "map.bmu_rate": 0.06}.items():
+        assert plan_of(small("sssom", digits) | {key: value}).identity != plan.identity
+    assert isinstance(plan.config.activation_threshold, float), "what is automatic is resolved in the plan"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_expected_end_is_the_end(digits, tmp_path, model):
+    settings = small(model, digits)
+    assert train(settings, tmp_path / "run")["epochs"] == plan_of(settings).expected_epochs
+
+
+def test_the_tiles_of_a_round_are_dealt_whole_and_once(digits):
+    config = plan_of(small("sssom", digits)).config
+    for index in (0, 3):
+        cut = RoundPlan.of(index, config, 1438)
+        whole = torch.cat(list(cut.tiles()))
+        assert whole.tolist() == list(range(cut.start, cut.stop))
+        for workers in (1, 2, 3, 4, 9):
+            dealt = [tile for rank in range(workers) for tile in cut.tiles(rank, workers)]
+            assert [t.tolist() for t in dealt] == [t.tolist() for t in cut.tiles()]
+    assert RoundPlan.of(3, config, 1438).num_samples == 1438 - 3 * 400
+    assert RoundPlan.of(4, config, 1438) == RoundPlan(1, 0, 400, 64)
+
+
+def test_validation_rows_lose_their_label_and_stay_in_training(digits, tmp_path):
+    settings = small("sssom", digits, train__validation_fraction=0.25)
+    plan = plan_of(settings)
+    truth = Dataset.open(digits).labels("train")
+    kept, withheld = training_labels(plan, truth)
+    everyone, nobody = training_labels(plan_of(small("sssom", digits)), truth)
+    assert len(nobody) == 0
+    assert bool((kept[withheld] == -1).all())
+    assert bool((everyone[withheld] == truth[withheld]).all())
+    assert int((kept >= 0).sum()) + len(withheld) == int((everyone >= 0).sum())
+    assert len(withheld) == pytest.approx(0.25 * int((everyone >= 0).sum()), rel=0.1)
+    assert set(truth[kept >= 0].tolist()) == set(range(10))
+    result = train(settings, tmp_path / "run")
+    assert 0.5 < result["validation_accuracy"] <= 1
+    assert result["map_digest"] != train(small("sssom", digits), tmp_path / "all")["map_digest"]
+
+
+def test_what_is_not_repeated_comes_from_the_run_that_goes_on(digits, tmp_path):
+    first = train(small("sssom", digits, train__seed=3), tmp_path / "run")
+    again = train({"data.path": str(digits), "train.model": "sssom"}, tmp_path / "run", resume=True)
+    assert (again["seed"], again["map_digest"]) == (3, first["map_digest"])
+    assert RunDirectory(tmp_path / "run").record["settings"]["train.seed"] == 3
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1.5])
+def test_a_value_that_cannot_be_summed_is_named_with_its_row(bad):
+    run = RunConfig.build({"data.path": "x", "train.model": "larfdssom", "map.activation_threshold": 0.9})
+    config = run.map_config().resolve(num_samples=20, num_features=3)
+    samples = torch.rand(20, 3)
+    samples[7, 1] = bad
+    state = initial_state(config, 3)
+    cut = RoundPlan.of(0, config, 20)
+    with pytest.raises(ValueError, match=r"Training row 7, feature 1 must be a number in \[-1, 1\]"):
+        round_statistics(state, lambda rows: (samples[rows], None), config, cut, 20, scale=40, max_abs=1.0)
