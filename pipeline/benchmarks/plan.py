@@ -59,8 +59,9 @@ def outstanding(request: Request, store: Store) -> Iterator[Unit]:
     if "clustering" in request.protocols:
         yield from _clustering(request, store)
     if {"defaults", "honest"} & set(request.protocols):
-        for cell in request.cells("test"):
-            yield from _missing(store, cell, DEFAULT_SET)
+        for method in request.methods:
+            for cell in request.cells(request.kind(method), (method,)):
+                yield from _missing(store, cell, DEFAULT_SET)
 
 
 def confirmations(request: Request, store: Store) -> Iterator[Unit]:
@@ -78,6 +79,9 @@ def confirmations(request: Request, store: Store) -> Iterator[Unit]:
                         wanted.setdefault(index, []).append(number)
             for index, numbers in sorted(wanted.items()):
                 yield from _missing(store, cell, index, tuple(numbers))
+    if "defaults" in request.protocols:
+        for cell in request.cells("test"):
+            yield from _missing(store, cell, DEFAULT_SET)
     for cell in _cluster_cells(request, "clustering-screen"):
         rows = [row for row in store.rows(cell) if row["set"] < request.samples]
         if rows:

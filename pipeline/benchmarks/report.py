@@ -122,7 +122,7 @@ def page(
     oracle, lofo, honest = (read_with(protocol) for protocol in (results.oracle, results.lofo, results.honest))
 
     def sanity(line: Line, table: str, fraction: int) -> Score | None:
-        return results.defaults(store, line, table, fraction)
+        return results.defaults(store, request, line, table, fraction)
 
     known = {
         ("altsssom", ""): published.ALTSSSOM_ORACLE,

@@ -79,17 +79,17 @@ def honest(
     """H1: chosen inside the training fold; methods without parameters as they are."""
     cell = Cell("test", table, line.method, fraction)
     if METHODS[line.method].space is None:
-        return defaults(store, line, table, fraction)
+        return defaults(store, request, line, table, fraction)
     inner = Cell("inner", table, line.method, fraction)
     number = complete_sets(store, inner, min(limit or request.inner_samples, request.inner_samples))
     choice = honest_choice(store, cell, number, line.readout) if number else None
     return None if choice is None else _score(store, request, cell, choice, number, line.readout)
 
 
-def defaults(store: Store, line: Line, table: str, fraction: int) -> Score | None:
+def defaults(store: Store, request: Request, line: Line, table: str, fraction: int) -> Score | None:
     """The documented defaults: a sanity row on these tables, not an honest result."""
     cell = Cell("test", table, line.method, fraction)
-    return _score(store, None, cell, [DEFAULT_SET] * len(FOLDS), 0, line.readout)
+    return _score(store, request, cell, [DEFAULT_SET] * len(FOLDS), 0, line.readout)
 
 
 def clustering(store: Store, request: Request, table: str, method: str) -> tuple[float, float, int, bool] | None:
@@ -136,16 +136,14 @@ def _searched(store, request, line, table, fraction, limit, choose) -> Score | N
     return _score(store, request, cell, choice, number, line.readout)
 
 
-def _score(
-    store: Store, request: Request | None, cell: Cell, choice: list[int], number: int, readout: str
-) -> Score | None:
+def _score(store: Store, request: Request, cell: Cell, choice: list[int], number: int, readout: str) -> Score | None:
     rows: list[Row] = []
     confirmed = 0
     for index, place in zip(choice, FOLDS, strict=True):
         row = store.row(cell, index, *place)
         confirmed += row is not None
-        if row is None and request is not None:
-            row = store.row(Cell("screen", cell.table, cell.method, cell.fraction), index, *place)
+        if row is None:
+            row = store.row(Cell(request.kind(cell.method), cell.table, cell.method, cell.fraction), index, *place)
         if row is None:
             return None
         rows.append(row)

@@ -1,7 +1,7 @@
 /* Growing maps as plain loops: the rounds of somcore, for screening thousands of parameter sets.
  *
  * Same rules, same order of decisions, same whole-number sums as somcore (accumulate, adapt, growth, update);
- * dense rows without weights or missing values, draws with replacement, rounds of at most 4096 rows.
+ * dense rows without weights or missing values, rounds of at most 4096 rows.
  * tests/unit/test_screening.py holds it to somcore. N samples, K slots, D features, C classes.
  */
 #include <math.h>
@@ -292,8 +292,10 @@ static void add(Moments m, int64_t j, const double *restrict whole_x, const doub
 
 #define MOMENT(m, j) (&(Moment){(m).n[j], (m).x + (j) * P, (m).gap + (j) * P})
 
-/* Train a map to its end. keys: two per epoch (somcore.sampling). Returns rounds done, -1 if keys ran out. */
-int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, const uint64_t *keys, int64_t num_keys,
+/* Train a map to its end. keys: two per epoch for draws with replacement (somcore.sampling); or NULL and `order`, N rows
+ * per epoch. Returns rounds done, -1 if the epochs given ran out. */
+int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, const uint64_t *keys,
+                       const int64_t *order, int64_t epochs,
                        double *out_c, double *out_w, double *out_dev, uint8_t *out_alive, int64_t *out_cls,
                        int64_t *out_upd) {
     const int64_t N = p->samples, D = p->features, K = p->capacity, C = p->classes, P = (D + 7) / 8 * 8;
@@ -314,7 +316,7 @@ int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, con
     while (!finished) {
         int64_t epoch = round / rounds_per_epoch, start = round % rounds_per_epoch * p->batch;
         int64_t n = N - start < p->batch ? N - start : p->batch, num_cand = 0, num_cont = 0;
-        if (epoch >= num_keys) { round = -1; break; }
+        if (epoch >= epochs) { round = -1; break; }
         double reach = p->max_abs;
         int room = 0;
         for (int64_t i = 0; i < K * D; i++) if (fabs(s.c[i]) > reach) reach = fabs(s.c[i]);
@@ -334,8 +336,8 @@ int64_t somgrad_screen(const Settings *p, const double *X, const int64_t *y, con
 
         /* accumulate; f faces the map */
         for (int64_t i = 0; i < n; i++) {
-            uint64_t drawn = mix(mix((uint64_t)(start + i), keys[2 * epoch]), keys[2 * epoch + 1]);
-            row[i] = (int64_t)(drawn % (uint64_t)N);
+            if (order) row[i] = order[epoch * N + start + i];
+            else row[i] = (int64_t)(mix(mix((uint64_t)(start + i), keys[2 * epoch]), keys[2 * epoch + 1]) % (uint64_t)N);
             const double *x = X + row[i] * D;
             double *wx = whole_x, rho, best_rho;
             for (int64_t d = 0; d < D; d++) wx[d] = nearbyint(x[d] * up);

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from somcore.config import MapConfig
 from somcore.fixed_point import fixed_point_scale
-from somcore.sampling import _keys
+from somcore.sampling import _keys, sample_indices
 from somcore.state import MapState, blank_state
 
 SOURCE = Path(__file__).with_name("screening.c")
@@ -92,11 +92,10 @@ def library() -> ctypes.CDLL | None:
 
 
 def can_screen(config: MapConfig) -> bool:
-    """Whether the loops cover a configuration (they draw with replacement, on dense rows)."""
+    """Whether the loops cover a configuration: growing maps on dense rows."""
     return (
         library() is not None
         and config.variant in _VARIANTS
-        and config.sampling == "replacement"
         and config.missing == "error"
         and config.batch_size <= MAX_BATCH
     )
@@ -117,7 +116,9 @@ def screen_map(config: MapConfig, features: Tensor, labels: Tensor | None, num_c
     loops = library()
     assert loops is not None and config.capacity is not None and can_screen(config)
     settings = _settings(config, features, 0 if labels is None else num_classes)
-    keys = _drawing_keys(config, features.shape[0])
+    draws = _draws(config, features.shape[0])
+    pointer, nothing = ctypes.c_void_p(draws.data_ptr()), ctypes.c_void_p(None)
+    keys, order = (pointer, nothing) if config.sampling == "replacement" else (nothing, pointer)
     state = blank_state(config.capacity, features.shape[1], num_classes, "cpu")
     labels = torch.full((len(features),), -1, dtype=torch.int64) if labels is None else labels.contiguous()
     out = {name: getattr(state, name).clone() for name in ("prototypes", "relevances", "deviations")}
@@ -128,8 +129,9 @@ def screen_map(config: MapConfig, features: Tensor, labels: Tensor | None, num_c
         ctypes.byref(settings),
         ctypes.c_void_p(features.contiguous().data_ptr()),
         ctypes.c_void_p(labels.data_ptr()),
-        ctypes.c_void_p(keys.data_ptr()),
-        ctypes.c_int64(len(keys) // 2),
+        keys,
+        order,
+        ctypes.c_int64(len(draws)),
         *pointers,
     )
     assert rounds > 0, "the convergence phase outlasted its bound"
@@ -179,9 +181,16 @@ def _settings(config: MapConfig, features: Tensor, num_classes: int) -> _Setting
     )
 
 
-def _drawing_keys(config: MapConfig, num_samples: int) -> Tensor:
-    """(2E,) keys of the draws of every epoch that can be needed: organisation and two more pruning periods."""
-    assert config.epochs is not None and config.pruning_period is not None and config.num_rounds is not None
+def _draws(config: MapConfig, num_samples: int) -> Tensor:
+    """What decides the draws of every epoch that can be needed: organisation and two more pruning periods.
+
+    Returns:
+        (E, 2) keys for draws with replacement, (E, N) rows for permutations.
+    """
+    assert config.pruning_period is not None and config.num_rounds is not None
     longest = config.num_rounds / config.rounds_per_epoch(num_samples) + 2 * config.pruning_period / num_samples
-    keys = [_keys(2, "hash", config.seed, f"replacement/{epoch}") for epoch in range(int(longest) + 4)]
-    return torch.tensor(keys, dtype=torch.int64).flatten()
+    epochs = range(int(longest) + 4)
+    if config.sampling == "replacement":
+        return torch.tensor([_keys(2, "hash", config.seed, f"replacement/{epoch}") for epoch in epochs])
+    positions = torch.arange(num_samples)
+    return torch.stack([sample_indices(config.seed, epoch, positions, num_samples) for epoch in epochs])
