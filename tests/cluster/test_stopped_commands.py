@@ -14,7 +14,9 @@ from tests.training import REPOSITORY, command, last_json, run_job, small
 
 @pytest.fixture(scope="module")
 def settings(digits):
-    return small("sssom", digits, map__epochs=40, map__tile_size=200, train__checkpoint_rounds=10, train__keep_checkpoints=2)
+    return small(
+        "sssom", digits, map__epochs=40, map__tile_size=200, train__checkpoint_rounds=10, train__keep_checkpoints=2
+    )
 
 
 @pytest.fixture(scope="module")
