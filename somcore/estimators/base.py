@@ -107,9 +107,9 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         config = self._map_config()
         if config.is_growing:
             _warn_of_range(features)
-        state, config = train(config, self._samples(features, labels, sample_weight), num_classes)
+        state, config, bmu = train(config, self._samples(features, labels, sample_weight), num_classes)
         self._install(state, config)
-        self.labels_ = self._nodes(features)
+        self.labels_ = self._nodes(features) if bmu is None else bmu.numpy()
 
     def _train_further(
         self, features: Tensor, labels: np.ndarray | None = None, num_classes: int = 0, sample_weight: Any = None

@@ -6,6 +6,7 @@ Axes: N samples, D features, K nodes, C classes.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from somcore.config import MapConfig
 from somcore.distance import project
 from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
+from somcore.search import PreparedSamples, batch_statistics, pays, winners
 from somcore.state import MapState
 from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
 from somcore.update import accumulate, advance, round_scale
@@ -40,7 +42,10 @@ class Samples:
     @property
     def max_abs(self) -> float:
         """Bound of the features: 1, the static bound of prepared data, or their largest absolute value."""
-        return max(1.0, float(self.features.abs().nan_to_num(0.0).max()))
+        low, high = (float(bound) for bound in self.features.aminmax())
+        if math.isnan(low):
+            low, high = (float(bound) for bound in self.features.nan_to_num(0.0).aminmax())
+        return max(1.0, -low, high)
 
     def take(self, rows: Tensor) -> Samples:
         """The samples at these rows."""
@@ -88,7 +93,7 @@ def start(config: MapConfig, samples: Samples, num_classes: int) -> MapState:
     )
 
 
-def train(config: MapConfig, samples: Samples, num_classes: int) -> tuple[MapState, MapConfig]:
+def train(config: MapConfig, samples: Samples, num_classes: int) -> tuple[MapState, MapConfig, Tensor | None]:
     """A whole training: organisation and convergence phase, or the schedule of a lattice.
 
     Args:
@@ -97,10 +102,12 @@ def train(config: MapConfig, samples: Samples, num_classes: int) -> tuple[MapSta
         num_classes: C, 0 without labels.
 
     Returns:
-        The finished map and the resolved configuration.
+        The finished map, the resolved configuration, and the (N,) BMU of each sample if it is known anyway.
     """
     config = resolved(config, samples, num_classes)
     state = start(config, samples, num_classes)
+    if samples.weights is None and pays(config, samples.features):
+        return _train_prepared(state, samples, config)
     per_epoch, max_abs = config.rounds_per_epoch(len(samples)), samples.max_abs
     everyone = torch.arange(len(samples))
     order, current = everyone, -1
@@ -111,7 +118,16 @@ def train(config: MapConfig, samples: Samples, num_classes: int) -> tuple[MapSta
             order, current = order.to(samples.features.device), epoch
         rows = order[place * config.batch_size : (place + 1) * config.batch_size]
         state = one_round(state, samples, rows, config, max_abs)
-    return state, config
+    return state, config, None
+
+
+def _train_prepared(state: MapState, samples: Samples, config: MapConfig) -> tuple[MapState, MapConfig, Tensor]:
+    """The rounds of a batch map through the prepared search: the same map to the bit."""
+    prepared, max_abs = PreparedSamples.of(samples.features), samples.max_abs
+    while not state.finished:
+        scale = round_scale(state, max_abs, len(samples))
+        state = advance(state, batch_statistics(prepared, state, config, scale), config)
+    return state, config, winners(prepared, state)[0]
 
 
 def one_round(state: MapState, samples: Samples, rows: Tensor, config: MapConfig, max_abs: float) -> MapState:

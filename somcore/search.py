@@ -1,0 +1,270 @@
+"""The exact BMUs of a fixed data set, again and again, without most of the distance products: batch maps in memory.
+
+The samples are written once in the few orthonormal directions in which they vary most. Per map one small float32
+product in these directions, and in a few more that its prototypes ask for, bounds all distances from below and above.
+A node whose lower bound exceeds the upper bound of another cannot win. That decides most samples; for the others the
+nodes left over are compared by float32 dot products, and what these cannot tell apart in float64.
+
+With sample x, its mean μ, prototype c, mean prototype a and directions Q the score of a node is
+‖x − c‖² − ‖x − a‖² = κ − 2 (x − μ)·(c − a), κ = ‖c − a‖² + 2 (a − μ)·(c − a), and by Cauchy and Schwarz
+|(x − μ)·(c − a) − Qᵀ(x − μ)·Qᵀ(c − a)| ≤ r s, where r and s are the lengths of what Q leaves of x − μ and c − a.
+
+Axes: N samples, B of a block, D features, K nodes, L slots for nodes (K in whole words), M directions, P pairs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from somcore.config import MapConfig
+from somcore.distance import Tile, exact_errors
+from somcore.state import MapState
+from somcore.statistics import TALLIES, BatchStatistics
+from somcore.update import empty_statistics
+
+_DIRECTIONS = 112  # of the samples
+_EXTRA = 24  # of the prototypes of one map
+_SUBSAMPLE = 4096  # samples that choose the directions
+_BLOCK = 1024  # samples at a time: their scores stay in the cache
+_PAIRS = 256  # pairs at a time whose scores are computed feature by feature
+_EXACT = 4096  # fixed-point rows that float64 adds up exactly
+_WORD = 8  # marks of nodes that are read as one int64
+_U32, _U64 = 2.0**-24, 2.0**-53  # unit roundoff
+_TINY = 2.0**-100  # far above where float32 loses relative precision
+
+
+@dataclass(frozen=True)
+class PreparedSamples:
+    """Samples in the directions in which they vary most; holds N (M + 2) float32 numbers beside them.
+
+    Attributes:
+        features: (N, D) float32 or float64 on a CPU, complete, small enough for `fixed_point_scale`.
+        centre: (D,) μ, of the type of the features.
+        directions: (D, M) float32, orthonormal.
+        coordinates: (N, M) float32, Qᵀ(x − μ).
+        norms: (N,) float32, ‖x − μ‖.
+        rest: (N,) float32, ‖x − μ‖² − ‖Qᵀ(x − μ)‖².
+    """
+
+    features: Tensor
+    centre: Tensor
+    directions: Tensor
+    coordinates: Tensor
+    norms: Tensor
+    rest: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> PreparedSamples:
+        """Choose directions from a subsample and write all samples in them."""
+        some = features[:: max(1, len(features) // _SUBSAMPLE)]
+        centre = some.mean(0)
+        directions = leading_directions((some - centre).to(torch.float32), _DIRECTIONS)
+        coordinates = torch.empty(len(features), directions.shape[1])
+        norms, rest = torch.empty(2, len(features))
+        for first in range(0, len(features), _BLOCK):
+            rows = slice(first, first + _BLOCK)
+            x = (features[rows] - centre).to(torch.float32)
+            torch.mm(x, directions, out=coordinates[rows])
+            torch.linalg.vector_norm(x, dim=1, out=norms[rows])
+            rest[rows] = norms[rows].square() - coordinates[rows].square().sum(1)
+        return cls(features, centre, directions, coordinates, norms, rest)
+
+
+def leading_directions(rows: Tensor, number: int, beside: Tensor | None = None) -> Tensor:
+    """Orthonormal directions close to the principal ones of some rows, by subspace iteration from the rows themselves.
+
+    Args:
+        rows: (n, D) vectors.
+        number: directions wanted; there may be room for fewer.
+        beside: (D, M) float32, orthonormal directions to stay orthogonal to.
+
+    Returns:
+        (D, at most number) float32.
+    """
+    room = rows.shape[1] - (0 if beside is None else beside.shape[1])
+    number = min(number, len(rows), room)
+    q = rows[:: max(1, len(rows) // max(1, number))][:number].T
+    for _ in range(3):
+        q = rows.T @ (rows @ torch.linalg.qr(q)[0])
+    q = torch.linalg.qr(q.to(torch.float64))[0]
+    if beside is not None:
+        others = beside.to(torch.float64)
+        for _ in range(2):  # twice is enough (Kahan, Parlett)
+            q = torch.linalg.qr(q - others @ (others.T @ q))[0]
+    directions: Tensor = q.to(torch.float32)
+    return directions
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """A map as the bounds need it: computed in float64, once per round."""
+
+    extra: Tensor  # (D, e) float32, directions beside those of the samples
+    factors: Tensor  # (M + e + 1, L) float32, −2 [Qᵀ(c − a), s]; zero for slots beyond K
+    offsets: Tensor  # (L,) float32, κ; +inf for slots beyond K
+    spread: Tensor  # (L,) float32, 4 s
+    gaps: Tensor  # (K, D) float32, −2 (c − a)
+    reach: float  # max ‖c − a‖
+    size: float  # ‖a‖ + ‖a − μ‖ + reach
+    defect: float  # ‖QᵀQ − 1‖
+    growth: float  # how far a relative error of the features may move a score, per ‖x − μ‖
+
+    @classmethod
+    def of(cls, state: MapState, samples: PreparedSamples) -> _Nodes:
+        centre, mean = samples.centre.to(torch.float64), state.prototypes.mean(0)
+        gaps, own = state.prototypes - mean, samples.directions.to(torch.float64)
+        extra = leading_directions(gaps - gaps @ own @ own.T, _EXTRA, beside=samples.directions)
+        q = torch.cat([own, extra.to(torch.float64)], dim=1)
+        inside = gaps @ q
+        norms = torch.linalg.vector_norm(gaps, dim=1)
+        reach = float(norms.max())
+        defect = float(torch.linalg.matrix_norm(q.T @ q - torch.eye(q.shape[1], dtype=torch.float64)))
+        left = torch.linalg.vector_norm(gaps - inside @ q.T, dim=1) + (defect + _U32) * norms
+        offsets = norms.square() + 2 * (gaps @ (mean - centre))
+        filler = -len(gaps) % _WORD
+        factors = pad(-2 * torch.cat([inside, left.unsqueeze(1)], dim=1), (0, 0, 0, filler))
+        return cls(
+            extra=extra,
+            factors=factors.T.to(torch.float32).contiguous(),
+            offsets=pad(offsets, (0, filler), value=torch.inf).to(torch.float32),
+            spread=pad(4 * left, (0, filler)).to(torch.float32),
+            gaps=(-2 * gaps).to(torch.float32),
+            reach=reach,
+            size=float(mean.norm() + (mean - centre).norm()) + reach,
+            defect=defect,
+            growth=float(torch.linalg.vector_norm(inside.abs() @ q.abs().T, dim=1).max()) + reach,
+        )
+
+    def slack(self, norms: Tensor, num_features: int) -> tuple[Tensor, Tensor]:
+        """Bounds (B,) float64 of what rounding does to a score: to one from the directions, to one from all features.
+
+        The first holds the rotation of the sample and the product; the second float32 factors, added up in float64.
+        Both hold what float64 itself does to an error, so that float64 orders alike what they tell apart.
+        """
+        size = norms.to(torch.float64) + self.size
+        exact = 2 * _U64 * (num_features + 8) * size.square() + 8 * _U32 * self.reach * size + _TINY
+        rotation = _U32 * (num_features + 8) * self.growth + self.defect * self.reach
+        products = 4 * _U32 * self.factors.shape[0] * self.reach
+        return 1.01 * (2 * rotation * norms + products * size) + exact, exact
+
+
+def pays(config: MapConfig, features: Tensor) -> bool:
+    """Whether a batch map of these samples is found faster by a prepared search: many features, complete, on a CPU."""
+    whole = config.algorithm == "batch" and config.sampling == "permutation" and config.missing == "error"
+    return whole and features.device.type == "cpu" and features.shape[1] >= 256 and len(features) >= _SUBSAMPLE
+
+
+def winners(samples: PreparedSamples, state: MapState, scale: int | None = None) -> tuple[Tensor, Tensor]:
+    """The BMU of every sample as `matching.nearest` decides it, and the sums of the samples by BMU.
+
+    Args:
+        samples: the prepared data set.
+        state: a map without relevances whose nodes are all alive.
+        scale: fixed-point scale of the sums; None = no sums.
+
+    Returns:
+        bmu: (N,) int64, ties to the lowest index.
+        sums: (K, D) int64 fixed point, zero without a scale.
+    """
+    nodes = _Nodes.of(state, samples)
+    bmu = torch.empty(len(samples.features), dtype=torch.int64)
+    sums = torch.zeros_like(state.prototypes, dtype=torch.int64)
+    for start in range(0, len(bmu), _EXACT):
+        part = torch.zeros_like(state.prototypes)
+        for first in range(start, min(start + _EXACT, len(bmu)), _BLOCK):
+            rows = slice(first, first + _BLOCK)
+            features = samples.features[rows]
+            bmu[rows] = _block_winners(samples, nodes, state, rows)
+            if scale is not None:
+                part.index_add_(0, bmu[rows], (features * 2.0**scale).round_().to(torch.float64))
+        if scale is not None:
+            sums += part.to(torch.int64)
+    return bmu, sums
+
+
+def batch_statistics(samples: PreparedSamples, state: MapState, config: MapConfig, scale: int) -> BatchStatistics:
+    """What a round of the batch map needs of all samples: numbers and sums by BMU; no errors, no monitoring.
+
+    Args:
+        samples: the prepared data set.
+        state: the frozen map.
+        config: resolved hyper-parameters.
+        scale: fixed-point scale of the round.
+    """
+    bmu, sums = winners(samples, state, scale)
+    number = torch.bincount(bmu, minlength=state.capacity)
+    tally = torch.tensor([len(bmu) if name == "samples" else 0 for name in TALLIES])
+    known = {"won": torch.cat([number.unsqueeze(1), sums], dim=1), "wins": number, "hits": number, "tally": tally}
+    empty = empty_statistics(state, config, scale)
+    return dataclasses.replace(empty, sums=empty.sums | known)
+
+
+def _block_winners(samples: PreparedSamples, nodes: _Nodes, state: MapState, rows: slice) -> Tensor:
+    """The BMUs of one block."""
+    features = samples.features[rows]
+    x = (features - samples.centre).to(torch.float32)
+    norms = samples.norms[rows]
+    slack, direct = nodes.slack(norms, x.shape[1])
+    more = x @ nodes.extra
+    terms = nodes.factors.shape[0]
+    rounding = 4 * 1.01 * _U32 * (x.shape[1] + 8) * math.sqrt(terms) + 2 * nodes.defect
+    rest = (samples.rest[rows] - more.square().sum(1)).clamp_min_(0).add_(norms.square(), alpha=rounding)
+    rest = rest.sqrt_().unsqueeze(1)
+    lower = torch.addmm(nodes.offsets, torch.cat([samples.coordinates[rows], more, rest], dim=1), nodes.factors)
+    least = torch.addcmul(lower, rest, nodes.spread).amin(1)
+    marks = lower <= (least + 2 * slack).to(torch.float32).unsqueeze(1)
+    owner, word = marks.view(torch.int64).nonzero(as_tuple=True)  # eight marks at a time
+    place, bit = marks.view(len(x), -1, _WORD)[owner, word].nonzero(as_tuple=True)
+    owner, node = owner[place], word[place] * _WORD + bit
+    bmu = torch.empty(len(x), dtype=torch.int64)
+    bmu[owner] = node  # final where a sample has one pair
+    owner, node = _contested(owner, node, len(x))
+    if len(owner) == 0:
+        return bmu
+    # The score of the likeliest node tightens the bound for the others.
+    low = lower[owner, node]
+    likely = low == _least(low, owner, len(x))[owner]
+    scores = torch.empty(len(owner), dtype=torch.float64)
+    scores[likely] = _scores(x, nodes, owner[likely], node[likely])
+    bound = _least(scores[likely], owner[likely], len(x)) + slack + direct
+    others = (low <= bound[owner]) & ~likely
+    scores[others] = _scores(x, nodes, owner[others], node[others])
+    scores = torch.where(likely | others, scores, torch.inf)
+    kept = scores <= (_least(scores, owner, len(x)) + 2 * direct)[owner]
+    owner, node = owner[kept], node[kept]
+    bmu[owner] = node
+    owner, node = _contested(owner, node, len(x))
+    return _decided(state, features, bmu, owner, node) if len(owner) else bmu
+
+
+def _scores(x: Tensor, nodes: _Nodes, owner: Tensor, node: Tensor) -> Tensor:
+    """(P,) float64 scores of pairs, from all features."""
+    parts = zip(owner.split(_PAIRS), node.split(_PAIRS), strict=True)
+    dots = [x.index_select(0, a).mul_(nodes.gaps.index_select(0, b)).sum(1, dtype=torch.float64) for a, b in parts]
+    return torch.cat(dots).add_(nodes.offsets[node])
+
+
+def _decided(state: MapState, features: Tensor, bmu: Tensor, owner: Tensor, node: Tensor) -> Tensor:
+    """BMUs with those of the given pairs decided in float64; ties to the lowest index."""
+    parts = zip(owner.split(_PAIRS), node.unsqueeze(1).split(_PAIRS), strict=True)
+    errors = torch.cat([exact_errors(state, Tile.of(features[a], "error"), b) for a, b in parts]).squeeze(1)
+    best = errors == _least(errors, owner, len(bmu))[owner]
+    lowest = torch.full_like(bmu, state.capacity).scatter_reduce_(0, owner[best], node[best], "amin")
+    return torch.where(lowest < state.capacity, lowest, bmu)
+
+
+def _contested(owner: Tensor, node: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """The pairs of the samples that have more than one."""
+    several = (torch.bincount(owner, minlength=number) > 1)[owner]
+    return owner[several], node[several]
+
+
+def _least(values: Tensor, owner: Tensor, number: int) -> Tensor:
+    """(B,) smallest value of each sample's pairs; +inf for a sample without any."""
+    return values.new_full((number,), torch.inf).scatter_reduce_(0, owner, values, "amin")
