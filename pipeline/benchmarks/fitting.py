@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.benchmarks.readout import read_out
+from pipeline.benchmarks.readout import DRAWN, read_out
 from pipeline.benchmarks.screening import can_screen, screen_map, screened_classes
 from pipeline.benchmarks.spaces import ParameterSet
 from somcore.config import MapConfig
@@ -74,7 +74,7 @@ def map_config(variant: str, values: ParameterSet, num_samples: int, num_feature
     """
     if not values:
         return MapConfig(variant=variant, seed=seed)
-    given = {name: value for name, value in values.items() if not name.startswith("readout_")}
+    given = {name: value for name, value in values.items() if not name.startswith("readout")}
     rate = float(given["bmu_rate"])
     for ratio, name in (("neighbour_ratio", "neighbour_rate"), ("push_ratio", "push_rate")):
         if ratio in given:
@@ -128,7 +128,7 @@ def train_map(config: MapConfig, features: Tensor, labels: Tensor | None, num_cl
 
 
 def fit_map(variant: str, **changes: object) -> Fit:
-    """A semi-supervised map as a method: train once, read the classes out by every rule."""
+    """A semi-supervised map as a method: train once, read the classes by its own and by the drawn rule."""
 
     def fit(values: ParameterSet, training: Training, asked: Tensor) -> Answer:
         features, labels, num_classes = training.features, training.labels, training.num_classes
@@ -137,7 +137,9 @@ def fit_map(variant: str, **changes: object) -> Fit:
         screening = training.screening and can_screen(config)
         state = (screen_map if screening else train_map)(config, features, labels, num_classes)
         answers = {"": screened_classes(state, asked) if screening else predict_classes(state, asked, config)}
-        return Answer(answers | read_out(state, features, labels, asked, values), state.num_nodes)
+        drawn = read_out(state, features, labels, asked, values)
+        answers[DRAWN] = answers[""] if drawn is None else drawn
+        return Answer(answers, state.num_nodes)
 
     return fit
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from pipeline.benchmarks.methods import METHODS
 from pipeline.benchmarks.protocols import DEFAULT_SET, inner_choice, lofo_choice, oracle_choice
-from pipeline.benchmarks.readout import DRAWN, READOUTS
 from pipeline.benchmarks.spaces import BLOCK
 from pipeline.benchmarks.store import Cell, Row, Store
 from pipeline.benchmarks.units import Unit
@@ -123,22 +122,10 @@ def score_table(store: Store, cell: Cell, number: int, readout: str = "") -> lis
     return [[_accuracy(store.row(cell, i, *place), readout) for place in FOLDS] for i in range(number)]
 
 
-def value_of(row: Row, name: str, readout: str) -> float:
-    """A row's accuracy or inner score under a readout; DRAWN: under the one that belongs to its set.
-
-    Sets take turns, so with DRAWN the rule of reading is one more drawn parameter, at the same P; the defaults
-    have the method's own rule.
-    """
-    if readout == DRAWN:
-        turns = ("", *READOUTS)
-        readout = turns[row["set"] % len(turns)] if row["set"] >= 0 else ""
-    value: float = row[name][readout]
-    return value
-
-
 def _accuracy(row: Row | None, readout: str) -> float:
     assert row is not None
-    return value_of(row, "accuracy", readout)
+    value: float = row["accuracy"][readout]
+    return value
 
 
 def honest_choice(store: Store, cell: Cell, number: int, readout: str = "") -> list[int] | None:
@@ -149,7 +136,7 @@ def honest_choice(store: Store, cell: Cell, number: int, readout: str = "") -> l
     choice = []
     for place in FOLDS:
         rows = [store.row(inner, i, *place) or {} for i in range(number)]
-        scores = [None if row["score"] is None else value_of(row, "score", readout) for row in rows]
+        scores = [None if row["score"] is None else row["score"][readout] for row in rows]
         choice.append(inner_choice(scores, [row["nodes"] for row in rows]))
     return choice
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.benchmarks.methods import METHODS
-from pipeline.benchmarks.plan import FOLDS, Request, complete_sets, honest_choice, score_table, value_of
+from pipeline.benchmarks.plan import FOLDS, Request, complete_sets, honest_choice, score_table
 from pipeline.benchmarks.protocols import DEFAULT_SET, Summary, best_and_mean, lofo_choice, oracle_choice
 from pipeline.benchmarks.store import Cell, Row, Store
 
@@ -147,6 +147,6 @@ def _score(store: Store, request: Request, cell: Cell, choice: list[int], number
         if row is None:
             return None
         rows.append(row)
-    summary = Summary.of([value_of(row, "accuracy", readout) for row in rows])
+    summary = Summary.of([row["accuracy"][readout] for row in rows])
     nodes, seconds = (sum(row[name] for row in rows) / len(rows) for name in ("nodes", "seconds"))
     return Score(summary, number, confirmed, nodes, seconds)

@@ -49,8 +49,12 @@ class Column:
 
 Space = tuple[Column, ...]
 
-# How the classes of nodes are read out: used by the named variants only, ignored by the published rule.
-READOUT: Space = (Column("readout_nodes", 1, 10, "integer"), Column("readout_smoothness", -2, 1, "log10"))
+# How the classes are read out of the map: used by the named variant "drawn readout" only.
+READOUT: Space = (
+    Column("readout", kind="choice", choices=("own", "vote", "graph")),
+    Column("readout_nodes", 1, 10, "integer"),
+    Column("readout_smoothness", -2, 1, "log10"),
+)
 
 # Published ranges: Braga & Bassani 2018 (Table V); 2019 (from the generator of its parameter files; its epochs, up to
 # 500, are not printed in the paper); Bassani & Araujo 2015. `minwd` is in the unit of the authors' programs.

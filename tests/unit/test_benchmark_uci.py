@@ -10,7 +10,8 @@ from sklearn.semi_supervised import LabelPropagation
 from pipeline.benchmarks import report, tables
 from pipeline.benchmarks.fitting import Training
 from pipeline.benchmarks.methods import METHODS
-from pipeline.benchmarks.plan import honest_choice, value_of
+from pipeline.benchmarks.plan import honest_choice
+from pipeline.benchmarks.spaces import SPACES, pick, shortened
 from pipeline.benchmarks.store import Cell, Store
 from pipeline.benchmarks.units import Design, Unit, work
 from pipeline.errors import UserError
@@ -180,11 +181,21 @@ def test_masks_and_folds_are_read_from_the_file_and_features_as_they_are(data):
         assert torch.equal(fold.labels(100), fold.classes)
 
 
-def test_with_a_drawn_readout_sets_take_turns():
-    row = {"accuracy": {"": 0.1, "vote": 0.2, "graph": 0.3}}
-    values = [value_of({**row, "set": index}, "accuracy", "drawn") for index in range(-1, 4)]
-    assert values == [0.1, 0.1, 0.2, 0.3, 0.1]
-    assert value_of({**row, "set": 1}, "accuracy", "graph") == 0.3
+def test_a_drawn_readout_changes_the_last_step_only(data):
+    tables.load.cache_clear()
+    fold = tables.load(data / "glass.parquet").folds[0]
+    training = Training(fold.features, fold.labels(25), 3, 0)
+    drawn = {**pick(shortened(SPACES["sssom"], 3), "sssom", 0), "readout_nodes": 3, "readout_smoothness": 0.1}
+    answers = {
+        rule: METHODS["sssom"].fit({**drawn, "readout": rule}, training, fold.test_features)
+        for rule in ("own", "vote", "graph")
+    }
+    own = answers["own"]
+    assert torch.equal(own.classes[""], own.classes["drawn"])
+    for answer in answers.values():
+        assert torch.equal(answer.classes[""], own.classes[""]) and answer.nodes == own.nodes
+        assert float((answer.classes["drawn"] == fold.test_classes).double().mean()) > 0.6
+    assert "drawn" in METHODS["sssom"].fit({}, training, fold.test_features).classes
 
 
 @pytest.mark.parametrize(
