@@ -21,7 +21,7 @@ def anchors(
     data: Data, out: Out, config: Config = Path("mnist"), epochs: Epochs = 2, labelled_fraction: Fraction = 0.01,
     settings: Settings = None, time_budget: Minutes = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What each anchor does against collapse, alone and together: decoder, variance floor, cross-entropy, consistency."""
+    """What each anchor does against collapse: decoder, variance floor, labels, consistency, alone and together."""
     from pipeline.benchmarks.deep_trials import anchor_trials
 
     flat = _settings(data, config, epochs, labelled_fraction, settings) | {"deep.on_collapse": "go_on"}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.augment import View, views_of
 from pipeline.deep_config import DeepConfig, EncoderConfig
-from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder
+from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
 from pipeline.network import NetworkState, StepSize
 from somcore.config import UNLABELLED, MapConfig
 from somcore.loss_config import LossConfig
@@ -78,10 +78,11 @@ class DeepPlan:
         decode = self.losses.reconstruction_weight > 0
         return Network(made, make_decoder(self.sample, encoder.dim, encoder.width) if decode else None)
 
-    def first_network(self, seed: int) -> NetworkState:
-        """The parameters before the first round, from the seed alone."""
+    def first_network(self, seed: int, samples: Tensor) -> NetworkState:
+        """The parameters before the first round: drawn from the seed, features spread over the samples (n, P)."""
         network = self.network()
         initialise(network, seed)
+        spread_features(network.encoder, samples)
         return NetworkState.of(network)
 
 

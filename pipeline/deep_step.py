@@ -139,7 +139,7 @@ class TileStep:
         rows = torch.arange(len(samples), device=samples.device)
         if samples.device.type == "cpu":
             with torch.no_grad():
-                temperature = self._error_threshold if losses.temperature is None else losses.temperature
+                temperature, _ = losses.decisions(self._error_threshold)
                 logits = class_logits(errors_to(state, features.detach()), temperature)
                 sure = torch.softmax(logits, dim=1).amax(1) >= losses.confidence * (1 - 1e-6)
             rows = (sure & (labels == UNLABELLED)).nonzero().squeeze(1)

@@ -17,6 +17,7 @@ from pipeline.pretrained import frozen_features
 
 ENCODERS = ("auto", "cnn", "residual", "mlp", "audio", "pretrained")
 GROUPS = 4
+_SPREAD, _SPREAD_TILE, _CONSTANT = 0.7, 128, 1e-6
 
 
 @dataclass(frozen=True)
@@ -187,3 +188,28 @@ def initialise(module: nn.Module, seed: int) -> None:
             layer.weight.copy_(drawn * (2.0 / fan_in) ** 0.5)
             if layer.bias is not None:
                 layer.bias.zero_()
+
+
+@torch.no_grad()
+def spread_features(encoder: nn.Module, samples: Tensor) -> None:
+    """Scales the last linear layer so that each feature before the squashing has mean 0 and deviation 0.7.
+
+    Untrained features hardly differ between samples: a map on them says little, and its losses are flat. The bits of a
+    convolution may depend on the number of threads, so there is one, whoever calls.
+
+    Args:
+        encoder: modules in a row: ..., the last linear layer or one that ends in it, `Latent`.
+        samples: (n, P) scaled samples.
+    """
+    assert isinstance(encoder, nn.Sequential)
+    last = [layer for layer in encoder.modules() if isinstance(layer, nn.Linear)][-1]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        before = torch.cat([encoder[:-1](part) for part in samples.split(_SPREAD_TILE)]).to(torch.float64)
+        mean, deviation = before.mean(0), before.std(0, correction=0)
+        gain = torch.where(deviation > _CONSTANT, _SPREAD / deviation.clamp_min(_CONSTANT), 1.0)
+        last.weight.copy_(last.weight * gain.unsqueeze(1))
+        last.bias.copy_((last.bias - mean) * gain)
+    finally:
+        torch.set_num_threads(threads)

@@ -31,6 +31,7 @@ from somcore.state import MapState
 from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
 
 _CHUNK_ROWS = 16384
+_SPREAD_ROWS, _SPREAD_EPOCH = 1024, -3
 _MAX_ABS = 1.0  # training rows of a prepared data set lie in [0, 1], by their scaling
 
 
@@ -184,7 +185,11 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
 
 def first_snapshot(plan: TrainingPlan, dataset: Dataset) -> Snapshot:
     """Where a run begins."""
-    network = None if plan.deep is None else plan.deep.first_network(plan.config.seed)
+    network = None
+    if plan.deep is not None:
+        count = dataset.num_rows("train")
+        rows = sample_indices(plan.config.seed, _SPREAD_EPOCH, torch.arange(min(_SPREAD_ROWS, count)), count)
+        network = plan.deep.first_network(plan.config.seed, dataset.read("train", rows)[0])
     return Snapshot(first_state(plan, dataset), network=network)
 
 

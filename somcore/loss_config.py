@@ -1,6 +1,6 @@
 """Every hyper-parameter of the deep layer's loss, in one frozen value.
 
-Axes: D features, C classes. Values of None are derived from the map: margin and temperature are then ρ_t.
+Axes: D features, C classes. Values of None are derived from the map: the margin is then ρ_t, the temperature a share of it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class LossConfig:
     margin: float | None = _parameter(None, "μ", "[0, inf)", "distance kept between own and wrong class", "ρ")
     cross_entropy_weight: float = _parameter(1.0, "λ_ce", "[0, inf)", "cross-entropy over prototype distances")
     temperature: float | None = _parameter(None, "ϑ", "(0, inf)", "softness of class decisions", "ρ")
+    temperature_share: float = _parameter(0.2, "ϑ/ρ_t", "(0, inf)", "temperature where none is given", "× ρ_t")
     class_error: str = _parameter("minimum", "ρ̃", "minimum | soft", "how the nodes of a class join in its error")
     reconstruction_weight: float = _parameter(4.0, "λ_r", "[0, inf)", "squared error of the decoder")
     variance_weight: float = _parameter(1.0, "λ_v", "[0, inf)", "features must vary within a tile")
@@ -75,6 +76,14 @@ class LossConfig:
         """Labelled terms only."""
         off = ("pull_weight", "reconstruction_weight", "consistency_weight")
         return cls(**(dict.fromkeys(off, 0.0) | changes))
+
+    def decisions(self, error_threshold: float) -> tuple[float, float]:
+        """Temperature and margin at a threshold ρ_t.
+
+        A share of ρ_t, which grows as features spread, keeps decisions equally hard through a training.
+        """
+        temperature = self.temperature_share * error_threshold if self.temperature is None else self.temperature
+        return temperature, error_threshold if self.margin is None else self.margin
 
     def resolve(self, rounds_per_epoch: int) -> LossConfig:
         """Fill the round numbers: warm-up lasts one epoch, consistency starts after it."""

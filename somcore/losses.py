@@ -228,12 +228,11 @@ def loss_terms(
         labels: (n,) int64.
         found: the tile's match on the frozen map.
         losses: weights and constants.
-        error_threshold: ρ_t, the default of margin and temperature.
+        error_threshold: ρ_t, from which margin and temperature follow if they are not given.
         views: strong view and reconstruction.
     """
     views = views or Views()
-    temperature = error_threshold if losses.temperature is None else losses.temperature
-    margin = error_threshold if losses.margin is None else losses.margin
+    temperature, margin = losses.decisions(error_threshold)
     soft = temperature if losses.class_error == "soft" else None
     errors = errors_to(state, features, soft=soft)
     offered = {

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.audio import LogMel, mel_filters
-from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder
+from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
 from pipeline.errors import UserError
 from pipeline.pretrained import FrozenFeatures
 
@@ -46,6 +46,19 @@ def test_parameters_come_from_the_seed_alone():
         initialise(encoder, seed)
         values.append(torch.cat([p.flatten() for p in encoder.parameters()]))
     assert torch.equal(values[0], values[1]) and not torch.equal(values[0], values[2])
+
+
+@pytest.mark.parametrize(("name", "sample"), CASES, ids=[f"{n}-{s.kind}-{s.shape[0]}" for n, s in CASES])
+def test_first_features_are_spread_over_the_samples(name, sample, generator):
+    encoder = make_encoder(name, sample, dim=6, width=8)
+    initialise(encoder, seed=0)
+    x = samples(sample, 300, generator) * torch.rand(300, 1, generator=generator)
+    before = encoder(x).std(0).min()
+    spread_features(encoder, x)
+    z = encoder(x)
+    assert z.std(0).min() > max(0.2, before.item()) and (z.mean(0) - 0.5).abs().max() < 0.1
+    spread_features(encoder, torch.zeros_like(x))  # samples that do not differ leave it finite
+    assert torch.isfinite(encoder(x)).all()
 
 
 def test_mel_filters_cover_the_spectrum_with_triangles():

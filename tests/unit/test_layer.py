@@ -131,7 +131,7 @@ def test_a_refresh_rebuilds_the_map_where_the_features_are_now(generator):
     moved = torch.rand(200, 6, generator=generator) * 0.5 + 0.4
     labels = torch.randint(-1, 3, (200,), generator=generator)
     opened, config = open_map(layer.state, layer.config)
-    statistics = accumulate(opened, moved, labels, config, scale=44)
+    statistics = accumulate(opened, moved, labels, config, scale=40)
     after = refreshed(layer.state, statistics, layer.config)
     bmu = layer(moved).match.bmu
     assert after.num_nodes == len(bmu.unique()) < layer.state.num_nodes  # nodes that win nothing are gone

@@ -243,6 +243,12 @@ def test_values_out_of_range_are_named(options, sentence):
         LossConfig(**options)
 
 
+def test_temperature_and_margin_follow_the_threshold_unless_they_are_given():
+    assert LossConfig().decisions(0.1) == (pytest.approx(0.02), 0.1)
+    assert LossConfig(temperature=0.5, margin=0.0).decisions(0.1) == (0.5, 0.0)
+    assert LossConfig(temperature_share=1.0).decisions(0.1)[0] == 0.1
+
+
 def test_an_unknown_weight_is_named_with_its_neighbour_and_every_field_is_described():
     with pytest.raises(ValueError, match="'pul_weight' is not .* Did you mean 'pull_weight'?"):
         LossConfig.from_dict({"pul_weight": 1.0})

@@ -1,0 +1,95 @@
+"""Deep runs on every kind of data, map variant and precision, from raw files to a scored model."""
+
+import numpy as np
+import pytest
+
+from pipeline.deep_model import DeepModel
+from pipeline.prepare import prepare
+from pipeline.shards import Dataset
+from pipeline.sources import SourceOptions, open_source
+from pipeline.trainer import train
+from tests.conftest import real_data
+from tests.training import small, table
+
+QUICK = {
+    "map__epochs": 3,
+    "map__batch_size": 200,
+    "map__tile_size": 64,
+    "encoder__width": 4,
+    "encoder__dim": 8,
+    "deep__final_passes": 1,
+    "deep__rate_warmup_rounds": 2,
+    "train__evaluate_epochs": 0,
+}
+
+
+def deep(data, **changes):
+    return small("deep", data, **(QUICK | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"deep__variant": "larfdssom", "train__labelled_fraction": 0.0},
+        {"deep__variant": "altsssom", "loss__temperature": 0.05, "loss__margin": 0.05},
+        {"encoder__name": "residual"},
+        {"encoder__name": "mlp", "encoder__augment": "table"},
+        {"deep__precision": "bfloat16"},
+        {"loss__class_error": "soft", "loss__covariance_weight": 0.1},
+        {"deep__labelled_only": True},
+        {"train__validation_fraction": 0.2},
+    ],
+    ids=lambda changes: " ".join(f"{key}={value}" for key, value in changes.items()),
+)
+def test_a_variant_of_the_deep_model_trains_on_digits(digits, tmp_path, changes):
+    result = train(deep(digits, **changes), tmp_path / "run")
+    assert result["nodes"] >= 1 and result["rounds"] >= 3
+    if changes.get("deep__variant") == "larfdssom":
+        assert result["accuracy"] is None and result["nmi"] > 0
+    else:
+        assert result["accuracy"] >= 0
+    if "train__validation_fraction" in changes:
+        assert 0 <= result["validation_accuracy"] <= 1
+
+
+def test_the_encoder_learns_classes(digits, tmp_path):
+    recipe = {
+        "map__epochs": 8,
+        "map__capacity": 30,
+        "map__batch_size": 128,
+        "map__relevance_slope": 0.3,
+        "encoder__width": 8,
+        "encoder__dim": 16,
+        "encoder__augment": "none",
+        "deep__learning_rate": 0.01,
+        "loss__reconstruction_weight": 0.0,
+        "train__labelled_fraction": 1.0,
+    }
+    assert train(deep(digits, **recipe), tmp_path / "run")["accuracy"] > 0.8
+
+
+def test_spoken_digits_from_the_recordings(tmp_path):
+    path = real_data("fsdd/fsdd.npz")
+    with np.load(path) as archive:
+        waves, offsets, labels, index = (archive[name] for name in ("samples", "offsets", "labels", "index"))
+    rows = np.flatnonzero(index < 12)[::6]
+    parts = [waves[offsets[i] : offsets[i + 1]] for i in rows]
+    few = {"samples": np.concatenate(parts), "offsets": np.cumsum([0, *map(len, parts)]), "labels": labels[rows]}
+    np.savez(tmp_path / "few.npz", **few, rate=8000)
+    prepare(open_source("audio", tmp_path / "few.npz", SourceOptions(test_fraction=0.2)), tmp_path / "data")
+    result = train(deep(tmp_path / "data", map__epochs=2, map__batch_size=64), tmp_path / "run")
+    assert result["nodes"] >= 10 and result["accuracy"] > 0
+    samples = Dataset.open(tmp_path / "data").read("test", slice(0, 5))[0]
+    features = DeepModel.load(tmp_path / "run").encode(samples)
+    assert features.shape == (5, 8) and 0 <= features.min() <= features.max() <= 1
+
+
+def test_a_table_through_the_perceptron(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(centre, 0.3, (150, 6)) for centre in (0, 1, 2)])
+    order = rng.permutation(450)
+    data = table(tmp_path / "t", rows[order], np.repeat([0, 1, 2], 150)[order], test_fraction=0.2)
+    changes = {"map__epochs": 12, "map__batch_size": 64, "map__capacity": 20, "loss__consistency_weight": 0.0}
+    changes |= {"train__labelled_fraction": 1.0, "deep__on_collapse": "go_on"}  # the classes lie on one line
+    result = train(deep(data, deep__learning_rate=0.01, **changes), tmp_path / "run")
+    assert result["accuracy"] > 0.8
