@@ -11,7 +11,7 @@ import somcore
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ESTIMATORS = ("KohonenSOM", "DSSOM", "LARFDSSOM", "SSSOM", "ALTSSSOM")
-CORE = ("MapConfig", "MapState", "BatchStatistics", "match", "accumulate", "advance")
+CORE = ("MapConfig", "MapState", "BatchStatistics", "match", "accumulate", "advance", "SOMLayer", "LossConfig")
 FITTED = ("labels_", "prototypes_", "relevances_", "node_classes_", "n_nodes_", "state_")
 
 
