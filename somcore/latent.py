@@ -13,7 +13,7 @@ from torch import Tensor
 
 from somcore.state import MapState
 
-_MOMENT_BITS = 20  # products of 2^20 · z, summed over 512 rows, are exact in float64
+_MOMENT_BITS = 20  # products of 2^20 · z, summed over 4096 rows, are exact in float64
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class LatentMoments:
 
     @classmethod
     def of(cls, features: Tensor) -> LatentMoments:
-        """Moments of a tile of at most 512 rows with |z| at most 1."""
+        """Moments of a tile of at most 4096 rows with |z| at most 1."""
         z = torch.round(features.detach().to(torch.float64) * 2.0**_MOMENT_BITS)
         rows = torch.cat([torch.ones_like(z[:, :1]), z], dim=1)
         return cls((rows.T @ rows).to(torch.int64))
