@@ -31,6 +31,8 @@ from somcore.state import MapState
 from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
 
 _CHUNK_ROWS = 16384
+_ROUNDS_PER_EPOCH = 32
+_MOST_TILES = 64
 _SPREAD_ROWS, _SPREAD_EPOCH = 1024, -3
 _MAX_ABS = 1.0  # training rows of a prepared data set lie in [0, 1], by their scaling
 
@@ -136,11 +138,22 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
 
 
 def _map_config(run: RunConfig, dataset: Dataset) -> MapConfig:
-    """As configured; where missing values were allowed when the data were prepared, they are here too."""
+    """As configured; missing values follow the prepared data, rounds grow with them, where nothing else is said."""
     config = run.map_config()
     if dataset.manifest.missing == "mask" and "missing" not in run.map:
-        return replace(config, missing="mask")
+        config = replace(config, missing="mask")
+    if "batch_size" not in run.map:
+        config = replace(config, batch_size=round_samples(dataset.num_rows("train"), config))
     return config
+
+
+def round_samples(num_samples: int, config: MapConfig) -> int:
+    """Samples per round where the user names none: 32 rounds an epoch for large data, in whole default tiles.
+
+    Rounds of one tile (small data) keep one worker busy; larger ones can be shared, and need fewer all-reduces.
+    """
+    tiles = round(num_samples / (_ROUNDS_PER_EPOCH * config.batch_size))
+    return config.batch_size * min(max(tiles, 1), _MOST_TILES)
 
 
 def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:

@@ -174,7 +174,7 @@ class SOMLayer(nn.Module):
             setattr(self, name, getattr(warm, name).detach().to(device))
         self._scalars: dict[str, Any] = {name: getattr(state, name) for name in _SCALARS}
         known = state.prototypes.device.type != "meta"
-        self._scale = round_scale(state, self.bound, self.config.batch_size) if known else 44
+        self._scale = round_scale(state, self.bound, self.config.batch_size) if known else 40
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> float:

@@ -56,7 +56,7 @@ def accumulate(
         >>> config = config.resolve(num_samples=2, num_features=1)
         >>> empty = initial_state(config, num_features=1)
         >>> tile = torch.tensor([[0.0], [1.0]])
-        >>> advance(empty, accumulate(empty, tile, None, config, scale=44), config).num_nodes
+        >>> advance(empty, accumulate(empty, tile, None, config, scale=40), config).num_nodes
         2
     """
     tile = Tile.of(features, config.missing)

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from pipeline.config import RunConfig
-from pipeline.plan import make_plan, training_labels
+from pipeline.plan import make_plan, round_samples, training_labels
 from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
 from pipeline.step import RoundPlan, round_statistics
 from pipeline.trainer import train
-from somcore import initial_state
+from somcore import MapConfig, initial_state
 from tests.training import MODELS, small
 
 
@@ -80,3 +80,8 @@ def test_a_value_that_cannot_be_summed_is_named_with_its_row(bad):
     cut = RoundPlan.of(0, config, 20)
     with pytest.raises(ValueError, match=r"Training row 7, feature 1 must be a number in \[-1, 1\]"):
         round_statistics(state, lambda rows: (samples[rows], None), config, cut, 20, scale=40, max_abs=1.0)
+
+
+def test_rounds_grow_with_the_data_unless_a_size_is_given():
+    config = MapConfig(variant="sssom")
+    assert [round_samples(n, config) for n in (1, 1438, 16_384, 60_000, 10**7)] == [512, 512, 512, 2048, 32_768]
