@@ -31,6 +31,7 @@ def uci(
     processes: Annotated[int | None, typer.Option(help="Worker processes; 0 = this one. Default: cores.")] = None,
     time_budget: Annotated[float | None, typer.Option(help="Start nothing new after so many minutes.")] = None,
     screening: Annotated[bool, typer.Option(help="Screen sets by compiled loops, train winners again.")] = True,
+    search: Annotated[bool, typer.Option(help="Look at further sets; without it, judge what is there.")] = True,
     confirm: Annotated[bool, typer.Option(help="Train the sets that screening chose again by somcore.")] = True,
     table_out: Annotated[Path | None, typer.Option(help="Markdown file to write; default OUT/uci.md.")] = None,
 ) -> dict[str, object]:
@@ -52,6 +53,7 @@ def uci(
         max_epochs=max_epochs,
         seed=seed,
         screening=screening,
+        search=search,
         confirm=confirm,
         command="python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]),
     )

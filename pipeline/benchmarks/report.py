@@ -38,9 +38,15 @@ class Options:
     max_epochs: int = 100
     seed: int = 0
     screening: bool = True
+    search: bool = True
     confirm: bool = True
     recommended: str = "altsssom"
     command: str = ""
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """What to do: search, confirm, both or neither."""
+        return ("search",) * self.search + ("confirm",) * self.confirm
 
     def request(self, folder: Path) -> Request:
         """The checked form of the options."""
@@ -92,7 +98,7 @@ def benchmark(options: Options, processes: int, budget_minutes: float | None, re
     design = Design(folder, options.seed, options.max_epochs)
     store = Store.open(options.out, design.describe())
     budget_s = None if budget_minutes is None else 60 * budget_minutes
-    left = run(request, design, store, processes, budget_s, report, options.confirm)
+    left = run(request, design, store, processes, budget_s, report, options.phases)
     recommended = Line(*options.recommended.split("/"))
     bars = markdown.all_bars(store, request, recommended)
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -27,7 +27,7 @@ def run(
     processes: int,
     budget_s: float | None,
     report: Report,
-    confirm: bool = True,
+    phases: Sequence[str] = ("search", "confirm"),
 ) -> int:
     """Do what is outstanding, then train the chosen sets again.
 
@@ -38,7 +38,8 @@ def run(
         processes: worker processes of one thread each; 0 = in this process.
         budget_s: no unit starts later than this; None = no limit.
         report: receives lines of progress.
-        confirm: train the sets that were chosen from screened scores again by somcore.
+        phases: "search" looks at sets, "confirm" trains those that a protocol chose from screened scores again by
+            somcore.
 
     Returns:
         Units left undone.
@@ -46,7 +47,8 @@ def run(
     deadline = None if budget_s is None else time.monotonic() + budget_s
     left = 0
     with _executor(processes) as submit:
-        for title, units in (("search", outstanding), ("confirm", confirmations))[: 1 + confirm]:
+        for title in phases:
+            units = {"search": outstanding, "confirm": confirmations}[title]
             todo = list(units(request, store))
             done = _drain(title, todo, design, store, submit, max(1, processes), deadline, report)
             left += len(todo) - done
