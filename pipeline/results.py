@@ -43,7 +43,7 @@ def tracked_runs(experiment: str, uri: str | None = None) -> pd.DataFrame:
     rows, token = [], None
     while True:
         page = client.search_runs([found.experiment_id], "status = 'FINISHED'", max_results=_PAGE, page_token=token)
-        rows += [_row(run) for run in page]
+        rows += [_row(run) for run in page if run.data.tags.get("kind") != "sweep"]
         token = page.token
         if not token:
             break

@@ -1,0 +1,100 @@
+"""A sweep: labelled fractions, seeds and hyper-parameters on Ray Tune."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs._run import job, run
+
+
+def sweep(
+    data: Annotated[list[Path], typer.Option(help="Directory of a prepared data set; may be given several times.")],
+    model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom or deep.")],
+    out: Annotated[Path, typer.Option(help="Folder of this sweep; must not hold another one.")],
+    fractions: Annotated[str | None, typer.Option(help="Labelled fractions, by comma. [default: 1]")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, by comma. [default: 0]")] = None,
+    samples: Annotated[int | None, typer.Option(help="Sets of hyper-parameters. [default: 10 with --space]")] = None,
+    search: Annotated[str | None, typer.Option(help="random, lhs, optuna or grid. [default: lhs]")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="none or asha (ends weak trials). [default: none]")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="yaml file, or a published space: sssom, altsssom, larfdssom.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Ray actors of each trial; 0 = each in one process.")] = 0,
+    concurrent: Annotated[int | None, typer.Option(help="Trials at the same time. [default: as CPUs allow]")] = None,
+    time_budget: Annotated[float | None, typer.Option(help="Minutes; what is left then waits for --resume.")] = None,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Share of the labels that chooses the best set. [default: 0.2]")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="yaml, toml or json file of settings, or a recipe.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all trials.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data; same as map.epochs.")] = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster. [default: one of its own]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out.")] = False,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store; none = record nothing. [default: MLflow's own]")
+    ] = None,
+    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "somgrad",
+) -> dict[str, Any]:
+    """Train one model at several labelled fractions, seeds and hyper-parameters, and choose the best by validation.
+
+    Stop it whenever you like: finished trials are kept, and --resume does the rest.
+    """
+    from pipeline.config import parse_setting, read_file
+    from pipeline.sweep import sweep as sweep_maps
+    from pipeline.sweep_plan import SweepOptions, numbers
+
+    flat = read_file(config) if config else {}
+    flat |= {"map.epochs": epochs} if epochs is not None else {}
+    flat |= dict(parse_setting(text) for text in settings or [])
+    options = SweepOptions(
+        data=[str(path) for path in data],
+        model=model,
+        fractions=numbers("--fractions", fractions, float) if fractions else None,
+        seeds=numbers("--seeds", seeds, int) if seeds else None,
+        samples=samples,
+        search=search,
+        scheduler=scheduler,
+        space=space,
+        settings=flat,
+        validation_fraction=validation_fraction,
+    )
+    result = sweep_maps(
+        options,
+        out,
+        resume=resume,
+        workers=workers,
+        concurrent=concurrent,
+        time_budget_s=None if time_budget is None else 60 * time_budget,
+        address=address,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        say=_say,
+    )
+    _show(result)
+    return result
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _show(result: dict[str, Any]) -> None:
+    counts = ", ".join(f"{result[name]} {name}" for name in ("finished", "failed", "stopped") if result[name])
+    _say(f"{result['trials']} trials: {counts or 'none finished'}. Table in {result['out']}/trials.csv.")
+    for row in result["selected"]:
+        spread = "" if row["sd"] is None else f" ± {row['sd']:.4f}"
+        test = "unknown" if row["mean"] is None else f"{row['mean']:.4f}{spread}"
+        _say(
+            f"{row['data']} {row['labelled_fraction']:g}: set {row['set']}, {row['metric']} {test} "
+            f"({row['seeds']} seeds; chosen of {row['of']} by {row['chosen_by']} {row['score']:.4f})"
+        )
+
+
+app = job(example="python -m jobs.sweep --data data/digits --model sssom --samples 10 --out sweeps/first")(sweep)
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,102 @@
+"""Which set of a sweep is the best: chosen on validation rows, its test value told once.
+
+For each data set and labelled fraction the set with the best mean over the seeds is chosen by the rows that were
+withheld from training. Ties go to the smaller map, then to the lower number. Where a set has no validation score (no
+row could be withheld), it cannot be chosen.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import SEMI_SUPERVISED
+from pipeline.trials import FINISHED, finite
+
+Row = dict[str, Any]
+
+
+def metric_of(model: str, num_classes: int) -> str:
+    """What a model is judged by: accuracy, agreement of nodes and classes, or the error of the map."""
+    if num_classes == 0:
+        return "quantization_error"
+    return "accuracy" if model in SEMI_SUPERVISED else "clustering_accuracy"
+
+
+def chooser_of(metric: str) -> str:
+    """The score that chooses: the metric on validation rows; without classes, that of training."""
+    return metric if metric == "quantization_error" else f"validation_{metric}"
+
+
+def score_of(row: Row, metric: str) -> float | None:
+    """The score of a trial that chooses, larger is better; None if it has none."""
+    value = row.get(chooser_of(metric))
+    if not finite(value):
+        return None
+    return -float(value) if metric == "quantization_error" else float(value)  # type: ignore[arg-type]
+
+
+def selected(rows: Sequence[Row], metric: str) -> list[Row]:
+    """The chosen set of each data set and labelled fraction, with mean and sd (n − 1) over its seeds.
+
+    Sets with a trial that did not finish are left out: a mean over fewer seeds is no comparison.
+    """
+    chosen = []
+    for (data, fraction), group in _groups(rows, ("data", "labelled_fraction")):
+        candidates = []
+        for (index,), trials in _groups(group, ("set",)):
+            if any(row["status"] != FINISHED for row in trials):
+                continue
+            scores = [score_of(row, metric) for row in trials]
+            if all(score is not None for score in scores):
+                nodes = statistics.fmean(row.get("nodes") or 0 for row in trials)
+                candidates.append((-statistics.fmean(s for s in scores if s is not None), nodes, index, trials))
+        if not candidates:
+            continue
+        score, _, index, trials = min(candidates, key=lambda c: c[:3])
+        tests = [float(row[metric]) for row in trials if finite(row.get(metric))]
+        chosen.append(
+            {
+                "data": data,
+                "labelled_fraction": fraction,
+                "set": index,
+                "chosen_by": chooser_of(metric),
+                "score": abs(score),
+                "metric": metric,
+                "mean": statistics.fmean(tests) if tests else None,
+                "sd": statistics.stdev(tests) if len(tests) > 1 else None,
+                "seeds": len(trials),
+                "of": len(candidates),
+                "trials": [row["trial"] for row in trials],
+            }
+        )
+    return chosen
+
+
+def best_trial(rows: Iterable[Row], metric: str) -> Row | None:
+    """The finished trial with the best validation score, as a row with `chosen_by`; None if there is none."""
+    scored = [(score_of(row, metric), row) for row in rows if row["status"] == FINISHED]
+    able = [(score, row) for score, row in scored if score is not None]
+    if not able:
+        return None
+    _, row = min(able, key=lambda pair: (-pair[0], pair[1].get("nodes") or 0, pair[1]["trial"]))
+    return {"chosen_by": chooser_of(metric), **row}
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Rows as CSV; a row without a column has nothing there."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _groups(rows: Iterable[Row], by: tuple[str, ...]) -> list[tuple[tuple[Any, ...], list[Row]]]:
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in by), []).append(row)
+    return sorted(found.items())

@@ -1,0 +1,219 @@
+"""Carries the journal of a run to MLflow, and remembers how far it came.
+
+The lines that have been sent are counted in `tracking.json` beside the journal, with MLflow's id of the run. So
+whoever goes on, in this process or a later one, sends what is missing and nothing twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import write_atomically
+from pipeline.errors import TrackingUnavailable
+from pipeline.journal import Journal
+
+POSITION = "tracking.json"
+_BATCH_LINES = 200
+
+
+class Sender:
+    """Carries journal lines to MLflow, and remembers how far it came.
+
+    Args:
+        directory: of the run.
+        journal: its journal.
+        uri: MLflow tracking URI; None = MLflow's own default.
+        experiment: name of the experiment.
+        tags: of the run, besides those of the journal.
+        unique: together these tags name one run: a run that has them is gone on with, not doubled.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        journal: Journal,
+        uri: str | None,
+        experiment: str,
+        tags: Mapping[str, str] | None = None,
+        unique: Mapping[str, str] | None = None,
+    ) -> None:
+        self._tags, self._unique = {**(tags or {}), **(unique or {})}, dict(unique or {})
+        self._position_path = directory / POSITION
+        self._journal = journal
+        self._uri, self._experiment = uri, experiment
+        self._client: Any = None
+        known = {}
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(self._position_path.read_text(encoding="utf-8"))
+        self._sent = int(known.get("sent", 0))
+        self.run_id: str | None = known.get("run_id")
+
+    def behind(self) -> int:
+        """Lines that have not been sent."""
+        return len(self._journal.lines(self._sent))
+
+    def send(self) -> None:
+        """Sends all that is new.
+
+        Raises:
+            TrackingUnavailable: the server cannot be reached, or refuses.
+        """
+        try:
+            while lines := self._journal.lines(self._sent)[:_BATCH_LINES]:
+                self._connect()
+                for group in _batches(lines):
+                    self._apply(group)
+                    self._sent += len(group)
+                    self.note()
+        except Exception as error:  # MLflow raises its own, those of requests, of SQLAlchemy, of the system
+            self._client = None
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
+            raise TrackingUnavailable(f"the server cannot be reached ({reason})") from error
+
+    def _connect(self) -> None:
+        if self._client is not None:
+            return
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        import logging
+
+        import mlflow
+
+        for name in ("mlflow", "alembic"):  # after the import, which sets them
+            logging.getLogger(name).setLevel(logging.ERROR)
+        uri = self._uri or mlflow.get_tracking_uri()
+        with _one_at_a_time(uri):
+            client = mlflow.MlflowClient(uri)
+            found = client.get_experiment_by_name(self._experiment)
+            place = _artifact_place(uri, self._experiment)
+            self._experiment_id = found.experiment_id if found else client.create_experiment(self._experiment, place)
+        self._client = client
+
+    def _apply(self, lines: list[dict[str, Any]]) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        client, first = self._client, lines[0]
+        tags = [RunTag(key, str(value)) for key, value in first.get("tags", {}).items()]
+        if first["kind"] == "start":
+            self.run_id = self._existing() or client.create_run(
+                self._experiment_id, start_time=first["time_ms"], run_name=first["name"],
+                tags={**{tag.key: tag.value for tag in tags}, **self._tags},
+            ).info.run_id  # fmt: skip
+            self.note()
+            self._log_params(first["params"])
+            return
+        assert self.run_id is not None
+        if tags:
+            client.log_batch(self.run_id, tags=tags)
+        if first["kind"] == "resume":
+            client.update_run(self.run_id, status="RUNNING")
+        elif first["kind"] == "metrics":
+            values = [
+                Metric(key, value, line["time_ms"], line["step"])
+                for line in lines
+                for key, value in line["values"].items()
+            ]
+            for start in range(0, len(values), 1000):
+                client.log_batch(self.run_id, metrics=values[start : start + 1000])
+        elif first["kind"] == "artifact":
+            if os.path.exists(first["path"]):
+                client.log_artifact(self.run_id, first["path"])
+        elif first["kind"] == "end":
+            client.set_terminated(self.run_id, first["status"], end_time=first["time_ms"])
+
+    def _existing(self) -> str | None:
+        """The run that has the unique tags, where one was made but could not be noted any more."""
+        if not self._unique:
+            return None
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in self._unique.items())
+        found = self._client.search_runs([self._experiment_id], wanted, max_results=1)
+        return found[0].info.run_id if found else None
+
+    def share(self, other: Sender) -> None:
+        """Uses the connection of another sender to the same experiment."""
+        if other._client is not None:
+            self._client, self._experiment_id = other._client, other._experiment_id
+
+    def _log_params(self, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        listed = [Param(key, str(value)) for key, value in params.items()]
+        for start in range(0, len(listed), 100):
+            self._client.log_batch(self.run_id, params=listed[start : start + 100])
+
+    def note(self) -> None:
+        """Writes down where the records go, and how far they came."""
+        position = {
+            "run_id": self.run_id,
+            "sent": self._sent,
+            "uri": self._uri,
+            "experiment": self._experiment,
+        }
+        write_atomically(self._position_path, json.dumps(position).encode())
+
+
+def replay(directory: Path, uri: str | None = None, experiment: str | None = None) -> str | None:
+    """Sends what a run recorded while its server was away; returns MLflow's id of the run.
+
+    Args:
+        directory: of the run.
+        uri: another server than the one of the run; None = the same.
+        experiment: another experiment; None = the same.
+
+    Raises:
+        TrackingUnavailable: the server cannot be reached. Nothing is lost; call again.
+    """
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads((directory / POSITION).read_text(encoding="utf-8"))
+    sender = Sender(
+        directory,
+        Journal(directory),
+        uri or known.get("uri"),
+        experiment or known.get("experiment", "somgrad"),
+    )
+    sender.send()
+    return sender.run_id
+
+
+def _batches(lines: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Neighbouring metrics lines together, all others alone."""
+    group: list[dict[str, Any]] = []
+    for line in lines:
+        if line["kind"] == "metrics":
+            group.append(line)
+            continue
+        if group:
+            yield group
+            group = []
+        yield [line]
+    if group:
+        yield group
+
+
+def _artifact_place(uri: str, experiment: str) -> str | None:
+    """Artifacts of a local store go beside its file, not into whatever directory a command runs in."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlruns" / experiment).as_uri()
+
+
+@contextlib.contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Two processes that create one new SQLite store at once break it, so they take turns."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    import fcntl
+
+    database = Path(uri.removeprefix("sqlite:///")).absolute()
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with open(database.with_name(database.name + ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,120 @@
+"""Who says which trials come next: a list that is drawn beforehand, or Optuna, which learns from those that ended."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from pipeline.benchmarks.spaces import Column
+from pipeline.selection import score_of
+from pipeline.sweep_plan import SweepPlan
+from pipeline.trials import Trial, row_of
+
+RecordOf = Callable[[Trial], dict[str, Any]]
+
+
+class Source(Protocol):
+    """Gives trials in portions; a portion is done by one process, one trial after the other."""
+
+    def next(self) -> list[Trial] | None:
+        """The next portion; None = there are no more."""
+
+    def ended(self, portion: list[Trial]) -> None:
+        """A portion was done."""
+
+
+class Listed:
+    """All trials are known beforehand.
+
+    Args:
+        trials: those that have not ended.
+        portion: trials that one process does at once.
+    """
+
+    def __init__(self, trials: list[Trial], portion: int) -> None:
+        starts = range(0, len(trials), portion)
+        self._portions: Iterator[list[Trial]] = iter([trials[start : start + portion] for start in starts])
+
+    def next(self) -> list[Trial] | None:
+        """The next portion, in order."""
+        return next(self._portions, None)
+
+    def ended(self, portion: list[Trial]) -> None:
+        """Nothing is learned."""
+
+
+class Optuna:
+    """Sets are proposed by Optuna (TPE); a portion is one set on all data sets, fractions and seeds.
+
+    Args:
+        plan: the sweep.
+        metric: what the model is judged by.
+        record_of: what is known of a trial.
+        known: sets of earlier sittings by their number, finished or not.
+    """
+
+    def __init__(
+        self, plan: SweepPlan, metric: str, record_of: RecordOf, known: dict[int, dict[str, Any]]
+    ) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._optuna, self._plan, self._metric, self._record_of = optuna, plan, metric, record_of
+        self._ranges = {column.name: _distribution(optuna, column) for column in plan.space.columns}
+        self._study = optuna.create_study(
+            direction="maximize", sampler=optuna.samplers.TPESampler(seed=0, constant_liar=True)
+        )
+        self._waiting: list[list[Trial]] = []
+        self._asked: dict[int, Any] = {}
+        for index, values in sorted(known.items()):
+            trials = plan.trials_of(index, values)
+            if all(record_of(trial).get("status") in ("finished", "failed", "stopped") for trial in trials):
+                self._add(values, trials)
+            else:
+                self._waiting.append(trials)
+        self._count = max(known, default=-1) + 1
+
+    def next(self) -> list[Trial] | None:
+        """A set that was begun earlier, else a new one."""
+        if self._waiting:
+            return self._waiting.pop(0)
+        if self._count >= self._plan.num_sets:
+            return None
+        index, self._count = self._count, self._count + 1
+        asked = self._study.ask(self._ranges)
+        self._asked[index] = asked
+        return self._plan.trials_of(index, dict(asked.params))
+
+    def ended(self, portion: list[Trial]) -> None:
+        """Tells Optuna the mean score of a set."""
+        asked, score = self._asked.pop(portion[0].index, None), self._score(portion)
+        if asked is None:
+            self._add(portion[0].values, portion)
+        elif score is None:
+            self._study.tell(asked, state=self._optuna.trial.TrialState.FAIL)
+        else:
+            self._study.tell(asked, score)
+
+    def _add(self, values: dict[str, Any], trials: list[Trial]) -> None:
+        score = self._score(trials)
+        if score is not None:
+            create = self._optuna.trial.create_trial
+            self._study.add_trial(create(params=values, distributions=self._ranges, value=score))
+
+    def _score(self, trials: list[Trial]) -> float | None:
+        scores = [score_of(row_of(trial, self._record_of(trial)), self._metric) for trial in trials]
+        known = [score for score in scores if score is not None]
+        return statistics.fmean(known) if len(known) == len(scores) else None
+
+
+def _distribution(optuna: Any, column: Column) -> Any:
+    kinds = optuna.distributions
+    if column.kind == "choice":
+        return kinds.CategoricalDistribution(column.choices)
+    if column.kind == "integer":
+        return kinds.IntDistribution(math.ceil(column.low), math.floor(column.high))
+    if column.kind == "log10":
+        return kinds.FloatDistribution(10.0**column.low, 10.0**column.high, log=True)
+    return kinds.FloatDistribution(column.low, column.high)

@@ -1,0 +1,300 @@
+"""What a sweep is: which trials it has, whose folder it writes to, how a later call goes on with it.
+
+sweep.json          what was asked, and the name of the sweep
+trials/KEY/         a run directory per trial, with trial.json
+tracking.jsonl      what was recorded of the sweep itself
+tune/               Ray Tune's own records of each sitting
+trials.csv          one row per trial, written at the end of each sitting
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.benchmarks.spaces import Column
+from pipeline.checkpoint import write_atomically
+from pipeline.config import MODELS, RunConfig
+from pipeline.errors import OutputError, must
+from pipeline.rundir import RUN
+from pipeline.shards import Dataset
+from pipeline.spaces import PUBLISHED, Space, Values, open_space
+from pipeline.trials import Trial
+
+SWEEP, TRIALS, LOCK = "sweep.json", "trials", ".lock"
+VERSION = 1
+SEARCHES = ("random", "lhs", "optuna", "grid")
+SCHEDULERS = ("none", "asha")
+_SAMPLES = 10
+# What may differ when a sweep goes on: it changes which trials are done, not what one of them is.
+_FREE = ("samples", "scheduler")
+_OF_SWEEP = ("data.path", "train.model", "train.seed", "train.labelled_fraction", "train.validation_fraction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """What a user asks of a sweep; None = the default, or with `resume` what was asked before.
+
+    Attributes:
+        data: prepared data sets.
+        model: what is trained.
+        fractions: labelled fractions.
+        seeds: one training each.
+        samples: sets of hyper-parameters.
+        search: random, lhs, optuna or grid.
+        scheduler: none or asha.
+        space: a published space or a yaml file; None = default hyper-parameters.
+        settings: flat settings, the same for all trials.
+        validation_fraction: share of the labels that choose the best set, never read in training.
+    """
+
+    data: Sequence[str]
+    model: str
+    fractions: Sequence[float] | None = None
+    seeds: Sequence[int] | None = None
+    samples: int | None = None
+    search: str | None = None
+    scheduler: str | None = None
+    space: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    validation_fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data set of a sweep: its name there, where it is, what is in it."""
+
+    name: str
+    path: str
+    manifest_hash: str
+    num_samples: int
+    num_features: int
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A sweep, resolved."""
+
+    name: str
+    folder: Path
+    tables: tuple[Table, ...]
+    space: Space
+    definition: dict[str, Any]
+
+    @property
+    def model(self) -> str:
+        """What is trained."""
+        return str(self.definition["model"])
+
+    @property
+    def num_sets(self) -> int:
+        """Sets of hyper-parameters."""
+        if self.definition["search"] == "grid":
+            return len(self.space.grid())
+        return int(self.definition["samples"]) if self.space.columns else 1
+
+    @property
+    def num_trials(self) -> int:
+        """Trials, all data sets, fractions and seeds together."""
+        return self.num_sets * len(self.tables) * len(self.definition["fractions"]) * len(self.definition["seeds"])
+
+    @property
+    def num_classes(self) -> int:
+        """C, the least of all data sets: without classes there is no accuracy to compare."""
+        return min(table.num_classes for table in self.tables)
+
+    def sets(self) -> list[Values]:
+        """All sets, of searches that do not learn from earlier ones."""
+        search = self.definition["search"]
+        if search == "grid":
+            return self.space.grid()
+        return [self.space.drawn(index, search) for index in range(self.num_sets)]
+
+    def trials_of(self, index: int, values: Values) -> list[Trial]:
+        """The trials of one set: every data set, fraction and seed."""
+        return [
+            self._trial(table, fraction, seed, index, values)
+            for table in self.tables
+            for fraction in self.definition["fractions"]
+            for seed in self.definition["seeds"]
+        ]
+
+    def _trial(self, table: Table, fraction: float, seed: int, index: int, values: Values) -> Trial:
+        settings = {
+            "train.evaluate_epochs": 0,
+            "cluster.workers": 0,
+            **self.space.settings(values, table.num_samples, table.num_features),
+            **self.definition["settings"],
+            "data.path": table.path,
+            "train.model": self.model,
+            "train.labelled_fraction": fraction,
+            "train.validation_fraction": self.definition["validation_fraction"] if table.num_classes else 0.0,
+            "train.seed": seed,
+            "tracking.uri": "none",
+        }
+        key = f"{table.name}-{fraction:g}-s{seed}-p{index:04d}"
+        return Trial(key, table.name, fraction, seed, index, dict(values), settings)
+
+
+def make_plan(options: SweepOptions, folder: Path, resume: bool) -> SweepPlan:
+    """Checks what was asked, and whose folder it is; writes `sweep.json` of a new sweep.
+
+    Raises:
+        UserError: an option is wrong, or the folder holds something else.
+    """
+    known = _known(folder, resume)
+    tables = _tables(options.data)
+    definition, space = _definition(options, tables, known.get("definition", {}))
+    for key, value in definition.items():
+        before = known.get("definition", {}).get(key, value)
+        if key not in _FREE and before != value:
+            raise OutputError(
+                f"{key} must be {before!r} to go on with the sweep in '{folder}'. Got {value!r}. "
+                "Give another --out to start anew."
+            )
+    plan = SweepPlan(known.get("name") or uuid.uuid4().hex[:12], folder.absolute(), tables, space, definition)
+    _check(plan)
+    content = {"version": VERSION, "name": plan.name, "definition": definition}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
+    return plan
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds the folder of a sweep: another one that runs there is refused."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / LOCK, "w")  # noqa: SIM115 - held until the sweep ends
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"--out must be a directory that can be written. Got '{folder}': {reason}.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"'{folder}' is in use by a sweep that is running. Give another --out.") from None
+        yield
+
+
+def numbers(option: str, text: str, kind: type) -> list[Any]:
+    """Reads `0.01,0.05` or `0,1,2`."""
+    try:
+        found = [kind(word) for word in text.split(",")]
+    except ValueError:
+        raise must(option, f"{'integers' if kind is int else 'numbers'}, separated by commas", text) from None
+    if len(set(found)) != len(found):
+        raise must(option, "free of repetitions", text)
+    return found
+
+
+def _known(folder: Path, resume: bool) -> dict[str, Any]:
+    if (folder / RUN).exists():
+        raise OutputError(f"'{folder}' already holds a run. Give another --out.")
+    try:
+        known = dict(json.loads((folder / SWEEP).read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{folder / SWEEP} cannot be read: {error}.") from None
+    if known.get("version") != VERSION:
+        raise OutputError(f"'{folder}' was written by another version ({known.get('version')}). Give another --out.")
+    if not resume:
+        model = known["definition"]["model"]
+        raise OutputError(
+            f"'{folder}' already holds a sweep ({model}). Give another --out, or --resume to go on with it."
+        )
+    return known
+
+
+def _definition(options: SweepOptions, tables: Sequence[Table], before: dict[str, Any]) -> tuple[dict[str, Any], Space]:
+    """What a sweep is, in plain values: as asked, else as before, else the default."""
+    if before and options.space is None:
+        space = _space(before["space"])
+    else:
+        asked = options.space
+        if asked is None and options.samples is not None and options.model in PUBLISHED:
+            asked = options.model
+        space = open_space(asked)
+    defaults = {
+        "fractions": [1.0],
+        "seeds": [0],
+        "samples": _SAMPLES if space.columns else 1,
+        "search": "lhs",
+        "scheduler": "none",
+        "validation_fraction": 0.2,
+    }
+    asked_for = {key: getattr(options, key) for key in defaults}
+    given = {k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in asked_for.items()}
+    chosen = {k: v if v is not None else before.get(k, defaults[k]) for k, v in given.items()}
+    settings = {**before.get("settings", {}), **options.settings}
+    data = {table.name: table.manifest_hash for table in tables}
+    return {"model": options.model, "data": data, **chosen, "space": space.describe(), "settings": settings}, space
+
+
+def _space(content: Mapping[str, Any]) -> Space:
+    columns = tuple(Column(n, low, high, kind, tuple(choices)) for n, kind, low, high, choices in content["columns"])
+    rest = {key: value for key, value in content.items() if key != "columns"}
+    return Space(columns=columns, **rest)
+
+
+def _tables(data: Sequence[str]) -> tuple[Table, ...]:
+    if not data:
+        raise must("--data", "given at least once", "nothing")
+    tables: list[Table] = []
+    for path in data:
+        dataset = Dataset.open(path)
+        place = Path(path).absolute()
+        names = [table.name for table in tables]
+        name = place.name if place.name not in names else f"{place.name}-{len(tables)}"
+        if dataset.num_rows("train") == 0:
+            raise must(f"The training split of '{path}'", "not empty", 0)
+        sizes = (dataset.num_rows("train"), dataset.num_features, dataset.num_classes)
+        table = Table(name, str(place), dataset.manifest_hash, *sizes)
+        tables.append(table)
+    return tuple(tables)
+
+
+def _check(plan: SweepPlan) -> None:
+    """Every set on every data set, and every fraction and seed: before anything is started."""
+    asked = plan.definition
+    if plan.model not in MODELS:
+        raise must("--model", f"one of {', '.join(MODELS)}", plan.model)
+    if asked["search"] not in SEARCHES:
+        raise must("--search", f"one of {', '.join(SEARCHES)}", asked["search"])
+    if asked["scheduler"] not in SCHEDULERS:
+        raise must("--scheduler", f"one of {', '.join(SCHEDULERS)}", asked["scheduler"])
+    if not isinstance(asked["samples"], int) or asked["samples"] < 1:
+        raise must("--samples", "an integer >= 1", asked["samples"])
+    if asked["samples"] > 1 and not plan.space.columns:
+        raise must("--samples", "1 without a --space to draw from", asked["samples"])
+    for key in asked["settings"]:
+        if key in _OF_SWEEP or key.startswith(("tracking.", "cluster.address", "cluster.workers")):
+            raise must(key, "given to the sweep by its own option", f"--set {key}")
+    sets = [plan.space.drawn(0, "lhs")] if asked["search"] == "optuna" else plan.sets()
+    for index, values in enumerate(sets):
+        trials = plan.trials_of(index, values)
+        for trial in trials if index == 0 else trials[:: max(1, len(trials) // len(plan.tables))]:
+            RunConfig.build(trial.settings)
+
+
+def plain(plan: SweepPlan) -> dict[str, Any]:
+    """The definition as flat parameters, by the keys of the command line."""
+    asked = {k: v for k, v in plan.definition.items() if k not in ("model", "data", "space", "settings")}
+    texts = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in asked.items()}
+    where = ",".join(table.path for table in plan.tables)
+    about = {"data.path": where, "train.model": plan.model, "space": plan.space.name}
+    return {**about, **texts, **plan.definition["settings"]}
+
+
+def replaced(trial: Trial, **settings: Any) -> Trial:
+    """The trial with other settings of machines."""
+    return dataclasses.replace(trial, settings={**trial.settings, **settings})

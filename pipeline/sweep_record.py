@@ -1,0 +1,160 @@
+"""A sweep in MLflow: one run for the sweep, a child for each trial that has ended.
+
+Trials write journals only. A thread of the driver sends the journal of a trial as soon as it has ended, begun and
+ended in one go, so no child is left running; what a killed sweep could not send, the next one sends.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.environment import environment
+from pipeline.errors import MachineError, TrackingUnavailable
+from pipeline.journal import Journal
+from pipeline.sender import Sender
+from pipeline.sweep_plan import TRIALS, SweepPlan, plain
+from pipeline.tracking import Tracker
+from pipeline.trials import Trial, stop_trial
+
+_RETRY_S = 10.0
+_PATIENCE_S = 60.0
+
+Item = tuple[Trial, Mapping[str, Any] | None]
+
+
+class Recorder:
+    """Records a sweep. Nothing in here raises because of a server.
+
+    Args:
+        plan: the sweep.
+        uri: MLflow tracking URI; None = MLflow's own, "none" = journals only.
+        experiment: name of the experiment.
+        say: told once, in one line, that the server cannot be reached.
+        resumed: whether there may be runs in MLflow whose id could not be noted.
+    """
+
+    def __init__(
+        self, plan: SweepPlan, uri: str | None, experiment: str, say: Callable[[str], None], resumed: bool
+    ) -> None:
+        self._plan, self._uri, self._experiment, self._resumed = plan, uri, experiment, resumed
+        unique = {"sweep": plan.name, "kind": "sweep"}
+        self._parent = Tracker(plan.folder, uri, experiment, say, unique=unique if resumed else None)
+        self._say = say
+        self._items: queue.Queue[Item | None] = queue.Queue()
+        self._peer: Sender | None = None
+        self._unsent: list[Trial] = []
+        self._until = float("inf")
+        self._retry_at = 0.0
+        self._thread = threading.Thread(target=self._work, name="sweep-record", daemon=True)
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the sweep's run."""
+        return self._parent.run_id
+
+    def start(self) -> None:
+        """Begins the record of the sweep, or goes on with it."""
+        about = {"sweep": self._plan.name, "kind": "sweep", "model": self._plan.model}
+        about["data"] = ",".join(table.name for table in self._plan.tables)
+        about["mlflow.note.content"] = f"{self._plan.num_trials} trials in {self._plan.folder}"
+        self._parent.start(f"sweep-{self._plan.model}-{self._plan.name}", plain(self._plan), environment() | about)
+        self._thread.start()
+
+    def ended(self, trial: Trial) -> None:
+        """A trial has ended by itself."""
+        self._items.put((trial, None))
+
+    def stopped(self, trial: Trial, last: Mapping[str, Any]) -> None:
+        """A scheduler is stopping a trial; noted when its process has gone."""
+        self._items.put((trial, last))
+
+    def progress(self, metrics: Mapping[str, float | None], step: int) -> None:
+        """Numbers of the sweep itself, by the count of trials that have ended."""
+        self._parent.metrics(metrics, step)
+
+    def drain(self) -> None:
+        """Sends the trials that are left, for a while; no more will come."""
+        self._until = time.monotonic() + _PATIENCE_S
+        if self._thread.is_alive():
+            self._items.put(None)
+            self._thread.join()
+
+    def finish(self, status: str, tags: Mapping[str, Any], artifacts: list[Path]) -> None:
+        """Ends the record of the sweep."""
+        self.drain()
+        for path in artifacts:
+            self._parent.artifact(path)
+        self._parent.finish(status, tags)
+
+    def run_id_of(self, trial: Trial) -> str | None:
+        """MLflow's id of a trial's run, as far as it was sent."""
+        path = self._plan.folder / TRIALS / trial.key
+        return Sender(path, Journal(path), self._uri, self._experiment).run_id
+
+    def _work(self) -> None:
+        last = False
+        while not (last and not self._unsent):
+            last = last or self._take()
+            self._send()
+            if last and (self._unsent and time.monotonic() > self._until):
+                self._say(f"Tracking: {len(self._unsent)} trials were not sent; --resume sends them later.")
+                return
+            if last and self._unsent:
+                time.sleep(0.5)
+
+    def _take(self) -> bool:
+        """Waits for news; whether it was the last."""
+        try:
+            item = self._items.get(timeout=1.0)
+        except queue.Empty:
+            return False
+        if item is None:
+            return True
+        trial, stopped = item
+        if stopped is not None:
+            try:
+                stop_trial(trial, self._plan.folder / TRIALS, stopped)
+            except (MachineError, OSError) as error:
+                self._say(str(error))
+                return False
+        if self._uri != "none":
+            self._unsent.append(trial)
+        return False
+
+    def _send(self) -> None:
+        if not self._unsent or time.monotonic() < self._retry_at:
+            return
+        parent = self._parent.run_id
+        if parent is None:  # it has not been made yet, or the server is away
+            return
+        try:
+            while self._unsent:
+                self._send_one(self._unsent[0], parent)
+                self._unsent.pop(0)
+        except TrackingUnavailable:  # the tracker of the sweep has told it
+            self._retry_at = time.monotonic() + _RETRY_S
+
+    def _send_one(self, trial: Trial, parent: str) -> None:
+        path = self._plan.folder / TRIALS / trial.key
+        unique = {"sweep": self._plan.name, "trial": trial.key}
+        about = {
+            "kind": "trial",
+            "data": trial.data,
+            "model": self._plan.model,
+            "labelled_fraction": f"{trial.labelled_fraction:g}",
+            "set": str(trial.index),
+            "mlflow.parentRunId": parent,
+        }
+        tags = about if self._resumed else {**about, **unique}
+        sender = Sender(path, Journal(path), self._uri, self._experiment, tags, unique if self._resumed else None)
+        if not sender.behind():
+            return
+        if self._peer is not None:
+            sender.share(self._peer)
+        sender.send()
+        self._peer = sender

@@ -1,0 +1,196 @@
+"""The trials of a sweep: what each one trains, and its directory, which knows how far it came.
+
+A trial is one training: a data set, a labelled fraction, a seed and a set of hyper-parameters. Its directory is
+that of a run, with `trial.json` beside it. Nothing else says whether a trial is finished, so whatever ends the
+sweep, what is on disk is what was done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import write_atomically
+from pipeline.errors import MachineError, UserError
+from pipeline.journal import Journal
+from pipeline.rundir import CHECKPOINTS
+
+TRIAL, LOCK = "trial.json", ".lock"
+FINISHED, STOPPED, FAILED, RUNNING = "finished", "stopped", "failed", "running"
+ENDED = (FINISHED, STOPPED, FAILED)
+ATTEMPTS = 2
+_HELD_S = 60.0
+
+OnEpoch = Callable[[int, int, Mapping[str, float | None]], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial.
+
+    Attributes:
+        key: its name, unique in the sweep.
+        data: name of the data set.
+        labelled_fraction: share of the labels.
+        seed: of labels, order and start.
+        index: number of the set.
+        values: the set: what was drawn.
+        settings: the run, as flat keys.
+    """
+
+    key: str
+    data: str
+    labelled_fraction: float
+    seed: int
+    index: int
+    values: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for other processes."""
+        return asdict(self)
+
+
+class TrialDirectory:
+    """The directory of a trial.
+
+    Args:
+        path: of the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `trial.json` holds; empty if the trial has not begun."""
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads((self.path / TRIAL).read_text(encoding="utf-8")))
+        return {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.record.get("status") in ENDED
+
+    def write(self, **content: Any) -> dict[str, Any]:
+        """Adds to `trial.json`, atomically; returns all of it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        record = {**self.record, **content}
+        write_atomically(self.path / TRIAL, (json.dumps(record, default=str) + "\n").encode())
+        return record
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """One process at a time: a trial may outlive its sweep for a moment, and be begun again meanwhile."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / LOCK, "w") as lock:
+            until = time.monotonic() + _HELD_S
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise MachineError(f"Another process has held '{self.path}' for {_HELD_S:g} s.") from None
+                    time.sleep(0.1)
+            yield
+
+    def clear(self) -> None:
+        """Removes what a failed attempt left, but not what is known of the trial."""
+        for path in self.path.iterdir():
+            if path.name not in (TRIAL, LOCK):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lambda *_: None) -> dict[str, Any]:
+    """Trains a trial, or goes on with it; once more where it fails. What is ended is not repeated.
+
+    Args:
+        trial: what to train.
+        folder: of all trials.
+        sitting: name of this call of the sweep. A process that ended in an earlier one was no fault of the trial.
+        on_epoch: as in `train`.
+
+    Returns:
+        The record of the trial: status, attempts, summary or error.
+    """
+    directory = TrialDirectory(folder / trial.key)
+    with directory.held():
+        record = directory.record
+        if record.get("status") in ENDED:
+            return record
+        attempts = int(record.get("attempts", 0)) if record.get("sitting") == sitting else 0
+        error = str(record.get("error") or "its process ended")
+        while attempts < ATTEMPTS:
+            attempts += 1
+            about = {"trial": trial.key, "index": trial.index, "values": trial.values}
+            directory.write(**about, status=RUNNING, attempts=attempts, sitting=sitting)
+            try:
+                summary = _train(trial, directory.path, on_epoch)
+            except Exception as fault:  # whatever it is, the other trials go on
+                error = f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:500]
+                if isinstance(fault, UserError | ValueError):
+                    break  # it would say the same again
+                directory.clear()
+                continue
+            shutil.rmtree(directory.path / CHECKPOINTS, ignore_errors=True)
+            return directory.write(status=FINISHED, summary=summary, error=None)
+        _end_journal(trial, directory.path, "FAILED", {"error": error})
+        return directory.write(status=FAILED, error=error, attempts=attempts)
+
+
+def stop_trial(trial: Trial, folder: Path, last: Mapping[str, Any]) -> dict[str, Any]:
+    """Notes that a scheduler has stopped a trial early, with its last scores."""
+    directory = TrialDirectory(folder / trial.key)
+    with directory.held():  # until its process has gone
+        if directory.ended:
+            return directory.record
+        _end_journal(trial, directory.path, "KILLED", {"stopped_early": "true"})
+        shutil.rmtree(directory.path / CHECKPOINTS, ignore_errors=True)
+        return directory.write(status=STOPPED, summary=dict(last))
+
+
+def row_of(trial: Trial, record: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial as a row of results: parameters and metrics."""
+    summary = dict(record.get("summary") or {})
+    row = {
+        "trial": trial.key,
+        "status": record.get("status"),
+        "data": trial.data,
+        "model": trial.settings["train.model"],
+        "labelled_fraction": trial.labelled_fraction,
+        "seed": trial.seed,
+        "set": trial.index,
+        **trial.values,
+    }
+    row |= {key: value for key, value in summary.items() if key not in row}
+    return {**row, "attempts": record.get("attempts"), "error": record.get("error")}
+
+
+def _train(trial: Trial, path: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    from pipeline.trainer import train
+
+    return train(trial.settings, path, resume=True, on_epoch=on_epoch)
+
+
+def _end_journal(trial: Trial, path: Path, status: str, tags: Mapping[str, str]) -> None:
+    """Ends the record of a trial that could not end it itself; begins it where that was too late as well."""
+    journal = Journal(path)
+    kinds = [line["kind"] for line in journal.lines()]
+    if "start" not in kinds:
+        journal.write("start", name=trial.key, params=trial.settings, tags={})
+    journal.write("end", status=status, tags=dict(tags))
+
+
+def finite(value: Any) -> bool:
+    """Whether it is a number one can compare."""
+    return isinstance(value, int | float) and math.isfinite(value)

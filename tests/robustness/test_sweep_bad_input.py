@@ -1,0 +1,72 @@
+"""What a sweep refuses, in one line, before anything is started."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.sweep import sweep
+from pipeline.sweep_plan import SweepOptions, alone_in, numbers
+from tests.training import REPOSITORY
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"model": "sssm"}, "train.model must be|--model must be"),
+        ({"search": "annealing"}, "--search must be one of random, lhs, optuna, grid. Got 'annealing'."),
+        ({"scheduler": "pbt"}, "--scheduler must be one of none, asha. Got 'pbt'."),
+        ({"samples": 0}, "--samples must be an integer >= 1. Got 0."),
+        ({"model": "kohonen", "samples": 3}, "--samples must be 1 without a --space to draw from. Got 3."),
+        ({"fractions": [2.0]}, r"train.labelled_fraction must be a share in \[0, 1\]. Got 2.0."),
+        ({"seeds": [-1]}, "train.seed must be an integer"),
+        ({"settings": {"train.seed": 3}}, "train.seed must be given to the sweep by its own option"),
+        ({"settings": {"map.epoch": 3}}, "Unknown key 'map.epoch'. Did you mean 'map.epochs'?"),
+        ({"settings": {"map.capacity": -3}}, "map.capacity must be"),
+        ({"validation_fraction": 1.5}, "train.validation_fraction must be"),
+        ({"data": ["/nothing"]}, "/nothing is not a prepared data set"),
+    ],
+)
+def test_an_option_that_cannot_be(digits, tmp_path, changes, sentence):
+    asked = {"data": [str(digits)], "model": "sssom"} | changes
+    with pytest.raises(ValueError, match=sentence) as caught:
+        sweep(SweepOptions(**asked), tmp_path / "out", tracking_uri="none")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "sweep.json").exists()
+
+
+def test_a_folder_of_something_else_is_refused(digits, tmp_path):
+    from pipeline.sweep_plan import make_plan
+
+    asked = SweepOptions(data=[str(digits)], model="sssom", seeds=[0])
+    plan = make_plan(asked, tmp_path / "out", resume=False)
+    with pytest.raises(UserError, match="already holds a sweep .sssom.. Give another --out, or --resume"):
+        make_plan(asked, tmp_path / "out", resume=False)
+    other = SweepOptions(data=[str(digits)], model="sssom", seeds=[1])
+    with pytest.raises(UserError, match=r"seeds must be \[0\] to go on with the sweep in .*Got \[1\]"):
+        make_plan(other, tmp_path / "out", resume=True)
+    assert make_plan(asked, tmp_path / "out", resume=True).name == plan.name
+    with alone_in(tmp_path / "out"), pytest.raises(UserError, match="is in use by a sweep that is running"):
+        sweep(asked, tmp_path / "out", resume=True, tracking_uri="none")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(UserError, match="already holds a run. Give another --out."):
+        sweep(asked, tmp_path / "run", tracking_uri="none")
+
+
+@pytest.mark.parametrize("text", ["0,a", "", "1,1"])
+def test_a_list_of_numbers_that_is_none(text):
+    with pytest.raises(UserError, match="--seeds must be"):
+        numbers("--seeds", text, int)
+
+
+def test_the_command_ends_with_one_line_and_exit_code_2(digits, tmp_path):
+    (tmp_path / "space.yaml").write_text("map.bmu_rate: {low: 1, high: 0}")
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.sweep", "--data", digits, "--model", "sssom", "--out", tmp_path / "out",
+         "--space", tmp_path / "space.yaml"],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines() == ["map.bmu_rate must be a range with low < high. Got {'low': 1, 'high': 0}."]

@@ -1,0 +1,54 @@
+"""The best set: chosen on validation rows, over all its seeds, never by its test value."""
+
+import pytest
+
+from pipeline.selection import best_trial, metric_of, selected
+
+
+def row(index, seed, validation, test, status="finished", nodes=10, fraction=0.1):
+    return {
+        "trial": f"t{index}-{seed}-{fraction}",
+        "status": status,
+        "data": "d",
+        "labelled_fraction": fraction,
+        "seed": seed,
+        "set": index,
+        "nodes": nodes,
+        "accuracy": test,
+        "validation_accuracy": validation,
+    }
+
+
+def test_the_mean_over_the_seeds_chooses_and_the_test_value_is_told():
+    rows = [row(0, 0, 0.9, 0.1), row(0, 1, 0.5, 0.1), row(1, 0, 0.8, 0.6), row(1, 1, 0.8, 0.4)]
+    (chosen,) = selected(rows, "accuracy")
+    assert (chosen["set"], chosen["chosen_by"], chosen["of"]) == (1, "validation_accuracy", 2)
+    assert chosen["mean"] == pytest.approx(0.5) and chosen["sd"] == pytest.approx(0.02**0.5)
+    best = best_trial(rows, "accuracy")
+    assert best is not None and best["trial"] == "t0-0-0.1" and best["accuracy"] == 0.1
+
+
+def test_each_fraction_has_its_own_choice():
+    rows = [row(0, 0, 0.9, 0.7), row(1, 0, 0.8, 0.9)]
+    rows += [row(0, 0, 0.6, 0.5, fraction=1.0), row(1, 0, 0.7, 0.6, fraction=1.0)]
+    assert [(c["labelled_fraction"], c["set"]) for c in selected(rows, "accuracy")] == [(0.1, 0), (1.0, 1)]
+
+
+def test_ties_go_to_the_smaller_map():
+    rows = [row(0, 0, 0.9, 0.5, nodes=20), row(1, 0, 0.9, 0.4, nodes=10)]
+    assert selected(rows, "accuracy")[0]["set"] == 1
+
+
+@pytest.mark.parametrize("validation, status", [(None, "finished"), (0.99, "failed"), (0.99, "stopped")])
+def test_a_set_that_cannot_be_compared_is_not_chosen(validation, status):
+    rows = [row(0, 0, 0.5, 0.5), row(0, 1, 0.5, 0.5), row(1, 0, 0.99, 0.9), row(1, 1, validation, 0.9, status)]
+    assert selected(rows, "accuracy")[0]["set"] == 0
+    assert selected(rows[3:], "accuracy") == []
+
+
+def test_models_are_judged_by_what_they_give():
+    assert metric_of("sssom", 3) == "accuracy"
+    assert metric_of("kohonen", 3) == "clustering_accuracy"
+    assert metric_of("sssom", 0) == "quantization_error"
+    rows = [{**row(i, 0, None, None), "quantization_error": error} for i, error in enumerate([0.3, 0.2])]
+    assert selected(rows, "quantization_error")[0]["set"] == 1

@@ -1,0 +1,89 @@
+"""Spaces of a sweep: what a file may say, what a set means, draws that can be extended."""
+
+import pytest
+
+from pipeline.benchmarks.fitting import map_config
+from pipeline.config import RunConfig
+from pipeline.errors import UserError
+from pipeline.spaces import PUBLISHED, open_space
+
+FILE = """
+map:
+  bmu_rate: {low: 0.001, high: 0.1, log: true}
+  capacity: {low: 20, high: 60, integer: true, steps: 3}
+map.fallback: [nearest, none]
+map.batch_size: 128
+"""
+
+
+def opened(tmp_path, text):
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    return open_space(str(path))
+
+
+@pytest.mark.parametrize("search", ["lhs", "random"])
+def test_sets_lie_in_their_ranges_and_do_not_depend_on_how_many_there_are(tmp_path, search):
+    space = opened(tmp_path, FILE)
+    sets = [space.drawn(index, search) for index in range(20)]
+    assert sets[:5] == [opened(tmp_path, FILE).drawn(index, search) for index in range(5)]
+    assert all(0.001 <= s["map.bmu_rate"] <= 0.1 and 20 <= s["map.capacity"] <= 60 for s in sets)
+    assert {s["map.fallback"] for s in sets} == {"nearest", "none"}
+    assert all(isinstance(s["map.capacity"], int) for s in sets)
+    assert space.settings(sets[0], 100, 4) == {"map.batch_size": 128, **sets[0]}
+
+
+def test_ten_sets_of_a_hypercube_fill_ten_strata(tmp_path):
+    space = opened(tmp_path, "map.relevance_slope: {low: 0.0, high: 1.0}")
+    values = sorted(space.drawn(index, "lhs")["map.relevance_slope"] for index in range(10))
+    assert [int(10 * value) for value in values] == list(range(10))
+
+
+def test_a_grid_has_all_combinations(tmp_path):
+    text = "map.capacity: {low: 20, high: 60, integer: true, steps: 3}\nmap.fallback: [nearest, none]"
+    sets = opened(tmp_path, text).grid()
+    assert len(sets) == 6 and {s["map.capacity"] for s in sets} == {20, 40, 60}
+    with pytest.raises(UserError, match=r"map.bmu_rate must be a list of values, or a range with steps"):
+        opened(tmp_path, FILE).grid()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_set_means_what_the_benchmark_of_the_tables_trains(name):
+    space = open_space(name)
+    values = space.drawn(3, "lhs")
+    settings = {"data.path": "x", "train.model": name, **space.settings(values, 150, 9)}
+    assert RunConfig.build(settings).map_config() == map_config(name, values, 150, 9, seed=0)
+
+
+def test_a_published_space_can_be_narrowed(tmp_path):
+    space = opened(tmp_path, "space: sssom\nmap.epochs: 3\nmap.bmu_rate: [0.1]")
+    settings = space.settings(space.drawn(0, "lhs"), 150, 9)
+    assert settings["map.epochs"] == 3 and settings["map.bmu_rate"] == 0.1
+    assert "map.relevance_slope" in settings and settings["map.capacity"] == 150
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("map.bmu_rat: [0.1]", "Unknown key 'map.bmu_rat'. Did you mean 'map.bmu_rate'?"),
+        ("map.bmu_rate: {low: 0.2, high: 0.1}", "map.bmu_rate must be a range with low < high. Got"),
+        ("map.bmu_rate: {low: a, high: 0.1}", "map.bmu_rate must be a range with numbers low and high. Got"),
+        ("map.bmu_rate: {low: 0.1}", "map.bmu_rate must be a range with numbers low and high. Got"),
+        ("map.bmu_rate: {low: 0, high: 1, log: true}", "map.bmu_rate must be a range with low > 0 where log is true"),
+        ("map.bmu_rate: {low: 0, hihg: 1}", "map.bmu_rate: a range must be made of low, high, log, integer, steps."),
+        ("map.fallback: []", "map.fallback must be a list of at least one plain value. Got []."),
+        ("train.seed: [1, 2]", "train.seed must be left out of a space."),
+        ("space: nothing", "space must be one of sssom, altsssom, larfdssom. Got 'nothing'."),
+        ("- 1", "space.yaml must be a mapping of settings to ranges, lists or values. Got 'list'."),
+        ("a: [", "space.yaml is not valid yaml: "),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path, text, sentence):
+    with pytest.raises(UserError) as caught:
+        opened(tmp_path, text)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_space_that_is_not_there():
+    with pytest.raises(UserError, match="--space must be a yaml file or one of sssom, altsssom, larfdssom. Got 'no'."):
+        open_space("no")
