@@ -122,7 +122,7 @@ def _run(trial: Trial, settings: dict[str, Any], directory: Path, say: Say) -> d
         result |= {"ended": "collapsed", **collapse.details}
     except RoundFailed as failure:
         result |= {"ended": "failed", "reason": str(failure)}
-    measures = ("largest_share", "effective_nodes", "embedding_rank")
+    measures = ("largest_share", "effective_nodes", "embedding_rank", "mean_std")
     result |= {name: last[name] for name in measures if name in last and name not in result}
     say(f"{trial.name}: {result['ended']}, largest node {result.get('largest_share', math.nan):.2f}")
     return result
@@ -130,7 +130,9 @@ def _run(trial: Trial, settings: dict[str, Any], directory: Path, say: Say) -> d
 
 def markdown(results: list[dict[str, Any]], title: str, command: str) -> str:
     """One row per trial: how it ended, and the shares and scores of its last epoch."""
-    columns = ("largest_share", "effective_nodes", "embedding_rank", "nodes", "accuracy", "nmi", "purity")
+    columns = (
+        "largest_share", "effective_nodes", "embedding_rank", "mean_std", "nodes", "accuracy", "nmi", "purity"
+    )  # fmt: skip
     lines = [f"### {title}", "", f"| | ended | {' | '.join(name.replace('_', ' ') for name in columns)} |"]
     lines.append("|---" * (len(columns) + 2) + "|")
     for result in results:
