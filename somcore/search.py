@@ -30,7 +30,7 @@ from somcore.update import empty_statistics
 
 _DIRECTIONS = 112  # of the samples
 _EXTRA = 24  # of the prototypes of one map
-_SUBSAMPLE = 4096  # samples that choose the directions
+_SUBSAMPLE = 2048  # samples that choose the directions, at least
 _BLOCK = 1024  # samples at a time: their scores stay in the cache
 _PAIRS = 256  # pairs at a time whose scores are computed feature by feature
 _EXACT = 4096  # fixed-point rows that float64 adds up exactly
@@ -90,7 +90,7 @@ def leading_directions(rows: Tensor, number: int, beside: Tensor | None = None) 
     room = rows.shape[1] - (0 if beside is None else beside.shape[1])
     number = min(number, len(rows), room)
     q = rows[:: max(1, len(rows) // max(1, number))][:number].T
-    for _ in range(3):
+    for _ in range(2):
         q = rows.T @ (rows @ torch.linalg.qr(q)[0])
     q = torch.linalg.qr(q.to(torch.float64))[0]
     if beside is not None:
@@ -119,21 +119,24 @@ class _Nodes:
     def of(cls, state: MapState, samples: PreparedSamples) -> _Nodes:
         centre, mean = samples.centre.to(torch.float64), state.prototypes.mean(0)
         gaps, own = state.prototypes - mean, samples.directions.to(torch.float64)
-        extra = leading_directions(gaps - gaps @ own @ own.T, _EXTRA, beside=samples.directions)
-        q = torch.cat([own, extra.to(torch.float64)], dim=1)
-        inside = gaps @ q
+        inside = gaps @ own
+        left = gaps - inside @ own.T
+        extra = leading_directions(left, _EXTRA, beside=samples.directions)
+        beyond = gaps @ extra.to(torch.float64)
+        left -= beyond @ extra.to(torch.float64).T
+        inside, q = torch.cat([inside, beyond], dim=1), torch.cat([own, extra.to(torch.float64)], dim=1)
+        defect = float(torch.linalg.matrix_norm(q.T @ q - torch.eye(q.shape[1], dtype=torch.float64)))
         norms = torch.linalg.vector_norm(gaps, dim=1)
         reach = float(norms.max())
-        defect = float(torch.linalg.matrix_norm(q.T @ q - torch.eye(q.shape[1], dtype=torch.float64)))
-        left = torch.linalg.vector_norm(gaps - inside @ q.T, dim=1) + (defect + _U32) * norms
+        rest = torch.linalg.vector_norm(left, dim=1) + (defect + _U32) * norms
         offsets = norms.square() + 2 * (gaps @ (mean - centre))
         filler = -len(gaps) % _WORD
-        factors = pad(-2 * torch.cat([inside, left.unsqueeze(1)], dim=1), (0, 0, 0, filler))
+        factors = pad(-2 * torch.cat([inside, rest.unsqueeze(1)], dim=1), (0, 0, 0, filler))
         return cls(
             extra=extra,
             factors=factors.T.to(torch.float32).contiguous(),
             offsets=pad(offsets, (0, filler), value=torch.inf).to(torch.float32),
-            spread=pad(4 * left, (0, filler)).to(torch.float32),
+            spread=pad(4 * rest, (0, filler)).to(torch.float32),
             gaps=(-2 * gaps).to(torch.float32),
             reach=reach,
             size=float(mean.norm() + (mean - centre).norm()) + reach,
@@ -157,7 +160,7 @@ class _Nodes:
 def pays(config: MapConfig, features: Tensor) -> bool:
     """Whether a batch map of these samples is found faster by a prepared search: many features, complete, on a CPU."""
     whole = config.algorithm == "batch" and config.sampling == "permutation" and config.missing == "error"
-    return whole and features.device.type == "cpu" and features.shape[1] >= 256 and len(features) >= _SUBSAMPLE
+    return whole and features.device.type == "cpu" and features.shape[1] >= 256 and len(features) >= 4096
 
 
 def winners(samples: PreparedSamples, state: MapState, scale: int | None = None) -> tuple[Tensor, Tensor]:

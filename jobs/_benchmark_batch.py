@@ -1,0 +1,36 @@
+"""`jobs.benchmark batch`: the batch map beside other libraries, in one run."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs._run import job
+
+
+def batch(
+    data: Annotated[Path | None, typer.Option(help="Folder of FashionMNIST/; default $SOMGRAD_DATA.")] = None,
+    peers: Annotated[str, typer.Option(help="By comma.")] = "fastersom,xpysom,minisom,kmeans,floor",
+    rows: Annotated[int | None, typer.Option(help="Use the first so many samples; default: all 60,000.")] = None,
+    side: Annotated[int, typer.Option(min=1, help="Rows and columns of the map.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of the fast ones.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each library.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of the first prototypes, the same for all.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/speed"),
+    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/speed.md.")] = None,
+) -> dict[str, Any]:
+    """Seconds and errors of the batch map beside fastersom, xpysom, minisom and k-means: same start and schedule."""
+    from pipeline.benchmarks import batch_speed, speed, tables
+
+    names = batch_speed.chosen(peers)
+    samples = batch_speed.pixels(data or tables.default_data().parent, rows)
+    task = batch_speed.Task.of(samples, side, epochs, seed)
+    result = batch_speed.measure(task, names, repeats, threads, lambda line: print(line, file=sys.stderr, flush=True))
+    text = batch_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    print(text)
+    return speed.publish("batch", result, text, out, table_out)
+
+
+app = job(example="python -m jobs.benchmark batch --repeats 3")(batch)

@@ -1,0 +1,75 @@
+"""What the measurements of speed and memory share: repeated timings, a store of results, one Markdown page of all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.checkpoint import write_atomically
+from pipeline.errors import OutputError
+
+Report = Callable[[str], None]
+SECTIONS = ("batch", "growing", "memory", "overhead")
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that a call took, and what it gave."""
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Smallest, median and largest of repeated measurements."""
+    return {"min": min(values), "median": statistics.median(values), "max": max(values), "repeats": len(values)}
+
+
+def in_words(seconds: dict[str, float], digits: int = 2) -> str:
+    """A spread as text: median (min to max)."""
+    return f"{seconds['median']:.{digits}f} ({seconds['min']:.{digits}f} to {seconds['max']:.{digits}f})"
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the numbers depend on; the load tells whether they were alone."""
+    return {
+        "cpus": os.cpu_count(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def publish(name: str, result: dict[str, Any], markdown: str, out: Path, table_out: Path | None) -> dict[str, Any]:
+    """Keep a result, and write the page of all results that are kept.
+
+    Args:
+        name: one of SECTIONS.
+        result: numbers, for JSON.
+        markdown: its section of the page.
+        out: folder of the results.
+        table_out: the page; None = `out`/speed.md.
+
+    Returns:
+        The result and the path of the page.
+    """
+    page = table_out or out / "speed.md"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / f"{name}.json", json.dumps({"result": result, "markdown": markdown}, indent=1).encode())
+        kept = [out / f"{section}.json" for section in SECTIONS]
+        parts = [json.loads(file.read_text())["markdown"] for file in kept if file.exists()]
+        head = "# Speed and memory\n\nGenerated: each section names its command. Ratios say more than seconds."
+        write_atomically(page, ("\n\n".join([head, *parts]) + "\n").encode())
+    except OSError as error:
+        raise OutputError(f"--out must be writable. Got {out}: {error.strerror}.") from error
+    return {**result, "table": page}
