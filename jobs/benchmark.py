@@ -19,6 +19,7 @@ BENCHMARKS = {
     "memory": ("jobs._benchmark_memory", "Resident memory on a table larger than it."),
     "deep": ("jobs._benchmark_deep", "Speed of deep training beside plain cross-entropy; what exactness costs."),
     "fractions": ("jobs._benchmark_fractions", "Accuracy by labelled fraction: deep map beside labels alone."),
+    "representation": ("jobs._benchmark_representation", "What the features of a deep run are worth."),
     "anchors": ("jobs._benchmark_anchors", "What each anchor does against the collapse of a deep map."),
     "collapse": ("jobs._benchmark_collapse", "Random parameter sets of deep runs, and how they end."),
     "overhead": ("jobs._benchmark_overhead", "Seconds before a job's help and before a Ray run's first round."),

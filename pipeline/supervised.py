@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from pipeline.augment import Draws
 from pipeline.config import RunConfig
-from pipeline.deep_plan import DeepRound
+from pipeline.deep_plan import DeepRound, encode
 from pipeline.encoders import initialise
 from pipeline.errors import DataError
 from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat
@@ -52,7 +52,7 @@ def train_supervised(
         say: told about the progress.
 
     Returns:
-        accuracy on the test split, labelled (rows), rounds, seconds.
+        accuracy on the test split, labelled (rows), rounds, seconds, and encode: (n, P) samples to (n, D) features.
 
     Raises:
         DataError: there is no labelled row.
@@ -92,7 +92,8 @@ def train_supervised(
     load_flat(module, network.average if deep.deep.average_decay else network.values)
     seconds = time.monotonic() - began
     accuracy = _accuracy(module, dataset)
-    return {"accuracy": accuracy, "labelled": deep.num_labelled, "rounds": deep.rounds, "seconds": round(seconds, 1)}
+    result = {"accuracy": accuracy, "labelled": deep.num_labelled, "rounds": deep.rounds, "seconds": round(seconds, 1)}
+    return {**result, "encode": lambda samples: encode(module.encoder, samples)}
 
 
 def _draws(seed: int, cut: DeepRound, marked: Tensor, view: str) -> Draws:
