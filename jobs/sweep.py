@@ -28,9 +28,7 @@ def sweep(
         float | None, typer.Option(help="Share of the labels that chooses the best set. [default: 0.2]")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="yaml, toml or json file of settings, or a recipe.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all trials.")
-    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of all trials.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; same as map.epochs.")] = None,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster. [default: one of its own]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out.")] = False,
@@ -47,14 +45,13 @@ def sweep(
     from pipeline.sweep import sweep as sweep_maps
     from pipeline.sweep_plan import SweepOptions, numbers
 
-    flat = read_file(config) if config else {}
-    flat |= {"map.epochs": epochs} if epochs is not None else {}
+    flat = (read_file(config) if config else {}) | ({} if epochs is None else {"map.epochs": epochs})
     flat |= dict(parse_setting(text) for text in settings or [])
     options = SweepOptions(
         data=[str(path) for path in data],
         model=model,
-        fractions=numbers("--fractions", fractions, float) if fractions else None,
-        seeds=numbers("--seeds", seeds, int) if seeds else None,
+        fractions=numbers("--fractions", fractions, float),
+        seeds=numbers("--seeds", seeds, int),
         samples=samples,
         search=search,
         scheduler=scheduler,

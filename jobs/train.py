@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job, run
+from pipeline.errors import must
 
 KEYS = (
     "model", "data", "labelled_fraction", "seed", "workers", "reduction", "epochs", "rounds", "nodes",
@@ -41,6 +42,8 @@ def train(
         str | None, typer.Option(help="MLflow store; none = record nothing. [default: MLflow's own]")
     ] = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow experiment. [default: somgrad]")] = None,
+    log_model: Annotated[bool, typer.Option("--log-model", help="Log the result as an MLflow model.")] = False,
+    register: Annotated[str | None, typer.Option(help="The same, as a new version of this registered model.")] = None,
 ) -> dict[str, Any]:
     """Train one map on a prepared data set, in this process or on Ray workers, with the same result.
 
@@ -64,8 +67,15 @@ def train(
     flat = read_file(config) if config else {}
     flat |= {key: value for key, value in given.items() if value is not None}
     flat |= dict(parse_setting(text) for text in settings or [])
+    if (log_model or register) and flat.get("tracking.uri") == "none":
+        raise must("--log-model", "used with an MLflow store", "--tracking-uri none")
     summary = train_map(flat, out, resume=resume, say=_say, on_epoch=_Epochs())
     _say(_sentence(summary))
+    if log_model or register:
+        from pipeline.model import log_model as send
+
+        logged = send(Path(summary["out"]), summary["run_id"], flat.get("tracking.uri"), register)
+        _say(f"Model logged: {logged['model_uri']}")
     return {key: summary.get(key) for key in KEYS}
 
 

@@ -185,8 +185,10 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def numbers(option: str, text: str, kind: type) -> list[Any]:
+def numbers(option: str, text: str | None, kind: type) -> list[Any] | None:
     """Reads `0.01,0.05` or `0,1,2`."""
+    if text is None:
+        return None
     try:
         found = [kind(word) for word in text.split(",")]
     except ValueError:
@@ -251,15 +253,12 @@ def _tables(data: Sequence[str]) -> tuple[Table, ...]:
         raise must("--data", "given at least once", "nothing")
     tables: list[Table] = []
     for path in data:
-        dataset = Dataset.open(path)
-        place = Path(path).absolute()
-        names = [table.name for table in tables]
-        name = place.name if place.name not in names else f"{place.name}-{len(tables)}"
-        if dataset.num_rows("train") == 0:
-            raise must(f"The training split of '{path}'", "not empty", 0)
+        dataset, place = Dataset.open(path), Path(path).absolute()
+        name = place.name if all(place.name != t.name for t in tables) else f"{place.name}-{len(tables)}"
         sizes = (dataset.num_rows("train"), dataset.num_features, dataset.num_classes)
-        table = Table(name, str(place), dataset.manifest_hash, *sizes)
-        tables.append(table)
+        if sizes[0] == 0:
+            raise must(f"The training split of '{path}'", "not empty", 0)
+        tables.append(Table(name, str(place), dataset.manifest_hash, *sizes))
     return tuple(tables)
 
 

@@ -21,6 +21,7 @@ from pipeline.environment import environment
 from pipeline.local import Group, LocalGroup
 from pipeline.plan import TrainingPlan, first_snapshot, make_plan
 from pipeline.rundir import RunDirectory, stored_settings
+from pipeline.samples import InputSpec
 from pipeline.scoring import Scorer
 from pipeline.shards import Dataset
 from pipeline.signals import unhurried
@@ -223,7 +224,7 @@ class Training:
         seconds, samples = self._totals(state)
         scores = self._scorer.final(snapshot)
         about: dict[str, Any] = {"num_classes": plan.num_classes, "model": self._run.train.model, **plan.identity}
-        about["class_names"] = self._dataset.class_names
+        about |= {"class_names": self._dataset.class_names, "input": InputSpec.of(self._dataset.manifest).to_dict()}
         path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
         epochs = -(-state.round // plan.rounds_per_epoch)
         summary = {

@@ -1,0 +1,163 @@
+"""A trained map as an MLflow model: logged with its run, registered by a name, loaded by `mlflow.pyfunc`.
+
+Code and data are apart: the code is a file that MLflow runs (`pipeline.pyfunc`) with the packages it needs beside
+it, the data is the map file (safetensors and JSON). No pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import MachineError, UserError, must
+from pipeline.predictor import Predictor
+from pipeline.rundir import MAP, RunDirectory
+from pipeline.samples import InputSpec
+from pipeline.shards import Dataset
+
+ALIAS = "latest-trained"
+_ROOT = Path(__file__).resolve().parents[1]
+_PACKAGES = ("mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch")
+_EXAMPLE_ROWS = 3
+
+
+def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | None = None) -> dict[str, Any]:
+    """Logs the model of a run to that run in MLflow.
+
+    Args:
+        directory: of the run.
+        run_id: MLflow's id of it; None if the server was never reached.
+        uri: MLflow tracking URI; None = MLflow's own.
+        name: registered model to add a version to; None = not registered.
+
+    Returns:
+        model_uri, and version where it was registered (the alias `latest-trained` points there).
+
+    Raises:
+        MachineError: the server cannot be reached, or refuses.
+    """
+    import mlflow
+
+    if run_id is None:
+        raise MachineError("The model could not be logged: the run is not in MLflow, its server was not reached.")
+    try:
+        with _quiet(), _store(uri), mlflow.start_run(run_id=run_id):
+            arguments = _arguments(directory)
+            info = mlflow.pyfunc.log_model(name="model", **arguments)
+            if name is None:
+                return {"model_uri": info.model_uri}
+            version = mlflow.register_model(info.model_uri, name, await_registration_for=60)
+            mlflow.MlflowClient().set_registered_model_alias(name, ALIAS, version.version)
+            return {"model_uri": f"models:/{name}/{version.version}", "version": int(version.version)}
+    except mlflow.exceptions.MlflowException as error:
+        raise MachineError(f"The model could not be logged: {' '.join(str(error).split())[:200]}") from None
+
+
+def save_model(directory: Path, out: Path) -> Path:
+    """Writes the MLflow model of a run to a directory, without a server."""
+    import mlflow
+
+    if out.exists():
+        raise must("--out", "a directory that does not exist yet", str(out))
+    with _quiet():
+        mlflow.pyfunc.save_model(path=str(out), **_arguments(directory))
+    return out
+
+
+def model_directory(place: str, uri: str | None = None) -> Path:
+    """Where the map file of a model is: a run directory, an MLflow model, or `models:/NAME/VERSION`, `runs:/...`.
+
+    Raises:
+        UserError: there is no model.
+    """
+    if ":/" not in place:
+        for path in (Path(place), Path(place) / "artifacts"):
+            if (path / MAP).is_file():
+                return path
+        raise must("--model", f"a directory with a trained map ({MAP}), or models:/NAME/VERSION", place)
+    import mlflow
+
+    try:
+        with _quiet(), _store(uri):
+            local = Path(mlflow.artifacts.download_artifacts(artifact_uri=place))
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        raise UserError(f"--model '{place}' cannot be fetched: {' '.join(str(error).split())[:200]}") from None
+    return model_directory(str(local))
+
+
+def requirements() -> list[str]:
+    """What a model needs, pinned to what is installed here."""
+    found = {name: importlib.metadata.version(name).split("+")[0] for name in _PACKAGES}
+    return [f"{name}=={version}" for name, version in found.items()]
+
+
+@contextlib.contextmanager
+def _store(uri: str | None) -> Iterator[None]:
+    """Lets MLflow's functions speak to a store, and then to the former one again."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri or before)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow without progress bars and advice."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _arguments(directory: Path) -> dict[str, Any]:
+    """What MLflow is told of a model."""
+    import mlflow
+
+    predictor = Predictor.load(directory)
+    example = _example(directory, predictor.spec)
+    return {
+        "python_model": str(_ROOT / "pipeline" / "pyfunc.py"),
+        "artifacts": {"map": str(directory / MAP)},
+        "code_paths": [str(_ROOT / "somcore"), str(_ROOT / "pipeline")],
+        "signature": mlflow.models.infer_signature(example, _answers(predictor, example)),
+        "input_example": example,
+        "pip_requirements": requirements(),
+        "metadata": {"map_digest": predictor.state.digest(), "model": str(predictor.about.get("model"))},
+    }
+
+
+def _example(directory: Path, spec: InputSpec) -> Any:
+    """A few samples as a user would give them: of the training data where they are at hand, else blank."""
+    import pandas as pd
+
+    data = RunDirectory(directory).record.get("settings", {}).get("data.path")
+    if data and (Path(data) / "manifest.json").is_file():
+        dataset = Dataset.open(data)
+        rows = np.arange(min(_EXAMPLE_ROWS, dataset.num_rows("train")))
+        values = dataset.read_raw("train", rows).numpy()
+    else:
+        values = np.zeros((1, *spec.shape), dtype=spec.dtype)
+    if spec.columns is None:
+        return values
+    return pd.DataFrame(values.astype(np.float64), columns=list(spec.columns))
+
+
+def _answers(predictor: Predictor, example: Any) -> Any:
+    """An output to infer a schema from: a class may be missing, a confidence NaN."""
+    answers = predictor(example)
+    answers["class"] = answers["class"].fillna("").astype(str)
+    return answers

@@ -1,0 +1,239 @@
+"""Batch prediction on Ray Data: parquet in, parquet out, out of core, gone on with where it was stopped.
+
+The input is cut into pieces of whole row groups. A pool of actors, each with the model loaded once, reads, scores and
+writes piece by piece; a piece is written under another name and renamed, so an output file is whole or absent, and
+what is there is not done again. Rows keep their order and their key. Rows that cannot be scored are set aside.
+
+    OUTPUT/NAME-00000.parquet    key, node, class, confidence, activation, novelty
+    OUTPUT/_errors.csv           file, row, key and reason of rows that could not be scored
+    OUTPUT/_predict.json         which model and which input this is
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.checkpoint import write_atomically
+from pipeline.config import ClusterConfig
+from pipeline.errors import OutputError, must
+from pipeline.pieces import PIECE_ROWS, Piece, cut_input
+from pipeline.predictor import Predictor
+from pipeline.readable import check_schema, samples_of
+from pipeline.signals import unhurried
+
+IDENTITY, ERRORS, ASIDE = "_predict.json", "_errors.csv", "_errors"
+BATCH_ROWS = 8192
+SCHEMA = pa.schema(
+    [
+        ("node", pa.int64()),
+        ("class", pa.string()),
+        ("confidence", pa.float64()),
+        ("activation", pa.float64()),
+        ("novelty", pa.float64()),
+    ]
+)
+
+
+def predict(
+    model: Path,
+    source: Path,
+    out: Path,
+    *,
+    key_column: str = "key",
+    actors: int = 1,
+    address: str | None = None,
+    piece_rows: int = PIECE_ROWS,
+    on_piece: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Scores all rows of a parquet file or folder.
+
+    Args:
+        model: directory with a map file.
+        source: parquet file, or folder of such.
+        out: directory of the answers; where it holds some of the same model and input, only the others are made.
+        key_column: copied to the answers; if it is not there, keys are row numbers.
+        actors: processes; 0 = in this process, without Ray.
+        address: a Ray cluster; None = one of its own.
+        piece_rows: rows of an output file, roughly.
+        on_piece: told (rows done, rows in all).
+
+    Returns:
+        rows, scored, errors, files, kept_files, seconds, rows_per_second, out.
+
+    Raises:
+        UserError: model, input or output are not what they must be.
+    """
+    began = time.monotonic()
+    if actors < 0:
+        raise must("--actors", "an integer >= 0 (0: in this process)", actors)
+    predictor = Predictor.load(model)
+    pieces, keyed = cut_input(source, predictor.spec, key_column, piece_rows)
+    _claim(out, {"model": predictor.state.digest(), "input": _describe(pieces), "key_column": key_column})
+    waiting = [piece for piece in pieces if not _answers(out, piece).exists()]
+    total = sum(piece.rows for piece in pieces)
+    done = total - sum(piece.rows for piece in waiting)
+    on_piece(done, total)
+    scorer = (str(model.absolute()), str(out.absolute()), key_column if keyed else None)
+    for rows in _here(scorer, waiting) if actors == 0 else _on_ray(scorer, waiting, actors, address):
+        done += rows
+        on_piece(done, total)
+    bad = _gather_errors(out, pieces)
+    seconds = time.monotonic() - began
+    return {
+        "rows": total,
+        "scored": total - bad,
+        "errors": bad,
+        "files": len(pieces),
+        "kept_files": len(pieces) - len(waiting),
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(sum(piece.rows for piece in waiting) / seconds, 1),
+        "out": str(out),
+    }
+
+
+class Scorer:
+    """Scores pieces, with the model loaded once; an actor of Ray Data, or used as it is.
+
+    Args:
+        model: directory with a map file.
+        out: directory of the answers.
+        key_column: None = keys are row numbers.
+    """
+
+    def __init__(self, model: str, out: str, key_column: str | None) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._predictor, self._out, self._key = Predictor.load(model), Path(out), key_column
+
+    def __call__(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Scores one piece; returns the number of its rows."""
+        piece = Piece(**content)
+        target = _answers(self._out, piece)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        errors: list[list[Any]] = []
+        file, seen = pq.ParquetFile(piece.file), 0
+        key_type = file.schema_arrow.field(self._key).type if self._key else pa.int64()
+        schema = SCHEMA.insert(0, pa.field("key", key_type))
+        try:
+            with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+                groups = list(range(piece.first, piece.last))
+                wanted = check_schema(file.schema_arrow, self._predictor.spec, "")
+                wanted += [self._key] if self._key else []
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=wanted):
+                    writer.write_table(self._score(batch, piece, seen, errors, schema))
+                    seen += batch.num_rows
+            self._set_aside(piece, errors)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+        return {"rows": seen}
+
+    def _score(
+        self, batch: pa.RecordBatch, piece: Piece, seen: int, errors: list[list[Any]], schema: pa.Schema
+    ) -> pa.Table:
+        values, reasons = samples_of(batch, self._predictor.spec)
+        good = pa.array([reason is None for reason in reasons])
+        first = piece.offset + seen
+        keys = batch.column(self._key) if self._key else pa.array(range(first, first + len(reasons)))
+        for place, reason in enumerate(reasons):
+            if reason is not None:
+                errors.append([piece.file, piece.start + seen + place, keys[place].as_py(), reason])
+        answers = self._predictor.predict(values)
+        columns = [keys.filter(good), *(pa.array(answers[f.name], f.type, from_pandas=True) for f in SCHEMA)]
+        return pa.table(columns, schema=schema)
+
+    def _set_aside(self, piece: Piece, errors: list[list[Any]]) -> None:
+        path = _errors(self._out, piece)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(errors, default=str).encode())
+
+
+def _here(scorer: tuple[Any, ...], pieces: list[Piece]) -> Iterator[int]:
+    score = Scorer(*scorer)
+    for piece in pieces:
+        yield score(asdict(piece))["rows"]
+
+
+def _on_ray(scorer: tuple[Any, ...], pieces: list[Piece], actors: int, address: str | None) -> Iterator[int]:
+    """The pieces as a Ray data set, mapped over a pool of actors."""
+    if not pieces:
+        return
+    from pipeline.session import Session
+
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # a pool of actors is reported as if it were an error
+    session = Session(ClusterConfig(address=address))
+    try:
+        import ray
+
+        for name in ("ray.data", "ray.data._internal.execution.streaming_executor"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        cpus = ray.cluster_resources().get("CPU", 1.0)
+        size = min(actors, len(pieces))
+        share = min(1.0, int(100 * max(0.02, cpus - 0.5) / size) / 100)  # what is left reads the list of pieces
+        listed = ray.data.from_items([asdict(piece) for piece in pieces], override_num_blocks=len(pieces))
+        scored = listed.map(  # Ray makes an instance of the class in each actor
+            Scorer,  # type: ignore[arg-type]
+            fn_constructor_args=scorer,
+            compute=ray.data.ActorPoolStrategy(size=size),
+            num_cpus=share,
+        )
+        for row in scored.iter_rows():
+            yield row["rows"]
+    finally:
+        with unhurried():
+            session.close()
+
+
+def _describe(pieces: list[Piece]) -> list[list[Any]]:
+    return [[piece.file, piece.first, piece.last, piece.rows, os.path.getsize(piece.file)] for piece in pieces]
+
+
+def _claim(out: Path, identity: dict[str, Any]) -> None:
+    """Whose directory is it?"""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if (out / IDENTITY).exists():
+            if json.loads((out / IDENTITY).read_text(encoding="utf-8")) != identity:
+                raise OutputError(f"'{out}' holds the answers of another model or input. Give another --output.")
+            return
+        if any(out.iterdir()):
+            raise OutputError(f"'{out}' must be empty, or hold answers to go on with. Give another --output.")
+        write_atomically(out / IDENTITY, json.dumps(identity).encode())
+    except (OSError, ValueError) as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"--output must be a directory that can be written. Got '{out}': {error}.") from None
+
+
+def _answers(out: Path, piece: Piece) -> Path:
+    return out / f"{piece.name}.parquet"
+
+
+def _errors(out: Path, piece: Piece) -> Path:
+    return out / ASIDE / f"{piece.name}.json"
+
+
+def _gather_errors(out: Path, pieces: list[Piece]) -> int:
+    """One file of all rows that were set aside; how many."""
+    rows = [row for piece in pieces for row in json.loads(_errors(out, piece).read_text(encoding="utf-8"))]
+    with open(out / ERRORS, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "row", "key", "reason"])
+        writer.writerows(rows)
+    return len(rows)

@@ -1,0 +1,137 @@
+"""A trained model that takes raw samples, in the units of the source, and says class, node and how sure it is.
+
+All it needs is in the map file of the run: the map, the encoder of deep runs, and how samples are scaled.
+Axes: n samples, D features, K nodes, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pipeline.deep_model import DeepModel
+from pipeline.errors import DataError, UserError
+from pipeline.manifest import Manifest
+from pipeline.rundir import MAP, RunDirectory
+from pipeline.samples import InputSpec
+from pipeline.scaling import Scaling
+from somcore.config import LABEL_AWARE, MapConfig
+from somcore.matching import class_probabilities, predict_classes, predict_nodes
+from somcore.state import MapState
+
+OUTPUTS = ("class", "confidence", "node", "activation", "novelty")
+_TILE_ROWS = 2048
+
+
+class Predictor:
+    """A trained model, ready to predict.
+
+    Args:
+        spec: what it takes.
+        state: the map.
+        config: its resolved hyper-parameters.
+        class_names: in the order of the codes.
+        deep: encoder of deep models.
+        about: what the map file says of itself.
+    """
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        state: MapState,
+        config: MapConfig,
+        class_names: tuple[str, ...],
+        deep: DeepModel | None,
+        about: Mapping[str, Any],
+    ) -> None:
+        self.spec, self.state, self.config, self.class_names, self.deep = spec, state, config, class_names, deep
+        self.about = dict(about)
+        self._scaling = Scaling(spec.low, spec.high)
+
+    @classmethod
+    def load(cls, place: str | Path) -> Predictor:
+        """From the directory of a run, or any directory with its map file. Nothing in it is executed.
+
+        Raises:
+            OutputError: there is no map, or it is not what was written.
+            UserError: the map does not say what it takes.
+        """
+        directory = RunDirectory(Path(place))
+        state, config, about = directory.load_map()
+        if "input" in about:
+            spec = InputSpec.from_dict(about["input"])
+        else:
+            data = directory.record.get("settings", {}).get("data.path")
+            if data is None:
+                raise UserError(f"'{directory.path / MAP}' must say what samples it takes. Train the model again.")
+            spec = InputSpec.of(Manifest.load(data))
+        deep = DeepModel.load(directory.path) if "deep" in about else None
+        config = deep.config if deep else config
+        return cls(spec, state, config, tuple(about.get("class_names") or ()), deep, about)
+
+    @property
+    def novelty_error(self) -> float:
+        """ρ at which novelty is one half: where a node still accepts a sample (lattices: the outlier threshold)."""
+        if self.config.is_growing and not isinstance(self.config.activation_threshold, str):
+            return self.config.error_threshold
+        return 1.0 / self.config.outlier_threshold - 1.0
+
+    def __call__(self, samples: Any) -> pd.DataFrame:
+        """Predicts.
+
+        Args:
+            samples: n raw samples, see `InputSpec.read`.
+
+        Returns:
+            One row per sample: class (name; None where the map knows none), confidence (probability of that
+            class; NaN without classes), node, activation 1 / (1 + ρ) of the BMU, and novelty in [0, 1): ρ / (ρ + ρ_t),
+            one half where the map would just accept the sample.
+
+        Raises:
+            UserError: the samples are not what the model takes, or one of them has no valid value.
+        """
+        values = self.spec.read(samples)
+        bad = np.flatnonzero(self.spec.invalid(values))
+        if len(bad):
+            raise DataError(f"Row {bad[0]}: a value is missing or infinite. Clean it or leave the row out.")
+        return self.predict(values)
+
+    def predict(self, values: np.ndarray) -> pd.DataFrame:
+        """The same for valid arrays (n, *shape)."""
+        starts = range(0, max(1, len(values)), _TILE_ROWS)
+        return pd.concat([self._tile(values[s : s + _TILE_ROWS]) for s in starts], ignore_index=True)
+
+    def _tile(self, values: np.ndarray) -> pd.DataFrame:
+        count = len(values)
+        with torch.no_grad():
+            features = self._scaling(values) if count else torch.empty(0, self.state.num_features)
+            if self.deep is not None and count:
+                features = self.deep.encode(features)
+            nodes, rho = predict_nodes(self.state, features, self.config)
+            classes, confidence = self._classes(features)
+        names = np.array([*self.class_names, None], dtype=object)
+        return pd.DataFrame(
+            {
+                "class": pd.Series(names[classes.numpy()], dtype=object),
+                "confidence": confidence.numpy(),
+                "node": nodes.numpy(),
+                "activation": (1 / (1 + rho)).numpy(),
+                "novelty": torch.where(rho.isinf(), 1.0, rho / (rho + self.novelty_error)).numpy(),
+            }
+        )
+
+    def _classes(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(n,) class codes, −1 where there is none, and (n,) their probabilities."""
+        count = len(features)
+        if self.config.variant not in LABEL_AWARE or self.state.num_classes == 0 or count == 0:
+            return torch.full((count,), -1), torch.full((count,), torch.nan, dtype=torch.float64)
+        classes = predict_classes(self.state, features, self.config)
+        probabilities = class_probabilities(self.state, features, self.config)
+        chosen = probabilities.gather(1, classes.clamp_min(0).unsqueeze(1)).squeeze(1)
+        return classes, torch.where(classes < 0, torch.nan, chosen)

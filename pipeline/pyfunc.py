@@ -1,0 +1,30 @@
+"""The MLflow model as code: MLflow runs this file when a model is loaded. Nothing is unpickled.
+
+The artifact is the map file of the run; see `pipeline.predictor` for what goes in and what comes out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from pipeline.predictor import Predictor
+
+MAP_ARTIFACT = "map"
+
+
+class SomModel(PythonModel):  # type: ignore[misc]
+    """A self-organizing map that answers raw samples."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Opens the map."""
+        self._predictor = Predictor.load(Path(context.artifacts[MAP_ARTIFACT]).parent)
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # MLflow reads hints its own way
+        """Class, confidence, node, activation and novelty of each sample."""
+        return self._predictor(model_input)
+
+
+mlflow.models.set_model(SomModel())

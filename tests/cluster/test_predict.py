@@ -1,0 +1,110 @@
+"""Batch prediction: order and keys stay, bad rows are set aside, finished files are not made again."""
+
+import csv
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.predict import predict
+from pipeline.predictor import Predictor
+from pipeline.trainer import train
+from tests.training import small, table
+
+
+@pytest.fixture(scope="module")
+def rows():
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 2, 80)
+    names = [f"r{n:03d}" for n in range(80)]
+    return pd.DataFrame({"id": names, "x1": generator.normal(labels, 0.1), "x0": generator.normal(9 * labels)})
+
+
+@pytest.fixture(scope="module")
+def model(rows, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    data = table(folder / "table", rows[["x0", "x1"]].to_numpy(), (rows["x1"] > 0.5).to_numpy().astype(int))
+    train(small("sssom", data, train__labelled_fraction=1.0), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def source(rows, tmp_path):
+    """Two files of 50 and 30 rows in row groups of ten; row 12 has no x0, row 61 an infinite x1."""
+    bad = rows.copy()
+    bad.loc[12, "x0"], bad.loc[61, "x1"] = np.nan, np.inf
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, part in (("a", bad[:50]), ("b", bad[50:])):
+        pq.write_table(pa.Table.from_pandas(part, preserve_index=False), folder / f"{name}.parquet", row_group_size=10)
+    return folder
+
+
+@pytest.mark.parametrize("actors", [0, 2])
+def test_answers_in_order_with_keys_and_bad_rows_aside(ray_cluster, model, rows, source, tmp_path, actors):
+    done = predict(model, source, tmp_path / "out", key_column="id", actors=actors, piece_rows=20)
+    assert (done["rows"], done["scored"], done["errors"], done["files"]) == (80, 78, 2, 5)
+    answers = pd.read_parquet(tmp_path / "out")
+    good = rows.drop([12, 61])
+    assert answers["key"].tolist() == good["id"].tolist()
+    expected = Predictor.load(model)(good)
+    assert answers["class"].tolist() == expected["class"].tolist()
+    assert answers["node"].tolist() == expected["node"].tolist()
+    assert answers["confidence"].to_numpy() == pytest.approx(expected["confidence"].to_numpy())
+    with open(tmp_path / "out" / "_errors.csv") as file:
+        errors = list(csv.DictReader(file))
+    assert [(e["row"], e["key"]) for e in errors] == [("12", "r012"), ("11", "r061")]
+    assert errors[1]["file"].endswith("b.parquet") and errors[0]["reason"] == "a value is missing or infinite"
+
+
+def test_only_missing_files_are_made(model, source, tmp_path):
+    predict(model, source, tmp_path / "out", actors=0, piece_rows=20)
+    files = sorted((tmp_path / "out").glob("*.parquet"))
+    content = files[2].read_bytes()
+    kept = {path: path.stat().st_mtime_ns for path in files if path != files[2]}
+    files[2].unlink()
+    again = predict(model, source, tmp_path / "out", actors=0, piece_rows=20)
+    assert again["kept_files"] == 4 and again["errors"] == 2
+    assert files[2].read_bytes() == content
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    keys = pd.read_parquet(tmp_path / "out")["key"].tolist()
+    assert keys == [n for n in range(80) if n not in (12, 61)], "without a column of keys they are row numbers"
+
+
+def test_what_cannot_be_read_is_said_before_anything_is_written(model, rows, source, tmp_path):
+    for change, sentence in (
+        ({"columns": {"x0": "X0"}}, "columns 'x0' must be there. Got id, x1, X0."),
+        ({"columns": {"id": "x0", "x0": "y"}}, "column 'x0' must hold numbers. Got (large_)?string"),
+    ):
+        renamed = pa.Table.from_pandas(rows.rename(**change), preserve_index=False)
+        pq.write_table(renamed, source / "c.parquet")
+        with pytest.raises(UserError, match=sentence):
+            predict(model, source, tmp_path / "out", actors=0)
+    (source / "c.parquet").write_text("no parquet")
+    with pytest.raises(UserError, match="c.parquet cannot be read as parquet"):
+        predict(model, source, tmp_path / "out", actors=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_of_something_else_is_refused(model, source, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("x")
+    with pytest.raises(UserError, match="must be empty, or hold answers to go on with"):
+        predict(model, source, tmp_path / "full", actors=0)
+    predict(model, source / "a.parquet", tmp_path / "out", actors=0)
+    with pytest.raises(UserError, match="holds the answers of another model or input"):
+        predict(model, source / "b.parquet", tmp_path / "out", actors=0)
+    with pytest.raises(UserError, match="--input must be a parquet file or a folder of such"):
+        predict(model, tmp_path / "nothing", tmp_path / "new", actors=0)
+
+
+def test_images_as_prepared(digits, tmp_path):
+    train(small("kohonen", digits), tmp_path / "run")
+    done = predict(tmp_path / "run", digits / "test", tmp_path / "out", actors=0)
+    answers = pd.read_parquet(tmp_path / "out")
+    assert done["errors"] == 0 and len(answers) == done["rows"] == 359
+    assert answers["class"].isna().all() and (answers["node"] >= 0).all()
+    assert answers["key"].tolist() == pd.read_parquet(digits / "test", columns=["key"])["key"].tolist()

@@ -1,0 +1,138 @@
+"""A trained model as its users meet it: raw samples in, through Python, MLflow and a plain directory."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.predictor import OUTPUTS, Predictor
+from pipeline.rundir import RunDirectory
+from pipeline.shards import Dataset
+from pipeline.trainer import train
+from somcore.matching import predict_classes, predict_nodes
+from tests.training import small, table
+
+
+@pytest.fixture(scope="module")
+def images(digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("images") / "run"
+    train(small("sssom", digits), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def rows():
+    generator = np.random.default_rng(3)
+    labels = generator.integers(0, 2, 60)
+    return np.c_[generator.normal(200 + 300 * labels, 20), generator.normal(-1 + labels, 0.1)], labels
+
+
+@pytest.fixture(scope="module")
+def numbers(rows, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("numbers")
+    features, labels = rows
+    data = table(folder / "table", features, np.array(["no", "yes"])[labels])
+    train(small("sssom", data, train__labelled_fraction=1.0, map__epochs=10), folder / "run")
+    return folder / "run"
+
+
+def test_raw_images_give_what_the_map_says_of_scaled_ones(images, digits):
+    dataset = Dataset.open(digits)
+    answers = Predictor.load(images)(dataset.read_raw("test", slice(0, 50)).numpy())
+    state, config, about = RunDirectory(images).load_map()
+    features, _ = dataset.read("test", slice(0, 50))
+    classes = predict_classes(state, features, config)
+    nodes, rho = predict_nodes(state, features, config)
+    assert tuple(answers.columns) == OUTPUTS
+    assert answers["class"].tolist() == [about["class_names"][code] for code in classes.tolist()]
+    assert answers["node"].tolist() == nodes.tolist()
+    assert answers["activation"].to_numpy() == pytest.approx((1 / (1 + rho)).numpy())
+    assert ((answers["novelty"] >= 0.5) == (rho >= config.error_threshold).numpy()).all()
+
+
+def test_the_channel_of_grey_images_may_be_left_out(images, digits):
+    raw = Dataset.open(digits).read_raw("test", slice(0, 5)).numpy()
+    predictor = Predictor.load(images)
+    pd.testing.assert_frame_equal(predictor(raw[:, 0]), predictor(raw))
+
+
+def test_columns_of_a_table_are_found_by_name_and_scaled(numbers, rows):
+    features, labels = rows
+    frame = pd.DataFrame({"x1": features[:, 1], "other": "a", "x0": features[:, 0]})
+    answers = Predictor.load(numbers)(frame)
+    assert (answers["class"] == np.array(["no", "yes"])[labels]).mean() > 0.9
+    far = Predictor.load(numbers)(pd.DataFrame({"x0": [90000.0], "x1": [50.0]}))
+    assert far["novelty"][0] > answers["novelty"].max()
+
+
+@pytest.mark.parametrize(
+    "frame, sentence",
+    [
+        ({"x0": [1.0]}, "Columns 'x1' must be there. Got x0."),
+        ({"x0": ["a"], "x1": [1.0]}, "Column 'x0' must be numbers."),
+        ({"x0": [1.0, 1.0], "x1": [1.0, float("nan")]}, "Row 1: a value is missing or infinite."),
+    ],
+)
+def test_tables_that_cannot_be_read(numbers, frame, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Predictor.load(numbers)(pd.DataFrame(frame))
+
+
+def test_images_that_cannot_be_read(images):
+    with pytest.raises(UserError, match="Samples must be uint8. Got 'float64'. Give them as the source has them"):
+        Predictor.load(images)(np.zeros((2, 1, 8, 8)))
+    with pytest.raises(UserError, match=r"Samples must be of shape \(n, 1, 8, 8\)"):
+        Predictor.load(images)(np.zeros((2, 3, 3), dtype=np.uint8))
+
+
+@pytest.mark.slow
+def test_the_mlflow_model_answers_far_from_this_repository_and_unpickles_nothing(numbers, rows, tmp_path):
+    from pipeline.model import model_directory, save_model
+
+    saved = save_model(numbers, tmp_path / "model")
+    assert [path for path in saved.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt")] == []
+    pinned = (saved / "requirements.txt").read_text().split()
+    assert all("==" in line for line in pinned) and any(line.startswith("torch==") for line in pinned)
+    frame = pd.DataFrame(rows[0], columns=["x0", "x1"])
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    code = (
+        "import mlflow, pandas, sys\n"
+        "model = mlflow.pyfunc.load_model('model')\n"
+        "model.predict(pandas.read_csv('rows.csv')).to_json('answers.json')\n"
+        "import pipeline; print(pipeline.__file__)\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1].startswith(str(saved))
+    expected = Predictor.load(model_directory(str(saved)))(frame)
+    answers = pd.read_json(tmp_path / "answers.json")
+    assert answers["class"].tolist() == expected["class"].tolist()
+    assert answers["novelty"].to_numpy() == pytest.approx(expected["novelty"].to_numpy())
+
+
+@pytest.mark.slow
+def test_a_model_is_logged_with_its_run_and_registered(numbers, tracking_uri):
+    import mlflow
+
+    from pipeline.model import log_model, model_directory
+
+    client = mlflow.MlflowClient(tracking_uri)
+    run = client.create_run(client.create_experiment("models"))
+    client.set_terminated(run.info.run_id)
+    logged = log_model(numbers, run.info.run_id, tracking_uri, "tables")
+    assert logged == {"model_uri": "models:/tables/1", "version": 1}
+    assert int(client.get_model_version_by_alias("tables", "latest-trained").version) == 1
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+    before = mlflow.get_tracking_uri()
+    place = model_directory("models:/tables@latest-trained", tracking_uri)
+    assert Predictor.load(place).state.digest() == Predictor.load(numbers).state.digest()
+    with pytest.raises(UserError, match="cannot be fetched"):
+        model_directory("models:/nothing/1", tracking_uri)
+    assert mlflow.get_tracking_uri() == before
