@@ -41,6 +41,8 @@ def grid(request: Request, line: Line, read: Read, column: published.Column | No
                 theirs.append(value)
         row.append(_mean(ours, theirs))
         rows.append(row)
+    if all(cell == "not run" for row in rows for cell in row[1:]):
+        return "Not run.\n"
     return table(["labels", *TABLES, "mean"], rows)
 
 
@@ -78,11 +80,10 @@ def sets_of(request: Request, lines: Sequence[Line], read: Read) -> str:
 
 def averages(request: Request, lines: Sequence[Line], read: Read, reference: published.Column, name: str) -> str:
     """Means over the tables where all methods with parameters have results, by fraction."""
-    shared = [
-        t for t in request.tables if all(read(line, t, f) is not None for line in lines for f in request.fractions)
-    ]
+    some = [line for line in lines if any(read(line, t, f) for t in request.tables for f in request.fractions)]
+    shared = [t for t in request.tables if all(read(line, t, f) for line in some for f in request.fractions)]
     rows = []
-    for line in lines:
+    for line in some:
         cells = [[read(line, t, f) for t in shared] for f in request.fractions]
         known = [[score.summary for score in row if score is not None] for row in cells]
         rows.append(
