@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -37,6 +39,14 @@ _EXACT = 4096  # fixed-point rows that float64 adds up exactly
 _WORD = 8  # marks of nodes that are read as one int64
 _U32, _U64 = 2.0**-24, 2.0**-53  # unit roundoff
 _TINY = 2.0**-100  # far above where float32 loses relative precision
+_Result = TypeVar("_Result")
+
+
+class Each(Protocol):
+    """`map`, or what does the same in threads."""
+
+    def __call__(self, function: Callable[[int], _Result], starts: Iterable[int], /) -> Iterable[_Result]:
+        """The results for all starts, in order."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +70,23 @@ class PreparedSamples:
     rest: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> PreparedSamples:
-        """Choose directions from a subsample and write all samples in them."""
+    def of(cls, features: Tensor, each: Each = map) -> PreparedSamples:
+        """Choose directions from a subsample and write all samples in them, part by part."""
         some = features[:: max(1, len(features) // _SUBSAMPLE)]
         centre = some.mean(0)
         directions = leading_directions((some - centre).to(torch.float32), _DIRECTIONS)
         coordinates = torch.empty(len(features), directions.shape[1])
         norms, rest = torch.empty(2, len(features))
-        for first in range(0, len(features), _BLOCK):
+
+        def write(first: int) -> None:
             rows = slice(first, first + _BLOCK)
             x = (features[rows] - centre).to(torch.float32)
             torch.mm(x, directions, out=coordinates[rows])
             torch.linalg.vector_norm(x, dim=1, out=norms[rows])
             rest[rows] = norms[rows].square() - coordinates[rows].square().sum(1)
+
+        for _ in each(write, range(0, len(features), _BLOCK)):
+            pass
         return cls(features, centre, directions, coordinates, norms, rest)
 
 
@@ -163,35 +177,49 @@ def pays(config: MapConfig, features: Tensor) -> bool:
     return whole and features.device.type == "cpu" and features.shape[1] >= 256 and len(features) >= 4096
 
 
-def winners(samples: PreparedSamples, state: MapState, scale: int | None = None) -> tuple[Tensor, Tensor]:
+def winners(
+    samples: PreparedSamples, state: MapState, scale: int | None = None, each: Each = map
+) -> tuple[Tensor, Tensor]:
     """The BMU of every sample as `matching.nearest` decides it, and the sums of the samples by BMU.
 
     Args:
         samples: the prepared data set.
         state: a map without relevances whose nodes are all alive.
         scale: fixed-point scale of the sums; None = no sums.
+        each: `map`, or what does the same in threads.
 
     Returns:
         bmu: (N,) int64, ties to the lowest index.
         sums: (K, D) int64 fixed point, zero without a scale.
     """
     nodes = _Nodes.of(state, samples)
-    bmu = torch.empty(len(samples.features), dtype=torch.int64)
-    sums = torch.zeros_like(state.prototypes, dtype=torch.int64)
-    for start in range(0, len(bmu), _EXACT):
-        part = torch.zeros_like(state.prototypes)
-        for first in range(start, min(start + _EXACT, len(bmu)), _BLOCK):
-            rows = slice(first, first + _BLOCK)
-            features = samples.features[rows]
-            bmu[rows] = _block_winners(samples, nodes, state, rows)
-            if scale is not None:
-                part.index_add_(0, bmu[rows], (features * 2.0**scale).round_().to(torch.float64))
+    bmu, sums = [], torch.zeros_like(state.prototypes, dtype=torch.int64)
+    starts = range(0, len(samples.features), _EXACT)
+    for found, part in each(lambda start: _part(samples, nodes, state, scale, start), starts):
+        bmu.append(found)
+        sums += part
+    return torch.cat(bmu), sums
+
+
+def _part(
+    samples: PreparedSamples, nodes: _Nodes, state: MapState, scale: int | None, start: int
+) -> tuple[Tensor, Tensor]:
+    """BMUs and fixed-point sums of so many samples as float64 adds up exactly."""
+    stop = min(start + _EXACT, len(samples.features))
+    bmu = torch.empty(stop - start, dtype=torch.int64)
+    sums = torch.zeros_like(state.prototypes) if scale is not None else torch.zeros(())
+    for first in range(start, stop, _BLOCK):
+        rows = slice(first, min(first + _BLOCK, stop))
+        own = _block_winners(samples, nodes, state, rows)
+        bmu[first - start : rows.stop - start] = own
         if scale is not None:
-            sums += part.to(torch.int64)
-    return bmu, sums
+            sums.index_add_(0, own, (samples.features[rows] * 2.0**scale).round_().to(torch.float64))
+    return bmu, sums.to(torch.int64)
 
 
-def batch_statistics(samples: PreparedSamples, state: MapState, config: MapConfig, scale: int) -> BatchStatistics:
+def batch_statistics(
+    samples: PreparedSamples, state: MapState, config: MapConfig, scale: int, each: Each = map
+) -> BatchStatistics:
     """What a round of the batch map needs of all samples: numbers and sums by BMU; no errors, no monitoring.
 
     Args:
@@ -199,8 +227,9 @@ def batch_statistics(samples: PreparedSamples, state: MapState, config: MapConfi
         state: the frozen map.
         config: resolved hyper-parameters.
         scale: fixed-point scale of the round.
+        each: `map`, or what does the same in threads.
     """
-    bmu, sums = winners(samples, state, scale)
+    bmu, sums = winners(samples, state, scale, each)
     number = torch.bincount(bmu, minlength=state.capacity)
     tally = torch.tensor([len(bmu) if name == "samples" else 0 for name in TALLIES])
     known = {"won": torch.cat([number.unsqueeze(1), sums], dim=1), "wins": number, "hits": number, "tally": tally}
@@ -228,8 +257,6 @@ def _block_winners(samples: PreparedSamples, nodes: _Nodes, state: MapState, row
     bmu = torch.empty(len(x), dtype=torch.int64)
     bmu[owner] = node  # final where a sample has one pair
     owner, node = _contested(owner, node, len(x))
-    if len(owner) == 0:
-        return bmu
     # The score of the likeliest node tightens the bound for the others.
     low = lower[owner, node]
     likely = low == _least(low, owner, len(x))[owner]

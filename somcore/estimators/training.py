@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +19,7 @@ from somcore.config import MapConfig
 from somcore.distance import project
 from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
-from somcore.search import PreparedSamples, batch_statistics, pays, winners
+from somcore.search import Each, PreparedSamples, batch_statistics, pays, winners
 from somcore.state import MapState
 from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
 from somcore.update import accumulate, advance, round_scale
@@ -123,11 +126,27 @@ def train(config: MapConfig, samples: Samples, num_classes: int) -> tuple[MapSta
 
 def _train_prepared(state: MapState, samples: Samples, config: MapConfig) -> tuple[MapState, MapConfig, Tensor]:
     """The rounds of a batch map through the prepared search: the same map to the bit."""
-    prepared, max_abs = PreparedSamples.of(samples.features), samples.max_abs
-    while not state.finished:
-        scale = round_scale(state, max_abs, len(samples))
-        state = advance(state, batch_statistics(prepared, state, config, scale), config)
-    return state, config, winners(prepared, state)[0]
+    with _threads() as each:
+        prepared, max_abs = PreparedSamples.of(samples.features, each), samples.max_abs
+        while not state.finished:
+            scale = round_scale(state, max_abs, len(samples))
+            state = advance(state, batch_statistics(prepared, state, config, scale, each), config)
+        return state, config, winners(prepared, state, each=each)[0]
+
+
+@contextmanager
+def _threads() -> Iterator[Each]:
+    """As many threads as torch has, each on parts of its own: no waiting for one another after every operation."""
+    number = torch.get_num_threads()
+    if number == 1:
+        yield map
+        return
+    try:
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(number)
 
 
 def one_round(state: MapState, samples: Samples, rows: Tensor, config: MapConfig, max_abs: float) -> MapState:
