@@ -6,6 +6,7 @@ Axes: n samples, D features, K nodes, C classes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Predictor:
         self.spec, self.state, self.config, self.class_names, self.deep = spec, state, config, class_names, deep
         self.about = dict(about)
         self._scaling = Scaling(spec.low, spec.high)
+        self._alive = _alive_only(state)
 
     @classmethod
     def load(cls, place: str | Path) -> Predictor:
@@ -132,6 +134,16 @@ class Predictor:
         if self.config.variant not in LABEL_AWARE or self.state.num_classes == 0 or count == 0:
             return torch.full((count,), -1), torch.full((count,), torch.nan, dtype=torch.float64)
         classes = predict_classes(self.state, features, self.config)
-        probabilities = class_probabilities(self.state, features, self.config)
+        probabilities = class_probabilities(self._alive, features, self.config)
         chosen = probabilities.gather(1, classes.clamp_min(0).unsqueeze(1)).squeeze(1)
         return classes, torch.where(classes < 0, torch.nan, chosen)
+
+
+def _alive_only(state: MapState) -> MapState:
+    """The map without its empty places, which cost as much as nodes where all errors are asked for."""
+    nodes = state.alive.nonzero().squeeze(1)
+    if len(nodes) in (0, state.capacity):
+        return state
+    parts = ("prototypes", "relevances", "deviations", "alive", "classes", "wins", "updates", "born")
+    kept: dict[str, Any] = {name: getattr(state, name)[nodes] for name in parts}
+    return dataclasses.replace(state, neighbours=state.neighbours[nodes][:, nodes], **kept)

@@ -13,7 +13,7 @@ from pipeline.predictor import OUTPUTS, Predictor
 from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
 from pipeline.trainer import train
-from somcore.matching import predict_classes, predict_nodes
+from somcore.matching import class_probabilities, predict_classes, predict_nodes
 from tests.training import small, table
 
 
@@ -50,6 +50,8 @@ def test_raw_images_give_what_the_map_says_of_scaled_ones(images, digits):
     assert tuple(answers.columns) == OUTPUTS
     assert answers["class"].tolist() == [about["class_names"][code] for code in classes.tolist()]
     assert answers["node"].tolist() == nodes.tolist()
+    probabilities = class_probabilities(state, features, config)
+    assert answers["confidence"].tolist() == probabilities.gather(1, classes.unsqueeze(1)).squeeze(1).tolist()
     assert answers["activation"].to_numpy() == pytest.approx((1 / (1 + rho)).numpy())
     assert ((answers["novelty"] >= 0.5) == (rho >= config.error_threshold).numpy()).all()
 
