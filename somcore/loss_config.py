@@ -1,6 +1,7 @@
 """Every hyper-parameter of the deep layer's loss, in one frozen value.
 
-Axes: D features, C classes. Values of None are derived from the map: the margin is then ρ_t, the temperature a share of it.
+Axes: D features, C classes. Values of None are derived from the map: the margin is then ρ_t, the temperature a share
+of it.
 """
 
 from __future__ import annotations
