@@ -71,8 +71,10 @@ def sets_of(request: Request, lines: Sequence[Line], read: Read) -> str:
         numbers = {}
         for name in request.tables:
             scores = [read(Line(method), name, fraction) for fraction in request.fractions]
-            numbers[name] = min((score.sets for score in scores if score is not None), default=0)
-        per_table = ", ".join(f"{name} {number}" for name, number in numbers.items() if number)
+            found = sorted(score.sets for score in scores if score is not None)
+            if found:
+                numbers[name] = f"{found[0]}" if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+        per_table = ", ".join(f"{name} {number}" for name, number in numbers.items())
         if per_table:
             texts.append(f"{Line(method).title}: {per_table}")
     return "P (sets per cell): " + "; ".join(texts) + ".\n"
@@ -127,6 +129,8 @@ def clustering(store: Store, request: Request) -> str:
 
 def verdicts(all_bars: Sequence[Bar]) -> str:
     """Missed bars, each with its numbers; and how many were passed."""
+    if not all_bars:
+        return "Not run.\n"
     missed = [bar for bar in all_bars if not bar.passed]
     head = f"{len(all_bars) - len(missed)} of {len(all_bars)} comparisons pass. Missed:\n\n"
     return head + "".join(f"- {bar.sentence()}\n" for bar in missed) if missed else head.replace(" Missed:\n", "")

@@ -14,7 +14,7 @@ from pipeline.benchmarks import markdown, published, results
 from pipeline.benchmarks import tables as data_tables
 from pipeline.benchmarks.bars import Bar
 from pipeline.benchmarks.methods import METHODS
-from pipeline.benchmarks.plan import PROTOCOLS, Request
+from pipeline.benchmarks.plan import PROTOCOLS, Request, confirmations, outstanding
 from pipeline.benchmarks.results import Line, Score
 from pipeline.benchmarks.screening import library
 from pipeline.benchmarks.store import Store
@@ -98,7 +98,8 @@ def benchmark(options: Options, processes: int, budget_minutes: float | None, re
     design = Design(folder, options.seed, options.max_epochs)
     store = Store.open(options.out, design.describe())
     budget_s = None if budget_minutes is None else 60 * budget_minutes
-    left = run(request, design, store, processes, budget_s, report, options.phases)
+    run(request, design, store, processes, budget_s, report, options.phases)
+    left = len({*outstanding(request, store), *confirmations(request, store)})
     recommended = Line(*options.recommended.split("/"))
     bars = markdown.all_bars(store, request, recommended)
     return {
@@ -201,7 +202,7 @@ def _head(store: Store, request: Request, design: Design, options: Options, left
         "Features are scaled over the whole table before splitting (as published; labels take no part), label masks",
         "are random, neither stratified nor nested. Rows without an answer are errors.",
         "",
-        f"- Command: `{options.command}` (the same command resumes; work is kept in --out)",
+        f"- Command: `{options.command}` (resumes; work is kept in --out)",
         f"- Not run, their files are absent: {', '.join(absent) or 'none'}",
         f"- Not run, not asked for: {', '.join(left_out) or 'none'}",
         f"- Seeds: {design.seed} for draws, maps (plus the set's number) and inner splits",
@@ -209,10 +210,11 @@ def _head(store: Store, request: Request, design: Design, options: Options, left
         f"  pruning epochs cut at {design.max_epochs}; draws with replacement; capacity: SSSOM training rows,",
         "  ALTSSSOM 250, LARFDSSOM 70; the same sets for all tables and fractions",
         f"- Screening: sets are looked at by compiled loops. {both} trainings were done again by somcore, {same} of",
-        "  them with the same test accuracy for every readout",
+        "  them with the same test accuracy under every readout",
         f"- {trainings} results, {seconds / 60:.0f} minutes of one thread on a shared {platform.machine()} machine",
         f"- {versions}, Python {platform.python_version()}",
-        f"- Pieces of work still missing: {left}",
+        f"- Pieces of work still missing (a set on nine folds of one cell): {left}. The command without --no-search",
+        "  does them; what is there stands with its own P",
     ]
     return "\n".join(lines) + "\n"
 
