@@ -183,8 +183,8 @@ Cross-validation over the labelled training rows; no test label is ever seen. Sa
 two classes of two labelled rows everybody uses the defaults. The recommended estimator is {recommended}, one choice
 for all tables. Behind the slash: published SS-SOM, leave-one-fold-out of 500 sets.
 
-What owes something to test scores on these tables: the default parameters (the authors' runs), the drawn readout and the
-cut of the epochs, both decided after an earlier search had been looked at. Nothing else was.
+What owes something to test scores on these tables: the default parameters (the authors' runs), the drawn readout and
+the cut of the epochs, both decided after an earlier search had been looked at. Nothing else was.
 
 """
 
