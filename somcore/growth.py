@@ -121,7 +121,8 @@ def prune(state: MapState, config: MapConfig) -> tuple[MapState, bool]:
     if state.clock < config.pruning_period:
         return state, False
     born = state.born if config.newborn_credit else torch.zeros_like(state.born)
-    keep = state.alive & (state.wins >= config.min_win_share * (state.clock - born))
+    lifetime = (state.clock - born).to(torch.float64)  # a float times int64 would be float32
+    keep = state.alive & (state.wins >= config.min_win_share * lifetime)
     strongest = torch.where(state.alive, state.wins, -1).argmax()
     rescued = torch.zeros_like(keep).index_fill(0, strongest, True) & state.alive & ~keep.any()
     kept = keep_nodes(state, keep | rescued)

@@ -14,7 +14,7 @@ enum { LARFDSSOM, SSSOM, ALTSSSOM };
 typedef struct {
     int64_t variant, samples, features, classes, capacity, batch, rounds, period, per_group, mantissa, headroom, credit;
     double threshold, bmu_rate, neighbour_rate, push_rate, relevance_rate, decay, slope, floor, connection;
-    float win_share;
+    double win_share;
     double max_abs;
 } Settings;
 
@@ -244,11 +244,11 @@ static int prune(const Settings *p, Nodes s, int64_t *clock) {
     for (int64_t j = 0; j < K; j++) {
         if (!s.alive[j]) continue;
         if (strongest < 0 || s.wins[j] > s.wins[strongest]) strongest = j;
-        if ((float)s.wins[j] >= p->win_share * (float)(*clock - (p->credit ? s.born[j] : 0))) survivors++;
+        if ((double)s.wins[j] >= p->win_share * (double)(*clock - (p->credit ? s.born[j] : 0))) survivors++;
     }
     for (int64_t j = 0; j < K; j++) {
         if (!s.alive[j]) continue;
-        int keep = (float)s.wins[j] >= p->win_share * (float)(*clock - (p->credit ? s.born[j] : 0));
+        int keep = (double)s.wins[j] >= p->win_share * (double)(*clock - (p->credit ? s.born[j] : 0));
         if (!keep && !(survivors == 0 && j == strongest)) clear_node(p, s, j);
     }
     for (int64_t j = 0; j < K; j++) s.wins[j] = s.born[j] = 0;

@@ -64,7 +64,7 @@ class _Settings(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in _INTEGERS),
         *((name, ctypes.c_double) for name in _REALS),
-        ("win_share", ctypes.c_float),
+        ("win_share", ctypes.c_double),
         ("max_abs", ctypes.c_double),
     ]
 
