@@ -1,4 +1,7 @@
-"""Every code block of the README and the docs runs as it stands, in an empty directory."""
+"""Every bash and python block of the README and the docs runs as it stands, in an empty directory.
+
+Blocks without a language show commands on files that only their reader has.
+"""
 
 import os
 import re
