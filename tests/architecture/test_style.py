@@ -124,7 +124,7 @@ def test_no_text_names_somebodys_machine_or_package_index():
         ("open('" + "/" + "root/data/x.parquet')", True),
         ("see " + "/" + "home/anna/run", True),
         ("pip install --index" + "-url=http://10.0.0.1/simple x", True),
-        ("docs/work/plan and https://example.org/work/page and $HOME/work/x", False),
+        ("docs/" + "work/plan and https://example.org/" + "work/page and $HOME/" + "work/x", False),
         ("writes to /tmp/x", False),
     ],
 )
