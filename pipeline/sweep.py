@@ -181,15 +181,27 @@ class _Sweep:
                 session.close()
 
     def _resources(self, cpus: float) -> tuple[list[dict[str, float]], int, float]:
-        """Bundles of a trial, trials at the same time, CPUs of a worker."""
-        if self.workers == 0:
-            concurrent = self.concurrent or max(1, int(cpus))
-            return [{"CPU": min(1.0, _floor(cpus / concurrent))}], concurrent, 1.0
-        concurrent = self.concurrent or max(1, int(cpus // self.workers))
-        each = min(1.0, _floor((cpus - 0.01 * concurrent) / (concurrent * self.workers)))
+        """Bundles of a trial, trials at the same time, CPUs of a worker.
+
+        With cluster.cpus_per_worker that is asked of the cluster, whatever it has now: one that grows on demand grows.
+        Without, the CPUs that are there now are shared.
+        """
+        settings = self.plan.definition["settings"]
+        gpus = {"GPU": settings["cluster.gpus_per_worker"]} if settings.get("cluster.gpus_per_worker") else {}
+        asked = settings.get("cluster.cpus_per_worker")
+        if asked is not None:
+            concurrent = self.concurrent or max(1, int(cpus // (asked * max(1, self.workers))))
+            each = float(asked)
+        elif self.workers == 0:
+            concurrent, each = self.concurrent or max(1, int(cpus)), 1.0
+            return [{"CPU": min(1.0, _floor(cpus / concurrent)), **gpus}], concurrent, each
+        else:
+            concurrent = self.concurrent or max(1, int(cpus // self.workers))
+            each = min(1.0, _floor((cpus - 0.01 * concurrent) / (concurrent * self.workers)))
         if each <= 0:
             raise UserError(f"The cluster must have room for {concurrent} trials. It has {cpus:g} CPUs; ask for fewer.")
-        return [{"CPU": 0.01}, *({"CPU": each} for _ in range(self.workers))], concurrent, each
+        worker = {"CPU": each, **gpus}
+        return [worker] if self.workers == 0 else [{"CPU": 0.01}, *([worker] * self.workers)], concurrent, each
 
     # ---- asked and told by Tune
 
