@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import MachineError, UserError, must
+from pipeline.errors import MachineError, must
 from pipeline.selection import best_trial, chooser_of, metric_of, score_of, selected, write_table
 from pipeline.sets import Listed, Optuna, Source
 from pipeline.signals import unhurried
 from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan, replaced
 from pipeline.sweep_record import Recorder
+from pipeline.sweep_resources import trial_resources
 from pipeline.trials import ENDED, FAILED, FINISHED, STOPPED, Trial, TrialDirectory, row_of
 
 Say = Callable[[str], None]
@@ -181,27 +182,8 @@ class _Sweep:
                 session.close()
 
     def _resources(self, cpus: float) -> tuple[list[dict[str, float]], int, float]:
-        """Bundles of a trial, trials at the same time, CPUs of a worker.
-
-        With cluster.cpus_per_worker that is asked of the cluster, whatever it has now: one that grows on demand grows.
-        Without, the CPUs that are there now are shared.
-        """
-        settings = self.plan.definition["settings"]
-        gpus = {"GPU": settings["cluster.gpus_per_worker"]} if settings.get("cluster.gpus_per_worker") else {}
-        asked = settings.get("cluster.cpus_per_worker")
-        if asked is not None:
-            concurrent = self.concurrent or max(1, int(cpus // (asked * max(1, self.workers))))
-            each = float(asked)
-        elif self.workers == 0:
-            concurrent, each = self.concurrent or max(1, int(cpus)), 1.0
-            return [{"CPU": min(1.0, _floor(cpus / concurrent)), **gpus}], concurrent, each
-        else:
-            concurrent = self.concurrent or max(1, int(cpus // self.workers))
-            each = min(1.0, _floor((cpus - 0.01 * concurrent) / (concurrent * self.workers)))
-        if each <= 0:
-            raise UserError(f"The cluster must have room for {concurrent} trials. It has {cpus:g} CPUs; ask for fewer.")
-        worker = {"CPU": each, **gpus}
-        return [worker] if self.workers == 0 else [{"CPU": 0.01}, *([worker] * self.workers)], concurrent, each
+        """Bundles of a trial, trials at the same time, CPUs of a worker."""
+        return trial_resources(self.plan.definition["settings"], self.workers, self.concurrent, cpus)
 
     # ---- asked and told by Tune
 
@@ -301,7 +283,3 @@ class _Sweep:
                 test = result["best"].get(self.metric)
                 self.recorder.progress({f"best_{self.metric}": test}, self.plan.num_trials)
         self.recorder.finish(status, tags, artifacts)
-
-
-def _floor(number: float) -> float:
-    return math.floor(number * 100) / 100
