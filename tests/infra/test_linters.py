@@ -72,7 +72,8 @@ def test_containers(tmp_path):
 
 def compose_problems(content: dict) -> list[str]:
     """What the published schema of compose files says, and images without an exact tag."""
-    checker = jsonschema.Draft7Validator(get_builtin_schema("vendor.compose-spec"))
+    schema = get_builtin_schema("vendor.compose-spec")
+    checker = jsonschema.validators.validator_for(schema)(schema)
     found = [error.message for error in checker.iter_errors(content)]
     for service, given in content.get("services", {}).items():
         tag = given.get("image", "none:0").rpartition(":")[2]
