@@ -31,8 +31,8 @@ case "${1:-}" in
     ;;
   runs)
     copy "$store/runs" "$runs" --ignore-existing
-    : > "$ready"
     trap 'upload; exit 0' TERM INT
+    : > "$ready"
     while :; do
       sleep "$every" &
       wait $!
