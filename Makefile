@@ -9,6 +9,7 @@ DOCS   := tests/system/test_readme.py tests/unit/test_examples.py tests/unit/tes
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' somcore/__init__.py)
 # LOCKED=1: what the tests ran with, by version and hash, instead of the newest that pyproject.toml allows.
 LOCKED ?=
+DIST   := dist
 
 # Quiet, offline, repeatable.
 export RAY_USAGE_STATS_ENABLED := 0
@@ -66,7 +67,7 @@ docs-check: setup ## every command and example of README, docs and docstrings ru
 
 dist: setup ## source archive and wheel in dist/
 	@rm -rf dist/somgrad-* build
-	@$(BIN)/python -m build --outdir dist . >/dev/null
+	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
 	@ls -l dist/somgrad-*
 
 lock: setup ## pin what .venv has (after a green make test): infra/*.lock, with hashes
@@ -76,10 +77,10 @@ licences: setup ## THIRD_PARTY_LICENSES.md, from what is pinned
 	@infra/release/licences.sh $(BIN)
 
 sbom: setup ## bill of materials of what is pinned (CycloneDX, dist/); needs no network
-	@mkdir -p dist
+	@mkdir -p $(DIST)
 	@$(BIN)/cyclonedx-py requirements infra/requirements.lock --pyproject pyproject.toml --output-reproducible \
-	  --output-format JSON --output-file dist/somgrad-$(VERSION).cdx.json 2>/dev/null
-	@echo "dist/somgrad-$(VERSION).cdx.json"
+	  --output-format JSON --output-file $(DIST)/somgrad-$(VERSION).cdx.json 2>/dev/null
+	@echo "$(DIST)/somgrad-$(VERSION).cdx.json"
 
 audit: setup ## known vulnerabilities of what is pinned; asks a service, AUDIT='-s osv --osv-url URL' names another
 	@infra/release/audit.sh $(BIN) infra/requirements.lock $(AUDIT)
