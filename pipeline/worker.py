@@ -170,9 +170,13 @@ class Worker:
             raise ReductionBroken("the group was left")
 
 
-def as_actor() -> Any:
-    """The same class as a Ray actor, with a second thread that can free the first one from a collective."""
+def as_actor(kind: type[Worker] = Worker) -> Any:
+    """The same class as a Ray actor, with a second thread that can free the first one from a collective.
+
+    Args:
+        kind: a subclass, for those who measure workers or break them.
+    """
     import ray
 
     options: dict[str, Any] = {"concurrency_groups": {"control": 1}}
-    return ray.remote(**options)(Worker)
+    return ray.remote(**options)(kind)
