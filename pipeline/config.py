@@ -33,7 +33,7 @@ _SET_BY_RUN = {"variant": "train.model", "seed": "train.seed"}
 class DataConfig(Section):
     """Which prepared data set is read."""
 
-    path: str = Field(description="the directory of a prepared data set")
+    path: str = Field(description="the directory or URI of a prepared data set")
 
 
 class TrainConfig(Section):
@@ -48,6 +48,7 @@ class TrainConfig(Section):
     reduction: Literal["exact", "fast"] = Field("exact", description="exact or fast")
     checkpoint_rounds: int = Field(0, ge=0, description="a number of rounds >= 0 (0: by time)")
     checkpoint_s: float = Field(30.0, ge=0, description="a number of seconds >= 0")
+    checkpoints: str | None = Field(None, description="a directory or URI for checkpoints, or none (in --out)")
     keep_checkpoints: int = Field(3, ge=1, description="an integer >= 1")
     evaluate_epochs: int = Field(1, ge=0, description="a number of epochs >= 0 (0: only at the end)")
     evaluate_rows: int = Field(2000, ge=0, description="a number of rows >= 0 (0: all)")

@@ -139,31 +139,27 @@ class WorkerGroup:
         while waiting:
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=self._collective_s)
             if not ready:  # a long block, or one worker alone that hangs: no peer can miss it
-                if len(self._living(waiting.values())) < len(waiting):
-                    return [], self._trouble([], "", waiting)
+                if hung := self._ask(waiting.values(), "ready"):
+                    return [], self._trouble([], hung, "", waiting)
                 continue
             member = waiting.pop(ready[0])
             report = answered(ray, [(member, ready[0])], 0.0).get(member)
             if report is None:
-                return [], self._trouble([member], "", waiting)
+                return [], self._trouble([member], [], "", waiting)
             if report.broken:
-                return [], self._trouble([], f"worker {member.number} reports: {report.broken}", waiting)
+                words = f"worker {member.number} reports: {report.broken}"
+                return [], self._trouble([], [], words, waiting)
             reports.append(report)
         return reports, ""
 
-    def _living(self, members: Iterable[Member]) -> dict[Member, Any]:
-        """Who answers on its control thread, which nothing keeps busy."""
-        import ray
-
-        questions = [(m, m.actor.ready.options(concurrency_group="control").remote()) for m in members]
-        return answered(ray, questions, _ANSWER_S)
-
-    def _trouble(self, lost: list[Member], reported: str, waiting: dict[Any, Member]) -> str:
+    def _trouble(
+        self, lost: list[Member], hung: list[Member], reported: str, waiting: dict[Any, Member]
+    ) -> str:
         """Frees the survivors, takes out the lost; a peer errs before Ray can say who died."""
         import ray
 
         slow = time.monotonic() - self._begun >= self._collective_s
-        hung = self._leave([m for m in self._members if m not in lost])
+        hung = [*hung, *self._leave([m for m in self._members if m not in lost])]
         ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=_ANSWER_S) if waiting else ([], [])
         pairs = [(waiting[reference], reference) for reference in ready]
         lost = [*lost, *(m for m, _ in pairs if m not in answered(ray, pairs, 0.0) and m not in hung)]
@@ -223,17 +219,21 @@ class WorkerGroup:
         raise WorkerLost(f"{trouble}, and no new group could be formed.")
 
     def _leave(self, members: Iterable[Member]) -> list[Member]:
-        """Frees members from their collective, on their control threads; returns who does not answer, ended."""
+        """Frees members from their collective; returns those who hang."""
+        return self._ask(members, "leave")
+
+    def _ask(self, members: Iterable[Member], question: str) -> list[Member]:
+        """Calls members on their control threads, which nothing keeps busy; who is silent hangs, and is ended."""
         import ray
 
-        answers = {m.actor.leave.options(concurrency_group="control").remote(): m for m in members}
-        present = answered(ray, [(m, reference) for reference, m in answers.items()], _ANSWER_S)
-        dead = set(ray.wait(list(answers), num_returns=len(answers), timeout=0.0)[0]) if answers else set()
-        for member in [m for m in answers.values() if m not in present]:
+        answers = [(m, getattr(m.actor, question).options(concurrency_group="control").remote()) for m in members]
+        present = answered(ray, answers, _ANSWER_S)
+        hung = []
+        for member, reference in [pair for pair in answers if pair[0] not in present]:
+            if not ray.wait([reference], timeout=0)[0]:
+                ray.kill(member.actor, no_restart=False)
+                hung.append(member)
             self._lose(member)
-        hung = [m for reference, m in answers.items() if reference not in dead]
-        for member in hung:
-            ray.kill(member.actor, no_restart=False)
         return hung
 
     def _admit(self) -> None:

@@ -21,6 +21,7 @@ import torch
 
 from pipeline.cache import cached_split
 from pipeline.manifest import Manifest, Split, verify
+from pipeline.places import Place
 from pipeline.scaling import Scaling
 
 MAP_BYTES = 128 << 20
@@ -33,8 +34,8 @@ class Dataset:
     Use `Dataset.open`.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
-        self.directory = directory
+    def __init__(self, place: Place, manifest: Manifest) -> None:
+        self.place = place
         self.manifest = manifest
         self.scaling = Scaling.of(manifest)
         self._open_splits: dict[str, _FlatSplit] = {}
@@ -44,20 +45,20 @@ class Dataset:
         """Open a data set and check its files.
 
         Args:
-            directory: as given to `prepare`.
+            directory: as given to `prepare`, or the URI of a copy on another filesystem, of which a local one is kept.
             hashes: also compare the sha256 of every file now; without it the content is compared when a split is
                 unpacked, presence and sizes always.
 
         Raises:
             ManifestError: not a prepared data set, or its files are not those of the manifest.
         """
-        directory = Path(directory)
-        manifest = Manifest.load(directory)
-        verify(directory, manifest, hashes)
-        return cls(directory, manifest)
+        place = Place.of(directory)
+        manifest = Manifest.load(place)
+        verify(place, manifest, hashes)
+        return cls(place, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dataset.open, (self.directory,)
+        return Dataset.open, (self.place.name,)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -135,14 +136,14 @@ class Dataset:
 
     def _flat(self, split: str) -> _FlatSplit:
         if split not in self._open_splits:
-            self._open_splits[split] = _FlatSplit(self.directory, self.manifest, split)
+            self._open_splits[split] = _FlatSplit(self.place, self.manifest, split)
         return self._open_splits[split]
 
 
 class _FlatSplit:
     """The unpacked rows of one split."""
 
-    def __init__(self, directory: Path, manifest: Manifest, split: str) -> None:
+    def __init__(self, place: Place, manifest: Manifest, split: str) -> None:
         self._dtype, self._shape = np.dtype(manifest.dtype), manifest.shape
         self._row_bytes = manifest.num_features * self._dtype.itemsize
         count = manifest.splits.get(split, Split()).num_samples
@@ -150,7 +151,7 @@ class _FlatSplit:
         self._mapped: np.ndarray | None = np.empty((0, *self._shape), dtype=self._dtype)
         if count == 0:
             return
-        path = cached_split(directory, manifest, split)
+        path = cached_split(place, manifest, split)
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with the object
         self.labels = torch.from_numpy(np.fromfile(path, dtype=np.int64, offset=count * self._row_bytes))
         if count * self._row_bytes <= MAP_BYTES:

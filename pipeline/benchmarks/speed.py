@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoint import write_atomically
 from pipeline.errors import OutputError
+from pipeline.places import write_atomically
 
 Report = Callable[[str], None]
 SECTIONS = ("batch", "growing", "memory", "overhead")
