@@ -70,7 +70,7 @@ class CheckpointStore:
         keep: how many are kept.
     """
 
-    def __init__(self, directory: str | Path, identity: Mapping[str, str], keep: int = 3) -> None:
+    def __init__(self, directory: str | Path | Place, identity: Mapping[str, str], keep: int = 3) -> None:
         self.directory = directory
         self.identity = dict(identity)
         self.keep = keep
