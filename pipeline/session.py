@@ -33,6 +33,13 @@ class Session:
             _connect(ray, config.address)
         self.driver = ray.util.get_node_ip_address()
 
+    @property
+    def address(self) -> str:
+        """Of the cluster, for other processes."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
+
     def place(self, config: ClusterConfig) -> tuple[Any, bool]:
         """A placement group with a bundle for each worker that must be there, and whether it is ours to remove.
 
