@@ -106,9 +106,13 @@ class WorkerGroup:
 
     def pids(self) -> list[int]:
         """Process ids of the workers; to be asked between two runs."""
+        return self.asked("pid")
+
+    def asked(self, question: str, *arguments: Any) -> list[Any]:
+        """What every worker answers to a method, in the order of their numbers; between two blocks."""
         import ray
 
-        return ray.get([m.actor.pid.remote() for m in self._present()])
+        return ray.get([getattr(m.actor, question).remote(*arguments) for m in self._present()])
 
     def _present(self) -> list[Member]:
         """The workers, as soon as enough of them live."""
