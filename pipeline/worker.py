@@ -70,7 +70,7 @@ class Worker:
         if plan != self._plan:
             self._play = self._one_map_round
             if plan.deep is None:
-                self._read = open_reader(plan)
+                self._read, self._ahead = open_reader(plan)
             else:
                 from pipeline.deep_rounds import DeepRounds
 
@@ -150,6 +150,7 @@ class Worker:
             max_abs=plan.max_abs,
             rank=reduction.rank,
             world_size=reduction.world_size,
+            ahead=self._ahead,
             between=self._stay,
         )
         self._stay()
