@@ -23,7 +23,7 @@ def undisturbed(settings, tmp_path_factory):
 
 def wide(**options):
     """Workers of two CPUs each: beside the shared group, the first node has room for one, the second for another."""
-    return ClusterConfig(cpus_per_worker=2, **options)
+    return ClusterConfig(cpus_per_worker=2, start_s=240.0, **options)
 
 
 def test_workers_join_with_a_node_and_go_with_it(ray_cluster, group, settings, undisturbed, tmp_path):
