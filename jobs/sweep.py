@@ -10,7 +10,7 @@ from jobs._run import job, run
 
 
 def sweep(
-    data: Annotated[list[Path], typer.Option(help="Directory of a prepared data set; may be given several times.")],
+    data: Annotated[list[str], typer.Option(help="Directory or URI of a prepared data set; repeatable.")],
     model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom or deep.")],
     out: Annotated[Path, typer.Option(help="Folder of this sweep; must not hold another one.")],
     fractions: Annotated[str | None, typer.Option(help="Labelled fractions, by comma. [default: 1]")] = None,
@@ -48,7 +48,7 @@ def sweep(
     flat = (read_file(config) if config else {}) | ({} if epochs is None else {"map.epochs": epochs})
     flat |= dict(parse_setting(text) for text in settings or [])
     options = SweepOptions(
-        data=[str(path) for path in data],
+        data=data,
         model=model,
         fractions=numbers("--fractions", fractions, float),
         seeds=numbers("--seeds", seeds, int),

@@ -18,7 +18,7 @@ KEYS = (
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Directory of a prepared data set.")],
+    data: Annotated[str, typer.Option(help="Directory or URI of a prepared data set.")],
     model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom or deep.")],
     out: Annotated[Path, typer.Option(help="Directory of this run; must not hold another one.")],
     labelled_fraction: Annotated[
@@ -53,7 +53,7 @@ def train(
     from pipeline.trainer import train as train_map
 
     given = {
-        "data.path": str(data),
+        "data.path": data,
         "train.model": model,
         "train.labelled_fraction": labelled_fraction,
         "train.seed": seed,

@@ -7,9 +7,10 @@ N training rows, D features, C classes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -225,8 +226,12 @@ def training_labels(plan: TrainingPlan, labels: Tensor) -> tuple[Tensor, Tensor]
     return torch.from_numpy(kept), torch.from_numpy(np.asarray(withheld, dtype=np.int64))
 
 
-def open_reader(plan: TrainingPlan) -> ReadRows:
-    """Opens the data set of a plan, as a worker reads it: with the labels that the map may see."""
+def open_reader(plan: TrainingPlan) -> tuple[ReadRows, Callable[[Tensor], None]]:
+    """Opens the data set of a plan, as a worker reads it: with the labels that the map may see.
+
+    Returns:
+        What reads rows, and what may be told beforehand which.
+    """
     dataset = Dataset.open(plan.data_path)
     if dataset.manifest_hash != plan.manifest_hash:
         raise DataError(
@@ -239,7 +244,7 @@ def open_reader(plan: TrainingPlan) -> ReadRows:
         features, _ = dataset.read("train", rows)
         return features, None if kept is None else kept[rows]
 
-    return read
+    return read, functools.partial(dataset.ahead, "train")
 
 
 def _moments(dataset: Dataset) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import write_atomically
 from pipeline.errors import TrackingUnavailable
 from pipeline.journal import Journal
+from pipeline.places import write_atomically
 
 POSITION = "tracking.json"
 _BATCH_LINES = 200

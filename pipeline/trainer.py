@@ -1,7 +1,8 @@
 """A run from configuration to trained map: here (workers = 0) or on Ray, with the same result to the bit.
 
-The driver is not in the inner loop. It hands out blocks of rounds (an epoch, or less where a checkpoint is due),
-and while the workers compute the next one it saves, scores and records the last.
+The driver is not in the inner loop. It hands out blocks of rounds (an epoch, or less where a checkpoint is due), and
+while the workers compute the next one it scores and records the last. A checkpoint that is due is written before the
+next block begins, so no more than what lies between two checkpoints is ever repeated.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.deep_model import deep_metrics, described
 from pipeline.environment import environment
+from pipeline.errors import MachineError
 from pipeline.local import Group, LocalGroup
 from pipeline.plan import TrainingPlan, first_snapshot, make_plan
 from pipeline.rundir import RunDirectory, stored_settings
@@ -118,7 +120,8 @@ class Training:
     ) -> None:
         self._run, self._plan, self._directory = run, plan, directory
         self._dataset, self._group, self._say, self._on_epoch = dataset, group, say, on_epoch
-        self._store = CheckpointStore(directory.checkpoints, plan.identity, run.train.keep_checkpoints)
+        where = run.train.checkpoints or directory.checkpoints
+        self._store = CheckpointStore(where, plan.identity, run.train.keep_checkpoints)
         self._scorer = Scorer(plan, dataset, run.train.evaluate_rows)
         self._tracker = Tracker(directory.path, run.tracking.uri, run.tracking.experiment, say)
         self._began = time.monotonic()
@@ -128,6 +131,8 @@ class Training:
 
     def run(self, resume: bool, called: float) -> dict[str, Any]:
         """Trains to the end; what was begun is always ended, in MLflow too."""
+        if self._run.train.checkpoints and not resume:
+            self._store.refuse_used()
         snapshot = (self._store.load_newest(self._say) if resume else None) or self._first()
         self._seconds_before = snapshot.extra.get("seconds", 0.0)
         status, summary = "FAILED", None
@@ -143,6 +148,10 @@ class Training:
             status = "KILLED"
             with unhurried():
                 raise KeyboardInterrupt(self._save_interrupted()) from None
+        except MachineError:
+            with unhurried():
+                self._say(self._save_interrupted())
+            raise
         finally:
             with unhurried():
                 self._tracker.finish(status, summary and {"map_digest": summary["map_digest"]})
@@ -155,7 +164,7 @@ class Training:
     def _announce(self, resume: bool, state: MapState) -> None:
         """Writes whose directory this is, and begins the record."""
         settings = stored_settings(self._run)
-        if resume and not self._directory.record:
+        if resume and not self._directory.record and not state.round:
             self._say(f"'{self._directory.path}' holds no run yet: starting from the beginning.")
         elif resume:
             self._say(f"Going on after round {state.round}.")
@@ -174,9 +183,12 @@ class Training:
         self._group.submit(self._block_end(snapshot.state))
         while True:
             snapshot = self._group.wait()
+            if self._due(snapshot.state):
+                self._save(snapshot)
             if not snapshot.state.finished:
                 self._group.submit(self._block_end(snapshot.state))
-            self._after_block(snapshot)
+            if snapshot.state.finished or snapshot.state.round % self._plan.rounds_per_epoch == 0:
+                self._after_epoch(snapshot)
             if snapshot.state.finished:
                 return snapshot
 
@@ -190,14 +202,12 @@ class Training:
             ends.append((state.round // every + 1) * every)
         return min(ends)
 
-    def _after_block(self, snapshot: Snapshot) -> None:
-        state, train = snapshot.state, self._run.train
-        if state.finished or state.round % self._plan.rounds_per_epoch == 0:
-            self._after_epoch(snapshot)
+    def _due(self, state: MapState) -> bool:
+        """Whether a checkpoint is due."""
+        train = self._run.train
         by_rounds = train.checkpoint_rounds and state.round % train.checkpoint_rounds == 0
         by_time = not train.checkpoint_rounds and time.monotonic() - self._saved_at >= train.checkpoint_s
-        if by_rounds or by_time or state.finished:
-            self._save(snapshot)
+        return bool(by_rounds or by_time or state.finished)
 
     def _after_epoch(self, snapshot: Snapshot) -> None:
         epoch = -(-snapshot.state.round // self._plan.rounds_per_epoch)
@@ -255,7 +265,8 @@ class Training:
         try:
             self._store.save(dataclasses.replace(snapshot, extra=extra))
         except OSError as error:
-            self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {error}.")
+            reason = " ".join(str(error).split()).rstrip(".")
+            self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {reason}.")
         self._saved_at = time.monotonic()
 
     def _save_interrupted(self) -> str:
@@ -263,7 +274,8 @@ class Training:
         if snapshot is None or snapshot.state.round == 0:
             return "No round was finished yet."
         self._save(snapshot)
-        return f"State saved after round {snapshot.state.round} in {self._directory.path}; --resume goes on."
+        where = self._run.train.checkpoints or self._directory.path
+        return f"State saved after round {snapshot.state.round} in {where}; --resume goes on."
 
     def _totals(self, state: MapState) -> tuple[float, float]:
         """Seconds of training and samples presented, over all the sittings of a run."""

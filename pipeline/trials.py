@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import write_atomically
 from pipeline.errors import MachineError, UserError
 from pipeline.journal import Journal
+from pipeline.places import write_atomically
 from pipeline.rundir import CHECKPOINTS
 
 TRIAL, LOCK = "trial.json", ".lock"

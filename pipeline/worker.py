@@ -70,7 +70,7 @@ class Worker:
         if plan != self._plan:
             self._play = self._one_map_round
             if plan.deep is None:
-                self._read = open_reader(plan)
+                self._read, self._ahead = open_reader(plan)
             else:
                 from pipeline.deep_rounds import DeepRounds
 
@@ -150,6 +150,7 @@ class Worker:
             max_abs=plan.max_abs,
             rank=reduction.rank,
             world_size=reduction.world_size,
+            ahead=self._ahead,
             between=self._stay,
         )
         self._stay()
@@ -170,9 +171,13 @@ class Worker:
             raise ReductionBroken("the group was left")
 
 
-def as_actor() -> Any:
-    """The same class as a Ray actor, with a second thread that can free the first one from a collective."""
+def as_actor(kind: type[Worker] = Worker) -> Any:
+    """The same class as a Ray actor, with a second thread that can free the first one from a collective.
+
+    Args:
+        kind: a subclass, for those who measure workers or break them.
+    """
     import ray
 
     options: dict[str, Any] = {"concurrency_groups": {"control": 1}}
-    return ray.remote(**options)(Worker)
+    return ray.remote(**options)(kind)

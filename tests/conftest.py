@@ -12,6 +12,9 @@ os.environ.update(
     GIT_PYTHON_REFRESH="quiet",
     OMP_NUM_THREADS="1",
     OPENBLAS_NUM_THREADS="1",
+    AWS_ACCESS_KEY_ID="test",  # of the S3 server in tests/s3.py: no test ever opens a bucket of the person who runs it
+    AWS_SECRET_ACCESS_KEY="test",
+    AWS_EC2_METADATA_DISABLED="true",
 )
 for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "RAY_ADDRESS"):
     os.environ.pop(name, None)  # a test never writes to a server or joins a cluster of the person who runs it
