@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -11,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
-START_S = 150  # a loaded machine; Ray itself gives up after 30 s, and is started again
+START_S = 150
 
 
 def free_port() -> int:
@@ -47,32 +48,31 @@ class Nodes:
         self._groups: list[subprocess.Popen[bytes]] = []
 
     def start_head(self, cpus: int = 1) -> None:
-        """Starts the node with the dashboard; tries again where a loaded machine is too slow for Ray's patience."""
-        for attempt in range(3):
-            self._port, dashboard = free_port(), free_port()
-            self.dashboard = f"http://127.0.0.1:{dashboard}"
-            options = ["--head", "--port", self._port, "--dashboard-host", "127.0.0.1", "--dashboard-port", dashboard]
-            group = self._start(f"head{attempt}", [*options, "--ray-client-server-port", free_port()], cpus)
-            if self._wait(group, self._answers):
-                return
-            self._end(group)
-        raise AssertionError((self.folder / f"head{attempt}.log").read_text())
+        """Starts the node with the dashboard."""
+        self._attempt("head", cpus, self._head)
 
     def start_node(self, cpus: int = 1) -> None:
         """Adds a node."""
-        wanted = self.count() + 1
-        for attempt in range(3):
-            name = f"node{wanted}{attempt}"
-            group = self._start(name, ["--address", f"127.0.0.1:{self._port}"], cpus)
-            if self._wait(group, lambda: self.count() == wanted):
-                return
-            self._end(group)
-        raise AssertionError((self.folder / f"{name}.log").read_text())
+        self._attempt("node", cpus, lambda: ["--address", f"127.0.0.1:{self._port}"])
 
-    def count(self) -> int:
-        """Nodes that are alive, as the dashboard sees them."""
-        text = self._ask("/nodes?view=summary")
-        return text.count('"state": "ALIVE"') + text.count('"state":"ALIVE"')
+    def _head(self) -> list[object]:
+        self._port, dashboard = free_port(), free_port()
+        self.dashboard = f"http://127.0.0.1:{dashboard}"
+        ports = ["--port", self._port, "--dashboard-port", dashboard, "--ray-client-server-port", free_port()]
+        return ["--head", "--dashboard-host", "127.0.0.1", *ports]
+
+    def _attempt(self, kind: str, cpus: int, options: Callable[[], list[object]]) -> None:
+        """Starts a node; Ray gives up after 30 s where a machine is busy, and is started again."""
+        for _ in range(4):
+            name = f"{kind}{len(list(self.folder.glob('*.log')))}"
+            group, log = self._start(name, options(), cpus), self.folder / f"{name}.log"
+            until = time.monotonic() + START_S
+            while time.monotonic() < until and group.poll() is None:
+                if "Ray runtime started" in log.read_text() and self._answers():
+                    return
+                time.sleep(0.3)
+            self._end(group)
+        raise AssertionError(log.read_text())
 
     def close(self) -> None:
         """Ends what was started, and only that."""
@@ -91,25 +91,15 @@ class Nodes:
         self._groups.append(group)
         return group
 
-    def _wait(self, group: subprocess.Popen[bytes], ready: object) -> bool:
-        until = time.monotonic() + START_S
-        while time.monotonic() < until and group.poll() is None:
-            try:
-                if ready():  # type: ignore[operator]
-                    return True
-            except OSError:
-                pass
-            time.sleep(0.3)
-        return False
-
     def _answers(self) -> bool:
-        return self.count() == 1
-
-    def _ask(self, path: str) -> str:
-        token = (self.folder / "token").read_text()
-        request = urllib.request.Request(self.dashboard + path, headers={"Authorization": f"Bearer {token}"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return str(answer.read().decode())
+        headers = {"Authorization": f"Bearer {(self.folder / 'token').read_text()}"}
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{self.dashboard}/api/version", headers=headers), timeout=10
+            ):
+                return True
+        except OSError:
+            return False
 
     def _end(self, group: subprocess.Popen[bytes]) -> None:
         if group not in self._groups:
@@ -122,10 +112,8 @@ class Nodes:
         except psutil.NoSuchProcess:
             members = []
         for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(group.pid, number)
-            except ProcessLookupError:
-                pass
             if number == signal.SIGTERM:
                 try:
                     group.wait(15)

@@ -1,4 +1,4 @@
-"""Jobs on a cluster that is really there: two nodes, `ray start`, token authentication; the command as users type it."""
+"""Jobs on a real cluster: two nodes by `ray start`, token authentication, the command as users type it."""
 
 import json
 import os
