@@ -80,15 +80,27 @@ class Cluster:
                 runtime["working_dir"] = str(place)
             if task.environment not in ("code", "none"):
                 runtime["pip"] = {"packages": _requirements(lock_of(task.tree, task.environment)), "pip_check": False}
-            with self._asking():
-                self._client.submit_job(
-                    entrypoint=task.entrypoint(),
-                    runtime_env=runtime,
-                    submission_id=job,
-                    metadata={"somgrad": task.identity},
-                    entrypoint_num_cpus=task.driver_cpus or None,
-                )
+            self._submit(
+                entrypoint=task.entrypoint(),
+                runtime_env=runtime,
+                submission_id=job,
+                metadata={"somgrad": task.identity},
+                entrypoint_num_cpus=task.driver_cpus or None,
+            )
         return {"job": job, "files": count, "bytes": size}
+
+    def _submit(self, **request: Any) -> None:
+        """Hands a job over; a cluster that has just been started takes none for some seconds."""
+        until = time.monotonic() + _AWAY_S
+        while True:
+            try:
+                with self._asking():
+                    self._client.submit_job(**request)
+                return
+            except MachineError as error:
+                if "No available agent" not in str(error) or time.monotonic() > until:
+                    raise
+            time.sleep(2.0)
 
     def running(self, task: Task) -> str | None:
         """The job that is doing the same already."""

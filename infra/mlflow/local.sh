@@ -51,6 +51,8 @@ start_database() {
 
 start() {
   port=${1:-5000}
+  if [ -f "$dir/server.pid" ] && kill -0 "$(cat "$dir/server.pid")" 2>/dev/null; then fail "It runs already. Stop it: $0 stop $dir"; fi
+  python -c "import socket; socket.create_connection(('127.0.0.1', $port), 2)" 2>/dev/null && fail "Port $port is taken. Give another: $0 start $dir PORT"
   database_port=$((port + 1))
   start_database
   PGPASSWORD=$(cat "$dir/database.password")
@@ -95,10 +97,10 @@ END
 stop() {
   if [ -f "$dir/server.pid" ]; then
     server=$(cat "$dir/server.pid")
-    kill -TERM -- "-$server" 2>/dev/null || true
+    kill -s TERM -- "-$server" 2>/dev/null || true
     tries=0
-    while kill -0 -- "-$server" 2>/dev/null && [ "$tries" -lt 20 ]; do sleep 1; tries=$((tries + 1)); done
-    kill -KILL -- "-$server" 2>/dev/null || true
+    while kill -s 0 -- "-$server" 2>/dev/null && [ "$tries" -lt 20 ]; do sleep 1; tries=$((tries + 1)); done
+    kill -s KILL -- "-$server" 2>/dev/null || true
     rm -f "$dir/server.pid"
   fi
   if postgres_runs; then as_database "$binaries/pg_ctl" -D "$data" -m fast -w stop >/dev/null; fi

@@ -16,14 +16,17 @@ need MLFLOW_FLASK_SERVER_SECRET_KEY "a random text that stays the same over rest
 umask 077
 MLFLOW_AUTH_CONFIG_PATH=$(mktemp)
 export MLFLOW_AUTH_CONFIG_PATH MLFLOW_AUTH_ADMIN_USERNAME="${MLFLOW_AUTH_ADMIN_USERNAME:-admin}"
-export MLFLOW_DISABLE_TELEMETRY=true GIT_PYTHON_REFRESH=quiet
+export MLFLOW_DISABLE_TELEMETRY=true GIT_PYTHON_REFRESH=quiet MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 printf '[mlflow]\ndefault_permission = READ\ndatabase_uri = %s\nauthorization_function = %s\n' \
   "$(printf %s "$SOMGRAD_AUTH_DATABASE_URI" | sed 's/%/%%/g')" \
   mlflow.server.auth:authenticate_request_basic_auth >"$MLFLOW_AUTH_CONFIG_PATH"
 
 # Tables are made, or brought to this version, by one process before several use them.
-python -c 'import os, mlflow; mlflow.MlflowClient(tracking_uri=os.environ["MLFLOW_BACKEND_STORE_URI"]).search_experiments()' ||
-  mlflow db upgrade "$MLFLOW_BACKEND_STORE_URI"
+python -c '
+import os
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+SqlAlchemyStore(os.environ["MLFLOW_BACKEND_STORE_URI"], "mlflow-artifacts:/")
+' || mlflow db upgrade "$MLFLOW_BACKEND_STORE_URI"
 python -m mlflow.server.auth db upgrade --url "$SOMGRAD_AUTH_DATABASE_URI"
 
 exec mlflow server --app-name basic-auth \

@@ -82,7 +82,15 @@ class Nodes:
 
     def _start(self, name: str, options: list[object], cpus: int) -> subprocess.Popen[bytes]:
         words = ["ray", "start", "--block", "--disable-usage-stats", "--num-cpus", cpus, "--num-gpus", 0]
-        words += ["--object-store-memory", 100 * 2**20, "--temp-dir", self.folder / name, *options]
+        words += [
+            "--dashboard-agent-listen-port",
+            free_port(),
+            "--object-store-memory",
+            100 * 2**20,
+            "--temp-dir",
+            self.folder / name,
+            *options,
+        ]
         with open(self.folder / f"{name}.log", "wb") as log:
             group = subprocess.Popen(
                 [str(word) for word in words],
