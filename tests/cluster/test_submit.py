@@ -88,7 +88,7 @@ def test_stop_save_go_on_detach_and_die(nodes, shared):
     command = ["--workdir", shared, "--", *TRAIN, *listed, "--out", "long"]
     code, _, err = submit(nodes, "--name", "long-1", "--no-wait", *command)
     assert code == 0, err
-    epochs(shared / "long", 3)
+    epochs(shared / "long", 3, nodes, "long-1")
     code, _, err = submit(nodes, *command)
     assert code == 2 and err.strip().endswith("Got 'it runs as long-1'. See --logs long-1.")
     code, out, err = submit(nodes, "--json", "--stop", "long-1")
@@ -97,7 +97,7 @@ def test_stop_save_go_on_detach_and_die(nodes, shared):
     assert saved["status"] in ("killed", "interrupted"), saved["status"]
 
     follower = begin(nodes, "--name", "long-2", "--resume", *command)
-    epochs(shared / "long", 3)
+    epochs(shared / "long", 3, nodes, "long-2")
     follower.send_signal(signal.SIGINT)
     out, err = follower.communicate(timeout=60)
     assert follower.returncode == 130
@@ -118,13 +118,13 @@ def test_stop_save_go_on_detach_and_die(nodes, shared):
     assert (listed["long-1"], listed["long-2"]) == ("STOPPED", "FAILED")
 
 
-def epochs(run, count):
+def epochs(run, count, nodes, job):
     """Waits until a run has recorded so many more epochs."""
     journal, until = run / "tracking.jsonl", time.monotonic() + 200
     read = lambda: journal.read_text().count('"nodes"') if journal.exists() else 0  # noqa: E731
     before = read()
     while read() < before + count:
-        assert time.monotonic() < until
+        assert time.monotonic() < until, submit(nodes, "--stop", job) + submit(nodes, "--logs", job)
         time.sleep(0.1)
 
 
