@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -124,7 +125,7 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
             histogram += pair_histogram(dataset.read("train", rows)[0])
         config = calibrated(config, histogram)
     return TrainingPlan(
-        data_path=str(run.data.path),
+        data_path=str(Path(run.data.path).absolute()),
         manifest_hash=dataset.manifest_hash,
         config=config,
         num_samples=num_samples,
@@ -173,7 +174,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     sample = SampleShape(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
     losses = run.loss_config(num_labelled > 0)
     return TrainingPlan(
-        data_path=str(run.data.path),
+        data_path=str(Path(run.data.path).absolute()),
         manifest_hash=dataset.manifest_hash,
         config=config,
         num_samples=num_samples,
