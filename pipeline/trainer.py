@@ -18,6 +18,7 @@ from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.deep_model import deep_metrics, described
 from pipeline.environment import environment
+from pipeline.history import HISTORY, History
 from pipeline.local import Group, LocalGroup
 from pipeline.plan import TrainingPlan, first_snapshot, make_plan
 from pipeline.rundir import RunDirectory, stored_settings
@@ -121,6 +122,7 @@ class Training:
         self._store = CheckpointStore(directory.checkpoints, plan.identity, run.train.keep_checkpoints)
         self._scorer = Scorer(plan, dataset, run.train.evaluate_rows)
         self._tracker = Tracker(directory.path, run.tracking.uri, run.tracking.experiment, say)
+        self._history = History(directory.path / HISTORY, run.tracking.moments)
         self._began = time.monotonic()
         self._saved_at = time.monotonic()
         self._seconds_before = 0.0
@@ -130,6 +132,7 @@ class Training:
         """Trains to the end; what was begun is always ended, in MLflow too."""
         snapshot = (self._store.load_newest(self._say) if resume else None) or self._first()
         self._seconds_before = snapshot.extra.get("seconds", 0.0)
+        self._remember(snapshot.state)
         status, summary = "FAILED", None
         try:
             self._announce(resume, snapshot.state)
@@ -151,6 +154,14 @@ class Training:
 
     def _first(self) -> Snapshot:
         return first_snapshot(self._plan, self._dataset)
+
+    def _remember(self, state: MapState) -> None:
+        """Takes up the history of earlier sittings, up to where this one begins."""
+        history, epoch = self._history, state.round // self._plan.rounds_per_epoch
+        if state.round:
+            self._history = history = History.load(history.path, self._run.tracking.moments)
+        history.cut(state.round, epoch)
+        history.add(state, self._samples(state))
 
     def _announce(self, resume: bool, state: MapState) -> None:
         """Writes whose directory this is, and begins the record."""
@@ -188,10 +199,13 @@ class Training:
         ends = [(state.round // per_epoch + 1) * per_epoch, state.round + max(1, fitting)]
         if every:
             ends.append((state.round // every + 1) * every)
+        if state.round < _FIRST_ROUNDS:  # a map changes most in the beginning: there it is looked at more often
+            ends.append(1 << state.round.bit_length())
         return min(ends)
 
     def _after_block(self, snapshot: Snapshot) -> None:
         state, train = snapshot.state, self._run.train
+        self._history.add(state, self._samples(state))
         if state.finished or state.round % self._plan.rounds_per_epoch == 0:
             self._after_epoch(snapshot)
         by_rounds = train.checkpoint_rounds and state.round % train.checkpoint_rounds == 0
@@ -217,6 +231,7 @@ class Training:
             metrics |= {k: v for k, v in scores.items() if k != "quantization_error"}
         metrics |= deep_metrics(sums)
         self._tracker.metrics(metrics, epoch)
+        self._history.note(epoch, metrics)
         self._on_epoch(epoch, self._plan.expected_epochs, metrics)
 
     def _finish(self, snapshot: Snapshot) -> dict[str, Any]:
@@ -254,6 +269,7 @@ class Training:
         extra = {"seconds": self._totals(snapshot.state)[0]}
         try:
             self._store.save(dataclasses.replace(snapshot, extra=extra))
+            self._history.save()
         except OSError as error:
             self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {error}.")
         self._saved_at = time.monotonic()
