@@ -23,7 +23,7 @@ _ENTRIES = 26  # of a legend
 
 def frame(figure: go.Figure, **layout: Any) -> go.Figure:
     """The layout that all charts share."""
-    base: dict[str, Any] = {"margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "hovermode": "closest", "template": None}
+    base: dict[str, Any] = {"margin": {"l": 8, "r": 8, "t": 32, "b": 8}, "hovermode": "closest", "template": None}
     base |= {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": "pan"}
     base["legend"] = {"itemsizing": "constant", "title": {"text": "class"}, "font": {"size": 12}}
     return figure.update_layout(**{**base, **layout})
@@ -113,7 +113,8 @@ def map_chart(data: MapData) -> go.Figure:
         customdata=np.arange(data.num_nodes), text=texts, hoverinfo="text", name="values",
         marker={
             "size": sizes.round(1), "color": np.zeros(data.num_nodes), "colorscale": SCALE, "showscale": True,
-            "colorbar": {"thickness": 12, "title": {"text": "", "side": "right"}}, "line": {"width": 1, "color": OUTLINE},
+            "colorbar": {"thickness": 12, "title": {"text": "", "side": "right"}},
+            "line": {"width": 1, "color": OUTLINE},
         },
     )  # fmt: skip
     figure.add_trace(ring())
@@ -228,15 +229,17 @@ def _region_traces(data: MapData, places: np.ndarray, nodes: np.ndarray) -> list
     classes = np.where(spots >= 0, data.shown_classes[spots], -2)
     most = max(1, data.num_classes)
     steps = [[(c + e) / most, colour(c)] for c in range(most) for e in (0, 1)]
-    common: dict[str, Any] = {"x": x.round(3), "y": y.round(3), "showscale": False, "hoverinfo": "skip"}
+    common: dict[str, Any] = {"x": x.round(3), "y": y.round(3), "showscale": False}
+    ids = [[str(data.nodes[n]) if n >= 0 else "" for n in row] for row in spots]
     border = np.where(borders(spots), 1.0, np.nan)
     return [
         go.Heatmap(
             z=[[None if v < 0 else int(v) for v in row] for row in classes], customdata=spots.tolist(),
-            zmin=-0.5, zmax=most - 0.5, colorscale=steps, opacity=0.28, name="regions", **common,
+            zmin=-0.5, zmax=most - 0.5, colorscale=steps, opacity=0.28, name="regions", text=ids,
+            hovertemplate="region of node %{text}<extra></extra>", **common,
         ),
         go.Heatmap(
             z=[[None if v != v else 1 for v in row] for row in border], zmin=0, zmax=1,
-            colorscale=[[0, OUTLINE], [1, OUTLINE]], opacity=0.45, name="borders", **common,
+            colorscale=[[0, OUTLINE], [1, OUTLINE]], opacity=0.4, name="borders", hoverinfo="skip", **common,
         ),
     ]  # fmt: skip

@@ -80,7 +80,8 @@ def run_page(data: MapData, methods: tuple[str, ...] = METHODS) -> Page:
         if isinstance(summary.get(key), int | float):
             page.tiles.append((name, text.format(summary[key])))
     if "labelled_fraction" in summary and data.num_classes:
-        page.tiles.append(("labels read", f"{summary['labelled_fraction']:.3g}" if data.predictor.state.num_classes else "none"))
+        reads = data.predictor.state.num_classes > 0
+        page.tiles.append(("labels read", f"{summary['labelled_fraction']:.3g}" if reads else "none"))
     if "epochs" in summary:
         page.tiles.append(("epochs", str(summary["epochs"])))
     if "seconds" in summary:
@@ -96,7 +97,8 @@ def run_page(data: MapData, methods: tuple[str, ...] = METHODS) -> Page:
 
 def _about(data: MapData) -> str:
     if data.train is None:
-        return "The data set is not where the run found it, or has changed: what needs samples is left out (--data names it)."
+        why = "The data set is not where the run found it, or has changed"
+        return f"{why}: what needs samples is left out (--data names its place)."
     whole = f"{data.train.total:,} training rows"
     if data.train.total > len(data.train.rows):
         whole = f"{len(data.train.rows):,} of {whole}, drawn at random"
@@ -114,7 +116,7 @@ def run_panel(directory: Path, record: Mapping[str, Any], resolved: Mapping[str,
     identity = {k: record[k] for k in ("manifest_hash", "config_hash") if k in record}
     everything = {f"map.{k}": v for k, v in resolved.items()} | settings
     parts = ["<h2>Do it again</h2>", f"<pre>{escaped(command_of(settings))}</pre>"]
-    if summary.get("map_digest"):
+    if summary.get("map_digest") and summary.get("reduction") != "fast":
         parts.append(
             "<p>With the same data this gives the same map, for any number of workers: map_digest "
             f"<code>{escaped(summary['map_digest'])}</code></p>"
@@ -131,9 +133,8 @@ def run_panel(directory: Path, record: Mapping[str, Any], resolved: Mapping[str,
 def command_of(settings: Mapping[str, Any]) -> str:
     """The command line that trains with these settings: what is not a default."""
     words = ["python", "-m", "jobs.train"]
-    defaults = {
-        f"{section}.{name}": field.default for section, kind in _SECTIONS.items() for name, field in kind.model_fields.items()
-    }
+    sections = ((section, kind.model_fields) for section, kind in _SECTIONS.items())
+    defaults = {f"{section}.{name}": field.default for section, fields in sections for name, field in fields.items()}
     rest = []
     for key, value in settings.items():
         if key in _OPTIONS and not (key == "train.reduction" and value == "exact"):

@@ -17,7 +17,8 @@ function template() {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: ink("--soft"), activecolor: ink("--accent") },
   } };
 }
-const config = (wheel) => ({ responsive: true, displaylogo: false, scrollZoom: wheel, displayModeBar: "hover",
+// No button that would send data away; the page may not reach a network anyway (its content security policy).
+const config = (wheel) => ({ responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", scrollZoom: wheel, displayModeBar: "hover",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
 dark.addEventListener("change", () => {
   for (const id of drawn) Plotly.relayout($(id), { template: template() });

@@ -104,7 +104,8 @@ def write_page(page: Page, out: Path) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, content)
     except OSError as error:
-        raise OutputError(f"--out must be a file that can be written. Got '{out}': {error.strerror or error}.") from None
+        reason = error.strerror or error
+        raise OutputError(f"--out must be a file that can be written. Got '{out}': {reason}.") from None
     return len(content)
 
 
@@ -146,4 +147,5 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], caption: str = 
         for row in rows
     )
     about = f"<caption>{escaped(caption)}</caption>" if caption else ""
-    return f'<div class="scroll" tabindex="0"><table>{about}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    content = f"{about}<thead><tr>{top}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table>{content}</table></div>'

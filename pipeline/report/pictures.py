@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from pipeline.report.data import MapData
 
 _MOST_PIXELS = 48
 _SHEET_TILES = 2500
+_LOSSLESS_BYTES = 1 << 21
+_SMALL: tuple[str, dict[str, Any]] = ("webp", {"quality": 85, "method": 4})
 _DB = 3.0  # deviations from the mean of a spectrogram between the two ends of its colours
 
 
@@ -62,11 +65,9 @@ class Gallery:
             sheet[y : y + height, x : x + width] = picture if picture.ndim == 3 else picture[..., None]
         image = Image.fromarray(sheet if colour else sheet[..., 0])
         buffer = io.BytesIO()
-        if colour:
-            image.save(buffer, "WEBP", quality=82, method=4)
-            return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-        image.save(buffer, "PNG", optimize=True)
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        kind, options = ("png", {"optimize": True}) if sheet.size < _LOSSLESS_BYTES or not colour else _SMALL
+        image.save(buffer, kind.upper(), **options)
+        return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def sample_pictures(data: MapData, split: str, rows: np.ndarray) -> np.ndarray | None:
@@ -74,7 +75,7 @@ def sample_pictures(data: MapData, split: str, rows: np.ndarray) -> np.ndarray |
     if data.dataset is None or data.predictor.spec.kind == "table":
         return None
     if data.predictor.spec.kind == "image":
-        return as_images(data.dataset.read_raw(split, rows).numpy())
+        return as_images(data.dataset.read(split, rows)[0].numpy().reshape(-1, *data.predictor.spec.shape))
     rate = int(data.dataset.manifest.details.get("sample_rate", 0)) or 8000
     with torch.no_grad():
         bands = LogMel(rate)(data.dataset.read(split, rows)[0]).squeeze(1).numpy()
@@ -86,26 +87,26 @@ def prototype_pictures(data: MapData) -> tuple[np.ndarray | None, str]:
     """Pictures of the prototypes, (A, h, w[, 3]) uint8 or None, and in words what is shown for a prototype."""
     kind, deep, shape = data.predictor.spec.kind, data.predictor.deep, data.predictor.spec.shape
     if kind == "image" and deep is None:
-        values = data.prototypes.reshape(-1, *shape)
-        return as_images(np.clip(values * 255, 0, 255).round().astype(np.uint8)), "the prototype itself"
+        return as_images(data.prototypes.reshape(-1, *shape)), "the prototype itself"
     if kind == "image" and deep is not None and deep.network.decoder is not None:
         decoded = deep.decode(torch.from_numpy(data.prototypes)).numpy().reshape(-1, *shape)
-        return as_images(np.clip(decoded * 255, 0, 255).round().astype(np.uint8)), "the decoded prototype"
+        return as_images(decoded), "the decoded prototype"
     if kind == "table":
         return None, "the values of the prototype"
     return None, "its nearest sample"
 
 
 def relevance_pictures(data: MapData) -> np.ndarray | None:
-    """Relevances as pictures where features are pixels: (A, h, w, 3), dark 0, bright 1."""
+    """Relevances as pictures where features are pixels: (A, h, w), black 0, white 1."""
     shape = data.predictor.spec.shape
     if data.predictor.spec.kind != "image" or data.predictor.deep is not None or bool((data.relevances == 1).all()):
         return None
-    return _resized(coloured(data.relevances.reshape(-1, *shape).mean(1)))
+    return as_images(data.relevances.reshape(-1, *shape).mean(1, keepdims=True))
 
 
-def as_images(raw: np.ndarray) -> np.ndarray:
-    """(n, C, H, W) uint8 to (n, h, w) of one channel, else (n, h, w, 3)."""
+def as_images(scaled: np.ndarray) -> np.ndarray:
+    """(n, C, H, W) in [0, 1] to (n, h, w) of one channel, else (n, h, w, 3), uint8."""
+    raw = np.clip(np.nan_to_num(scaled) * 255, 0, 255).round().astype(np.uint8)
     if raw.shape[1] == 1:
         return _resized(raw[:, 0])
     channels = raw[:, :3] if raw.shape[1] >= 3 else raw[:, [0, 1, 1]]

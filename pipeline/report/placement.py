@@ -164,7 +164,7 @@ def _narrow(features: np.ndarray) -> np.ndarray:
     return np.asarray(PCA(_WIDE, svd_solver="randomized", random_state=0).fit_transform(features))
 
 
-def regions(places: np.ndarray, nodes: np.ndarray, size: int = 140) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def regions(places: np.ndarray, nodes: np.ndarray, size: int = 220) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which node each spot of an embedding belongs to: that of the sample shown nearest to it.
 
     Args:
@@ -178,7 +178,7 @@ def regions(places: np.ndarray, nodes: np.ndarray, size: int = 140) -> tuple[np.
     from scipy.spatial import cKDTree
 
     low, high = places.min(0), places.max(0)
-    margin = np.maximum((high - low) * 0.04, 1e-9)
+    margin = np.maximum((high - low) * 0.07, 1e-9)
     x, y = (np.linspace(low[a] - margin[a], high[a] + margin[a], size) for a in (0, 1))
     extent = np.maximum(high - low, 1e-9)
     spots = np.stack([part.ravel() for part in np.meshgrid(x, y)], axis=1)
@@ -192,6 +192,6 @@ def borders(spots: np.ndarray) -> np.ndarray:
     edge = np.zeros(spots.shape, dtype=bool)
     edge[:-1] |= spots[:-1] != spots[1:]
     edge[:, :-1] |= spots[:, :-1] != spots[:, 1:]
-    return edge
+    return edge & (spots >= 0)
 
 

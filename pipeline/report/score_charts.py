@@ -48,6 +48,7 @@ def confusion_chart(data: MapData, table: np.ndarray) -> go.Figure:
     totals = table.sum(1, keepdims=True)
     shares = np.divide(table, totals, out=np.zeros(table.shape), where=totals > 0)
     written = [[str(v) if v else "" for v in row] for row in table.tolist()] if len(names) <= 20 else None
+    coloured = [[round(v, 4) if v else None for v in row] for row in shares.tolist()]
     hover = [
         [f"true {names[i]}, said {across[j]}<br>{table[i, j]} of {totals[i, 0]} ({shares[i, j]:.1%})"
          for j in range(len(across))]
@@ -55,7 +56,7 @@ def confusion_chart(data: MapData, table: np.ndarray) -> go.Figure:
     ]  # fmt: skip
     figure = go.Figure(
         go.Heatmap(
-            z=shares.round(4), text=written, texttemplate="%{text}" if written else None, hovertext=hover,
+            z=coloured, text=written, texttemplate="%{text}" if written else None, hovertext=hover,
             hoverinfo="text", colorscale=SCALE, zmin=0, zmax=1, xgap=1, ygap=1,
             colorbar={"thickness": 12, "title": {"text": "share of the true class", "side": "right"},
                       "tickformat": ".0%"},
@@ -68,7 +69,7 @@ def confusion_chart(data: MapData, table: np.ndarray) -> go.Figure:
         scaleanchor="x", constrain="domain",
     )  # fmt: skip
     figure.update_xaxes(constrain="domain")
-    return frame(figure, margin={"l": 60, "r": 8, "t": 8, "b": 50})
+    return frame(figure, margin={"l": 60, "r": 8, "t": 32, "b": 50})
 
 
 def curves_chart(data: MapData) -> go.Figure | None:
@@ -86,11 +87,12 @@ def curves_chart(data: MapData) -> go.Figure | None:
             marker={"size": 5}, name=CURVES[key], showlegend=False, row=row, col=1,
             hovertemplate=f"epoch %{{x}}<br>{CURVES[key]} %{{y:.4g}}<extra></extra>",
         )  # fmt: skip
-        figure.update_yaxes(title_text=CURVES[key], title_font={"size": 12}, nticks=5, row=row, col=1)
+        whole = {"dtick": 1} if key == "nodes" and max(y) - min(y) < 6 else {"nticks": 5}
+        figure.update_yaxes(title_text=CURVES[key], title_font={"size": 12}, **whole, row=row, col=1)
     figure.update_xaxes(title_text="epoch", row=len(present), col=1)
     line: dict[str, Any] = {"type": "line", "yref": "paper", "xref": "x", "y0": 0, "y1": 1, "x0": 0, "x1": 0}
     figure.update_layout(shapes=[line | {"line": {"color": OUTLINE, "width": 2, "dash": "dot"}}])
-    return frame(figure, margin={"l": 64, "r": 12, "t": 8, "b": 44}, dragmode=False)
+    return frame(figure, margin={"l": 64, "r": 12, "t": 32, "b": 44}, dragmode=False)
 
 
 def growth_chart(data: MapData) -> tuple[go.Figure, list[dict[str, Any]]]:

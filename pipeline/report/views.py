@@ -99,8 +99,8 @@ def _aside(data: MapData) -> str:
         "matter most to this node\"></div>"
     )  # fmt: skip
     return f"""<aside id="detail" aria-label="Selected node">
-<div class="controls">{listed}<button type="button" id="before">Previous</button><button type="button" id="after">Next
-</button></div>
+<div class="controls">{listed}<button type="button" id="before" aria-label="Previous node">‹</button>
+<button type="button" id="after" aria-label="Next node">›</button></div>
 <h2 id="node-title" aria-live="polite"></h2>
 <div class="sheets" id="portrait"></div><table id="facts"></table>
 <h3>Nearest members</h3><div class="thumbs" id="members"></div>
@@ -140,7 +140,8 @@ def add_planes(page: Page, data: MapData) -> None:
 
 
 def _plane(name: str, title: str, what: str) -> str:
-    return f"<div><h2>{title}</h2>{chart(name, f'{title}: {what}, for every node in its place.', what, kind='half')}</div>"
+    alt = f"{title}: {what}, for every node in its place."
+    return f"<div><h2>{title}</h2>{chart(name, alt, what, kind='half')}</div>"
 
 
 def add_growth(page: Page, data: MapData) -> None:
@@ -218,7 +219,7 @@ def add_scores(page: Page, data: MapData) -> None:
     )  # fmt: skip
     caption = f"{whole}; {right / max(1, found.sum()):.1%} on the diagonal. {how}"
     alt = f"Confusion matrix of {data.num_classes} classes: {caption}"
-    page.tabs.append(("scores", "Confusion", chart("confusion", alt, escaped(caption), kind="tall"), False))
+    page.tabs.append(("scores", "Confusion", chart("confusion", alt, escaped(caption), kind="square"), False))
 
 
 def _short(value: float) -> float | None:
