@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from pipeline.history import Moment
 from pipeline.report.charts import OUTLINE, bare_axes, edge_trace, frame
 from pipeline.report.data import MapData, Rows
 from pipeline.report.palette import SCALE, names_of, shown
@@ -111,7 +112,7 @@ def growth_chart(data: MapData) -> tuple[go.Figure, list[dict[str, Any]]]:
                 "epoch": round(moment.samples / total, 3),
                 "x": places[:, 0].round(3).tolist(),
                 "y": places[:, 1].round(3).tolist(),
-                "c": _classes_then(data, moment.nodes.numpy(), moment.classes.numpy()),
+                "c": classes_then(data, moment).tolist(),
                 "n": moment.nodes.tolist(),
                 "e": edges.ravel().tolist(),
             }
@@ -136,9 +137,17 @@ def growth_chart(data: MapData) -> tuple[go.Figure, list[dict[str, Any]]]:
     return figure, moments
 
 
-def _classes_then(data: MapData, nodes: np.ndarray, classes: np.ndarray) -> list[int]:
-    """Classes of the nodes of a moment; on lattices, whose nodes have none, those of today."""
-    if not data.lattice:
-        return classes.tolist()
-    today = dict(zip(data.nodes.tolist(), data.shown_classes.tolist(), strict=True))
-    return [today.get(node, -1) for node in nodes.tolist()]
+def classes_then(data: MapData, moment: Moment) -> np.ndarray:
+    """(A,) classes of the nodes of a moment; of nodes without one, that of the sample nearest to the prototype.
+
+    In deep runs the samples have moved since, so there such nodes stay without a class.
+    """
+    classes = moment.classes.numpy().astype(np.int64)
+    open_ = np.flatnonzero(classes < 0)
+    if not len(open_) or not len(data.features) or data.train is None or data.predictor.deep is not None:
+        return classes
+    from scipy.spatial.distance import cdist
+
+    apart = cdist(moment.prototypes[open_].double().numpy(), data.features)
+    classes[open_] = data.train.labels[data.sample][apart.argmin(1)]
+    return classes
