@@ -29,8 +29,8 @@ def report(
 
     made = report_of(model, out, data=data, rows=rows, figures=figures, uri=tracking_uri)
     print(f"{made['out']} ({made['bytes'] / 1e6:.1f} MB)")
-    for path in made["figures"]:
-        print(path)
+    if figures:
+        print(f"{figures} ({len(made['figures'])} figures)")
     return made
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import MachineError, UserError, must
+from pipeline.report import automatic
 from pipeline.selection import best_trial, chooser_of, metric_of, score_of, selected, write_table
 from pipeline.sets import Listed, Optuna, Source
 from pipeline.signals import unhurried
@@ -284,6 +285,8 @@ class _Sweep:
             path = self.plan.folder / TABLE
             write_table(path, result["rows"])
             artifacts = [path, self.plan.folder / "sweep.json"]
+            if automatic.wanted(self.plan.definition["settings"].get("tracking.report")):
+                artifacts += automatic.report_of_sweep(self.plan.folder, self.say)
             if result["best"]:
                 tags = {"best_trial": result["best"]["trial"], "chosen_by": result["best"]["chosen_by"]}
                 test = result["best"].get(self.metric)

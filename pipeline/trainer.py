@@ -21,6 +21,7 @@ from pipeline.environment import environment
 from pipeline.history import HISTORY, History
 from pipeline.local import Group, LocalGroup
 from pipeline.plan import TrainingPlan, first_snapshot, make_plan
+from pipeline.report import automatic
 from pipeline.rundir import RunDirectory, stored_settings
 from pipeline.samples import InputSpec
 from pipeline.scoring import Scorer
@@ -260,9 +261,16 @@ class Training:
         }
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
         self._directory.write(summary=summary)
-        for file in (path, self._directory.path / "run.json"):
+        for file in (path, self._directory.path / "run.json", self._history.path, *self._report()):
             self._tracker.artifact(file)
         return summary
+
+    def _report(self) -> list[Path]:
+        """The report, if one is wanted."""
+        tracking = self._run.tracking
+        if not automatic.wanted(tracking.report):
+            return []
+        return automatic.report_of_run(self._directory.path, tracking.uri != "none", self._say)
 
     def _save(self, snapshot: Snapshot) -> None:
         """A checkpoint that cannot be written is told; the run goes on, the earlier ones stay."""

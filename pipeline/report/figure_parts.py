@@ -16,7 +16,7 @@ from matplotlib.patches import RegularPolygon
 from pipeline.report.charts import edges_drawn
 from pipeline.report.data import MapData
 from pipeline.report.nodes import feature_names, features_shown
-from pipeline.report.palette import colour
+from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark
 from pipeline.report.placement import borders
 
 _PLANES, _PICTURES = 12, 400
@@ -59,6 +59,24 @@ def tinted(data: MapData, spots: np.ndarray) -> np.ndarray:
     return found
 
 
+def class_marks(
+    axes: Axes,
+    *,
+    places: np.ndarray,
+    labels: np.ndarray,
+    areas: np.ndarray,
+    names: list[str] | None = None,
+    none: str = "none",
+) -> None:
+    """Marks in the colours of their classes: places (n, 2), labels (n,), areas (n,) in square points."""
+    for label in sorted(set(labels.tolist())):
+        here = labels == label
+        axes.scatter(
+            places[here, 0], places[here, 1], s=areas[here], c=colour(label), marker=MATPLOTLIB_MARKS[mark(label)],
+            edgecolors="#555555", linewidths=0.4, zorder=2, label=names[label] if names and label >= 0 else none,
+        )  # fmt: skip
+
+
 def draw_plane(
     axes: Axes, data: MapData, values: np.ndarray, low: float | None = None, high: float | None = None
 ) -> Any:
@@ -66,8 +84,10 @@ def draw_plane(
     if not data.lattice:
         draw_edges(axes, data, 0.3)
         size = float(np.clip(4000 / data.num_nodes, 8, 70))
-        drawn: Any = axes.scatter(*data.places.T, c=values, s=size, vmin=low, vmax=high, edgecolors="#777777",
-                                  linewidths=0.3, zorder=2)  # fmt: skip
+        x, y = data.places.T
+        drawn: Any = axes.scatter(
+            x, y, c=values, s=size, vmin=low, vmax=high, edgecolors="#777777", linewidths=0.3, zorder=2
+        )
     else:
         square = data.config.lattice == "rectangular"
         corners, radius, turn = (4, 0.5**0.5, np.pi / 4) if square else (6, 1 / 3**0.5, 0.0)

@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.report.charts import mark_sizes
 from pipeline.report.data import MapData
-from pipeline.report.figure_parts import bare, blank, draw_edges, legend, mosaic, one_plane, planes, tinted
-from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark, names_of
+from pipeline.report.figure_parts import bare, blank, class_marks, draw_edges, legend, mosaic, one_plane, planes, tinted
+from pipeline.report.palette import names_of
 from pipeline.report.pictures import prototype_pictures, relevance_pictures
 from pipeline.report.placement import regions
 from pipeline.report.score_charts import CURVES, answers, classes_then
@@ -32,12 +32,7 @@ def map_figure(data: MapData) -> Figure:
     figure, axes = blank(6.4, 5.2)
     draw_edges(axes, data)
     names, sizes = names_of(data.class_names, data.num_classes), mark_sizes(data)
-    for label in sorted(set(data.shown_classes.tolist())):
-        here = data.shown_classes == label
-        axes.scatter(
-            *data.places[here].T, s=(0.6 * sizes[here]) ** 2, c=colour(label), marker=MATPLOTLIB_MARKS[mark(label)],
-            edgecolors="#555555", linewidths=0.5, label=names[label] if label >= 0 else "none", zorder=2,
-        )  # fmt: skip
+    class_marks(axes, places=data.places, labels=data.shown_classes, areas=(0.6 * sizes) ** 2, names=names, none="none")
     legend(axes, data)
     return bare(figure, axes)
 
@@ -84,14 +79,11 @@ def growth_figure(data: MapData) -> Figure | None:
     around = data.plane(data.features) if len(data.features) >= 3 else None
     for axes, moment in zip(figure.subplots(1, len(chosen), sharex=True, sharey=True), chosen, strict=True):
         if around is not None:
-            axes.scatter(*around.T, s=1, c="#cccccc", linewidths=0)
+            axes.scatter(around[:, 0], around[:, 1], s=1, c="#cccccc", linewidths=0)
         places, edges = data.plane(moment.prototypes.float().numpy()), moment.edges.numpy()
         axes.add_collection(LineCollection(list(places[edges]), colors="#999999", linewidths=0.4))
         classes = classes_then(data, moment)
-        for label in sorted(set(classes.tolist())):
-            here = classes == label
-            axes.scatter(*places[here].T, s=14, c=colour(label), marker=MATPLOTLIB_MARKS[mark(label)], linewidths=0.4,
-                         edgecolors="#555555", zorder=2)  # fmt: skip
+        class_marks(axes, places=places, labels=classes, areas=np.full(len(classes), 14.0))
         axes.set_title(f"round {moment.round}: {len(places)} nodes", fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -118,11 +110,9 @@ def embedding_figure(data: MapData, method: str = "pca") -> Figure | None:
         x, y, spots = regions(places[nodes >= 0], nodes[nodes >= 0], 400)
         axes.pcolormesh(x, y, tinted(data, spots), shading="nearest", rasterized=True, zorder=0)
     names = names_of(data.class_names, data.num_classes)
-    for label in sorted(set(labels.tolist())):
-        here = labels == label
-        axes.scatter(*places[here].T, s=9, c=colour(label), marker=MATPLOTLIB_MARKS[mark(label)], linewidths=0.2,
-                     edgecolors="#555555", label=names[label] if label >= 0 else "unknown", zorder=1)  # fmt: skip
-    axes.scatter(*prototypes.T, s=22, c="black", marker="x", linewidths=1, label="prototypes", zorder=2)
+    class_marks(axes, places=places, labels=labels, areas=np.full(len(labels), 9.0), names=names, none="unknown")
+    x, y = prototypes.T
+    axes.scatter(x, y, s=22, c="black", marker="x", linewidths=1, label="prototypes", zorder=3)
     legend(axes, data)
     return bare(figure, axes, equal=method == "pca")
 

@@ -1,4 +1,4 @@
-"""The report of a run: collects, draws, writes.
+"""The report of a run or a sweep: reads, draws, writes.
 
 Axes: N rows looked at.
 """
@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ClusterConfig, TrackingConfig, TrainConfig
+from pipeline.errors import must
 from pipeline.journal import Journal
-from pipeline.report.collect import EMBEDDED, ROWS, collect
+from pipeline.report.collect import ROWS, collect
 from pipeline.report.data import MapData
+from pipeline.report.figures import all_figures, save
 from pipeline.report.page import Page, escaped, table, write_page
+from pipeline.report.sweep_data import SweepData, is_sweep
+from pipeline.report.sweeps import fractions_figure, sweep_page
 from pipeline.report.views import add_embeddings, add_growth, add_map, add_planes, add_scores
+from pipeline.results import run_directory
+from pipeline.section import Section
 
 METHODS = ("pca", "tsne", "umap")
 _TILES = {
@@ -34,39 +40,50 @@ _OPTIONS = {
     "cluster.workers": "--workers",
     "train.reduction": "--reduction",
 }
-_SECTIONS = {"train": TrainConfig, "cluster": ClusterConfig, "tracking": TrackingConfig}
+_SECTIONS: dict[str, type[Section]] = {"train": TrainConfig, "cluster": ClusterConfig, "tracking": TrackingConfig}
 
 
-def make_report(
-    directory: Path,
+def report_of(
+    run: str,
     out: Path,
     *,
-    rows: int = ROWS,
-    embedded: int = EMBEDDED,
-    methods: tuple[str, ...] = METHODS,
     data: str | None = None,
+    rows: int = ROWS,
+    figures: Path | None = None,
+    uri: str | None = None,
 ) -> dict[str, Any]:
-    """Writes the report of a run.
+    """Writes the report of a run or of a sweep.
 
     Args:
-        directory: of the run.
+        run: directory of a run or of a sweep, or the id of one in MLflow.
         out: the HTML file.
-        rows: at most so many rows of a split are looked at; 0 = all.
-        embedded: samples of the embedding.
-        methods: of the embedding, of "pca", "tsne" and "umap".
         data: the prepared data set, where it is not any more where the run found it.
+        rows: at most so many rows of a split are looked at; 0 = all.
+        figures: also a directory for the figures, as PNG and SVG.
+        uri: MLflow store of an id; None = MLflow's own choice.
 
     Returns:
-        out, bytes, nodes, rows.
+        run, out, bytes, nodes and rows (None for sweeps), figures (their files).
 
     Raises:
-        UserError: there is no map, the data are others, or the file cannot be written.
+        UserError: there is no such run, the data are others, or the file cannot be written.
     """
-    found = collect(directory, rows, embedded, data)
-    page = run_page(found, methods)
-    size = write_page(page, out)
-    looked = len(found.train.rows) if found.train else 0
-    return {"out": str(out), "bytes": size, "nodes": found.num_nodes, "rows": looked}
+    if rows < 0:
+        raise must("--rows", "an integer >= 0 (0: all)", rows)
+    if out.is_dir():
+        raise must("--out", "a file", str(out))
+    directory = run_directory(run, uri)
+    if is_sweep(directory):
+        sweep = SweepData(directory)
+        made = sweep_page(sweep), {f"fractions-{name}": fractions_figure(sweep, name) for name in sweep.tables}
+        about: dict[str, Any] = {"nodes": None, "rows": None}
+    else:
+        found = collect(directory, rows, data=data)
+        made = run_page(found), all_figures(found) if figures else {}
+        about = {"nodes": found.num_nodes, "rows": len(found.train.rows) if found.train else 0}
+    size = write_page(made[0], out)
+    files = save(made[1], figures) if figures else []
+    return {"run": run, "out": str(out), "bytes": size, **about, "figures": [str(file) for file in files]}
 
 
 def run_page(data: MapData, methods: tuple[str, ...] = METHODS) -> Page:
