@@ -12,7 +12,7 @@ import numpy as np
 from somcore.config import LATTICES, MapConfig
 from somcore.topology import lattice_positions
 
-_FEW = 12  # nodes that need no more than their distances
+_FEW, _MANY = 12, 100  # nodes that need no more than their distances; that need no care
 _MOST_EDGES = 6000
 _WIDE = 50
 
@@ -61,10 +61,10 @@ def by_distance(between: np.ndarray) -> np.ndarray:
     model = TSNE(
         perplexity=min(30.0, (count - 1) / 3),
         metric="precomputed",
-        init=start / spread * 1e-4,
+        init=start / spread * (1.0 if count < _MANY else 1e-4),
         random_state=0,
         max_iter=500,
-        learning_rate="auto",
+        learning_rate=5.0 if count < _MANY else "auto",  # the automatic one throws some of few nodes far away
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
