@@ -41,6 +41,7 @@ def sweep(
 
     Stop it whenever you like: finished trials are kept, and --resume does the rest.
     """
+    from jobs._progress import Progress
     from pipeline.config import parse_setting, read_file
     from pipeline.sweep import sweep as sweep_maps
     from pipeline.sweep_plan import SweepOptions, numbers
@@ -59,18 +60,20 @@ def sweep(
         settings=flat,
         validation_fraction=validation_fraction,
     )
-    result = sweep_maps(
-        options,
-        out,
-        resume=resume,
-        workers=workers,
-        concurrent=concurrent,
-        time_budget_s=None if time_budget is None else 60 * time_budget,
-        address=address,
-        tracking_uri=tracking_uri,
-        experiment=experiment,
-        say=_say,
-    )
+    with Progress("trials") as progress:
+        result = sweep_maps(
+            options,
+            out,
+            resume=resume,
+            workers=workers,
+            concurrent=concurrent,
+            time_budget_s=None if time_budget is None else 60 * time_budget,
+            address=address,
+            tracking_uri=tracking_uri,
+            experiment=experiment,
+            say=_say,
+            on_trials=lambda done, total, note: progress(done, note, total),
+        )
     _show(result)
     return result
 

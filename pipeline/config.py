@@ -76,6 +76,8 @@ class TrackingConfig(Section):
 
     uri: str | None = Field(None, description="an MLflow tracking URI, 'none' to record nothing, or none")
     experiment: str = Field("somgrad", min_length=1, description="a name")
+    report: bool | None = Field(None, description="true or false (none: true, unless SOMGRAD_REPORT is 0)")
+    moments: int = Field(24, ge=0, description="moments of the map to keep for the report, an integer >= 0 (0: none)")
 
 
 class RunConfig(Section):

@@ -91,7 +91,7 @@ def run_directory(run: str, uri: str | None = None) -> Path:
             names = [file.path for file in client.list_artifacts(run)]
     except mlflow.MlflowException as error:
         raise must("--run", "the id of a run that MLflow knows", run, remedy=str(error).split("\n")[0]) from None
-    if "map.safetensors" not in names:
+    if not {"map.safetensors", "trials.csv"} & set(names):
         raise must("--run", "the id of a run that has recorded its map", run)
     return Path(client.download_artifacts(run, "", tempfile.mkdtemp(prefix="somgrad-")))
 

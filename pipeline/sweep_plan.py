@@ -131,6 +131,7 @@ class SweepPlan:
         settings = {
             "train.evaluate_epochs": 0,
             "cluster.workers": 0,
+            "tracking.moments": 8,
             **self.space.settings(values, table.num_samples, table.num_features),
             **self.definition["settings"],
             "data.path": table.path,
@@ -139,6 +140,7 @@ class SweepPlan:
             "train.validation_fraction": self.definition["validation_fraction"] if table.num_classes else 0.0,
             "train.seed": seed,
             "tracking.uri": "none",
+            "tracking.report": False,
         }
         key = f"{table.name}-{fraction:g}-s{seed}-p{index:04d}"
         return Trial(key, table.name, fraction, seed, index, dict(values), settings)

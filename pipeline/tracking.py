@@ -76,7 +76,7 @@ class Tracker:
         self._wake.set()
 
     def artifact(self, path: Path) -> None:
-        """Records a file."""
+        """Records a file, or a directory with all its files."""
         self._journal.write("artifact", path=str(path.absolute()))
         self._wake.set()
 

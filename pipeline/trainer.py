@@ -20,8 +20,10 @@ from pipeline.config import ClusterConfig, RunConfig
 from pipeline.deep_model import deep_metrics, described
 from pipeline.environment import environment
 from pipeline.errors import MachineError
+from pipeline.history import HISTORY, History
 from pipeline.local import Group, LocalGroup
 from pipeline.plan import TrainingPlan, first_snapshot, make_plan
+from pipeline.report import automatic
 from pipeline.rundir import RunDirectory, stored_settings
 from pipeline.samples import InputSpec
 from pipeline.scoring import Scorer
@@ -124,6 +126,7 @@ class Training:
         self._store = CheckpointStore(where, plan.identity, run.train.keep_checkpoints)
         self._scorer = Scorer(plan, dataset, run.train.evaluate_rows)
         self._tracker = Tracker(directory.path, run.tracking.uri, run.tracking.experiment, say)
+        self._history = History(directory.path / HISTORY, run.tracking.moments)
         self._began = time.monotonic()
         self._saved_at = time.monotonic()
         self._seconds_before = 0.0
@@ -135,6 +138,7 @@ class Training:
             self._store.refuse_used()
         snapshot = (self._store.load_newest(self._say) if resume else None) or self._first()
         self._seconds_before = snapshot.extra.get("seconds", 0.0)
+        self._remember(snapshot.state)
         status, summary = "FAILED", None
         try:
             self._announce(resume, snapshot.state)
@@ -161,6 +165,14 @@ class Training:
     def _first(self) -> Snapshot:
         return first_snapshot(self._plan, self._dataset)
 
+    def _remember(self, state: MapState) -> None:
+        """Takes up the history of earlier sittings, up to where this one begins."""
+        history, epoch = self._history, state.round // self._plan.rounds_per_epoch
+        if state.round:
+            self._history = history = History.load(history.path, self._run.tracking.moments)
+        history.cut(state.round, epoch)
+        history.add(state, self._samples(state))
+
     def _announce(self, resume: bool, state: MapState) -> None:
         """Writes whose directory this is, and begins the record."""
         settings = stored_settings(self._run)
@@ -183,6 +195,7 @@ class Training:
         self._group.submit(self._block_end(snapshot.state))
         while True:
             snapshot = self._group.wait()
+            self._history.add(snapshot.state, self._samples(snapshot.state))
             if self._due(snapshot.state):
                 self._save(snapshot)
             if not snapshot.state.finished:
@@ -200,6 +213,8 @@ class Training:
         ends = [(state.round // per_epoch + 1) * per_epoch, state.round + max(1, fitting)]
         if every:
             ends.append((state.round // every + 1) * every)
+        if state.round < _FIRST_ROUNDS:  # a map changes most in the beginning: there it is looked at more often
+            ends.append(1 << state.round.bit_length())
         return min(ends)
 
     def _due(self, state: MapState) -> bool:
@@ -227,6 +242,7 @@ class Training:
             metrics |= {k: v for k, v in scores.items() if k != "quantization_error"}
         metrics |= deep_metrics(sums)
         self._tracker.metrics(metrics, epoch)
+        self._history.note(epoch, metrics)
         self._on_epoch(epoch, self._plan.expected_epochs, metrics)
 
     def _finish(self, snapshot: Snapshot) -> dict[str, Any]:
@@ -255,15 +271,23 @@ class Training:
         }
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
         self._directory.write(summary=summary)
-        for file in (path, self._directory.path / "run.json"):
+        for file in (path, self._directory.path / "run.json", self._history.path, *self._report()):
             self._tracker.artifact(file)
         return summary
+
+    def _report(self) -> list[Path]:
+        """The report, if one is wanted."""
+        tracking = self._run.tracking
+        if not automatic.wanted(tracking.report):
+            return []
+        return automatic.report_of_run(self._directory.path, tracking.uri != "none", self._say)
 
     def _save(self, snapshot: Snapshot) -> None:
         """A checkpoint that cannot be written is told; the run goes on, the earlier ones stay."""
         extra = {"seconds": self._totals(snapshot.state)[0]}
         try:
             self._store.save(dataclasses.replace(snapshot, extra=extra))
+            self._history.save()
         except OSError as error:
             reason = " ".join(str(error).split()).rstrip(".")
             self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {reason}.")

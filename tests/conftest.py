@@ -10,6 +10,7 @@ os.environ.update(
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     MLFLOW_DISABLE_TELEMETRY="true",
     GIT_PYTHON_REFRESH="quiet",
+    SOMGRAD_REPORT="0",  # seconds for each training; the tests of the report ask for it
     OMP_NUM_THREADS="1",
     OPENBLAS_NUM_THREADS="1",
     AWS_ACCESS_KEY_ID="test",  # of the S3 server in tests/s3.py: no test ever opens a bucket of the person who runs it
