@@ -22,6 +22,8 @@ from pipeline.deep_plan import DeepPlan, resolve_deep
 from pipeline.encoders import SampleShape
 from pipeline.errors import DataError
 from pipeline.labels import labelled_fraction, split_validation
+from pipeline.rivals import rival_class
+from pipeline.rivals.config import CLASSIFIERS, RIVALS, RivalPlan, resolve_rival
 from pipeline.shards import Dataset
 from pipeline.step import ReadRows
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
@@ -109,7 +111,7 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     num_samples, num_features = dataset.num_rows("train"), dataset.num_features
     if num_samples == 0:
         raise DataError(f"The training split of '{run.data.path}' must have at least 1 row. Got 0.")
-    if run.train.model == "deep":
+    if run.train.model == "deep" or run.train.model in RIVALS:
         return _make_deep_plan(run, dataset)
     num_classes = dataset.num_classes if run.train.model in LABEL_AWARE else 0
     config = _map_config(run, dataset).resolve(
@@ -166,8 +168,16 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     num_samples = num_labelled if run.deep.labelled_only else len(kept)
     if num_samples == 0:
         raise DataError("A deep run on labelled rows only must have some. Got none; raise train.labelled_fraction.")
-    num_classes = dataset.num_classes if run.deep.variant in LABEL_AWARE else 0
-    config = run.map_config().resolve(num_samples=num_samples, num_features=run.encoder.dim, num_classes=num_classes)
+    rival = _rival_plan(run, dataset, num_labelled)
+    reads_labels = run.deep.variant in LABEL_AWARE if rival is None else num_labelled > 0
+    num_classes = dataset.num_classes if reads_labels else 0
+    num_features, deep, given = run.encoder.dim, run.deep, run.map_config()
+    if rival is not None:
+        num_features = rival_class(rival.name).num_features(run.encoder.dim, dataset.num_features, rival.num_clusters)
+        deep = deep if rival.name in CLASSIFIERS else deep.model_copy(update={"labelled_per_round": 0})
+        num_rounds = 1 if rival.name == "kmeans" else given.num_rounds
+        given = replace(given, capacity=rival.num_clusters, num_rounds=num_rounds)
+    config = given.resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
     manifest = dataset.manifest
     sample = SampleShape(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
     losses = run.loss_config(num_labelled > 0)
@@ -176,7 +186,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         manifest_hash=dataset.manifest_hash,
         config=config,
         num_samples=num_samples,
-        num_features=run.encoder.dim,
+        num_features=num_features,
         num_classes=num_classes,
         max_abs=_MAX_ABS,
         reduction=run.train.reduction,
@@ -185,15 +195,27 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         device=run.cluster.device,
         deep=resolve_deep(
             run.encoder,
-            run.deep,
+            deep,
             losses,
             config,
             sample,
             num_samples=num_samples,
             num_labelled=num_labelled,
             source=str(manifest.source.get("name", "")),
+            rival=rival,
         ),
     )
+
+
+def _rival_plan(run: RunConfig, dataset: Dataset, num_labelled: int) -> RivalPlan | None:
+    """Who is trained instead of a map, if not one."""
+    if run.train.model not in RIVALS:
+        return None
+    if run.train.model in CLASSIFIERS and num_labelled == 0:
+        raise DataError(
+            f"The model {run.train.model} must have labelled rows. Got none; raise train.labelled_fraction."
+        )
+    return resolve_rival(run.train.model, run.rival, dataset.num_classes, dataset.num_rows("train"))
 
 
 def first_snapshot(plan: TrainingPlan, dataset: Dataset) -> Snapshot:
@@ -203,7 +225,10 @@ def first_snapshot(plan: TrainingPlan, dataset: Dataset) -> Snapshot:
         count = dataset.num_rows("train")
         rows = sample_indices(plan.config.seed, _SPREAD_EPOCH, torch.arange(min(_SPREAD_ROWS, count)), count)
         network = plan.deep.first_network(plan.config.seed, dataset.read("train", rows)[0])
-    return Snapshot(first_state(plan, dataset), network=network)
+    snapshot = Snapshot(first_state(plan, dataset), network=network)
+    if plan.deep is None or plan.deep.rival is None:
+        return snapshot
+    return rival_class(plan.deep.rival.name).first(plan.deep.rival, snapshot)
 
 
 def first_state(plan: TrainingPlan, dataset: Dataset) -> MapState:
