@@ -173,7 +173,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     num_classes = dataset.num_classes if reads_labels else 0
     num_features, deep, given = run.encoder.dim, run.deep, run.map_config()
     if rival is not None:
-        num_features = rival_class(rival.name).num_features(run.encoder.dim, dataset.num_features, rival.num_clusters)
+        num_features = rival_class(rival.name).num_features(rival, run.encoder.dim, dataset.num_features)
         deep = deep if rival.name in CLASSIFIERS else deep.model_copy(update={"labelled_per_round": 0})
         num_rounds = 1 if rival.name == "kmeans" else given.num_rounds
         given = replace(given, capacity=rival.num_clusters, num_rounds=num_rounds)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.augment import Draws
 from pipeline.checkpoint import Snapshot
+from pipeline.network import NetworkState
 from pipeline.rivals.config import RivalPlan
 from somcore.config import UNLABELLED
 from somcore.state import MapState, blank_state
@@ -99,7 +100,7 @@ class Rival:
         raise NotImplementedError
 
     @classmethod
-    def num_features(cls, dim: int, sample_size: int, num_clusters: int) -> int:
+    def num_features(cls, rival: RivalPlan, dim: int, sample_size: int) -> int:
         """D, for an encoder with `dim` outputs on samples of `sample_size` values."""
         return dim
 
@@ -172,6 +173,29 @@ def unsquashed(encoder: nn.Module) -> nn.Module:
     """An encoder without its squashing into (0, 1): clusterings by squared distance need the spread."""
     assert isinstance(encoder, nn.Sequential)
     return encoder[:-1]
+
+
+def places_of(module: nn.Module, name: str) -> slice:
+    """Where the parameters whose names begin so stand in the flat vector of a module's trainable parameters."""
+    start = stop = place = 0
+    for own, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            if own.startswith(name):
+                start = place if stop == 0 else start
+                stop = place + parameter.numel()
+            place += parameter.numel()
+    assert stop, f"no parameter {name}"
+    return slice(start, stop)
+
+
+def replaced(network: NetworkState, places: slice, values: Tensor) -> NetworkState:
+    """The network with other parameters at some places, whose optimiser begins anew."""
+    changed = {}
+    for name, new in (("values", values), ("average", values), ("first", None), ("second", None)):
+        tensor = getattr(network, name).clone()
+        tensor[places] = 0.0 if new is None else new.reshape(-1).to(tensor)
+        changed[name] = tensor
+    return dataclasses.replace(network, **changed)
 
 
 def with_memory(snapshot: Snapshot, more: Mapping[str, Tensor]) -> Snapshot:

@@ -12,6 +12,7 @@ from torch import nn
 from pipeline.checkpoint import Snapshot
 from pipeline.rivals.base import Rival
 from pipeline.rivals.clusters import k_means, settled
+from pipeline.rivals.config import RivalPlan
 from pipeline.rivals.world import World
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class KMeansRival(Rival):
         return Network(nn.Identity(), None)
 
     @classmethod
-    def num_features(cls, dim: int, sample_size: int, num_clusters: int) -> int:
+    def num_features(cls, rival: RivalPlan, dim: int, sample_size: int) -> int:
         """The values of a sample."""
         return sample_size
 

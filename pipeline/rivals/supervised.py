@@ -61,9 +61,9 @@ class SupervisedRival(Rival):
         return Network(Classifier(made, encoder.dim, deep.rival.num_clusters), None)
 
     @classmethod
-    def num_features(cls, dim: int, sample_size: int, num_clusters: int) -> int:
+    def num_features(cls, rival: RivalPlan, dim: int, sample_size: int) -> int:
         """C probabilities."""
-        return num_clusters
+        return rival.num_clusters
 
     @property
     def classifier(self) -> Classifier:

@@ -45,8 +45,13 @@ class World:
         self._dataset, self._network, self._stay = dataset, network, stay
         self._reduction, self._device = reduction, device
 
-    def features(self, rows: Tensor) -> Tensor:
-        """(n, D) float32 features of clean training samples, in the order of the rows."""
+    def features(self, rows: Tensor, module: nn.Module | None = None) -> Tensor:
+        """(n, D) float32 features of clean training samples, in the order of the rows.
+
+        Args:
+            rows: (n,) row numbers.
+            module: who encodes; None = the network.
+        """
         tiles = range(0, len(rows), _TILE_ROWS)
         rank, workers = self._reduction.rank, self._reduction.world_size
         first, last = (len(tiles) * r // workers for r in (rank, rank + 1))
@@ -54,7 +59,7 @@ class World:
         for start in tiles[first:last]:
             self._stay()
             samples = self._dataset.read("train", rows[start : start + _TILE_ROWS])[0]
-            parts.append(encode(self._network, samples.to(self._device)).cpu())
+            parts.append(encode(module or self._network, samples.to(self._device)).cpu())
         own = torch.cat(parts) if parts else None
         return self.gather(own, first * _TILE_ROWS, len(rows))
 
