@@ -103,6 +103,10 @@ class DeepModel:
         """(n, P) scaled samples to (n, D) features in (0, 1)."""
         return encode(self.network, samples)
 
+    def represent(self, samples: Tensor) -> Tensor:
+        """(n, P) scaled samples to the features of the network's body: those of a classifier before its classes."""
+        return encode(self.network.body, samples)
+
     def predict(self, samples: Tensor) -> Tensor:
         """(n,) int64 classes, −1 where none can be said."""
         return predict_classes(self.state, self.encode(samples), self.config)

@@ -111,6 +111,11 @@ class Network(nn.Module):
         features: Tensor = self.encoder(samples)
         return features
 
+    @property
+    def body(self) -> nn.Module:
+        """What has learned to represent samples: the encoder, without a classifier behind it."""
+        return getattr(self.encoder, "body", self.encoder)
+
 
 def resolve_deep(
     encoder: EncoderConfig,

@@ -5,7 +5,7 @@ n samples of a tile, P values of a sample, D features.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -44,7 +44,7 @@ class AutoencoderRival(Rival):
     Source: Vincent et al. 2010 (denoising); the distortions are the strong views of all models here.
     """
 
-    terms = ("reconstruction",)
+    terms: ClassVar[tuple[str, ...]] = ("reconstruction",)
 
     @classmethod
     def build(cls, deep: DeepPlan) -> Network:
