@@ -51,6 +51,11 @@ class AutoencoderRival(Rival):
         """Encoder and decoder."""
         return autoencoder(deep)
 
+    @property
+    def pretraining(self) -> int:
+        """Rounds of the autoencoder alone, for those that have a second part."""
+        return max(1, round(self.rival.config.pretrain_share * self.deep.rounds))
+
     def loss(self, snapshot: Snapshot, tile: Tile) -> tuple[Terms, Tensor | None]:
         """Squared error of the reconstruction."""
         view = self.strong(tile.samples, self.draws(tile, "strong"))

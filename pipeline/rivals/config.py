@@ -17,7 +17,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "autoencoder-kmeans": _CLUSTERS,
     "dec": (*_CLUSTERS, "pretrain_share", "target_rounds"),
     "deepcluster": (*_CLUSTERS, "pseudo_clusters", "reassign_epochs", "whitened_dim"),
-    "vqvae": ("clusters", "commitment_weight", "code_decay", "dead_code_share"),
+    "vqvae": ("clusters", "pretrain_share", "commitment_weight", "code_decay", "dead_code_share"),
     "supervised": (),
     "fixmatch": ("confidence", "consistency_weight"),
 }

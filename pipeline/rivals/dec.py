@@ -69,11 +69,6 @@ class DecRival(AutoencoderRival):
         assert isinstance(self.network, ClusteringNetwork)
         return self.network.centres
 
-    @property
-    def pretraining(self) -> int:
-        """Rounds of the autoencoder alone."""
-        return max(1, round(self.rival.config.pretrain_share * self.deep.rounds))
-
     def begin(self, snapshot: Snapshot, world: World) -> Snapshot:
         """Centres by k-means where the second part begins; targets where they are due."""
         config, since = self.rival.config, snapshot.state.round - self.pretraining

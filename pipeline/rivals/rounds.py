@@ -162,7 +162,8 @@ class RivalRounds:
         for place, name in enumerate(self._rival.terms):
             total, count = tallies[2 * place : 2 * place + 2].tolist()
             new |= {f"sum.{name}": total * 2.0**-_SUM_BITS, f"count.{name}": float(count)}
-        return {name: snapshot.tallies.get(name, 0.0) + value for name, value in new.items()}
+        summed = {name: snapshot.tallies.get(name, 0.0) + value for name, value in new.items()}
+        return snapshot.tallies | summed
 
     def _finish(self, snapshot: Snapshot, world: World) -> Snapshot:
         """What remains: averaged parameters, the final map, and an error that most training rows stay below."""

@@ -53,7 +53,9 @@ def make_quantizer(dim: int, codes: int, decay: float, least_wins: float) -> Any
 class VqVaeRival(AutoencoderRival):
     """Strong view to features, features to the nearest code, code to the clean sample.
 
-    Reconstruction and commitment train encoder and decoder; the codebook follows by moving means over whole rounds.
+    First the autoencoder alone: from scratch, decoder and codebook settle on the mean sample before there is anything to
+    quantize (measured on the 8 x 8 digits: 2 of 10 codes in use). Then reconstruction and commitment train encoder and
+    decoder, and the codebook follows by moving means over whole rounds.
 
     Source: van den Oord, Vinyals & Kavukcuoglu, NeurIPS 2017, with the moving means of its appendix A.1; the codebook
     is that of the package vector-quantize-pytorch.
@@ -70,12 +72,17 @@ class VqVaeRival(AutoencoderRival):
 
     def begin(self, snapshot: Snapshot, world: World) -> Snapshot:
         """Puts the codebook on the features of some rows, once."""
+        if snapshot.state.round < self.pretraining:
+            return snapshot
         if not snapshot.memory:
             count, seed = len(world.rows), self.plan.config.seed
             places = sample_indices(seed, _FIRST_EPOCH, torch.arange(min(_FIRST_ROWS, count)), count)
             features = world.features(world.rows[places])
+            codebook = self.quantizer.train()._codebook
             with _seeded(seed):
-                self.quantizer.train()._codebook.init_embed_(features.unsqueeze(0))
+                codebook.init_embed_(features.unsqueeze(0))
+            codebook.cluster_size.mul_(self.plan.config.batch_size / len(features))  # wins of a round, not of these
+            codebook.embed_avg.mul_(self.plan.config.batch_size / len(features))
             return self._kept(snapshot)
         self.quantizer.load_state_dict(
             {name.removeprefix(_CODES): tensor for name, tensor in snapshot.memory.items() if name.startswith(_CODES)}
@@ -83,7 +90,9 @@ class VqVaeRival(AutoencoderRival):
         return snapshot
 
     def loss(self, snapshot: Snapshot, tile: Tile) -> tuple[Terms, Tensor | None]:
-        """Reconstruction from the code, and how far the features are from it."""
+        """Reconstruction, later from the code, and how far the features are from it."""
+        if not snapshot.memory:
+            return super().loss(snapshot, tile)
         features = self.network.encoder(self.strong(tile.samples, self.draws(tile, "strong")))
         codes, _, distance = self.quantizer.train()(features, freeze_codebook=True)
         count = len(features)
@@ -92,7 +101,8 @@ class VqVaeRival(AutoencoderRival):
 
     def end(self, snapshot: Snapshot, features: Tensor | None) -> Snapshot:
         """The codebook moves by the features of the whole round; dead codes are put on some of them."""
-        assert features is not None
+        if features is None:
+            return snapshot
         _, chosen, _ = self.quantizer.eval()(features)
         with _seeded(self.plan.config.seed + 1 + snapshot.state.round), torch.no_grad():
             self.quantizer.train().update_indices(features, chosen)

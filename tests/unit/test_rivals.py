@@ -193,7 +193,7 @@ def test_the_loss_of_fixmatch_is_the_published_one(digits):
     assert 0 < sure.sum() < 24
     unlabelled = -np.log(second[np.arange(30), first.argmax(1)])[sure].sum() / 24
     supervised = -np.log(first[np.arange(6), labels[:6].numpy()]).sum() / 6
-    values = {name: float(term.sum) * term.share for name, term in terms.items()}
+    values = {name: float(term.sum.detach()) * term.share for name, term in terms.items()}
     assert np.allclose(values["consistency"], unlabelled, rtol=1e-4)
     assert np.allclose(values["cross_entropy"], supervised, rtol=1e-4) and terms["consistency"].count == sure.sum()
 
@@ -228,7 +228,8 @@ def test_codes_follow_moving_means_and_dead_ones_are_revived(rng):
     means = (0.5 * 4 * np.array([[0, 0], [1, 1], [9, 9]]) + 0.5 * sums) / size[:, None]
     assert np.allclose(quantizer.codebook, means, atol=1e-3)
     for _ in range(2):  # nothing comes near (9, 9): its moving count falls below 1
-        quantizer.update_indices(rows, quantizer.eval()(rows)[1]) if quantizer.train() else None
+        chosen = quantizer.eval()(rows)[1]
+        quantizer.train().update_indices(rows, chosen)
     assert (rows == quantizer.codebook[2]).all(1).any()
 
 
