@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from pipeline.deep_config import MAP_DEFAULTS, DeepConfig, EncoderConfig
+from pipeline.deep_config import DeepConfig, EncoderConfig, map_defaults
 from pipeline.rivals.config import MAP_DEFAULTS as RIVAL_MAP_DEFAULTS
 from pipeline.rivals.config import RIVALS, RivalConfig, check_rival, reads
 from pipeline.section import Section
@@ -124,7 +124,7 @@ class RunConfig(Section):
         else:
             deep = self.train.model == "deep"
             variant = self.deep.variant if deep else self.train.model
-            values = {**MAP_DEFAULTS, "relevance_floor": 0.1, **self.map} if deep else self.map
+            values = {**map_defaults(variant), **self.map} if deep else self.map
         try:
             return MapConfig(variant=variant, seed=self.train.seed, **values)
         except ValueError as error:

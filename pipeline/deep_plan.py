@@ -235,6 +235,8 @@ def encode(network: torch.nn.Module, samples: Tensor) -> Tensor:
 
 def deep_map_config(config: MapConfig, threshold: float) -> MapConfig:
     """The map's configuration in a round: the threshold calibrated last, and no end of its own."""
+    if not config.is_growing:
+        return config  # a lattice has a schedule and no threshold
     values: dict[str, Any] = {"num_rounds": None}
     if config.threshold_quantile is not None and config.activation_threshold == "auto" and threshold > 0:
         values["activation_threshold"] = threshold

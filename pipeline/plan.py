@@ -18,15 +18,16 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.config import RunConfig
-from pipeline.deep_plan import DeepPlan, resolve_deep
+from pipeline.deep_plan import DeepPlan, encode, resolve_deep
 from pipeline.encoders import SampleShape
 from pipeline.errors import DataError
 from pipeline.labels import labelled_fraction, split_validation
+from pipeline.network import NetworkState, load_flat
 from pipeline.rivals import rival_class
 from pipeline.rivals.config import CLASSIFIERS, RIVALS, RivalPlan, resolve_rival
 from pipeline.shards import Dataset
 from pipeline.step import ReadRows
-from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
+from somcore.config import LABEL_AWARE, LATTICES, UNLABELLED, MapConfig
 from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
 from somcore.state import MapState
@@ -180,7 +181,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     config = given.resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
     manifest = dataset.manifest
     sample = SampleShape(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
-    losses = run.loss_config(num_labelled > 0)
+    losses = run.loss_config(num_labelled > 0 and run.deep.variant not in LATTICES)
     return TrainingPlan(
         data_path=str(run.data.path),
         manifest_hash=dataset.manifest_hash,
@@ -225,16 +226,20 @@ def first_snapshot(plan: TrainingPlan, dataset: Dataset) -> Snapshot:
         count = dataset.num_rows("train")
         rows = sample_indices(plan.config.seed, _SPREAD_EPOCH, torch.arange(min(_SPREAD_ROWS, count)), count)
         network = plan.deep.first_network(plan.config.seed, dataset.read("train", rows)[0])
-    snapshot = Snapshot(first_state(plan, dataset), network=network)
+    snapshot = Snapshot(first_state(plan, dataset, network), network=network)
     if plan.deep is None or plan.deep.rival is None:
         return snapshot
     return rival_class(plan.deep.rival.name).first(plan.deep.rival, snapshot)
 
 
-def first_state(plan: TrainingPlan, dataset: Dataset) -> MapState:
-    """The map before the first round."""
+def first_state(plan: TrainingPlan, dataset: Dataset, network: NetworkState | None = None) -> MapState:
+    """The map before the first round: on samples, in deep runs on their features."""
     rows = initial_indices(plan.config, plan.num_samples)
     samples = None if rows is None else dataset.read("train", rows)[0]
+    if samples is not None and plan.deep is not None and network is not None:
+        encoder = plan.deep.network()
+        load_flat(encoder, network.values)
+        samples = encode(encoder, samples)
     linear = not plan.config.is_growing and plan.config.initialisation == "linear"
     moments = _moments(dataset) if linear else None
     return initial_state(plan.config, plan.num_features, plan.num_classes, samples=samples, moments=moments)

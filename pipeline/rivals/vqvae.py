@@ -54,8 +54,8 @@ class VqVaeRival(AutoencoderRival):
     """Strong view to features, features to the nearest code, code to the clean sample.
 
     First the autoencoder alone: from scratch, decoder and codebook settle on the mean sample before there is anything
-    to quantize (measured on the 8 x 8 digits: 2 of 10 codes in use). Then reconstruction and commitment train encoder and
-    decoder, and the codebook follows by moving means over whole rounds.
+    to quantize (measured on the 8 x 8 digits: 2 of 10 codes in use). Then reconstruction and commitment train encoder
+    and decoder, and the codebook follows by moving means over whole rounds.
 
     Source: van den Oord, Vinyals & Kavukcuoglu, NeurIPS 2017, with the moving means of its appendix A.1; the codebook
     is that of the package vector-quantize-pytorch.
