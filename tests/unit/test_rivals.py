@@ -234,7 +234,8 @@ def test_codes_follow_moving_means_and_dead_ones_are_revived(rng):
 
 
 def test_all_codes_are_in_use(digits, tmp_path):
-    train(settings("vqvae", digits, map__epochs=6), tmp_path / "run")
+    recipe = {"map__epochs": 20, "encoder__width": 8, "deep__learning_rate": 0.005}
+    train(settings("vqvae", digits, **recipe), tmp_path / "run")
     state = DeepModel.load(tmp_path / "run").state
     assert int(state.wins.sum()) == 1438 and bool((state.wins > 0).all())
 
