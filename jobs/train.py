@@ -19,7 +19,9 @@ KEYS = (
 
 def train(
     data: Annotated[str, typer.Option(help="Directory or URI of a prepared data set.")],
-    model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom or deep.")],
+    model: Annotated[
+        str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom, deep, or a rival (see docs/rivals.md).")
+    ],
     out: Annotated[Path, typer.Option(help="Directory of this run; must not hold another one.")],
     labelled_fraction: Annotated[
         float | None, typer.Option(help="Share of the labels the map may read, in [0, 1]. [default: 1]")

@@ -26,7 +26,7 @@ from somcore.state import MapState
 
 VERSION = 1
 _PATTERN, _PART = "round-*.safetensors", ".round-*.part"
-_NETWORK = "network."
+_NETWORK, _MEMORY = "network.", "memory."
 
 
 class TornCheckpoint(Exception):
@@ -42,23 +42,30 @@ class Snapshot:
         tallies: sums over the rounds of the running epoch, for tracking only.
         extra: anything JSON can hold that should come back with the checkpoint.
         network: encoder and optimiser of a deep run.
+        memory: what a rival remembers between rounds beside it: pseudo-labels, targets, codebooks.
     """
 
     state: MapState
     tallies: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     network: NetworkState | None = None
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """sha256 of the map; in deep runs of map and network."""
+        """sha256 of the map; in deep runs of map and network, and of what is remembered beside them."""
         if self.network is None:
             return self.state.digest()
-        return hashlib.sha256(f"{self.state.digest()} {self.network.digest()}".encode()).hexdigest()
+        sha = hashlib.sha256(f"{self.state.digest()} {self.network.digest()}".encode())
+        for name, tensor in sorted(self.memory.items()):
+            sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+            sha.update(tensor.cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()
 
     def to(self, device: torch.device | str) -> Snapshot:
         """The same snapshot on another device."""
         network = None if self.network is None else self.network.to(device)
-        return dataclasses.replace(self, state=self.state.to(device), network=network)
+        memory = {name: tensor.to(device) for name, tensor in self.memory.items()}
+        return dataclasses.replace(self, state=self.state.to(device), network=network, memory=memory)
 
 
 class CheckpointStore:
@@ -176,7 +183,8 @@ def read(path: Path) -> tuple[Snapshot, dict[str, Any]]:
         network = NetworkState.from_tensors(inner) if inner else None
     except ValueError as error:
         raise TornCheckpoint(str(error)) from None
-    snapshot = Snapshot(state, record["tallies"], record["extra"], network)
+    memory = {name.removeprefix(_MEMORY): t for name, t in tensors.items() if name.startswith(_MEMORY)}
+    snapshot = Snapshot(state, record["tallies"], record["extra"], network, memory)
     if snapshot.digest() != record["digest"]:
         raise TornCheckpoint("its tensors do not match its digest")
     return snapshot, record
@@ -186,6 +194,7 @@ def _to_bytes(snapshot: Snapshot, record: Mapping[str, Any]) -> bytes:
     text = json.dumps(record, sort_keys=True)
     network = {} if snapshot.network is None else snapshot.network.to_tensors()
     more = {f"{_NETWORK}{name}": tensor for name, tensor in network.items()}
+    more |= {f"{_MEMORY}{name}": tensor for name, tensor in snapshot.memory.items()}
     header = {"record": text, "record_sha256": hashlib.sha256(text.encode()).hexdigest()}
     return map_bytes(snapshot.state, header, more)
 

@@ -17,13 +17,15 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from pipeline.deep_config import MAP_DEFAULTS, DeepConfig, EncoderConfig
+from pipeline.deep_config import DeepConfig, EncoderConfig, map_defaults
+from pipeline.rivals.config import MAP_DEFAULTS as RIVAL_MAP_DEFAULTS
+from pipeline.rivals.config import RIVALS, RivalConfig, check_rival, reads
 from pipeline.section import Section
 from somcore.config import MapConfig
 from somcore.loss_config import LossConfig
 
-MODELS = ("kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep")
-SEMI_SUPERVISED = ("sssom", "altsssom", "deep")
+MODELS = ("kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep", *RIVALS)
+SEMI_SUPERVISED = ("sssom", "altsssom", "deep", *RIVALS)
 LATTICES = ("kohonen", "dssom")
 
 # Fields of MapConfig that a run sets itself, under one name only.
@@ -39,9 +41,10 @@ class DataConfig(Section):
 class TrainConfig(Section):
     """What is trained on it, and how often it is saved and scored."""
 
-    model: Literal["kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep"] = Field(
-        description="one of " + ", ".join(MODELS)
-    )
+    model: Literal[
+        "kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep",
+        "kmeans", "autoencoder-kmeans", "dec", "deepcluster", "vqvae", "supervised", "fixmatch",
+    ] = Field(description="one of " + ", ".join(MODELS))  # fmt: skip
     seed: int = Field(0, ge=0, lt=2**31, description="an integer in [0, 2**31)")
     labelled_fraction: float = Field(1.0, ge=0, le=1, description="a share in [0, 1]")
     validation_fraction: float = Field(0.0, ge=0, lt=1, description="a share in [0, 1)")
@@ -92,6 +95,7 @@ class RunConfig(Section):
     data: DataConfig
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     deep: DeepConfig = Field(default_factory=DeepConfig)
+    rival: RivalConfig = Field(default_factory=RivalConfig)
     loss: dict[str, Any] = Field(default_factory=dict)
     map: dict[str, Any] = Field(default_factory=dict)
     train: TrainConfig
@@ -120,9 +124,12 @@ class RunConfig(Section):
 
     def map_config(self) -> MapConfig:
         """The hyper-parameters of the map, unresolved; somcore checks their ranges."""
-        deep = self.train.model == "deep"
-        variant = self.deep.variant if deep else self.train.model
-        values = {**MAP_DEFAULTS, "relevance_floor": 0.1, **self.map} if deep else self.map
+        if self.train.model in RIVALS:
+            variant, values = "sssom", {**RIVAL_MAP_DEFAULTS, **self.map}
+        else:
+            deep = self.train.model == "deep"
+            variant = self.deep.variant if deep else self.train.model
+            values = {**map_defaults(variant), **self.map} if deep else self.map
         try:
             return MapConfig(variant=variant, seed=self.train.seed, **values)
         except ValueError as error:
@@ -139,6 +146,11 @@ class RunConfig(Section):
 
     def _check_deep(self) -> None:
         """What belongs to deep runs must not be given to others, where it would do nothing."""
+        if self.train.model in RIVALS:
+            sections = self.model_dump(exclude_unset=True)
+            return check_rival(self.train.model, flatten(sections))
+        if "rival" in self.model_fields_set:
+            raise ValueError(f"rival.* must be used with {', '.join(RIVALS)}. Got {self.train.model}; remove it.")
         given = [name for name in ("encoder", "deep", "loss") if name in self.model_fields_set]
         if given and self.train.model != "deep":
             raise ValueError(f"{given[0]}.* must be used with train.model deep. Got {self.train.model}; remove it.")
@@ -151,9 +163,10 @@ class RunConfig(Section):
     def flat(self) -> dict[str, Any]:
         """All keys that were given or have a default, as one flat mapping."""
         content = self.model_dump()
-        if self.train.model != "deep":
-            content = {name: part for name, part in content.items() if name not in ("encoder", "deep", "loss")}
-        return flatten(content)
+        if self.train.model in RIVALS:
+            return {key: value for key, value in flatten(content).items() if reads(self.train.model, key)}
+        hidden = ("rival",) if self.train.model == "deep" else ("encoder", "deep", "loss", "rival")
+        return flatten({name: part for name, part in content.items() if name not in hidden})
 
     @property
     def semi_supervised(self) -> bool:
@@ -165,6 +178,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
     "encoder": EncoderConfig,
     "deep": DeepConfig,
+    "rival": RivalConfig,
     "train": TrainConfig,
     "cluster": ClusterConfig,
     "tracking": TrackingConfig,

@@ -167,6 +167,8 @@ class DeepRounds:
 
     def _refresh_due(self, state: MapState, network: NetworkState) -> bool:
         """Every `refresh_rounds`; four times as often in the beginning, when features move fastest."""
+        if not self._plan.config.is_growing:
+            return False  # the radius of a lattice moves all nodes along
         every = self._deep.deep.refresh_rounds or 0
         if state.round < _EARLY * every:
             every = max(1, every // _EARLY)
@@ -221,7 +223,12 @@ class DeepRounds:
     def _finish(
         self, state: MapState, network: NetworkState, reduction: Reduction, stay: Callable[[], None]
     ) -> tuple[MapState, NetworkState]:
-        """The averaged encoder becomes the encoder; the map settles on it in a few passes over all rows."""
+        """The averaged encoder becomes the encoder; the map settles on it in a few passes over all rows.
+
+        A lattice keeps the encoder that it was trained with.
+        """
+        if not self._plan.config.is_growing:
+            return dataclasses.replace(state, growing=False, finished=True), network
         if self._deep.deep.average_decay:
             network = dataclasses.replace(network, values=network.average)
         for number in range(self._deep.deep.final_passes):

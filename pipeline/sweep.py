@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import MachineError, UserError, must
+from pipeline.errors import MachineError, must
 from pipeline.report import automatic
 from pipeline.selection import best_trial, chooser_of, metric_of, score_of, selected, write_table
 from pipeline.sets import Listed, Optuna, Source

@@ -81,6 +81,15 @@ def train(
             return training.run(resume, called)
 
 
+def map_metrics(sums: Mapping[str, float]) -> dict[str, float]:
+    """What the rounds of an epoch say of a map that is being trained; nothing where there is none."""
+    if "error_sum" not in sums:
+        return {}
+    samples = max(1.0, sums["samples"])
+    shares = {"quantization_error": sums["error_sum"] / samples, "unmatched_share": sums["unmatched"] / samples}
+    return shares | {name: sums[name] for name in ("inserted", "pruned")}
+
+
 @contextlib.contextmanager
 def open_group(config: ClusterConfig, say: Say) -> Iterator[Group]:
     """The workers of a run, let go at the end. Ray is imported only where it is used."""
@@ -229,18 +238,16 @@ class Training:
         sums, every = snapshot.tallies, self._run.train.evaluate_epochs
         seconds, samples = self._totals(snapshot.state)
         metrics: dict[str, float | None] = {
-            "quantization_error": sums["error_sum"] / max(1.0, sums["samples"]),
-            "unmatched_share": sums["unmatched"] / max(1.0, sums["samples"]),
+            **map_metrics(sums),
             "nodes": snapshot.state.num_nodes,
-            "inserted": sums["inserted"],
-            "pruned": sums["pruned"],
             "seconds": seconds,
             "samples_per_second": samples / seconds,
         }
         if every and epoch % every == 0:
             scores = self._scorer.sample(snapshot)
             metrics |= {k: v for k, v in scores.items() if k != "quantization_error"}
-        metrics |= deep_metrics(sums)
+        if self._plan.deep is not None:
+            metrics |= deep_metrics(sums)
         self._tracker.metrics(metrics, epoch)
         self._history.note(epoch, metrics)
         self._on_epoch(epoch, self._plan.expected_epochs, metrics)
@@ -271,6 +278,7 @@ class Training:
         }
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
         self._directory.write(summary=summary)
+        self._history.save()
         for file in (path, self._directory.path / "run.json", self._history.path, *self._report()):
             self._tracker.artifact(file)
         return summary

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -38,6 +38,13 @@ class Report:
     digest: str
     snapshot: Snapshot | None = None
     broken: str = ""
+
+
+class Rounds(Protocol):
+    """Rounds with a network, as one worker computes them."""
+
+    def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
+        """One round."""
 
 
 class Worker:
@@ -72,9 +79,7 @@ class Worker:
             if plan.deep is None:
                 self._read, self._ahead = open_reader(plan)
             else:
-                from pipeline.deep_rounds import DeepRounds
-
-                deep = DeepRounds(plan)
+                deep = rounds_of(plan)
                 self._play = lambda before: deep.play(before, self._reduction, self._stay)
         self._plan = plan
         self._snapshot = snapshot.to(plan.device)
@@ -169,6 +174,18 @@ class Worker:
     def _stay(self) -> None:
         if self._leaving.is_set():
             raise ReductionBroken("the group was left")
+
+
+def rounds_of(plan: TrainingPlan) -> Rounds:
+    """Who plays the rounds of a deep plan: encoder and map, or a rival."""
+    assert plan.deep is not None
+    if plan.deep.rival is not None:
+        from pipeline.rivals.rounds import RivalRounds
+
+        return RivalRounds(plan)
+    from pipeline.deep_rounds import DeepRounds
+
+    return DeepRounds(plan)
 
 
 def as_actor(kind: type[Worker] = Worker) -> Any:
