@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from somcore import device
 from somcore.config import MapConfig
 from somcore.directions import leading_directions, linear, two_levels
 from somcore.distance import Tile, exact_errors
@@ -155,7 +156,8 @@ class _Nodes:
 def pays(config: MapConfig, features: Tensor) -> bool:
     """Whether a batch map of these samples is found faster by a prepared search: many features, complete, on a CPU."""
     whole = config.algorithm == "batch" and config.sampling == "permutation" and config.missing == "error"
-    return whole and features.device.type == "cpu" and features.shape[1] >= 256 and len(features) >= 4096
+    plain = features.device.type == "cpu" and device.factor_roundoff(features) == 0
+    return whole and plain and features.shape[1] >= 256 and len(features) >= 4096
 
 
 def winners(
