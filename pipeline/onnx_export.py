@@ -39,6 +39,15 @@ class MapGraph(nn.Module):
         predictor: the model.
     """
 
+    nodes: Tensor
+    classes: Tensor
+    prototypes: Tensor
+    relevances: Tensor
+    centre: Tensor
+    linear: Tensor
+    squares: Tensor
+    box: Tensor
+
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         state, config = predictor.state, predictor.config
@@ -112,6 +121,10 @@ class ModelGraph(nn.Module):
         predictor: the model.
     """
 
+    low: Tensor
+    span: Tensor
+    varies: Tensor
+
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         low = torch.tensor(predictor.spec.low, dtype=torch.float64)
@@ -135,6 +148,9 @@ class FourierLogMel(nn.Module):
     Args:
         front: the front end it stands for.
     """
+
+    waves: Tensor
+    filters: Tensor
 
     def __init__(self, front: LogMel) -> None:
         super().__init__()
