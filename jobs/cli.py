@@ -16,6 +16,7 @@ JOBS = {
     "train": "One training.",
     "sweep": "Labelled-fraction and hyperparameter sweep on Ray Tune.",
     "evaluate": "Metrics of a trained model on a split.",
+    "export": "A trained model as an ONNX file.",
     "predict": "Batch prediction: parquet in, parquet out.",
     "results": "Tracked results as a table, CSV or JSON.",
     "report": "The map report, one HTML page.",

@@ -84,6 +84,21 @@ def model_uri(run_id: str, uri: str | None = None) -> str | None:
     return f"models:/{models[-1].model_id}" if models else None
 
 
+def run_statuses(experiment: str, uri: str | None = None) -> list[str]:
+    """The status of every run of an experiment, parents and children."""
+    return [str(run.info.status) for run in _search(experiment, uri, "")]
+
+
+def children_of(run_id: str, experiment: str, uri: str | None = None, limit: int = _PAGE) -> list[str]:
+    """Ids of the newest children of a run, as a page of MLflow lists them."""
+    import mlflow
+
+    client = _client(uri, mlflow)
+    found = client.get_experiment_by_name(experiment)
+    wanted = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    return [run.info.run_id for run in client.search_runs([found.experiment_id], wanted, max_results=limit)]
+
+
 def _client(uri: str | None, mlflow: Any) -> Any:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -18,6 +18,7 @@ from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.deep_model import deep_metrics, described
 from pipeline.environment import environment
+from pipeline.keepsakes import keepsakes
 from pipeline.local import Group, LocalGroup
 from pipeline.plan import TrainingPlan, first_snapshot, make_plan
 from pipeline.rundir import RunDirectory, stored_settings
@@ -245,7 +246,7 @@ class Training:
         }
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
         self._directory.write(summary=summary)
-        for file in (path, self._directory.path / "run.json"):
+        for file in (path, self._directory.path / "run.json", *keepsakes(self._directory.path, self._dataset)):
             self._tracker.artifact(file)
         return summary
 

@@ -18,6 +18,11 @@ from pipeline.errors import OutputError
 
 Report = Callable[[str], None]
 SECTIONS = ("batch", "growing", "memory", "overhead")
+SWEEPS = ("kills", "tracking", "predict")
+_HEADS = {
+    SECTIONS: "# Speed and memory\n\nGenerated: each section names its command. Ratios say more than seconds.",
+    SWEEPS: "# Sweeps, tracking, prediction\n\nGenerated: each section names its command.",
+}
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -52,24 +57,24 @@ def publish(name: str, result: dict[str, Any], markdown: str, out: Path, table_o
     """Keep a result, and write the page of all results that are kept.
 
     Args:
-        name: one of SECTIONS.
+        name: one of SECTIONS, or of SWEEPS, which have a page of their own.
         result: numbers, for JSON.
         markdown: its section of the page.
         out: folder of the results.
-        table_out: the page; None = `out`/speed.md.
+        table_out: the page; None = `out`/speed.md or `out`/sweeps.md.
 
     Returns:
         The result and the path of the page.
     """
-    page = table_out or out / "speed.md"
+    sections = SWEEPS if name in SWEEPS else SECTIONS
+    page = table_out or out / ("sweeps.md" if name in SWEEPS else "speed.md")
     try:
         out.mkdir(parents=True, exist_ok=True)
         page.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out / f"{name}.json", json.dumps({"result": result, "markdown": markdown}, indent=1).encode())
-        kept = [out / f"{section}.json" for section in SECTIONS]
+        kept = [out / f"{section}.json" for section in sections]
         parts = [json.loads(file.read_text())["markdown"] for file in kept if file.exists()]
-        head = "# Speed and memory\n\nGenerated: each section names its command. Ratios say more than seconds."
-        write_atomically(page, ("\n\n".join([head, *parts]) + "\n").encode())
+        write_atomically(page, ("\n\n".join([_HEADS[sections], *parts]) + "\n").encode())
     except OSError as error:
         raise OutputError(f"--out must be writable. Got {out}: {error.strerror}.") from error
     return {**result, "table": page}
