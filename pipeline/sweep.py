@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import MachineError, UserError, must
+from pipeline.errors import MachineError, must
 from pipeline.selection import best_trial, chooser_of, metric_of, selected
 from pipeline.sets import Listed, Optuna, Source
 from pipeline.signals import unhurried
 from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan, replaced
 from pipeline.sweep_progress import Progress
 from pipeline.sweep_record import Recorder
+from pipeline.sweep_resources import trial_resources
 from pipeline.sweep_result import summarise, write_results
 from pipeline.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of
 
@@ -205,14 +206,7 @@ class _Sweep:
 
     def _resources(self, cpus: float) -> tuple[list[dict[str, float]], int, float]:
         """Bundles of a trial, trials at the same time, CPUs of a worker."""
-        if self.workers == 0:
-            concurrent = self.concurrent or max(1, int(cpus))
-            return [{"CPU": min(1.0, _floor(cpus / concurrent))}], concurrent, 1.0
-        concurrent = self.concurrent or max(1, int(cpus // self.workers))
-        each = min(1.0, _floor((cpus - 0.01 * concurrent) / (concurrent * self.workers)))
-        if each <= 0:
-            raise UserError(f"The cluster must have room for {concurrent} trials. It has {cpus:g} CPUs; ask for fewer.")
-        return [{"CPU": 0.01}, *({"CPU": each} for _ in range(self.workers))], concurrent, each
+        return trial_resources(self.plan.definition["settings"], self.workers, self.concurrent, cpus)
 
     # ---- asked and told by Tune
 
@@ -285,7 +279,3 @@ class _Sweep:
                 test = result["best"].get(self.metric)
                 self.recorder.progress({f"best_{self.metric}": test}, self.plan.num_trials)
         self.recorder.finish(status, tags, artifacts)
-
-
-def _floor(number: float) -> float:
-    return math.floor(number * 100) / 100

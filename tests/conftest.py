@@ -26,7 +26,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LAYERS = ("architecture", "unit", "laws", "golden", "equivalence", "robustness", "cluster", "system")
+LAYERS = ("architecture", "unit", "laws", "golden", "equivalence", "robustness", "cluster", "system", "infra")
 
 _RELAXED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
