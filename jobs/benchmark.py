@@ -24,6 +24,9 @@ BENCHMARKS = {
     "representation": ("jobs._benchmark_representation", "What the features of a deep run are worth."),
     "anchors": ("jobs._benchmark_anchors", "What each anchor does against the collapse of a deep map."),
     "collapse": ("jobs._benchmark_collapse", "Random parameter sets of deep runs, and how they end."),
+    "kills": ("jobs._benchmark_kills", "A sweep that is killed and resumed, beside one that is not."),
+    "tracking": ("jobs._benchmark_tracking", "What tracking costs; a thousand children in one parent."),
+    "predict": ("jobs._benchmark_predict", "Batch prediction beside the plain loop of a model."),
     "overhead": ("jobs._benchmark_overhead", "Seconds before a job's help and before a Ray run's first round."),
 }
 

@@ -17,6 +17,7 @@ JOBS = {
     "train": "One training.",
     "sweep": "Labelled-fraction and hyperparameter sweep on Ray Tune.",
     "evaluate": "Metrics of a trained model on a split.",
+    "export": "A trained model as an ONNX file.",
     "predict": "Batch prediction: parquet in, parquet out.",
     "features": "Features of a frozen extractor as a prepared data set.",
     "compare": "Every model side by side on one data set: table, figures, significance.",

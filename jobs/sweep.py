@@ -10,7 +10,9 @@ from jobs._run import job, run
 
 
 def sweep(
-    data: Annotated[list[str], typer.Option(help="Directory or URI of a prepared data set; repeatable.")],
+    data: Annotated[
+        list[str], typer.Option(help="Directory or URI of a prepared data set, or a folder of folds; repeatable.")
+    ],
     model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom or deep.")],
     out: Annotated[Path, typer.Option(help="Folder of this sweep; must not hold another one.")],
     fractions: Annotated[str | None, typer.Option(help="Labelled fractions, by comma. [default: 1]")] = None,
@@ -26,6 +28,10 @@ def sweep(
     time_budget: Annotated[float | None, typer.Option(help="Minutes; what is left then waits for --resume.")] = None,
     validation_fraction: Annotated[
         float | None, typer.Option(help="Share of the labels that chooses the best set. [default: 0.2]")
+    ] = None,
+    screening: Annotated[
+        str | None,
+        typer.Option(help="Look by compiled loops, train what is chosen: auto, on, off. [default: auto]"),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="yaml, toml or json file of settings, or a recipe.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of all trials.")] = None,
@@ -59,6 +65,7 @@ def sweep(
         space=space,
         settings=flat,
         validation_fraction=validation_fraction,
+        screening=screening,
     )
     with Progress("trials") as progress:
         result = sweep_maps(
@@ -86,11 +93,13 @@ def _show(result: dict[str, Any]) -> None:
     counts = ", ".join(f"{result[name]} {name}" for name in ("finished", "failed", "stopped") if result[name])
     _say(f"{result['trials']} trials: {counts or 'none finished'}. Table in {result['out']}/trials.csv.")
     for row in result["selected"]:
+        test = "unknown" if row["mean"] is None else f"{row['mean']:.4f}"
         spread = "" if row["sd"] is None else f" ± {row['sd']:.4f}"
-        test = "unknown" if row["mean"] is None else f"{row['mean']:.4f}{spread}"
+        counted = f"{row['folds']} folds" if row["folds"] > 1 else f"{row['seeds']} seeds"
+        chosen = "each fold its own set" if row["set"] is None else f"set {row['set']}"
         _say(
-            f"{row['data']} {row['labelled_fraction']:g}: set {row['set']}, {row['metric']} {test} "
-            f"({row['seeds']} seeds; chosen of {row['of']} by {row['chosen_by']} {row['score']:.4f})"
+            f"{row['data']} {row['labelled_fraction']:g}: {chosen}, {row['metric']} {test}{spread} "
+            f"({counted}; chosen of {row['of']} by {row['chosen_by']} {row['score']:.4f})"
         )
 
 

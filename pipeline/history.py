@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.checkpoint import write_atomically
+from pipeline.places import write_atomically
 from somcore.state import MapState
 
 HISTORY = "history.safetensors"

@@ -32,9 +32,14 @@ class Journal:
 
     def write(self, kind: str, **content: Any) -> None:
         """Adds one line; it is on disk when this returns, as far as the system goes, or `stuck` says why not."""
-        line = json.dumps({"kind": kind, "time_ms": int(time.time() * 1000), **content}, default=str)
+        self.write_all({"kind": kind, **content})
+
+    def write_all(self, *lines: dict[str, Any]) -> None:
+        """Adds several lines at once."""
+        now = int(time.time() * 1000)
+        texts = [json.dumps({"kind": line["kind"], "time_ms": now, **line}, default=str) + "\n" for line in lines]
         with self._lock:
-            self._waiting.append(line.encode() + b"\n")
+            self._waiting += [text.encode() for text in texts]
             try:
                 with open(self.path, "ab+", buffering=0) as file:
                     while self._waiting:

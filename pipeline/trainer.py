@@ -21,6 +21,7 @@ from pipeline.deep_model import deep_metrics, described
 from pipeline.environment import environment
 from pipeline.errors import MachineError
 from pipeline.history import HISTORY, History
+from pipeline.keepsakes import keepsakes
 from pipeline.local import Group, LocalGroup
 from pipeline.plan import TrainingPlan, first_snapshot, make_plan
 from pipeline.report import automatic
@@ -279,7 +280,8 @@ class Training:
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
         self._directory.write(summary=summary)
         self._history.save()
-        for file in (path, self._directory.path / "run.json", self._history.path, *self._report()):
+        kept = (path, self._directory.path / "run.json", self._history.path)
+        for file in (*kept, *keepsakes(self._directory.path, self._dataset), *self._report()):
             self._tracker.artifact(file)
         return summary
 

@@ -21,6 +21,7 @@ _GENERATED = "Generated: each section names its command. Ratios say more than se
 PAGES = {
     "speed": ("# Speed", ("batch", "growing", "overhead")),
     "elastic": ("# Elastic: kills, scaling, memory", ("soak", "scaling", "memory")),
+    "sweeps": ("# Sweeps, tracking, prediction", ("kills", "tracking", "predict")),
 }  # title and sections of a page
 
 

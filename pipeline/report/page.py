@@ -15,7 +15,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pipeline.checkpoint import write_atomically
+from pipeline.places import write_atomically
 from pipeline.errors import OutputError, must
 
 _HERE = Path(__file__).parent
