@@ -16,6 +16,8 @@ BENCHMARKS = {
     "uci": ("jobs._benchmark_uci", "The published tables: every protocol, method and label fraction."),
     "batch": ("jobs._benchmark_batch", "Speed of the batch SOM beside other libraries."),
     "growing": ("jobs._benchmark_growing", "Speed of the growing maps, and what exactness costs."),
+    "soak": ("jobs._benchmark_soak", "Randomly timed kills of workers and drivers: the digest stays."),
+    "scaling": ("jobs._benchmark_scaling", "Rounds, bytes and the exact reduction by K, D, C and workers."),
     "memory": ("jobs._benchmark_memory", "Resident memory on a table larger than it."),
     "deep": ("jobs._benchmark_deep", "Speed of deep training beside plain cross-entropy; what exactness costs."),
     "fractions": ("jobs._benchmark_fractions", "Accuracy by labelled fraction: deep map beside labels alone."),

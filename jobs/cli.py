@@ -18,6 +18,8 @@ JOBS = {
     "sweep": "Labelled-fraction and hyperparameter sweep on Ray Tune.",
     "evaluate": "Metrics of a trained model on a split.",
     "predict": "Batch prediction: parquet in, parquet out.",
+    "features": "Features of a frozen extractor as a prepared data set.",
+    "compare": "Every model side by side on one data set: table, figures, significance.",
     "results": "Tracked results as a table, CSV or JSON.",
     "report": "The map report, one HTML page.",
     "submit": "Any of these as a Ray job on a cluster.",

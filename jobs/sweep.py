@@ -10,7 +10,7 @@ from jobs._run import job, run
 
 
 def sweep(
-    data: Annotated[list[Path], typer.Option(help="Directory of a prepared data set; may be given several times.")],
+    data: Annotated[list[str], typer.Option(help="Directory or URI of a prepared data set; repeatable.")],
     model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom or deep.")],
     out: Annotated[Path, typer.Option(help="Folder of this sweep; must not hold another one.")],
     fractions: Annotated[str | None, typer.Option(help="Labelled fractions, by comma. [default: 1]")] = None,
@@ -41,6 +41,7 @@ def sweep(
 
     Stop it whenever you like: finished trials are kept, and --resume does the rest.
     """
+    from jobs._progress import Progress
     from pipeline.config import parse_setting, read_file
     from pipeline.sweep import sweep as sweep_maps
     from pipeline.sweep_plan import SweepOptions, numbers
@@ -48,7 +49,7 @@ def sweep(
     flat = (read_file(config) if config else {}) | ({} if epochs is None else {"map.epochs": epochs})
     flat |= dict(parse_setting(text) for text in settings or [])
     options = SweepOptions(
-        data=[str(path) for path in data],
+        data=data,
         model=model,
         fractions=numbers("--fractions", fractions, float),
         seeds=numbers("--seeds", seeds, int),
@@ -59,18 +60,20 @@ def sweep(
         settings=flat,
         validation_fraction=validation_fraction,
     )
-    result = sweep_maps(
-        options,
-        out,
-        resume=resume,
-        workers=workers,
-        concurrent=concurrent,
-        time_budget_s=None if time_budget is None else 60 * time_budget,
-        address=address,
-        tracking_uri=tracking_uri,
-        experiment=experiment,
-        say=_say,
-    )
+    with Progress("trials") as progress:
+        result = sweep_maps(
+            options,
+            out,
+            resume=resume,
+            workers=workers,
+            concurrent=concurrent,
+            time_budget_s=None if time_budget is None else 60 * time_budget,
+            address=address,
+            tracking_uri=tracking_uri,
+            experiment=experiment,
+            say=_say,
+            on_trials=lambda done, total, note: progress(done, note, total),
+        )
     _show(result)
     return result
 

@@ -17,13 +17,15 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from pipeline.deep_config import MAP_DEFAULTS, DeepConfig, EncoderConfig
+from pipeline.deep_config import DeepConfig, EncoderConfig, map_defaults
+from pipeline.rivals.config import MAP_DEFAULTS as RIVAL_MAP_DEFAULTS
+from pipeline.rivals.config import RIVALS, RivalConfig, check_rival, reads
 from pipeline.section import Section
 from somcore.config import MapConfig
 from somcore.loss_config import LossConfig
 
-MODELS = ("kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep")
-SEMI_SUPERVISED = ("sssom", "altsssom", "deep")
+MODELS = ("kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep", *RIVALS)
+SEMI_SUPERVISED = ("sssom", "altsssom", "deep", *RIVALS)
 LATTICES = ("kohonen", "dssom")
 
 # Fields of MapConfig that a run sets itself, under one name only.
@@ -33,21 +35,23 @@ _SET_BY_RUN = {"variant": "train.model", "seed": "train.seed"}
 class DataConfig(Section):
     """Which prepared data set is read."""
 
-    path: str = Field(description="the directory of a prepared data set")
+    path: str = Field(description="the directory or URI of a prepared data set")
 
 
 class TrainConfig(Section):
     """What is trained on it, and how often it is saved and scored."""
 
-    model: Literal["kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep"] = Field(
-        description="one of " + ", ".join(MODELS)
-    )
+    model: Literal[
+        "kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep",
+        "kmeans", "autoencoder-kmeans", "dec", "deepcluster", "vqvae", "supervised", "fixmatch",
+    ] = Field(description="one of " + ", ".join(MODELS))  # fmt: skip
     seed: int = Field(0, ge=0, lt=2**31, description="an integer in [0, 2**31)")
     labelled_fraction: float = Field(1.0, ge=0, le=1, description="a share in [0, 1]")
     validation_fraction: float = Field(0.0, ge=0, lt=1, description="a share in [0, 1)")
     reduction: Literal["exact", "fast"] = Field("exact", description="exact or fast")
     checkpoint_rounds: int = Field(0, ge=0, description="a number of rounds >= 0 (0: by time)")
     checkpoint_s: float = Field(30.0, ge=0, description="a number of seconds >= 0")
+    checkpoints: str | None = Field(None, description="a directory or URI for checkpoints, or none (in --out)")
     keep_checkpoints: int = Field(3, ge=1, description="an integer >= 1")
     evaluate_epochs: int = Field(1, ge=0, description="a number of epochs >= 0 (0: only at the end)")
     evaluate_rows: int = Field(2000, ge=0, description="a number of rows >= 0 (0: all)")
@@ -57,6 +61,7 @@ class ClusterConfig(Section):
     """Who computes it. Nothing in here can change a result."""
 
     workers: int = Field(2, ge=0, description="an integer >= 0 (0: in this process)")
+    min_workers: int | None = Field(None, ge=1, description="an integer >= 1, or none (start with all)")
     threads: int = Field(1, ge=1, description="an integer >= 1")
     cpus_per_worker: float | None = Field(None, gt=0, description="a number of CPUs > 0, or none")
     gpus_per_worker: float = Field(0.0, ge=0, description="a number of GPUs >= 0")
@@ -64,7 +69,7 @@ class ClusterConfig(Section):
     placement_s: float = Field(60.0, gt=0, description="a number of seconds > 0")
     start_s: float = Field(120.0, gt=0, description="a number of seconds > 0")
     join_s: float = Field(15.0, gt=0, description="a number of seconds > 0")
-    collective_s: float = Field(300.0, gt=0, description="a number of seconds > 0")
+    collective_s: float = Field(60.0, gt=0, description="a number of seconds > 0")
     restarts: int = Field(100, ge=0, description="an integer >= 0")
     device: Literal["cpu", "cuda"] = Field("cpu", description="cpu or cuda")
 
@@ -74,6 +79,8 @@ class TrackingConfig(Section):
 
     uri: str | None = Field(None, description="an MLflow tracking URI, 'none' to record nothing, or none")
     experiment: str = Field("somgrad", min_length=1, description="a name")
+    report: bool | None = Field(None, description="true or false (none: true, unless SOMGRAD_REPORT is 0)")
+    moments: int = Field(24, ge=0, description="moments of the map to keep for the report, an integer >= 0 (0: none)")
 
 
 class RunConfig(Section):
@@ -88,6 +95,7 @@ class RunConfig(Section):
     data: DataConfig
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     deep: DeepConfig = Field(default_factory=DeepConfig)
+    rival: RivalConfig = Field(default_factory=RivalConfig)
     loss: dict[str, Any] = Field(default_factory=dict)
     map: dict[str, Any] = Field(default_factory=dict)
     train: TrainConfig
@@ -109,15 +117,19 @@ class RunConfig(Section):
         except ValidationError as error:
             raise ValueError(_sentence(error)) from None
         config._check_deep()
+        config._check_workers()
         config.map_config()
         config.loss_config(labels=True)
         return config
 
     def map_config(self) -> MapConfig:
         """The hyper-parameters of the map, unresolved; somcore checks their ranges."""
-        deep = self.train.model == "deep"
-        variant = self.deep.variant if deep else self.train.model
-        values = {**MAP_DEFAULTS, "relevance_floor": 0.1, **self.map} if deep else self.map
+        if self.train.model in RIVALS:
+            variant, values = "sssom", {**RIVAL_MAP_DEFAULTS, **self.map}
+        else:
+            deep = self.train.model == "deep"
+            variant = self.deep.variant if deep else self.train.model
+            values = {**map_defaults(variant), **self.map} if deep else self.map
         try:
             return MapConfig(variant=variant, seed=self.train.seed, **values)
         except ValueError as error:
@@ -134,16 +146,27 @@ class RunConfig(Section):
 
     def _check_deep(self) -> None:
         """What belongs to deep runs must not be given to others, where it would do nothing."""
+        if self.train.model in RIVALS:
+            sections = self.model_dump(exclude_unset=True)
+            return check_rival(self.train.model, flatten(sections))
+        if "rival" in self.model_fields_set:
+            raise ValueError(f"rival.* must be used with {', '.join(RIVALS)}. Got {self.train.model}; remove it.")
         given = [name for name in ("encoder", "deep", "loss") if name in self.model_fields_set]
         if given and self.train.model != "deep":
             raise ValueError(f"{given[0]}.* must be used with train.model deep. Got {self.train.model}; remove it.")
 
+    def _check_workers(self) -> None:
+        least, most = self.cluster.min_workers, self.cluster.workers
+        if least is not None and most and least > most:
+            raise ValueError(f"cluster.min_workers must be at most cluster.workers, {most}. Got {least}.")
+
     def flat(self) -> dict[str, Any]:
         """All keys that were given or have a default, as one flat mapping."""
         content = self.model_dump()
-        if self.train.model != "deep":
-            content = {name: part for name, part in content.items() if name not in ("encoder", "deep", "loss")}
-        return flatten(content)
+        if self.train.model in RIVALS:
+            return {key: value for key, value in flatten(content).items() if reads(self.train.model, key)}
+        hidden = ("rival",) if self.train.model == "deep" else ("encoder", "deep", "loss", "rival")
+        return flatten({name: part for name, part in content.items() if name not in hidden})
 
     @property
     def semi_supervised(self) -> bool:
@@ -155,6 +178,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
     "encoder": EncoderConfig,
     "deep": DeepConfig,
+    "rival": RivalConfig,
     "train": TrainConfig,
     "cluster": ClusterConfig,
     "tracking": TrackingConfig,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from pipeline.section import Section
+from somcore.config import LATTICES
 
 MAP_DEFAULTS: dict[str, Any] = {
     "epochs": 10,
@@ -17,14 +18,29 @@ MAP_DEFAULTS: dict[str, Any] = {
     "min_win_share": 0.001,
 }
 """Defaults of `map.*` in deep runs where they differ from those of the classical maps."""
+LATTICE_DEFAULTS: dict[str, Any] = {
+    "rows": 8,
+    "columns": 8,
+    "epochs": 10,
+    "batch_size": 512,
+    "tile_size": 128,
+    "algorithm": "superstep",
+}
+"""The same for a fixed lattice: the size of published deep SOMs, and rounds that are a part of an epoch."""
+
+
+def map_defaults(variant: str) -> dict[str, Any]:
+    """Defaults of `map.*` in deep runs of a variant."""
+    return LATTICE_DEFAULTS if variant in LATTICES else {**MAP_DEFAULTS, "relevance_floor": 0.1}
 
 
 class EncoderConfig(Section):
     """From samples to latent features."""
 
-    name: Literal["auto", "cnn", "residual", "mlp", "audio", "pretrained"] = Field(
-        "auto", description="auto, cnn, residual, mlp, audio or pretrained"
-    )
+    name: (
+        Literal["auto", "cnn", "residual", "mlp", "audio", "pretrained"]
+        | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    ) = Field("auto", description="auto, cnn, residual, mlp, audio, pretrained, or module:function of your own")
     dim: int = Field(64, ge=2, description="a number of latent features >= 2")
     width: int = Field(32, ge=4, multiple_of=4, description="channels of the first layer, a multiple of 4")
     weights: str | None = Field(None, description="a torchvision model, or model:file, for name=pretrained")
@@ -36,7 +52,9 @@ class EncoderConfig(Section):
 class DeepConfig(Section):
     """How encoder and map are trained together."""
 
-    variant: Literal["sssom", "larfdssom", "altsssom"] = Field("sssom", description="sssom, larfdssom or altsssom")
+    variant: Literal["sssom", "larfdssom", "altsssom", "kohonen", "dssom"] = Field(
+        "sssom", description="sssom, larfdssom, altsssom, kohonen or dssom"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="a number > 0")
     final_rate: float = Field(0.02, ge=0, le=1, description="a share of the learning rate in [0, 1]")
     rate_warmup_rounds: int = Field(20, ge=0, description="a number of rounds >= 0")

@@ -19,10 +19,10 @@ from pipeline.encoders import SampleShape
 from pipeline.errors import OutputError
 from pipeline.network import load_flat
 from pipeline.plan import TrainingPlan
+from pipeline.rivals.config import RivalPlan
 from pipeline.rundir import RunDirectory
 from somcore.config import MapConfig
 from somcore.loss_config import LossConfig
-from somcore.losses import WEIGHTS
 from somcore.matching import predict_classes, predict_nodes
 from somcore.state import MapState
 
@@ -46,10 +46,10 @@ def described(
 
 def deep_metrics(tallies: Mapping[str, float]) -> dict[str, float]:
     """Of the rounds of an epoch: means of the measures, and of each loss term per contributing sample."""
-    rounds = max(1.0, tallies["rounds"])
+    rounds = max(1.0, tallies.get("rounds", 0.0))
     prefix = "measure."
     metrics = {name.removeprefix(prefix): v / rounds for name, v in tallies.items() if name.startswith(prefix)}
-    for name in WEIGHTS:
+    for name in (key.removeprefix("sum.") for key in tallies if key.startswith("sum.")):
         count = tallies.get(f"count.{name}", 0.0)
         if count:
             metrics[f"loss_{name}"] = tallies[f"sum.{name}"] / count
@@ -92,6 +92,7 @@ class DeepModel:
             rounds=deep["rounds"],
             extra=deep["extra"],
             num_labelled=deep["num_labelled"],
+            rival=RivalPlan.from_dict(deep["rival"]) if "rival" in deep else None,
         )
         network = plan.network()
         with safe_open(run.map_path, framework="pt") as file:
@@ -101,6 +102,10 @@ class DeepModel:
     def encode(self, samples: Tensor) -> Tensor:
         """(n, P) scaled samples to (n, D) features in (0, 1)."""
         return encode(self.network, samples)
+
+    def represent(self, samples: Tensor) -> Tensor:
+        """(n, P) scaled samples to the features of the network's body: those of a classifier before its classes."""
+        return encode(self.network.body, samples)
 
     def predict(self, samples: Tensor) -> Tensor:
         """(n,) int64 classes, −1 where none can be said."""

@@ -18,11 +18,13 @@ from pipeline.augment import View, views_of
 from pipeline.deep_config import DeepConfig, EncoderConfig
 from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
 from pipeline.network import NetworkState, StepSize
+from pipeline.rivals.config import RivalPlan
 from somcore.config import UNLABELLED, MapConfig
 from somcore.loss_config import LossConfig
 from somcore.sampling import sample_indices
 
 _REFRESH_ROUNDS = 40
+_RIVAL_THRESHOLD = 0.5  # until the end, when the errors of the training rows are known
 _LABELLED_SHARE = 0.25  # of a round, where labels are rarer than this
 _AUGMENT = {"audio": "audio", "table": "table", "image": "characters"}  # what no class is changed by
 _OF_SOURCE = {"mnist": "digits", "digits": "digits", "svhn": "digits", "fashion-mnist": "clothes", "cifar10": "objects"}
@@ -40,6 +42,7 @@ class DeepPlan:
         rounds: of the whole training.
         extra: labelled samples per round beside those of the epoch's order.
         num_labelled: M.
+        rival: who is trained instead of a map, if not one.
     """
 
     encoder: EncoderConfig
@@ -49,16 +52,19 @@ class DeepPlan:
     rounds: int
     extra: int
     num_labelled: int
+    rival: RivalPlan | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All that a result depends on, as plain values."""
-        sections = {"encoder": self.encoder.model_dump(), "deep": self.deep.model_dump()}
-        return sections | {"loss": self.losses.to_dict(), "extra": self.extra, "rounds": self.rounds}
+        sections: dict[str, Any] = {"encoder": self.encoder.model_dump(), "deep": self.deep.model_dump()}
+        sections |= {"loss": self.losses.to_dict(), "extra": self.extra, "rounds": self.rounds}
+        return sections if self.rival is None else sections | {"rival": self.rival.to_dict()}
 
     def flat(self) -> dict[str, Any]:
         """The same with dotted keys, for tracking."""
         nested = self.to_dict()
-        parts = ((name, nested[name]) for name in ("encoder", "deep", "loss"))
+        names = ("encoder", "deep", "loss") if self.rival is None else ("encoder", "deep", "rival")
+        parts = ((name, nested[name]) for name in names)
         return {f"{name}.{key}": value for name, part in parts for key, value in part.items() if value is not None}
 
     @property
@@ -73,6 +79,10 @@ class DeepPlan:
 
     def network(self) -> Network:
         """The modules, with no values yet."""
+        if self.rival is not None:
+            from pipeline.rivals import rival_class
+
+            return rival_class(self.rival.name).build(self)
         encoder = self.encoder
         made = make_encoder(encoder.name, self.sample, encoder.dim, encoder.width, encoder.weights)
         decode = self.losses.reconstruction_weight > 0
@@ -82,6 +92,8 @@ class DeepPlan:
         """The parameters before the first round: drawn from the seed, features spread over the samples (n, P)."""
         network = self.network()
         initialise(network, seed)
+        if self.rival is not None:
+            return dataclasses.replace(NetworkState.of(network), threshold=_RIVAL_THRESHOLD)
         spread_features(network.encoder, samples)
         return NetworkState.of(network)
 
@@ -99,6 +111,11 @@ class Network(nn.Module):
         features: Tensor = self.encoder(samples)
         return features
 
+    @property
+    def body(self) -> nn.Module:
+        """What has learned to represent samples: the encoder, without a classifier behind it."""
+        return getattr(self.encoder, "body", self.encoder)
+
 
 def resolve_deep(
     encoder: EncoderConfig,
@@ -110,6 +127,7 @@ def resolve_deep(
     num_samples: int,
     num_labelled: int,
     source: str = "",
+    rival: RivalPlan | None = None,
 ) -> DeepPlan:
     """Fills what is automatic; the augmentation by the name of the data's source, else by their kind."""
     per_epoch = config.rounds_per_epoch(num_samples)
@@ -137,6 +155,7 @@ def resolve_deep(
         rounds=config.num_rounds,
         extra=extra,
         num_labelled=num_labelled,
+        rival=rival,
     )
 
 
@@ -216,6 +235,8 @@ def encode(network: torch.nn.Module, samples: Tensor) -> Tensor:
 
 def deep_map_config(config: MapConfig, threshold: float) -> MapConfig:
     """The map's configuration in a round: the threshold calibrated last, and no end of its own."""
+    if not config.is_growing:
+        return config  # a lattice has a schedule and no threshold
     values: dict[str, Any] = {"num_rounds": None}
     if config.threshold_quantile is not None and config.activation_threshold == "auto" and threshold > 0:
         values["activation_threshold"] = threshold

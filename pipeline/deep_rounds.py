@@ -96,8 +96,11 @@ class DeepRounds:
         step = TileStep(self._deep, self._network, frozen, config, totals, scale, config.seed)
         results = []
         device = self._plan.device
-        for place in cut.tiles(reduction.rank, reduction.world_size):
+        places = list(cut.tiles(reduction.rank, reduction.world_size))
+        for place, following in zip(places, [*places[1:], None], strict=True):
             stay()
+            if following is not None:
+                self._dataset.ahead("train", cut.rows[following])
             samples = self._dataset.read("train", cut.rows[place])[0].to(device)
             labels, positions = cut.labels[place].to(device), cut.positions[place].to(device)
             results.append(step(samples, labels, cut.epoch, positions, place.start))
@@ -164,6 +167,8 @@ class DeepRounds:
 
     def _refresh_due(self, state: MapState, network: NetworkState) -> bool:
         """Every `refresh_rounds`; four times as often in the beginning, when features move fastest."""
+        if not self._plan.config.is_growing:
+            return False  # the radius of a lattice moves all nodes along
         every = self._deep.deep.refresh_rounds or 0
         if state.round < _EARLY * every:
             every = max(1, every // _EARLY)
@@ -218,7 +223,12 @@ class DeepRounds:
     def _finish(
         self, state: MapState, network: NetworkState, reduction: Reduction, stay: Callable[[], None]
     ) -> tuple[MapState, NetworkState]:
-        """The averaged encoder becomes the encoder; the map settles on it in a few passes over all rows."""
+        """The averaged encoder becomes the encoder; the map settles on it in a few passes over all rows.
+
+        A lattice keeps the encoder that it was trained with.
+        """
+        if not self._plan.config.is_growing:
+            return dataclasses.replace(state, growing=False, finished=True), network
         if self._deep.deep.average_decay:
             network = dataclasses.replace(network, values=network.average)
         for number in range(self._deep.deep.final_passes):

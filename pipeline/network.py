@@ -86,7 +86,8 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 
 def flat_parameters(module: nn.Module) -> Tensor:
     """(P,) float32 copy of all trainable parameters."""
-    return torch.cat([parameter.detach().reshape(-1).to(torch.float32) for parameter in trainable(module)])
+    parts = [parameter.detach().reshape(-1).to(torch.float32) for parameter in trainable(module)]
+    return torch.cat(parts) if parts else torch.zeros(0)
 
 
 def load_flat(module: nn.Module, values: Tensor) -> None:

@@ -7,10 +7,12 @@ N training rows, D features, C classes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,13 +20,16 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.config import RunConfig
-from pipeline.deep_plan import DeepPlan, resolve_deep
+from pipeline.deep_plan import DeepPlan, encode, resolve_deep
 from pipeline.encoders import SampleShape
 from pipeline.errors import DataError
 from pipeline.labels import labelled_fraction, split_validation
+from pipeline.network import NetworkState, load_flat
+from pipeline.rivals import rival_class
+from pipeline.rivals.config import CLASSIFIERS, RIVALS, RivalPlan, resolve_rival
 from pipeline.shards import Dataset
 from pipeline.step import ReadRows
-from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
+from somcore.config import LABEL_AWARE, LATTICES, UNLABELLED, MapConfig
 from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
 from somcore.state import MapState
@@ -109,7 +114,7 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     num_samples, num_features = dataset.num_rows("train"), dataset.num_features
     if num_samples == 0:
         raise DataError(f"The training split of '{run.data.path}' must have at least 1 row. Got 0.")
-    if run.train.model == "deep":
+    if run.train.model == "deep" or run.train.model in RIVALS:
         return _make_deep_plan(run, dataset)
     num_classes = dataset.num_classes if run.train.model in LABEL_AWARE else 0
     config = _map_config(run, dataset).resolve(
@@ -123,7 +128,7 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
             histogram += pair_histogram(dataset.read("train", rows)[0])
         config = calibrated(config, histogram)
     return TrainingPlan(
-        data_path=str(run.data.path),
+        data_path=str(Path(run.data.path).absolute()),
         manifest_hash=dataset.manifest_hash,
         config=config,
         num_samples=num_samples,
@@ -166,17 +171,25 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     num_samples = num_labelled if run.deep.labelled_only else len(kept)
     if num_samples == 0:
         raise DataError("A deep run on labelled rows only must have some. Got none; raise train.labelled_fraction.")
-    num_classes = dataset.num_classes if run.deep.variant in LABEL_AWARE else 0
-    config = run.map_config().resolve(num_samples=num_samples, num_features=run.encoder.dim, num_classes=num_classes)
+    rival = _rival_plan(run, dataset, num_labelled)
+    reads_labels = run.deep.variant in LABEL_AWARE if rival is None else num_labelled > 0
+    num_classes = dataset.num_classes if reads_labels else 0
+    num_features, deep, given = run.encoder.dim, run.deep, run.map_config()
+    if rival is not None:
+        num_features = rival_class(rival.name).num_features(rival, run.encoder.dim, dataset.num_features)
+        deep = deep if rival.name in CLASSIFIERS else deep.model_copy(update={"labelled_per_round": 0})
+        num_rounds = 1 if rival.name == "kmeans" else given.num_rounds
+        given = replace(given, capacity=rival.num_clusters, num_rounds=num_rounds)
+    config = given.resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
     manifest = dataset.manifest
     sample = SampleShape(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
-    losses = run.loss_config(num_labelled > 0)
+    losses = run.loss_config(num_labelled > 0 and run.deep.variant not in LATTICES)
     return TrainingPlan(
-        data_path=str(run.data.path),
+        data_path=str(Path(run.data.path).absolute()),
         manifest_hash=dataset.manifest_hash,
         config=config,
         num_samples=num_samples,
-        num_features=run.encoder.dim,
+        num_features=num_features,
         num_classes=num_classes,
         max_abs=_MAX_ABS,
         reduction=run.train.reduction,
@@ -185,15 +198,27 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         device=run.cluster.device,
         deep=resolve_deep(
             run.encoder,
-            run.deep,
+            deep,
             losses,
             config,
             sample,
             num_samples=num_samples,
             num_labelled=num_labelled,
             source=str(manifest.source.get("name", "")),
+            rival=rival,
         ),
     )
+
+
+def _rival_plan(run: RunConfig, dataset: Dataset, num_labelled: int) -> RivalPlan | None:
+    """Who is trained instead of a map, if not one."""
+    if run.train.model not in RIVALS:
+        return None
+    if run.train.model in CLASSIFIERS and num_labelled == 0:
+        raise DataError(
+            f"The model {run.train.model} must have labelled rows. Got none; raise train.labelled_fraction."
+        )
+    return resolve_rival(run.train.model, run.rival, dataset.num_classes, dataset.num_rows("train"))
 
 
 def first_snapshot(plan: TrainingPlan, dataset: Dataset) -> Snapshot:
@@ -203,13 +228,20 @@ def first_snapshot(plan: TrainingPlan, dataset: Dataset) -> Snapshot:
         count = dataset.num_rows("train")
         rows = sample_indices(plan.config.seed, _SPREAD_EPOCH, torch.arange(min(_SPREAD_ROWS, count)), count)
         network = plan.deep.first_network(plan.config.seed, dataset.read("train", rows)[0])
-    return Snapshot(first_state(plan, dataset), network=network)
+    snapshot = Snapshot(first_state(plan, dataset, network), network=network)
+    if plan.deep is None or plan.deep.rival is None:
+        return snapshot
+    return rival_class(plan.deep.rival.name).first(plan.deep.rival, snapshot)
 
 
-def first_state(plan: TrainingPlan, dataset: Dataset) -> MapState:
-    """The map before the first round."""
+def first_state(plan: TrainingPlan, dataset: Dataset, network: NetworkState | None = None) -> MapState:
+    """The map before the first round: on samples, in deep runs on their features."""
     rows = initial_indices(plan.config, plan.num_samples)
     samples = None if rows is None else dataset.read("train", rows)[0]
+    if samples is not None and plan.deep is not None and network is not None:
+        encoder = plan.deep.network()
+        load_flat(encoder, network.values)
+        samples = encode(encoder, samples)
     linear = not plan.config.is_growing and plan.config.initialisation == "linear"
     moments = _moments(dataset) if linear else None
     return initial_state(plan.config, plan.num_features, plan.num_classes, samples=samples, moments=moments)
@@ -225,8 +257,12 @@ def training_labels(plan: TrainingPlan, labels: Tensor) -> tuple[Tensor, Tensor]
     return torch.from_numpy(kept), torch.from_numpy(np.asarray(withheld, dtype=np.int64))
 
 
-def open_reader(plan: TrainingPlan) -> ReadRows:
-    """Opens the data set of a plan, as a worker reads it: with the labels that the map may see."""
+def open_reader(plan: TrainingPlan) -> tuple[ReadRows, Callable[[Tensor], None]]:
+    """Opens the data set of a plan, as a worker reads it: with the labels that the map may see.
+
+    Returns:
+        What reads rows, and what may be told beforehand which.
+    """
     dataset = Dataset.open(plan.data_path)
     if dataset.manifest_hash != plan.manifest_hash:
         raise DataError(
@@ -239,7 +275,7 @@ def open_reader(plan: TrainingPlan) -> ReadRows:
         features, _ = dataset.read("train", rows)
         return features, None if kept is None else kept[rows]
 
-    return read
+    return read, functools.partial(dataset.ahead, "train")
 
 
 def _moments(dataset: Dataset) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,10 @@ N runs.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +31,45 @@ def tracked_runs(experiment: str, uri: str | None = None) -> pd.DataFrame:
         unambiguous, numbers as numbers), every metric, and the tags `map_digest` and `manifest_hash`.
 
     Raises:
-        UserError: no such experiment, or no finished run in it.
+        UserError: no such experiment, no finished run in it, or a server that wants another user.
     """
     import mlflow
 
-    client = mlflow.MlflowClient(uri or mlflow.get_tracking_uri())
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        names = ", ".join(sorted(e.name for e in client.search_experiments())) or "none"
-        where = uri or mlflow.get_tracking_uri()
-        raise must("--experiment", f"the name of an experiment in {where} ({names})", experiment)
-    rows, token = [], None
-    while True:
-        page = client.search_runs([found.experiment_id], "status = 'FINISHED'", max_results=_PAGE, page_token=token)
-        rows += [_row(run) for run in page if run.data.tags.get("kind") != "sweep"]
-        token = page.token
-        if not token:
-            break
+    where = uri or mlflow.get_tracking_uri()
+    rows = []
+    with _allowed(where):
+        client = mlflow.MlflowClient(where)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            names = ", ".join(sorted(e.name for e in client.search_experiments())) or "none"
+            raise must("--experiment", f"the name of an experiment in {where} ({names})", experiment)
+        token = None
+        while True:
+            page = client.search_runs([found.experiment_id], "status = 'FINISHED'", max_results=_PAGE, page_token=token)
+            rows += [_row(run) for run in page if run.data.tags.get("kind") != "sweep"]
+            token = page.token
+            if not token:
+                break
     if not rows:
         raise UserError(f"The experiment '{experiment}' must have a finished run. It has none yet.")
     table = pd.DataFrame(rows[::-1])
     return table.rename(columns=_short_names(table.columns)).apply(_as_numbers)
+
+
+@contextlib.contextmanager
+def _allowed(where: str) -> Iterator[None]:
+    """A server that does not let its asker in, told so that the asker can do something."""
+    import mlflow
+
+    try:
+        yield
+    except mlflow.MlflowException as error:
+        if "error code 401" not in str(error) and "error code 403" not in str(error):
+            raise
+        raise UserError(
+            f"The tracking server at {where} does not let you in. Set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD to those of a user who may."
+        ) from None
 
 
 def run_directory(run: str, uri: str | None = None) -> Path:
@@ -65,12 +84,14 @@ def run_directory(run: str, uri: str | None = None) -> Path:
 
     if not re.fullmatch(r"[0-9a-f]{32}", run):
         raise must("--run", "the directory of a run, or its id in MLflow", run)
-    client = mlflow.MlflowClient(uri or mlflow.get_tracking_uri())
+    where = uri or mlflow.get_tracking_uri()
+    client = mlflow.MlflowClient(where)
     try:
-        names = [file.path for file in client.list_artifacts(run)]
+        with _allowed(where):
+            names = [file.path for file in client.list_artifacts(run)]
     except mlflow.MlflowException as error:
         raise must("--run", "the id of a run that MLflow knows", run, remedy=str(error).split("\n")[0]) from None
-    if "map.safetensors" not in names:
+    if not {"map.safetensors", "trials.csv"} & set(names):
         raise must("--run", "the id of a run that has recorded its map", run)
     return Path(client.download_artifacts(run, "", tempfile.mkdtemp(prefix="somgrad-")))
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.checkpoint import TornCheckpoint, map_bytes, write_atomically
+from pipeline.checkpoint import TornCheckpoint, map_bytes
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError
+from pipeline.places import write_atomically
 from somcore.config import MapConfig
 from somcore.state import MapState
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import write_atomically
 from pipeline.errors import TrackingUnavailable
 from pipeline.journal import Journal
+from pipeline.places import write_atomically
 
 POSITION = "tracking.json"
 _BATCH_LINES = 200
@@ -122,7 +122,9 @@ class Sender:
             for start in range(0, len(values), 1000):
                 client.log_batch(self.run_id, metrics=values[start : start + 1000])
         elif first["kind"] == "artifact":
-            if os.path.exists(first["path"]):
+            if os.path.isdir(first["path"]):
+                client.log_artifacts(self.run_id, first["path"], os.path.basename(first["path"]))
+            elif os.path.exists(first["path"]):
                 client.log_artifact(self.run_id, first["path"])
         elif first["kind"] == "end":
             client.set_terminated(self.run_id, first["status"], end_time=first["time_ms"])

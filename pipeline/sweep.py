@@ -17,15 +17,17 @@ from typing import Any
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import MachineError, must
+from pipeline.report import automatic
 from pipeline.selection import best_trial, chooser_of, metric_of, score_of, selected, write_table
 from pipeline.sets import Listed, Optuna, Source
 from pipeline.signals import unhurried
 from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan, replaced
 from pipeline.sweep_record import Recorder
 from pipeline.sweep_resources import trial_resources
-from pipeline.trials import ENDED, FAILED, FINISHED, STOPPED, Trial, TrialDirectory, row_of
+from pipeline.trials import ENDED, FAILED, FINISHED, STOPPED, Trial, TrialDirectory, row_of, told_of
 
 Say = Callable[[str], None]
+OnTrials = Callable[[int, int, str], None]
 
 TABLE = "trials.csv"
 _MAX_PORTION = 50
@@ -44,6 +46,7 @@ def sweep(
     tracking_uri: str | None = None,
     experiment: str = "somgrad",
     say: Say = lambda line: None,
+    on_trials: OnTrials = lambda ended, total, note: None,
 ) -> dict[str, Any]:
     """Does the trials of a sweep that are left to do, and chooses the best by validation.
 
@@ -58,6 +61,7 @@ def sweep(
         tracking_uri: MLflow; None = MLflow's own, "none" = nothing is recorded.
         experiment: name of the MLflow experiment.
         say: told in one line what the user should know.
+        on_trials: told (ended, all, note) whenever a trial has ended.
 
     Returns:
         trials, finished, failed, stopped (counts), rows, best (a row), selected (per data set and fraction),
@@ -75,16 +79,17 @@ def sweep(
     with alone_in(out):
         plan = make_plan(options, out, resume)
         recorder = Recorder(plan, tracking_uri, experiment, say, resume)
-        return _Sweep(plan, recorder, workers, concurrent, say).run(time_budget_s, address)
+        return _Sweep(plan, recorder, workers, concurrent, say, on_trials).run(time_budget_s, address)
 
 
 class _Sweep:
     """A sitting of a sweep, as its driver sees it."""
 
     def __init__(
-        self, plan: SweepPlan, recorder: Recorder, workers: int, concurrent: int | None, say: Say
+        self, plan: SweepPlan, recorder: Recorder, workers: int, concurrent: int | None, say: Say, on: OnTrials
     ) -> None:
         self.plan, self.recorder, self.workers, self.concurrent, self.say = plan, recorder, workers, concurrent, say
+        self.on_trials, self._last = on, list[str]()
         self.metric = metric_of(plan.model, plan.num_classes)
         self.sitting = uuid.uuid4().hex[:8]
         self.folder = plan.folder / TRIALS
@@ -92,7 +97,7 @@ class _Sweep:
         self.portions: dict[str, list[Trial]] = {}
         self.status: dict[str, str] = {}
         self.trials: dict[str, Trial] = {}
-        self._before, self._first_at = 0, 0.0
+        self._before = 0
         self._best: tuple[float, str] | None = None
         self._ends_at = math.inf
         self.source: Source
@@ -215,7 +220,9 @@ class _Sweep:
         trial = self.trials[key]
         record = self.record_of(trial)
         self.status[key] = record["status"]
-        self._compare(row_of(trial, record))
+        row = row_of(trial, record)
+        self._compare(row)
+        self._last = told_of(row)
         self.recorder.ended(trial)
         if record["status"] == FAILED:
             self.say(f"{key} failed after {record['attempts']} attempts: {record['error']}")
@@ -234,23 +241,17 @@ class _Sweep:
             self.source.ended(portion)
 
     def _say_progress(self) -> None:
-        done, now = sum(s in ENDED for s in self.status.values()), time.monotonic()
-        self._first_at = self._first_at or now
-        if now - self._said_at < _SAY_S and done < self.plan.num_trials:
-            return
-        self._said_at = now
+        done, now, total = sum(s in ENDED for s in self.status.values()), time.monotonic(), self.plan.num_trials
         counts = {s: sum(v == s for v in self.status.values()) for s in (FAILED, STOPPED)}
-        parts = [f"{done}/{self.plan.num_trials} trials"] + [f"{n} {s}" for s, n in counts.items() if n]
-        metrics: dict[str, float | None] = {"trials_done": done, "trials_failed": counts[FAILED]}
+        parts = [f"{n} {s}" for s, n in counts.items() if n]
         if self._best is not None:
             parts.append(f"best {chooser_of(self.metric)} {abs(self._best[0]):.4g} ({self._best[1]})")
-            metrics["best_score"] = abs(self._best[0])
-        new = done - self._before - 1  # the first one waited for its process to start
-        if done < self.plan.num_trials and new > 0:
-            left = (now - self._first_at) / new * (self.plan.num_trials - done)
-            parts.append(f"about {left:.0f} s left" if left < 120 else f"about {left / 60:.0f} min left")
-        self.recorder.progress(metrics, done)
-        self.say(", ".join(parts))
+        self.on_trials(done, total, ", ".join([*parts, *self._last]))
+        if now - self._said_at < _SAY_S and done < total:
+            return
+        self._said_at = now
+        metrics: dict[str, float | None] = {"trials_done": done, "trials_failed": counts[FAILED]}
+        self.recorder.progress(metrics | ({"best_score": abs(self._best[0])} if self._best else {}), done)
 
     # ---- what came out
 
@@ -278,6 +279,8 @@ class _Sweep:
             path = self.plan.folder / TABLE
             write_table(path, result["rows"])
             artifacts = [path, self.plan.folder / "sweep.json"]
+            if automatic.wanted(self.plan.definition["settings"].get("tracking.report")):
+                artifacts += automatic.report_of_sweep(self.plan.folder, self.say)
             if result["best"]:
                 tags = {"best_trial": result["best"]["trial"], "chosen_by": result["best"]["chosen_by"]}
                 test = result["best"].get(self.metric)

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.benchmarks.spaces import Column
-from pipeline.checkpoint import write_atomically
 from pipeline.config import MODELS, RunConfig
 from pipeline.errors import OutputError, must
+from pipeline.places import absolute, write_atomically
 from pipeline.rundir import RUN
 from pipeline.shards import Dataset
 from pipeline.spaces import PUBLISHED, Space, Values, open_space
@@ -131,6 +131,7 @@ class SweepPlan:
         settings = {
             "train.evaluate_epochs": 0,
             "cluster.workers": 0,
+            "tracking.moments": 8,
             **self.space.settings(values, table.num_samples, table.num_features),
             **self.definition["settings"],
             "data.path": table.path,
@@ -139,6 +140,7 @@ class SweepPlan:
             "train.validation_fraction": self.definition["validation_fraction"] if table.num_classes else 0.0,
             "train.seed": seed,
             "tracking.uri": "none",
+            "tracking.report": False,
         }
         key = f"{table.name}-{fraction:g}-s{seed}-p{index:04d}"
         return Trial(key, table.name, fraction, seed, index, dict(values), settings)
@@ -253,12 +255,12 @@ def _tables(data: Sequence[str]) -> tuple[Table, ...]:
         raise must("--data", "given at least once", "nothing")
     tables: list[Table] = []
     for path in data:
-        dataset, place = Dataset.open(path), Path(path).absolute()
-        name = place.name if all(place.name != t.name for t in tables) else f"{place.name}-{len(tables)}"
+        dataset, last = Dataset.open(path), Path(path.split("?")[0]).name
+        name = last if all(last != t.name for t in tables) else f"{last}-{len(tables)}"
         sizes = (dataset.num_rows("train"), dataset.num_features, dataset.num_classes)
         if sizes[0] == 0:
             raise must(f"The training split of '{path}'", "not empty", 0)
-        tables.append(Table(name, str(place), dataset.manifest_hash, *sizes))
+        tables.append(Table(name, absolute(path), dataset.manifest_hash, *sizes))
     return tuple(tables)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import TrackingUnavailable
+from pipeline.errors import OutputError, TrackingUnavailable
 from pipeline.journal import Journal
 from pipeline.sender import Sender, replay
 
@@ -43,7 +43,7 @@ class Tracker:
     ) -> None:
         self._journal = Journal(directory)
         self._say = say
-        self._said = False
+        self._said = self._told_stuck = False
         self._quiet = uri == "none"
         self._sender = Sender(directory, self._journal, uri, experiment, unique=unique)
         self._wake, self._stop = threading.Event(), threading.Event()
@@ -60,6 +60,8 @@ class Tracker:
             self._journal.write("resume", tags=dict(tags))
         else:
             self._journal.write("start", name=name, params=dict(params), tags=dict(tags))
+        if self._journal.stuck:
+            raise OutputError(f"'{self._journal.path}' must be writable. It is not: {self._journal.stuck}.")
         if not self._quiet:
             self._sender.note()
             self._thread.start()
@@ -68,10 +70,13 @@ class Tracker:
         """Records numbers of one epoch; None and NaN are left out."""
         numbers = {k: float(v) for k, v in values.items() if v is not None and v == v}
         self._journal.write("metrics", values=numbers, step=step)
+        if self._journal.stuck and not self._told_stuck:
+            self._say(f"{self._journal.path} cannot be written: {self._journal.stuck}. Its lines wait in memory.")
+        self._told_stuck = bool(self._journal.stuck)
         self._wake.set()
 
     def artifact(self, path: Path) -> None:
-        """Records a file."""
+        """Records a file, or a directory with all its files."""
         self._journal.write("artifact", path=str(path.absolute()))
         self._wake.set()
 

@@ -30,6 +30,7 @@ class Trained:
         encode: (n, P) scaled samples to (n, D) features; the identity for maps on the samples themselves.
         about: model, num_classes, class_names, manifest_hash and the like.
         digest: of the map, in deep runs of the encoder too.
+        represent: the same as `encode`, but of classifiers the features before the classes.
     """
 
     state: MapState
@@ -37,6 +38,7 @@ class Trained:
     encode: Callable[[Tensor], Tensor]
     about: dict[str, Any]
     digest: str | None
+    represent: Callable[[Tensor], Tensor] = lambda samples: samples
 
     @classmethod
     def load(cls, directory: Path) -> Trained:
@@ -53,7 +55,7 @@ class Trained:
         from pipeline.deep_model import DeepModel
 
         model = DeepModel.load(directory)
-        return cls(model.state, model.config, model.encode, about, digest)
+        return cls(model.state, model.config, model.encode, about, digest, model.represent)
 
     def evaluate(self, dataset: Dataset, split: str) -> dict[str, float | None]:
         """Scores on a split of a prepared data set; see `pipeline.evaluation.evaluate`.

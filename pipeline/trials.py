@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import write_atomically
 from pipeline.errors import MachineError, UserError
 from pipeline.journal import Journal
+from pipeline.places import write_atomically
 from pipeline.rundir import CHECKPOINTS
 
 TRIAL, LOCK = "trial.json", ".lock"
@@ -174,6 +174,14 @@ def row_of(trial: Trial, record: Mapping[str, Any]) -> dict[str, Any]:
     }
     row |= {key: value for key, value in summary.items() if key not in row}
     return {**row, "attempts": record.get("attempts"), "error": record.get("error")}
+
+
+def told_of(row: Mapping[str, Any]) -> list[str]:
+    """A trial that has ended in a few words, for a line of progress."""
+    named = {"nodes": "{:.0f} nodes", "quantization_error": "error {:.4g}", "accuracy": "accuracy {:.3f}",
+             "samples_per_second": "{:,.0f} samples/s"}  # fmt: skip
+    values = [text.format(row[key]) for key, text in named.items() if finite(row.get(key))]
+    return [f"last: {values[0]}", *values[1:]] if values else []
 
 
 def _train(trial: Trial, path: Path, on_epoch: OnEpoch) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -38,6 +38,13 @@ class Report:
     digest: str
     snapshot: Snapshot | None = None
     broken: str = ""
+
+
+class Rounds(Protocol):
+    """Rounds with a network, as one worker computes them."""
+
+    def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
+        """One round."""
 
 
 class Worker:
@@ -70,11 +77,9 @@ class Worker:
         if plan != self._plan:
             self._play = self._one_map_round
             if plan.deep is None:
-                self._read = open_reader(plan)
+                self._read, self._ahead = open_reader(plan)
             else:
-                from pipeline.deep_rounds import DeepRounds
-
-                deep = DeepRounds(plan)
+                deep = rounds_of(plan)
                 self._play = lambda before: deep.play(before, self._reduction, self._stay)
         self._plan = plan
         self._snapshot = snapshot.to(plan.device)
@@ -150,6 +155,7 @@ class Worker:
             max_abs=plan.max_abs,
             rank=reduction.rank,
             world_size=reduction.world_size,
+            ahead=self._ahead,
             between=self._stay,
         )
         self._stay()
@@ -170,9 +176,25 @@ class Worker:
             raise ReductionBroken("the group was left")
 
 
-def as_actor() -> Any:
-    """The same class as a Ray actor, with a second thread that can free the first one from a collective."""
+def rounds_of(plan: TrainingPlan) -> Rounds:
+    """Who plays the rounds of a deep plan: encoder and map, or a rival."""
+    assert plan.deep is not None
+    if plan.deep.rival is not None:
+        from pipeline.rivals.rounds import RivalRounds
+
+        return RivalRounds(plan)
+    from pipeline.deep_rounds import DeepRounds
+
+    return DeepRounds(plan)
+
+
+def as_actor(kind: type[Worker] = Worker) -> Any:
+    """The same class as a Ray actor, with a second thread that can free the first one from a collective.
+
+    Args:
+        kind: a subclass, for those who measure workers or break them.
+    """
     import ray
 
     options: dict[str, Any] = {"concurrency_groups": {"control": 1}}
-    return ray.remote(**options)(Worker)
+    return ray.remote(**options)(kind)

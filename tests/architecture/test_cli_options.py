@@ -17,6 +17,8 @@ OPTIONS = {
     "--resume --json --debug",
     "evaluate": "--run --data --json --debug",
     "predict": "--model --input --output --json --debug",
+    "features": "--run --weights --data --out --overwrite --json --debug",
+    "compare": "--data --out --models --fractions --seeds --config --set --own --reference --json --debug",
     "results": "--experiment --format --metric --group-by --best --json --debug",
     "report": "--run --out --json --debug",
     "submit": "--address --json --debug",

@@ -41,7 +41,8 @@ def test_the_map_section_is_the_core_s_own_configuration():
         ({"train.reduction": "sloppy"}, "train.reduction must be exact or fast. Got 'sloppy'."),
         (
             {"train.model": "som"},
-            "train.model must be one of kohonen, dssom, larfdssom, sssom, altsssom, deep. Got 'som'.",
+            "train.model must be one of kohonen, dssom, larfdssom, sssom, altsssom, deep, kmeans, "
+            "autoencoder-kmeans, dec, deepcluster, vqvae, supervised, fixmatch. Got 'som'.",
         ),
     ],
 )
@@ -113,6 +114,7 @@ def test_every_key_has_a_section_and_no_key_twice():
         "data",
         "encoder",
         "deep",
+        "rival",
         "loss",
         "map",
         "train",

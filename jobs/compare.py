@@ -1,0 +1,85 @@
+"""Every model side by side on a data set: tables, figures, significance."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs._run import job, run
+
+MODELS = "deep,sssom,kmeans,autoencoder-kmeans,dec,deepcluster,vqvae,supervised,fixmatch,label-spreading"
+
+
+def compare(
+    data: Annotated[list[Path], typer.Option(help="A prepared data set; may be given several times.")],
+    out: Annotated[Path, typer.Option(help="Where cells, tables and pages are kept; the same folder resumes.")],
+    models: Annotated[
+        str, typer.Option(help="By comma: models of jobs.train, deep-no-relevance, deep-no-push, deep-lattice.")
+    ] = MODELS,
+    fractions: Annotated[str, typer.Option(help="Labelled fractions, by comma.")] = "0.01,0.1,1",
+    seeds: Annotated[str, typer.Option(help="Seeds, by comma; three at least for a test.")] = "0,1,2",
+    config: Annotated[Path | None, typer.Option(help="Settings of all: a recipe or a file.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all models that read it.")
+    ] = None,
+    own: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:KEY=VALUE", help="A setting of one model, e.g. dec:map.epochs=20.")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="At most so many rows for probes and label spreading.")] = 5000,
+    reference: Annotated[
+        str | None, typer.Option(help="Against whom differences are tested. [default: the first of --models]")
+    ] = None,
+    time_budget: Annotated[float | None, typer.Option(help="Start nothing new after so many minutes.")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store; none = record nothing. [default: MLflow's own]")
+    ] = None,
+    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "comparison",
+) -> dict[str, Any]:
+    """Train and measure every model at every labelled fraction and seed, and tell them apart.
+
+    One table per data set: clusters (ACC, NMI, ARI), linear probe, nearest neighbours, accuracy by labels, seconds,
+    parameters, memory; mean and spread over seeds, paired tests, figures. Stop it at any time; it goes on where it was.
+    """
+    from pipeline.comparison.run import Wish, compare
+    from pipeline.config import parse_setting, read_file
+
+    flat = read_file(config) if config else {}
+    flat |= dict(parse_setting(text) for text in settings or [])
+    flat |= {"tracking.uri": tracking_uri} if tracking_uri else {}
+    flat["tracking.experiment"] = experiment
+    wish = Wish(
+        models=models.split(","),
+        own=own or [],
+        fractions=_numbers("--fractions", fractions, float),
+        seeds=_numbers("--seeds", seeds, int),
+        rows=rows,
+        reference=reference,
+        minutes=time_budget,
+        command="python -m " + " ".join(["jobs.compare", *sys.argv[1:]]),
+    )
+    results = []
+    for path in data:
+        place = out / path.name if len(data) > 1 else out
+        found = compare(path, place, flat, wish, lambda line: print(line, file=sys.stderr, flush=True))
+        print(found["markdown"].read_text(encoding="utf-8"))
+        print(f"Page: {found['page']}", file=sys.stderr)
+        results.append(found)
+    return {"comparisons": results}
+
+
+def _numbers(option: str, text: str, kind: Any) -> list[Any]:
+    from pipeline.errors import must
+
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise must(option, "numbers separated by commas", text) from None
+
+
+app = job(
+    example="python -m jobs.compare --data data/digits --config digits --out runs/compare --models deep,kmeans,dec"
+)(compare)
+
+if __name__ == "__main__":
+    run(app)

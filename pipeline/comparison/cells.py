@@ -1,0 +1,154 @@
+"""The cells of a comparison: each is computed in a process of its own, kept in a file when done, and not repeated.
+
+A cell is a contestant, a labelled fraction and a seed. Contestants that labels cannot change are trained once per seed;
+their accuracy at a fraction is that of a linear classifier on their frozen features.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import write_atomically
+from pipeline.comparison.contestants import Contestant
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is asked.
+
+    Attributes:
+        settings: common flat keys, `data.path` included; each contestant takes what it reads.
+        contestants: the rows of the table.
+        fractions: labelled fractions.
+        seeds: of labels, order and start.
+        rows: at most so many for probes and label spreading.
+        out: where runs and results are kept.
+        command: that makes the table.
+    """
+
+    settings: dict[str, Any]
+    contestants: Sequence[Contestant]
+    fractions: Sequence[float]
+    seeds: Sequence[int]
+    rows: int
+    out: Path
+    command: str
+
+    def cells(self) -> Iterator[tuple[Contestant, float, int]]:
+        """All cells; fraction 0 is the training without labels."""
+        for seed in self.seeds:
+            for one in self.contestants:
+                if one.learns_without_labels:
+                    yield one, 0.0, seed
+                if one.learns_from_labels:
+                    for fraction in self.fractions:
+                        yield one, fraction, seed
+
+    def path(self, name: str, fraction: float, seed: int) -> Path:
+        """Where a cell is kept."""
+        return self.out / "cells" / f"{name}-{fraction:g}-{seed}.json"
+
+
+def compute(asked: Comparison, minutes: float | None, say: Say) -> tuple[list[dict[str, Any]], list[str]]:
+    """The cells that are done, and the names of those that are not; computes missing ones while there is time.
+
+    Args:
+        asked: the comparison.
+        minutes: nothing new is begun afterwards; None = to the end.
+        say: told what is being done.
+
+    Raises:
+        UserError: cells in `out` are of other settings.
+    """
+    end = None if minutes is None else time.monotonic() + 60 * minutes
+    cells, missing = [], []
+    for one, fraction, seed in asked.cells():
+        path = asked.path(one.name, fraction, seed)
+        settings = one.settings({**asked.settings, "train.labelled_fraction": fraction, "train.seed": seed})
+        if not path.exists():
+            if end is not None and time.monotonic() > end:
+                missing.append(path.stem)
+                continue
+            say(f"{one.name}, {fraction:g} of the labels, seed {seed}")
+            cell = _in_its_own_process(asked, one, settings, fraction, seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(cell, indent=1).encode())
+        cells.append(_read(path, settings, asked.rows))
+    return cells, missing
+
+
+def _read(path: Path, settings: dict[str, Any], rows: int) -> dict[str, Any]:
+    from pipeline.errors import must
+
+    cell: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    now = {**_plain(settings), "rows": rows}
+    for key in sorted(now.keys() | cell["settings"].keys()):
+        before, given = cell["settings"].get(key), now.get(key)
+        if before != given and not key.startswith(("cluster.", "tracking.")):
+            raise must(key, f"{before!r} to go on with {path}", given, remedy="Give another --out to start anew.")
+    return cell
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(settings, default=str)))
+
+
+def _in_its_own_process(
+    asked: Comparison, one: Contestant, settings: dict[str, Any], fraction: float, seed: int
+) -> dict[str, Any]:
+    """So that the peak of its memory is its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        place = asked.out / "runs" / f"{one.name}-{fraction:g}-{seed}"
+        cell = pool.submit(measure, one, settings, place, asked.fractions, asked.rows).result()
+    about = {"contestant": one.name, "fraction": fraction, "seed": seed}
+    return {**about, **cell, "settings": {**_plain(settings), "rows": asked.rows}}
+
+
+def measure(
+    one: Contestant, settings: dict[str, Any], place: Path, fractions: Sequence[float], rows: int
+) -> dict[str, Any]:
+    """One cell: trains (or goes on, or finds it done) and measures.
+
+    Returns:
+        accuracy (by fraction: of the trained model, or of a linear classifier on frozen features), the measures of
+        clusters and features for trainings without labels, seconds, memory_bytes, parameters, nodes.
+    """
+    import torch
+
+    from pipeline.comparison import measures as of
+    from pipeline.rundir import RunDirectory
+    from pipeline.shards import Dataset
+    from pipeline.trained import Trained
+    from pipeline.trainer import train
+
+    torch.set_num_threads(1)
+    dataset = Dataset.open(settings["data.path"])
+    fraction, seed = settings["train.labelled_fraction"], settings["train.seed"]
+    if not one.model:
+        began = time.monotonic()
+        found = of.spreading(dataset, fraction, seed, rows)
+        spent = {"seconds": time.monotonic() - began, "memory_bytes": of.peak_memory_bytes()}
+        return of.rounded({"accuracy": {f"{fraction:g}": round(found, 6)}, **spent})
+    record = RunDirectory(place).record
+    summary = record.get("summary") or train(settings, place, resume=bool(record))
+    values: dict[str, Any] = {"seconds": summary["seconds"], "memory_bytes": of.peak_memory_bytes()}
+    values |= {"parameters": of.num_parameters(place), "nodes": summary["nodes"], "digest": summary["map_digest"]}
+    trained = Trained.load(place)
+    if fraction:
+        values["accuracy"] = {f"{fraction:g}": summary["accuracy"]}
+        return of.rounded(values)
+    values |= of.cluster_measures(trained, dataset) | of.feature_measures(trained, dataset, rows)
+    if not one.learns_from_labels:
+        few = {f"{share:g}": of.linear_on_few(trained, dataset, share, seed, rows) for share in fractions}
+        values["accuracy"] = {share: round(value, 6) for share, value in few.items()}
+    return of.rounded(values)

@@ -1,0 +1,173 @@
+"""What one trained model is worth: its clusters, its features, its answers, what it took.
+
+N rows, D features, K nodes, C classes.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.labels import labelled_fraction
+from pipeline.shards import Dataset
+from pipeline.trained import Trained
+from somcore.config import UNLABELLED
+from somcore.matching import predict_nodes
+from somcore.metrics import adjusted_rand_index, clustering_accuracy, contingency, normalized_mutual_information
+from somcore.sampling import sample_indices
+from somcore.state import MapState
+
+_EPOCH, _TILE, _NEIGHBOURS = -6, 2048, 10  # a draw of its own
+Part = tuple[np.ndarray, np.ndarray]
+
+
+def cluster_measures(trained: Trained, dataset: Dataset) -> dict[str, float]:
+    """ACC, NMI and ARI on the test split with as many clusters as classes, and the share of unassigned rows.
+
+    A map with more nodes than classes has its nodes grouped into C groups first, by Ward's criterion on the prototypes,
+    each counting once; a row without a node is wrong in ACC, and a cluster of its own in NMI and ARI.
+    """
+    groups = grouped(trained.state, dataset.num_classes)
+    nodes, labels = [], []
+    for start in range(0, dataset.num_rows("test"), _TILE):
+        samples, truth = dataset.read("test", slice(start, start + _TILE))
+        nodes.append(predict_nodes(trained.state, trained.encode(samples), trained.config)[0])
+        labels.append(truth)
+    node, truth = torch.cat(nodes), torch.cat(labels)
+    known = truth != UNLABELLED
+    found = torch.where(node >= 0, groups[node], -1)[known]
+    table = contingency(found, truth[known], int(groups.max()) + 1, dataset.num_classes)
+    return {
+        "clustering_accuracy": clustering_accuracy(table),
+        "nmi": normalized_mutual_information(table),
+        "ari": adjusted_rand_index(table),
+        "unassigned_share": float((found < 0).double().mean()),
+    }
+
+
+def grouped(state: MapState, num_groups: int) -> Tensor:
+    """(K,) int64 group of each node; dead ones are in none (−1). As many groups as nodes if there are not more."""
+    from sklearn.cluster import AgglomerativeClustering
+
+    alive = state.alive.nonzero().squeeze(1)
+    groups = torch.full((state.capacity,), -1, dtype=torch.int64)
+    if len(alive) <= max(1, num_groups):
+        groups[alive] = torch.arange(len(alive))
+        return groups
+    found = AgglomerativeClustering(num_groups).fit(state.prototypes[alive].numpy())
+    groups[alive] = torch.from_numpy(found.labels_.astype(np.int64))
+    return groups
+
+
+def probes(known: Part, test: Part) -> dict[str, float]:
+    """Test accuracy of a linear classifier and of 10 nearest neighbours on frozen features."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    nearest = KNeighborsClassifier(min(_NEIGHBOURS, len(known[1]))).fit(*known)
+    return {"linear_probe": linear_accuracy(known, test), "nearest_neighbours": float(nearest.score(*test))}
+
+
+def linear_accuracy(known: Part, test: Part) -> float:
+    """Test accuracy of logistic regression on features scaled to mean 0 and deviation 1."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if len(np.unique(known[1])) < 2:
+        return float((test[1] == known[1][0]).mean())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a probe that has not converged yet is still a probe
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)).fit(*known)
+        return float(model.score(*test))
+
+
+def encoded(trained: Trained, dataset: Dataset, split: str, rows: Tensor, labels: Tensor) -> Part:
+    """Features of the network's body (samples themselves without one) and labels of some rows."""
+    parts = [trained.represent(dataset.read(split, part)[0]) for part in rows.split(_TILE)]
+    return torch.cat(parts).numpy().astype(np.float64), labels[rows].numpy()
+
+
+def labelled_rows(labels: Tensor, limit: int) -> Tensor:
+    """At most so many rows that have a label, drawn by hash."""
+    marked = (labels != UNLABELLED).nonzero().squeeze(1)
+    if limit >= len(marked):
+        return marked
+    return marked[sample_indices(0, _EPOCH, torch.arange(limit), len(marked))]
+
+
+def feature_measures(trained: Trained, dataset: Dataset, rows: int) -> dict[str, float]:
+    """`probes`, from at most so many training rows, on as many test rows."""
+    parts = []
+    for split in ("train", "test"):
+        labels = dataset.labels(split)
+        parts.append(encoded(trained, dataset, split, labelled_rows(labels, rows), labels))
+    return probes(parts[0], parts[1])
+
+
+def linear_on_few(trained: Trained, dataset: Dataset, fraction: float, seed: int, rows: int) -> float:
+    """Accuracy on the whole test split of a linear classifier on frozen features of the rows that keep their label.
+
+    Args:
+        trained: whose features.
+        dataset: with the labels.
+        fraction: share of the labels.
+        seed: of the choice, the same as for models that are trained on it.
+        rows: at most so many of them.
+    """
+    kept = torch.from_numpy(labelled_fraction(dataset.labels("train").numpy(), fraction, seed))
+    known = encoded(trained, dataset, "train", labelled_rows(kept, rows), kept)
+    truth = dataset.labels("test")
+    return linear_accuracy(known, encoded(trained, dataset, "test", labelled_rows(truth, len(truth)), truth))
+
+
+def spreading(dataset: Dataset, fraction: float, seed: int, rows: int) -> float:
+    """Test accuracy of label spreading on the samples: all labelled rows and unlabelled ones up to so many."""
+    from pipeline.fractions import spreading_accuracy
+
+    kept = torch.from_numpy(labelled_fraction(dataset.labels("train").numpy(), fraction, seed))
+    marked = labelled_rows(kept, rows)
+    free = (kept == UNLABELLED).nonzero().squeeze(1)
+    more = free[
+        sample_indices(seed, _EPOCH, torch.arange(max(0, min(rows - len(marked), len(free)))), max(1, len(free)))
+    ]
+    chosen = torch.cat([marked, more])
+    truth = dataset.labels("test")
+    test = labelled_rows(truth, len(truth))
+    samples = (dataset.read(split, part)[0].numpy() for split, part in (("train", chosen), ("test", test)))
+    known, asked = samples
+    return spreading_accuracy(known, kept[chosen].numpy(), asked, truth[test].numpy())
+
+
+def num_parameters(directory: Path) -> int:
+    """Numbers that a run has learned: of the network and of the living nodes of the map."""
+    from safetensors import safe_open
+
+    from pipeline.rundir import RunDirectory
+
+    run = RunDirectory(directory)
+    state, _, _ = run.load_map()
+    fixed = run.record["settings"].get("train.model") in ("supervised", "fixmatch")
+    per_node = state.num_features * (1 if bool((state.relevances == 1).all()) else 2)
+    nodes = 0 if fixed else state.num_nodes * per_node
+    with safe_open(run.map_path, framework="pt") as file:
+        names = list(file.keys())
+        size = file.get_tensor("encoder.values").numel() if "encoder.values" in names else 0
+    return nodes + size
+
+
+def peak_memory_bytes() -> int:
+    """The most that this process has had resident."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """For files: six digits."""
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}

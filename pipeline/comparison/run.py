@@ -1,0 +1,94 @@
+"""A comparison from settings to files: cells, tables, page, the record in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import write_atomically
+from pipeline.comparison.cells import Comparison, Say, compute
+from pipeline.comparison.contestants import contestants
+from pipeline.comparison.page import Page
+from pipeline.errors import must
+from pipeline.shards import Dataset
+from pipeline.tracking import Tracker
+
+NAME = "comparison"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for.
+
+    Attributes:
+        models: names, see `contestants.NAMES`.
+        own: settings of single models, NAME:key=value.
+        fractions: labelled fractions in (0, 1].
+        seeds: of labels, order and start.
+        rows: at most so many for probes and label spreading.
+        reference: against whom differences are tested; None = the first model.
+        minutes: nothing new is begun afterwards; None = to the end.
+        command: that makes the table.
+    """
+
+    models: Sequence[str]
+    own: Sequence[str]
+    fractions: Sequence[float]
+    seeds: Sequence[int]
+    rows: int
+    reference: str | None
+    minutes: float | None
+    command: str
+
+
+def compare(data: Path, out: Path, settings: Mapping[str, Any], wish: Wish, say: Say) -> dict[str, Any]:
+    """Compare on one data set; finished cells in `out` are kept, so the same command goes on.
+
+    Args:
+        data: a prepared data set with classes and a test split.
+        out: directory of the comparison.
+        settings: common flat keys of `RunConfig`.
+        wish: see `Wish`.
+        say: told what is being done.
+
+    Returns:
+        table (mean by contestant and column), missing (cells), markdown and page (paths).
+
+    Raises:
+        UserError: a name or number that cannot be; cells of other settings; data without classes or test rows.
+    """
+    for fraction in wish.fractions:
+        if not 0 < fraction <= 1:
+            raise must("--fractions", "shares in (0, 1]", fraction)
+    found = contestants(wish.models, wish.own)
+    if wish.reference is not None and wish.reference not in wish.models:
+        raise must("--reference", f"one of --models ({', '.join(wish.models)})", wish.reference)
+    dataset = Dataset.open(data)
+    if dataset.num_classes < 2 or dataset.num_rows("test") == 0:
+        raise must("--data", "a data set with classes and a test split", str(data))
+    common = {"cluster.workers": 0, **settings, "data.path": str(data)}
+    asked = Comparison(common, found, wish.fractions, wish.seeds, wish.rows, out, wish.command)
+    cells, missing = compute(asked, wish.minutes, say)
+    page = Page(asked, cells, missing, data.name, wish.reference)
+    out.mkdir(parents=True, exist_ok=True)
+    files = {"markdown": out / f"{NAME}.md", "page": out / f"{NAME}.html"}
+    for path, text in zip(files.values(), (page.markdown(), page.html()), strict=True):
+        write_atomically(path, text.encode())
+    _record(out, common, page, list(files.values()), say)
+    means = {name: {column: entry.mean for column, entry in row.items()} for name, row in page.table.items()}
+    return {"data": str(data), "table": means, "missing": missing, **files}
+
+
+def _record(out: Path, settings: Mapping[str, Any], page: Page, files: Sequence[Path], say: Say) -> None:
+    """One run in MLflow for the tables, beside those of the trainings."""
+    uri, experiment = settings.get("tracking.uri"), str(settings.get("tracking.experiment", "somgrad"))
+    tracker = Tracker(out, uri, experiment, say)
+    tracker.start(f"compare-{page.name}", {**settings, "seeds": str(list(page.asked.seeds))}, {"kind": "comparison"})
+    for name, row in page.table.items():
+        columns = {column.replace("@", "_at_"): entry.mean for column, entry in row.items()}
+        tracker.metrics({f"{name}.{column}": value for column, value in columns.items()}, 0)
+    for path in files:
+        tracker.artifact(path)
+    tracker.finish("FINISHED")

@@ -1,0 +1,180 @@
+"""The rounds of all rivals: every worker's tiles, one exact sum of gradients, the same next values on every rank.
+
+W workers, P parameters, N training rows, D features of the map.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pipeline.checkpoint import Snapshot
+from pipeline.deep_plan import DeepRound
+from pipeline.deep_rounds import exact_sum, trained_rows
+from pipeline.errors import RoundFailed
+from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat
+from pipeline.plan import TrainingPlan, training_labels
+from pipeline.reduction import Reduction
+from pipeline.rivals import rival_class
+from pipeline.rivals.base import Terms, Tile
+from pipeline.rivals.clusters import nearest_nodes
+from pipeline.rivals.world import World
+from pipeline.shards import Dataset
+from somcore.config import UNLABELLED
+
+_SUM_BITS = 24  # of loss sums, for tracking
+_ACCEPTED = 0.95  # share of the training rows that the final map accepts
+
+
+class RivalRounds:
+    """The rounds of a rival, as one worker computes them.
+
+    Args:
+        plan: of the run; its deep part names the rival.
+    """
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        assert plan.deep is not None and plan.deep.rival is not None
+        self._plan, self._deep = plan, plan.deep
+        self._dataset = Dataset.open(plan.data_path)
+        self._labels, withheld = training_labels(plan, self._dataset.labels("train"))
+        self._rows = trained_rows(plan, self._labels, withheld)
+        self._network = self._deep.network().to(plan.device)
+        self._rival = rival_class(plan.deep.rival.name)(plan, self._network, self._labels)
+        self._size = sum(p.numel() for p in self._network.parameters() if p.requires_grad)
+
+    def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
+        """One round: what is due before it, tiles, reduction, step; at the last one the final map is made.
+
+        Args:
+            snapshot: after the round before.
+            reduction: joins the workers.
+            stay: called before every tile; may raise to leave early.
+        """
+        assert snapshot.network is not None
+        load_flat(self._network, snapshot.network.values)
+        world = World(self._dataset, self._network, self._rows, self._labels, reduction, stay, self._plan.device)
+        number = snapshot.state.round
+        begins = number % self._plan.rounds_per_epoch == 0
+        snapshot = self._rival.begin(dataclasses.replace(snapshot, tallies={} if begins else snapshot.tallies), world)
+        assert snapshot.network is not None
+        load_flat(self._network, snapshot.network.values)
+        if self._size:
+            snapshot = self._learned(snapshot, number, reduction, stay, world)
+        state = dataclasses.replace(snapshot.state, round=number + 1)
+        snapshot = dataclasses.replace(snapshot, state=state)
+        return self._finish(snapshot, world) if state.round >= self._deep.rounds else snapshot
+
+    def _learned(
+        self, snapshot: Snapshot, number: int, reduction: Reduction, stay: Callable[[], None], world: World
+    ) -> Snapshot:
+        cut = self._cut(snapshot, number)
+        gradients, tallies, features, first = [], self._no_tallies(), [], None
+        for place in cut.tiles(reduction.rank, reduction.world_size):
+            stay()
+            terms, seen = self._rival.loss(snapshot, self._tile(cut, place))
+            gradients.append(self._gradient(terms, number))
+            tallies += self._tallied(terms)
+            if seen is not None:
+                features.append(seen.detach().cpu().to(torch.float32))
+                first = place.start if first is None else first
+        stay()
+        gradient, tallies = self._joined(gradients, tallies, cut, reduction)
+        network = snapshot.network
+        assert network is not None
+        if bool((tallies[1::2] > 0).any()):
+            network = self._step(network, gradient, number)
+        snapshot = dataclasses.replace(snapshot, network=network, tallies=self._summed(snapshot, tallies, cut))
+        load_flat(self._network, network.values)
+        wanted = bool(features) if reduction.world_size == 1 else reduction.max(float(len(features))) > 0
+        whole = world.gather(torch.cat(features) if features else None, first or 0, cut.num_samples) if wanted else None
+        return self._rival.end(snapshot, whole)
+
+    def _cut(self, snapshot: Snapshot, number: int) -> DeepRound:
+        cut = DeepRound.of(number, self._plan.config, self._labels, self._rows, self._deep.extra)
+        rows = self._rival.rows(snapshot, cut.rows, cut.epoch, cut.positions)
+        cut = dataclasses.replace(cut, rows=rows, labels=self._labels[rows])
+        if not self._rival.labelled_only:
+            return cut
+        marked = cut.labels != UNLABELLED
+        kept = {name: getattr(cut, name)[marked] for name in ("rows", "labels", "positions")}
+        return dataclasses.replace(cut, **kept)
+
+    def _tile(self, cut: DeepRound, place: slice) -> Tile:
+        device = self._plan.device
+        samples = self._dataset.read("train", cut.rows[place])[0].to(device)
+        parts = (cut.labels[place], cut.rows[place], cut.positions[place])
+        labels, rows, positions = (part.to(device) for part in parts)
+        labelled = int((cut.labels != UNLABELLED).sum())
+        return Tile(samples, labels, rows, positions, cut.epoch, place, cut.num_samples, labelled)
+
+    def _gradient(self, terms: Terms, number: int) -> Tensor:
+        parts = [term.sum * term.share for term in terms.values() if term.count and term.share]
+        loss = torch.stack(parts).sum() if parts else None
+        if loss is not None and loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        gradient = flat_gradient(self._network)
+        if not bool(torch.isfinite(gradient).all()):
+            raise RoundFailed(
+                f"The gradient must be finite. It is not, in round {number}. The last checkpoint is intact; try a "
+                "smaller deep.learning_rate."
+            )
+        return gradient
+
+    def _no_tallies(self) -> Tensor:
+        return torch.zeros(2 * len(self._rival.terms), dtype=torch.int64, device=self._plan.device)
+
+    def _tallied(self, terms: Terms) -> Tensor:
+        """(2 · terms,) int64: fixed-point sum and count of each part of the loss."""
+        values = self._no_tallies()
+        for place, name in enumerate(self._rival.terms):
+            if name in terms:
+                values[2 * place] = torch.round(terms[name].sum.detach().double() * 2.0**_SUM_BITS).to(torch.int64)
+                values[2 * place + 1] = terms[name].count
+        return values
+
+    def _joined(
+        self, gradients: list[Tensor], tallies: Tensor, cut: DeepRound, reduction: Reduction
+    ) -> tuple[Tensor, Tensor]:
+        if self._plan.reduction == "exact":
+            whole, bits = exact_sum(gradients, self._size, cut.num_tiles, reduction, [tallies])
+            return whole[0].to(torch.float64) * 2.0**-bits, whole[1]
+        total = torch.stack(gradients).sum(0) if gradients else torch.zeros(self._size, device=self._plan.device)
+        return reduction.sum(total).to(torch.float64), reduction.sum(tallies)
+
+    def _step(self, network: NetworkState, gradient: Tensor, number: int) -> NetworkState:
+        deep = self._deep.deep
+        return adam_step(
+            network,
+            gradient,
+            self._deep.step_size.at(number),
+            weight_decay=deep.weight_decay,
+            clip_norm=deep.clip_norm,
+            average_decay=deep.average_decay if self._rival.averaged else 0.0,
+        )
+
+    def _summed(self, snapshot: Snapshot, tallies: Tensor, cut: DeepRound) -> dict[str, float]:
+        """Sums since the epoch began, for tracking."""
+        new = {"rounds": 1.0, "samples": float(cut.num_samples)}
+        for place, name in enumerate(self._rival.terms):
+            total, count = tallies[2 * place : 2 * place + 2].tolist()
+            new |= {f"sum.{name}": total * 2.0**-_SUM_BITS, f"count.{name}": float(count)}
+        summed = {name: snapshot.tallies.get(name, 0.0) + value for name, value in new.items()}
+        return snapshot.tallies | summed
+
+    def _finish(self, snapshot: Snapshot, world: World) -> Snapshot:
+        """What remains: averaged parameters, the final map, and an error that most training rows stay below."""
+        network = snapshot.network
+        assert network is not None
+        if self._rival.averaged and self._deep.deep.average_decay:
+            network = dataclasses.replace(network, values=network.average)
+            load_flat(self._network, network.values)
+        snapshot = self._rival.finish(dataclasses.replace(snapshot, network=network), world)
+        state = dataclasses.replace(snapshot.state, growing=False, finished=True)
+        errors = nearest_nodes(state, world.features(self._rows))[1]
+        limit = float(errors.sort().values[int(_ACCEPTED * (len(errors) - 1))])
+        network = dataclasses.replace(network, threshold=1 / (1 + max(limit, 1e-9)))
+        return dataclasses.replace(snapshot, state=state, network=network, memory={})

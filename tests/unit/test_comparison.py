@@ -1,0 +1,181 @@
+"""Cells that are kept, tables and tests of significance, transfer of features, the fixed lattice of deep runs."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ttest_rel
+
+from pipeline.comparison.contestants import NAMES, contestants
+from pipeline.comparison.measures import cluster_measures, grouped, num_parameters
+from pipeline.comparison.run import Wish, compare
+from pipeline.comparison.tables import differences, holm, ordered, paired_p, tabulated
+from pipeline.errors import UserError
+from pipeline.manifest import Manifest
+from pipeline.rivals.base import plain_map
+from pipeline.shards import Dataset
+from pipeline.trained import Trained
+from pipeline.trainer import train
+from pipeline.transfer import write_features
+from somcore.state import blank_state
+from tests.training import small, table
+
+WISH = {"own": [], "fractions": [0.2], "seeds": [0], "rows": 300, "reference": None, "minutes": None, "command": "it"}
+COMMON = {"tracking.uri": "none", "map.epochs": 1, "encoder.width": 4, "encoder.dim": 6, "deep.rate_warmup_rounds": 1}
+
+
+def wish(**changes):
+    return Wish(**{**WISH, **changes})
+
+
+def test_a_comparison_keeps_its_cells_and_says_what_is_missing(digits, tmp_path):
+    lines = []
+    asked = wish(models=["kmeans", "label-spreading"])
+    nothing = compare(digits, tmp_path, COMMON, wish(models=asked.models, minutes=0.0), lines.append)
+    assert nothing["missing"] == ["kmeans-0-0", "label-spreading-0.2-0"] and lines == []
+    assert "Not run yet (2 cells)" in nothing["markdown"].read_text()
+    found = compare(digits, tmp_path, COMMON, asked, lines.append)
+    assert found["missing"] == [] and len(lines) == 2
+    row = found["table"]["kmeans"]
+    assert row["clustering_accuracy"] > 0.6 and row["linear_probe"] > 0.8 and row["accuracy@0.2"] > 0.8
+    assert row["parameters"] == 640 and row["memory_bytes"] > 100 and row["seconds"] > 0
+    assert found["table"]["label-spreading"]["accuracy@0.2"] > 0.8
+    text = found["markdown"].read_text()
+    assert "| kmeans † |" in text and "too few seeds" in text and "Command: `it`" in text
+    assert "data:image/png;base64," in found["page"].read_text() and "http" not in found["page"].read_text()
+    lines.clear()
+    again = compare(digits, tmp_path, COMMON, asked, lines.append)
+    assert again["table"] == found["table"] and lines == []  # all kept
+    with pytest.raises(UserError, match=r"map.epochs|rows must be 300 to go on"):
+        compare(digits, tmp_path, COMMON, wish(models=asked.models, rows=200), lines.append)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": ["kmean"]}, "--models must be some of kohonen"),
+        ({"models": ["kmeans", "kmeans"]}, "--models must be different names"),
+        ({"models": ["kmeans"], "fractions": [0.0]}, r"--fractions must be shares in \(0, 1\]"),
+        ({"models": ["kmeans"], "reference": "deep"}, "--reference must be one of --models"),
+        ({"models": ["kmeans"], "own": ["dec:map.epochs=3"]}, "--own must be NAME:key=value"),
+        ({"models": ["kmeans"], "own": ["kmeans:map.epoch=3"]}, "Unknown key 'map.epoch'. Did you mean 'map.epochs'"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_one_line(digits, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        compare(digits, tmp_path / "out", COMMON, wish(**changes), lambda line: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_without_a_test_split_cannot_be_compared_on(rng, tmp_path):
+    data = table(tmp_path / "t", rng.normal(size=(30, 3)), np.arange(30) % 3)
+    with pytest.raises(UserError, match="--data must be a data set with classes and a test split"):
+        compare(data, tmp_path / "out", COMMON, wish(models=["kmeans"]), lambda line: None)
+
+
+def test_every_contestant_takes_of_the_common_settings_what_it_reads():
+    common = {"data.path": "x", "encoder.width": 8, "deep.learning_rate": 0.1, "map.capacity": 9, "map.epochs": 3}
+    common |= {"loss.push_weight": 2.0, "rival.restarts": 4, "map.rows": 5}
+    found = {one.name: one.settings(common) for one in contestants(NAMES, ["dec:map.epochs=7"])}
+    assert found["kmeans"] == {"data.path": "x", "map.epochs": 3, "rival.restarts": 4, "train.model": "kmeans"}
+    assert found["dec"]["map.epochs"] == 7 and "map.capacity" not in found["dec"]
+    assert found["deep"]["map.capacity"] == 9 and "map.rows" not in found["deep"]
+    assert found["deep-lattice"]["map.rows"] == 5 and "map.capacity" not in found["deep-lattice"]
+    assert found["deep-no-push"]["loss.push_weight"] == 0.0 and found["deep-no-relevance"]["map.relevance_floor"] == 1.0
+    assert "encoder.width" not in found["sssom"] and found["sssom"]["map.capacity"] == 9
+
+
+# ---------------------------------------------------------------- tables
+
+
+def cell(name, seed, fraction=0.0, **values):
+    return {"contestant": name, "seed": seed, "fraction": fraction, "settings": {}, **values}
+
+
+def test_a_table_has_means_spreads_and_the_cost_of_the_training_without_labels():
+    cells = [cell("a", s, clustering_accuracy=v, seconds=5.0) for s, v in enumerate((0.5, 0.6, 0.7))]
+    cells += [cell("a", 0, 0.1, accuracy={"0.1": 0.9}, seconds=50.0), cell("b", 0, 0.1, accuracy={"0.1": 0.8})]
+    found = tabulated(cells, [0.1])
+    assert found["a"]["clustering_accuracy"].mean == pytest.approx(0.6)
+    assert found["a"]["clustering_accuracy"].deviation == pytest.approx(0.1)
+    assert found["a"]["seconds"].mean == 5.0 and found["b"]["accuracy@0.1"].deviation is None
+    assert ordered(found, [0.1]) == ["a", "b"]
+
+
+def test_differences_are_paired_over_the_seeds_that_both_have():
+    cells = [cell("a", s, nmi=v) for s, v in enumerate((0.5, 0.6, 0.7, 0.1))]
+    cells += [cell("b", s, nmi=v) for s, v in enumerate((0.52, 0.63, 0.71))]
+    (found,) = differences(tabulated(cells, []), "a", ["nmi"])
+    assert (found.name, found.seeds) == ("b", 3) and found.mean == pytest.approx(0.02)
+    assert found.p == pytest.approx(ttest_rel([0.52, 0.63, 0.71], [0.5, 0.6, 0.7]).pvalue)
+    assert paired_p([(0.1, 0.2), (0.3, 0.4)]) is None and paired_p([(0.5, 0.5)] * 3) == 1.0
+
+
+def test_holm_multiplies_the_smallest_by_all_and_never_falls():
+    assert holm([0.04, None, 0.01, 0.03]) == [pytest.approx(0.06), None, pytest.approx(0.03), pytest.approx(0.06)]
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_more_nodes_than_classes_are_grouped_by_their_prototypes(digits, tmp_path):
+    places = torch.tensor([[0.0], [0.1], [5.0], [5.1], [9.0], [7.7]])
+    state = plain_map(places, blank_state(6, 1, 0))
+    alive = torch.tensor([True, True, True, True, True, False])
+    groups = grouped(type(state)(**{**state.__dict__, "alive": alive}), 3).tolist()
+    assert groups[5] == -1 and groups[0] == groups[1] and groups[2] == groups[3] and len(set(groups[:5])) == 3
+    train({**small("kmeans", digits), "map.epochs": 1, "rival.clusters": 30, "rival.restarts": 1}, tmp_path / "run")
+    found = cluster_measures(Trained.load(tmp_path / "run"), Dataset.open(digits))
+    assert found["clustering_accuracy"] > 0.5 and found["unassigned_share"] == 0
+    assert num_parameters(tmp_path / "run") == 30 * 64
+
+
+# ---------------------------------------------------------------- transfer, lattice
+
+
+def test_frozen_features_are_a_data_set_for_every_model(digits, tmp_path):
+    recipe = {"map.epochs": 4, "encoder.width": 4, "encoder.dim": 6, "deep.rate_warmup_rounds": 1}
+    settings = {"data.path": str(digits), "train.model": "supervised", "cluster.workers": 0, "tracking.uri": "none"}
+    train({**settings, **recipe, "deep.learning_rate": 0.02}, tmp_path / "run")
+    manifest = write_features(digits, tmp_path / "features", run=str(tmp_path / "run"))
+    assert manifest.kind == "table" and manifest.shape == (6,)  # the features, not the ten probabilities
+    assert [f["name"] for f in manifest.provenance["files"]] == ["map.safetensors", "manifest.json"]
+    assert Manifest.load(tmp_path / "features").details["extractor"].startswith("supervised ")
+    source, written = Dataset.open(digits), Dataset.open(tmp_path / "features")
+    for split in ("train", "test"):
+        assert torch.equal(source.labels(split), written.labels(split))
+    features = Trained.load(tmp_path / "run").represent(source.read("test", [3, 1])[0])
+    assert torch.equal(written.read_raw("test", [3, 1]), features)
+    result = train({**settings, "data.path": str(tmp_path / "features"), "train.model": "kmeans"}, tmp_path / "next")
+    assert result["accuracy"] > 0.3
+    assert json.loads((tmp_path / "next" / "run.json").read_text())["summary"]["nodes"] == 10
+
+
+def test_an_extractor_for_other_samples_is_refused(digits, rng, tmp_path):
+    data = table(tmp_path / "t", rng.normal(size=(30, 3)), np.arange(30) % 3, test_fraction=0.2)
+    settings = {"train.model": "kmeans", "cluster.workers": 0, "tracking.uri": "none"}
+    train({**settings, "data.path": str(data)}, tmp_path / "run")
+    with pytest.raises(UserError, match="--run must be a run that has learned an encoder"):
+        write_features(digits, tmp_path / "out", run=str(tmp_path / "run"))
+    with pytest.raises(UserError, match="--run must be given, or --weights, one of both"):
+        write_features(digits, tmp_path / "out")
+    with pytest.raises(UserError, match="--data must be images, for a torchvision model"):
+        write_features(data, tmp_path / "out", weights="resnet18")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("variant", ["kohonen", "dssom"])
+def test_a_fixed_lattice_trains_and_resumes_behind_an_encoder(variant, digits, tmp_path):
+    lattice = {"map.rows": 3, "map.columns": 4, "map.epochs": 3, "map.batch_size": 256, "map.tile_size": 64}
+    settings = {**small("deep", digits), **lattice, "deep.variant": variant, "encoder.width": 4, "encoder.dim": 6}
+    for key in ("map.pruning_epochs",):
+        settings.pop(key, None)
+
+    def stop(epoch, expected, metrics):
+        raise KeyboardInterrupt
+
+    whole = train(settings, tmp_path / "whole")
+    assert whole["nodes"] == 12 and whole["accuracy"] is None and whole["nmi"] > 0
+    assert 0 <= whole["topographic_error"] <= 1
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "cut", on_epoch=stop)
+    assert train(settings, tmp_path / "cut", resume=True)["map_digest"] == whole["map_digest"]

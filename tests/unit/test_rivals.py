@@ -1,0 +1,293 @@
+"""The rivals' rules against their formulas, and every rival through the same training."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.augment import Draws, views_of
+from pipeline.checkpoint import read
+from pipeline.config import RunConfig
+from pipeline.deep_model import DeepModel
+from pipeline.network import load_flat
+from pipeline.plan import make_plan
+from pipeline.predictor import Predictor
+from pipeline.rivals import RIVALS, rival_class
+from pipeline.rivals.base import Tile, places_of, plain_map, replaced, voted_classes
+from pipeline.rivals.clusters import k_means, nearest_nodes, refilled
+from pipeline.rivals.config import SETTINGS, reads
+from pipeline.rivals.dec import soft_assignment, target_distribution
+from pipeline.rivals.deepcluster import balanced_rows, whitening
+from pipeline.rivals.fixmatch import sure_classes
+from pipeline.rivals.vqvae import make_quantizer
+from pipeline.rivals.world import World
+from pipeline.shards import Dataset
+from pipeline.trained import evaluate_run
+from pipeline.trainer import train
+from somcore.state import blank_state
+
+QUICK = {"map.epochs": 2, "map.batch_size": 256, "map.tile_size": 64, "encoder.width": 4, "encoder.dim": 6}
+QUICK |= {"deep.rate_warmup_rounds": 1, "deep.learning_rate": 0.01, "rival.restarts": 2, "rival.clusters": 10}
+
+
+def settings(model, data, **changes):
+    flat = QUICK | {key.replace("__", "."): value for key, value in changes.items()}
+    flat = {key: value for key, value in flat.items() if reads(model, key)}
+    flat |= {"data.path": str(data), "train.model": model, "cluster.workers": 0, "tracking.uri": "none"}
+    return {"train.labelled_fraction": 0.3, "train.evaluate_rows": 100, **flat}
+
+
+# ---------------------------------------------------------------- every rival, the same training
+
+
+@pytest.mark.parametrize("model", RIVALS)
+def test_a_rival_trains_resumes_and_is_used_like_any_model(model, digits, tmp_path):
+    whole = train(settings(model, digits), tmp_path / "whole")
+    assert whole["nodes"] == 10 and 0 < whole["accuracy"] <= 1 and 0 < whole["clustering_accuracy"] <= 1
+    scores = evaluate_run(str(tmp_path / "whole"), None, "test")
+    for name in ("accuracy", "clustering_accuracy", "nmi", "map_digest"):
+        assert scores[name] == whole[name]
+    samples = Dataset.open(digits).read_raw("test", slice(0, 20))
+    table = Predictor.load(tmp_path / "whole")(samples.numpy())
+    assert len(table) == 20 and set(table["node"]) <= set(range(10)) and table["novelty"].between(0, 1).all()
+    if model == "kmeans":
+        return  # one round: nothing to interrupt
+
+    def stop(epoch, expected, metrics):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="State saved"):
+        train(settings(model, digits, train__checkpoint_rounds=5), tmp_path / "cut", on_epoch=stop)
+    resumed = train(settings(model, digits), tmp_path / "cut", resume=True)
+    assert resumed["map_digest"] == whole["map_digest"]
+
+
+def test_without_labels_clusters_have_no_classes(digits, tmp_path):
+    result = train(settings("autoencoder-kmeans", digits, train__labelled_fraction=0.0), tmp_path / "run")
+    assert result["accuracy"] is None and result["clustering_accuracy"] > 0
+
+
+def test_labels_do_not_change_what_a_clustering_learns(digits, tmp_path):
+    """Only the classes of the nodes come from labels."""
+    few, many = (
+        train(settings("dec", digits, train__labelled_fraction=share), tmp_path / str(share)) for share in (0.05, 1.0)
+    )
+    assert few["clustering_accuracy"] == many["clustering_accuracy"] and few["nmi"] == many["nmi"]
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "message"),
+    [
+        ("kmeans", {"encoder.width": 8}, "encoder.width must be used with autoencoder-kmeans"),
+        ("kmeans", {"map.capacity": 8}, "map.capacity must be used with a map. Got kmeans"),
+        ("supervised", {"rival.clusters": 8}, "rival.clusters must be used with kmeans"),
+        ("dec", {"rival.confidence": 0.9}, "rival.confidence must be used with fixmatch. Got dec"),
+        ("vqvae", {"loss.push_weight": 1.0}, "loss.push_weight must be used with a map"),
+        ("sssom", {"rival.clusters": 8}, r"rival.\* must be used with kmeans"),
+        ("kmeans", {"rival.clusters": 1}, "rival.clusters must be a number of clusters >= 2"),
+        ("kmeans", {"rival.clusters": 5000}, "rival.clusters must be at most the 1438 training rows"),
+        ("fixmatch", {"train.labelled_fraction": 0.0}, "must have labelled rows"),
+        ("deepcluster", {"rival.whitened_dim": 99}, "rival.whitened_dim must be at most encoder.dim, 64"),
+    ],
+)
+def test_a_setting_that_does_nothing_is_refused(digits, tmp_path, model, change, message):
+    flat = {"data.path": str(digits), "train.model": model, "cluster.workers": 0, "tracking.uri": "none", **change}
+    with pytest.raises(ValueError, match=message):
+        train(flat, tmp_path / "run")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_every_setting_of_a_rival_is_one_of_the_configuration():
+    known = set(RunConfig.model_fields["rival"].annotation.model_fields)
+    assert {name for names in SETTINGS.values() for name in names} == known
+
+
+# ---------------------------------------------------------------- clusterings
+
+
+def test_every_sample_of_its_own_cluster_has_no_error(rng):
+    rows = torch.from_numpy(rng.normal(size=(12, 3))).to(torch.float32)
+    centres, nodes = k_means(rows, 12, 1, 0)
+    assert sorted(nodes.tolist()) == list(range(12))
+    found, errors = nearest_nodes(plain_map(centres, blank_state(12, 3, 0)), rows)
+    assert torch.equal(found, nodes) and float(errors.max()) < 1e-12
+
+
+def test_empty_clusters_are_refilled_from_the_largest(rng):
+    rows = torch.from_numpy(rng.normal(size=(50, 2)))
+    centres, nodes = refilled(torch.zeros(4, 2, dtype=torch.float64), torch.zeros(50, dtype=torch.int64), rows)
+    assert sorted(torch.bincount(nodes).tolist()) == [12, 12, 13, 13]
+    for node in range(4):
+        assert np.allclose(centres[node], rows[nodes == node].mean(0))
+    same = torch.ones(1, 2, dtype=torch.float64)  # nothing to cut: nothing invented
+    assert refilled(torch.zeros(2, 2), torch.zeros(1, dtype=torch.int64), same)[1].tolist() == [0]
+
+
+def test_a_node_has_the_commonest_class_of_its_labelled_samples():
+    nodes, labels = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([1, 2, 2, 1, 0, -1])
+    assert voted_classes(nodes, labels, 4, 3).tolist() == [2, 0, -1, -1]
+
+
+def test_whitened_features_have_variance_one_and_no_covariance(rng):
+    rows = torch.from_numpy(rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5)) + 3)
+    weight, offset = whitening(rows, 3)
+    moved = (rows @ weight.T + offset).numpy()
+    assert np.allclose(np.cov(moved.T, bias=True), np.eye(3), atol=1e-3) and np.allclose(moved.mean(0), 0, atol=1e-9)
+
+
+def test_clusters_of_any_size_are_drawn_alike():
+    pseudo = torch.cat([torch.zeros(900), torch.ones(90), torch.full((9,), 3.0), torch.full((5,), -1.0)]).long()
+    rows = balanced_rows(pseudo, 0, 0, torch.arange(3000))
+    shares = torch.bincount(pseudo[rows], minlength=4) / 3000
+    assert abs(shares[[0, 1, 3]] - 1 / 3).max() < 0.04 and shares[2] == 0
+    assert len(rows[pseudo[rows] == 3].unique()) == 9
+    assert not torch.equal(rows, balanced_rows(pseudo, 0, 1, torch.arange(3000)))
+
+
+# ---------------------------------------------------------------- formulas
+
+
+def test_assignment_and_target_of_dec_are_the_published_formulas(rng):
+    features, centres = rng.normal(size=(7, 3)), rng.normal(size=(4, 3))
+    q = np.array([[1 / (1 + ((z - c) ** 2).sum()) for c in centres] for z in features])
+    q /= q.sum(1, keepdims=True)
+    found = soft_assignment(torch.from_numpy(features), torch.from_numpy(centres))
+    assert np.allclose(found, q)
+    p = np.empty_like(q)
+    for i in range(7):
+        row = [q[i, j] ** 2 / q[:, j].sum() for j in range(4)]
+        p[i] = np.array(row) / sum(row)
+    assert np.allclose(target_distribution(found), p)
+
+
+def test_fixmatch_takes_sure_unlabelled_samples_only():
+    scores = torch.tensor([[9.0, 0.0], [0.1, 0.0], [0.0, 9.0], [0.0, 9.0]])
+    places, classes = sure_classes(scores, torch.tensor([-1, -1, -1, 1]), 0.95)
+    assert places.tolist() == [0, 2] and classes.tolist() == [0, 1]
+
+
+def _rival(model, digits, **changes):
+    dataset = Dataset.open(digits)
+    plan = make_plan(RunConfig.build(settings(model, digits, **changes)), dataset)
+    network = plan.deep.network()
+    load_flat(network, plan.deep.first_network(0, dataset.read("train", slice(0, 8))[0]).values)
+    return plan, network, rival_class(model)(plan, network, dataset.labels("train")), dataset
+
+
+def test_the_loss_of_fixmatch_is_the_published_one(digits):
+    _, network, rival, dataset = _rival("fixmatch", digits)
+    samples, labels = dataset.read("train", slice(0, 30))
+    labels = torch.where(torch.arange(30) < 6, labels, -1)
+    tile = Tile(samples, labels, torch.arange(30), torch.arange(30), 0, slice(0, 30), 30, 6)
+    weak, strong = views_of("digits", (1, 8, 8))
+    with torch.no_grad():
+        first = network.encoder(weak(samples, Draws(0, 0, torch.arange(30), "weak"))).double().numpy()
+        second = network.encoder(strong(samples, Draws(0, 0, torch.arange(30), "strong"))).double().numpy()
+    confidence = float(np.median(first.max(1)))
+    config = rival.rival.config.model_copy(update={"confidence": confidence})
+    rival.rival = dataclasses.replace(rival.rival, config=config)
+    terms, _ = rival.loss(None, tile)
+    sure = (first.max(1) >= confidence) & (labels.numpy() < 0)
+    assert 0 < sure.sum() < 24
+    unlabelled = -np.log(second[np.arange(30), first.argmax(1)])[sure].sum() / 24
+    supervised = -np.log(first[np.arange(6), labels[:6].numpy()]).sum() / 6
+    values = {name: float(term.sum.detach()) * term.share for name, term in terms.items()}
+    assert np.allclose(values["consistency"], unlabelled, rtol=1e-4)
+    assert np.allclose(values["cross_entropy"], supervised, rtol=1e-4) and terms["consistency"].count == sure.sum()
+
+
+def test_the_gradient_goes_straight_through_the_code():
+    torch.manual_seed(0)
+    quantizer = make_quantizer(3, 4, 0.9, 0.0).train()
+    features = torch.randn(6, 3, requires_grad=True)
+    quantizer._codebook.init_embed_(features.detach().unsqueeze(0))
+    codes, chosen, distance = quantizer(features, freeze_codebook=True)
+    assert torch.allclose(codes, quantizer.codebook[chosen])
+    weight = torch.arange(18.0).view(6, 3)
+    (codes * weight).sum().backward()
+    assert torch.equal(features.grad, weight)
+    assert torch.allclose(distance, (features - quantizer.codebook[chosen]).square().mean())
+
+
+def test_codes_follow_moving_means_and_dead_ones_are_revived(rng):
+    torch.manual_seed(0)
+    quantizer = make_quantizer(2, 3, 0.5, 1.0)
+    book = quantizer._codebook
+    book.initted.fill_(True)
+    quantizer.codebook = torch.tensor([[0.0, 0.0], [1.0, 1.0], [9.0, 9.0]])
+    book.embed_avg.copy_(quantizer.codebook.unsqueeze(0) * 4)
+    book.cluster_size.fill_(4.0)
+    rows = torch.from_numpy(rng.uniform(0, 1, size=(8, 2))).float()
+    chosen = quantizer.eval()(rows)[1]
+    counts = torch.bincount(chosen, minlength=3).double().numpy()
+    sums = np.stack([rows[chosen == k].double().sum(0).numpy() for k in range(3)])
+    quantizer.train().update_indices(rows, chosen)
+    size = 0.5 * 4 + 0.5 * counts
+    means = (0.5 * 4 * np.array([[0, 0], [1, 1], [9, 9]]) + 0.5 * sums) / size[:, None]
+    assert np.allclose(quantizer.codebook, means, atol=1e-3)
+    for _ in range(2):  # nothing comes near (9, 9): its moving count falls below 1
+        chosen = quantizer.eval()(rows)[1]
+        quantizer.train().update_indices(rows, chosen)
+    assert (rows == quantizer.codebook[2]).all(1).any()
+
+
+def test_all_codes_are_in_use(digits, tmp_path):
+    recipe = {"map__epochs": 20, "encoder__width": 8, "deep__learning_rate": 0.005}
+    train(settings("vqvae", digits, **recipe), tmp_path / "run")
+    state = DeepModel.load(tmp_path / "run").state
+    assert int(state.wins.sum()) == 1438 and bool((state.wins > 0).all())
+
+
+# ---------------------------------------------------------------- parts of the network, workers
+
+
+def test_a_part_of_the_network_begins_anew(digits):
+    plan, network, _, dataset = _rival("deepcluster", digits)
+    state = plan.deep.first_network(0, dataset.read("train", slice(0, 8))[0])
+    state = dataclasses.replace(state, first=torch.ones_like(state.values))
+    places = places_of(network, "head")
+    size = sum(parameter.numel() for parameter in network.head.parameters())
+    after = replaced(state, places, torch.full((size,), 2.0))
+    assert places.stop - places.start == size
+    load_flat(network, after.values)
+    assert all(bool((parameter == 2).all()) for parameter in network.head.parameters())
+    assert float(after.first.sum()) == len(state.values) - size and torch.equal(
+        after.average[places], after.values[places]
+    )
+
+
+class _Both:
+    """Two workers of one process: what the other would bring is added."""
+
+    def __init__(self, rank, others):
+        self.rank, self.world_size, self._others = rank, 2, others
+
+    def max(self, value):
+        return max(value, self._others[0])
+
+    def sum(self, values):
+        return values + self._others[1]
+
+
+def test_features_of_two_workers_are_gathered_to_the_bit():
+    whole = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    whole[0, 0], whole[5, 1] = -0.0, torch.finfo().tiny / 4
+    bits = torch.zeros(7, 3, dtype=torch.int64)
+    bits[4:] = whole[4:].view(torch.int32).to(torch.int64)
+    world = World(None, None, torch.arange(7), torch.arange(7), _Both(0, (3.0, bits)), lambda: None)
+    gathered = world.gather(whole[:4], 0, 7)
+    assert torch.equal(gathered.view(torch.int32), whole.contiguous().view(torch.int32))
+
+
+def test_what_is_remembered_is_in_checkpoint_and_digest(digits, tmp_path):
+    def stop(epoch, expected, metrics):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings("deepcluster", digits, map__epochs=3), tmp_path / "run", on_epoch=stop)
+    snapshot, record = read(sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"))[-1])
+    assert snapshot.memory["pseudo"].shape == (1438,) and record["digest"] == snapshot.digest()
+    changed = {"pseudo": snapshot.memory["pseudo"] * 0}
+    assert dataclasses.replace(snapshot, memory=changed).digest() != snapshot.digest()
