@@ -56,6 +56,7 @@ def test_the_source_archive_holds_what_a_build_needs(dist):
     assert not [name for name in names if name.startswith(("tests/", ".ci", "infra/", "data/"))]
 
 
+@pytest.mark.timeout(900)  # four processes import torch
 def test_installed_elsewhere_the_command_works_without_the_repository(dist, tmp_path):
     """A new environment gets the wheel; what it needs is borrowed from this one, so nothing is downloaded."""
     (wheel,) = dist.glob("*.whl")
@@ -76,10 +77,13 @@ def test_installed_elsewhere_the_command_works_without_the_repository(dist, tmp_
         return done.stdout
 
     assert run("somgrad", "--version").strip() == f"somgrad {version()}"
-    code = "import jobs, somcore, pipeline.config as c; print(jobs.__file__, somcore.__file__, c.__file__)"
-    assert all(path.startswith(str(tmp_path)) for path in run("python", "-c", code).split())
-    recipe = "from pathlib import Path; from pipeline.config import read_file; print(read_file(Path('mnist')))"
-    assert "encoder." in run("python", "-c", recipe)
+    code = (
+        "import jobs, somcore, pipeline.config as c, pathlib as p\n"
+        "print(jobs.__file__, somcore.__file__, c.__file__, sep='\\n')\nprint(c.read_file(p.Path('mnist')))"
+    )
+    *places, recipe = run("python", "-c", code).splitlines()
+    assert all(path.startswith(str(tmp_path)) for path in places), places
+    assert "encoder." in recipe
     run("somgrad", "prepare", "digits", "--out", "data")
     options = ["--model", "sssom", "--workers", "0", "--tracking-uri", "none", "--set", "map.epochs=1"]
     run("somgrad", "train", "--data", "data", "--out", "run", *options)

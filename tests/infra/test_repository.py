@@ -17,7 +17,7 @@ SECRETS = {
     "token of a service": r"\b(?:xox[abpr]-[\w-]{10,}|hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9]{32,}|pypi-AgE[\w-]{20,})",
     "key of Google": r"\bAIza[0-9A-Za-z_-]{35}\b",
     "signed token": r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",
-    "password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@$<{]+:[^\s/:@$<{]{3,}@[\w.-]+",
+    "password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@$<{]+:(?!PASSWORD@)[^\s/:@$<{]{3,}@[\w.-]+",
     "password": r"(?i)\b\w*(?:password|passwd|secret_key|api_key)['\"]?\s*[:=]\s*['\"][^'\"\s$<{]{6,}['\"]",
 }
 PLACES = {
