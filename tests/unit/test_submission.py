@@ -81,6 +81,7 @@ def test_a_project_of_the_user_gets_the_packages(tmp_path):
     stage(target, tree, {"0-conf.yaml": tree / "conf.yaml"})
     present = ["my_net.py", "jobs/train.py", "somcore/state.py", f"{GIVEN}/0-conf.yaml"]
     assert all((target / name).exists() for name in present)
+    assert stage(tmp_path / "given", tree, {"0-conf.yaml": tree / "conf.yaml"}, code=False) == (1, 14)
 
 
 def test_the_lock_file_is_found_or_asked_for(tmp_path):
