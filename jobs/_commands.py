@@ -39,7 +39,6 @@ def page() -> str:
 
 def _section(title: str, module: str) -> Iterator[str]:
     command: Any = typer.main.get_command(importlib.import_module(module).app)
-    context = command.make_context(title.split()[-1], [], resilient_parsing=True)
     yield f"{title}\n\n{inspect.cleandoc(command.help or '')}\n"
     if command.epilog:
         yield f"{command.epilog.strip().replace('Example: ', 'Example: `', 1)}`\n"
@@ -49,7 +48,7 @@ def _section(title: str, module: str) -> Iterator[str]:
         if parameter.opts[0] in _SHARED:
             continue
         if parameter.param_type_name == "argument":
-            name = f"`{parameter.make_metavar(context)}`"
+            name = f"`{parameter.metavar or parameter.name.upper()}`"
         said, _, default = f" {parameter.help or ''}".partition(" [default: ")
         said = said.strip() or "–"
         yield f"| {name} | {said.replace('|', chr(92) + '|')} | {_default(parameter, default.rstrip(']'))} |"

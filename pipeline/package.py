@@ -151,7 +151,7 @@ def _size(count: int) -> str:
     return f"{count / 2**20:.1f} MB" if count >= 2**20 else f"{count / 2**10:.1f} kB"
 
 
-def stage(target: Path, tree: Path | None, given: Mapping[str, Path]) -> tuple[int, int]:
+def stage(target: Path, tree: Path | None, given: Mapping[str, Path], code: bool = True) -> tuple[int, int]:
     """Copies what travels to a folder.
 
     Args:
@@ -159,6 +159,7 @@ def stage(target: Path, tree: Path | None, given: Mapping[str, Path]) -> tuple[i
         tree: the user's working tree; None = the packages of this program only. A tree without these packages gets
             them, so that a project of its own can import what it extends.
         given: files that the command line names, by their name in `GIVEN`.
+        code: False = only these files.
 
     Returns:
         Number of files and bytes.
@@ -167,7 +168,7 @@ def stage(target: Path, tree: Path | None, given: Mapping[str, Path]) -> tuple[i
         UserError: see `check`.
     """
     count = total = 0
-    for root, below in _sources(tree):
+    for root, below in _sources(tree) if code else []:
         files = [f"{below}/{name}" if below else name for name in files_of(root / below)]
         total += check(root, files)
         count += len(files)
@@ -175,9 +176,8 @@ def stage(target: Path, tree: Path | None, given: Mapping[str, Path]) -> tuple[i
             _copy(root / name, target / name)
     for name, path in given.items():
         total += check(path.parent, [path.name])
-        count += 1
         _copy(path, target / GIVEN / name)
-    return count, total
+    return count + len(given), total
 
 
 def _sources(tree: Path | None) -> list[tuple[Path, str]]:

@@ -74,7 +74,7 @@ class Cluster:
         with tempfile.TemporaryDirectory(prefix="somgrad-") as folder:
             place = Path(folder) / "code"
             place.mkdir()
-            count, size = _pack(place, task)
+            count, size = stage(place, task.tree, named(task.given), code=task.environment != "none")
             runtime: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), **task.variables}}
             if count:
                 runtime["working_dir"] = str(place)
@@ -198,13 +198,6 @@ class Cluster:
 
 class Unreachable(UserError):
     """No cluster answers at the address."""
-
-
-def _pack(place: Path, task: Task) -> tuple[int, int]:
-    given = named(task.given)
-    if task.environment != "none":
-        return stage(place, task.tree, given)
-    return stage(place, place, given) if given else (0, 0)
 
 
 def _requirements(lock: Path) -> list[str]:

@@ -15,7 +15,7 @@ from pipeline.trainer import train
 from tests.cluster.nodes import Nodes, free_port
 from tests.training import REPOSITORY, small
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 # One CPU a worker, one CPU a node: two workers fit on two nodes only.
 TRAIN = ["train", "--data", "data", "--model", "sssom", "--workers", "2", "--set", "cluster.cpus_per_worker=1"]
 
@@ -120,7 +120,7 @@ def test_stop_save_go_on_detach_and_die(nodes, shared):
 
 def epochs(run, count, nodes, job):
     """Waits until a run has recorded so many more epochs."""
-    journal, until = run / "tracking.jsonl", time.monotonic() + 200
+    journal, until = run / "tracking.jsonl", time.monotonic() + 400
     read = lambda: journal.read_text().count('"nodes"') if journal.exists() else 0  # noqa: E731
     before = read()
     while read() < before + count:

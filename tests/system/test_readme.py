@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import real_data
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]  # results are measured, not run
 BLOCK = re.compile(r"(?:^<!-- needs: (?P<needs>[^>]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.M | re.S)
 COMMAND = re.compile(r"^\s*(python|somgrad|make|ray|pip|docker|kubectl|infra/\S+\.sh)\s", re.M)
 QUICK = "--set map.epochs=1 --set map.pruning_epochs=0.5"  # a real run of MNIST takes minutes

@@ -20,7 +20,7 @@ from tests.cluster.nodes import free_port
 from tests.training import REPOSITORY, command, small
 
 SCRIPTS = REPOSITORY / "infra" / "mlflow"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def postgres() -> Path | None:
@@ -51,7 +51,7 @@ def run(words, environment, code=0):
     """Standard output and error of a command that ends with a code."""
     words = [str(word) for word in words]
     done = subprocess.run(
-        words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=400, stdin=subprocess.DEVNULL
+        words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=800, stdin=subprocess.DEVNULL
     )
     assert done.returncode == code, f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout, done.stderr

@@ -1,0 +1,154 @@
+"""What travels to a cluster and what does not; what a submitted command line means."""
+
+import shlex
+import subprocess
+
+import pytest
+
+from jobs._words import understand
+from pipeline.errors import UserError
+from pipeline.package import GIVEN, check, files_of, lock_of, stage
+from pipeline.task import Task, module_of, variables
+from tests.training import REPOSITORY
+
+
+def named(folder, content):
+    for name, text in content.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+    return folder
+
+
+def test_ignore_rules_are_those_of_git(tmp_path):
+    content = {
+        ".gitignore": b"*.log\n!keep.log\n/runs/\nbuild/\n",
+        "sub/.gitignore": b"local.py\n!deep.log\n",
+        "main.py": b"", "a.log": b"", "keep.log": b"", "runs/x.py": b"", "sub/runs/y.py": b"", "sub/local.py": b"",
+        "sub/deep.log": b"", "other/local.py": b"", "sub/build/z.py": b"",
+    }  # fmt: skip
+    named(tmp_path, content)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    listed = ["git", "ls-files", "--others", "--exclude-standard"]
+    expected = subprocess.run(listed, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
+    assert files_of(tmp_path) == sorted(name for name in expected if not name.endswith(".gitignore"))
+    (tmp_path / ".rayignore").write_text("/other/\n")
+    assert "other/local.py" not in files_of(tmp_path)
+
+
+def test_environments_and_caches_stay_here(tmp_path):
+    named(tmp_path, {"env3/pyvenv.cfg": b"", "env3/lib/x.py": b"", "__pycache__/a.pyc": b"", "a.py": b""})
+    assert files_of(tmp_path) == ["a.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("data/train.parquet", b"PAR1", "looks like data"),
+        ("notes.csv", b"1,2\n" * 2**19, "is larger than 1.0 MB"),
+        ("deploy/.env", b"A=1", "has the name of a secret"),
+        ("tls/server.key", b"", "has the name of a secret"),
+        ("home/.ssh/config", b"", "has the name of a secret"),
+        ("auth_token", b"", "has the name of a secret"),
+        ("notes.txt", b"-----BEGIN RSA " + b"PRIVATE KEY-----\n", "a private key"),
+        ("job.py", b"key = 'AKIA" + b"ABCDEFGHIJKLMNOP'", "a key of a cloud"),
+        ("conf.yaml", b"token: ghp_" + b"a" * 36, "an access token"),
+    ],
+)
+def test_data_and_secrets_are_refused_by_name(tmp_path, name, content, reason):
+    named(tmp_path, {name: content, "fine.py": b"x = 1\n"})
+    with pytest.raises(UserError) as error:
+        check(tmp_path, files_of(tmp_path))
+    assert name in str(error.value) and reason in str(error.value) and ".rayignore" in str(error.value)
+    (tmp_path / ".rayignore").write_text(f"/{name}\n")
+    assert check(tmp_path, files_of(tmp_path)) == 6
+
+
+def test_code_that_only_sounds_secret_travels(tmp_path):
+    names = ["tokenizer.py", "secrets.py", "keys.py", ".env.example", "monkey.py", "credentials.md"]
+    named(tmp_path, dict.fromkeys(names, b""))
+    assert check(tmp_path, files_of(tmp_path)) == 0
+
+
+def test_this_repository_travels_without_tests_and_runs_there(tmp_path):
+    stage(tmp_path, REPOSITORY, {})
+    assert not (tmp_path / "tests").exists() and (tmp_path / "pipeline" / "recipes" / "mnist.yaml").exists()
+
+
+def test_a_project_of_the_user_gets_the_packages(tmp_path):
+    target = tmp_path / "out"
+    tree = named(tmp_path / "mine", {"my_net.py": b"x = 1\n", "conf.yaml": b"map.epochs: 2\n"})
+    stage(target, tree, {"0-conf.yaml": tree / "conf.yaml"})
+    present = ["my_net.py", "jobs/train.py", "somcore/state.py", f"{GIVEN}/0-conf.yaml"]
+    assert all((target / name).exists() for name in present)
+    assert stage(tmp_path / "given", tree, {"0-conf.yaml": tree / "conf.yaml"}, code=False) == (1, 14)
+
+
+def test_the_lock_file_is_found_or_asked_for(tmp_path):
+    with pytest.raises(UserError, match="needs a lock file"):
+        lock_of(tmp_path, "lock")
+    named(tmp_path, {"infra/requirements.lock": b"", "requirements.txt": b""})
+    assert lock_of(tmp_path, "lock") == tmp_path / "infra" / "requirements.lock"
+    with pytest.raises(UserError, match="--environment must be"):
+        lock_of(tmp_path, "conda")
+
+
+def test_the_entrypoint_survives_the_shell(tmp_path, monkeypatch):
+    """Spaces, quotes and dollars arrive as typed; a file that travels is found where it travels to."""
+    given = tmp_path / "my conf.yaml"
+    given.write_text("")
+    words = ("jobs.train", "--config", str(given), "--set", "a=$HOME 'x'", "--out", "run 1")
+    line = Task(words, {str(given): given}, workdir=str(tmp_path / "my dir")).entrypoint()
+    (tmp_path / "my dir").mkdir()
+    (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$PWD" "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": "/elsewhere"}
+    done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    said = done.stdout.splitlines()[3:]  # the first call asks whether python has the packages
+    where = f"{tmp_path}/{GIVEN}/0-my conf.yaml"
+    assert said == [f"{tmp_path}/my dir", "-P", "-m", "jobs.train", "--config", where, *words[3:]]
+
+
+@pytest.mark.parametrize("typed", ["train", "somgrad train", "python -m jobs.train", "bin/python3.11 -m jobs.train"])
+def test_every_spelling_of_a_command_is_understood(typed):
+    assert module_of([*shlex.split(typed), "--seed", "1"], ["train"]) == ("jobs.train", "--seed", "1")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("rm -rf x", "must be one of"),
+        ("submit --list", "must be one of"),
+        ("train --data d --model sssom --out /mnt/r", "--data must be an absolute path"),
+        ("train --data /mnt/d --model sssom --out /mnt/r --address 1.2.3.4:6379", "left out"),
+        ("evaluate --run runs/first", "--run must be an absolute path"),
+    ],
+)
+def test_a_command_that_cannot_run_there_is_refused(typed, said):
+    with pytest.raises(UserError, match=said):
+        understand(typed.split(), None)
+
+
+def test_options_are_checked_before_anything_is_sent():
+    with pytest.raises(Exception, match="(?i)no such option"):
+        understand(["train", "--data", "/d", "--model", "sssom", "--out", "/o", "--lerning-rate", "1"], None)
+
+
+def test_files_of_settings_travel_and_recipes_do_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(named(tmp_path, {"conf.yaml": b""}))
+    words = understand(["train", "--data", "d", "--model", "sssom", "--out", "o", "--config=conf.yaml"], "/mnt")
+    assert list(words.given) == ["conf.yaml"] and words.resumable and words.tracked
+    assert not understand(["train", "--data", "d", "--model", "deep", "--out", "o", "--config", "mnist"], "/mnt").given
+
+
+@pytest.mark.parametrize("text", ["AWS_SECRET_ACCESS_KEY=x", "MLFLOW_TRACKING_PASSWORD", "DB=http://u:p@h/d", "1A=2"])
+def test_variables_carry_no_secrets(text):
+    with pytest.raises(UserError, match="--env must be"):
+        variables([text])
+
+
+def test_variables_are_those_asked_for_and_the_tracking_server(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth1")
+    found = variables(["GLOO_SOCKET_IFNAME", "A=b=c"])
+    assert found == {"MLFLOW_TRACKING_URI": "http://mlflow:5000", "GLOO_SOCKET_IFNAME": "eth1", "A": "b=c"}
