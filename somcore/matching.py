@@ -5,6 +5,7 @@ Ties go to the lowest index. Axes: n samples of a tile, K nodes, D features, C c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,7 @@ from somcore.relevance import corrected_deviations
 from somcore.state import MapState
 
 _SHORTLIST = 8
+_AT_ONCE = 2**22  # numbers of the exact errors that are held at once, in each of a few tensors: 32 MB
 _RESOLUTION = 2.0**-32
 
 
@@ -73,10 +75,23 @@ def nearest(
     exists = torch.isfinite(least)
     rivals = (values <= (least + 2 * scores.margin).unsqueeze(1)).sum(1)
     rows = rows_where(exists & (rivals > 1))
-    if rows.shape[0]:
-        node = node.index_copy(0, rows, _decide(state, tile.take(rows), projection, values[rows], rivals[rows]))
+    for part in _portions(rows, rivals, values.shape[1] * state.num_features):
+        node = node.index_copy(0, part, _decide(state, tile.take(part), projection, values[part], rivals[part]))
     rho = exact_errors(state, tile, node.unsqueeze(1)).squeeze(1)
     return torch.where(exists, node, -1), torch.where(exists, rho, torch.inf)
+
+
+def _portions(rows: Tensor, rivals: Tensor, size: int) -> Sequence[Tensor]:
+    """Rows to be decided together: some megabytes at once, and those with few rivals apart from those with many.
+
+    Where asking is not free, all at once.
+    """
+    if rows.shape[0] == 0:
+        return ()
+    most = max(1, _AT_ONCE // max(1, size))
+    if rows.shape[0] <= most or not device.asking_is_free(rows):
+        return (rows,)
+    return list(rows[rivals[rows].argsort(stable=True)].split(most))
 
 
 def _decide(state: MapState, tile: Tile, projection: Projection, values: Tensor, rivals: Tensor) -> Tensor:

@@ -160,7 +160,8 @@ def measure(
             rng = random.Random(f"{seed}/{model}")
             while len(done) < kills:
                 out = Path(scratch) / f"{model}-{len(digests)}"
-                run = Command(settings | {"cluster.cpus_per_worker": 0.1}, out, workers, address)
+                asked = settings | {"cluster.cpus_per_worker": 0.1, "cluster.start_s": _PATIENCE_S}
+                run = Command(asked, out, workers, address)
                 wanted = min(per_run, kills - len(done))
                 done += disturb(run, rng, wanted, undisturbed, report)
                 digests.append(run.wait()["map_digest"])

@@ -1,0 +1,32 @@
+"""Rows of large tables are asked for once, before they are read, and come as they are."""
+
+import os
+
+import torch
+
+from pipeline import shards
+from pipeline.shards import Dataset
+
+
+def test_a_row_is_asked_for_once_and_read_as_it_is(digits, monkeypatch):
+    whole = Dataset.open(digits).read("train", slice(0, 1400))[0]
+    monkeypatch.setattr(shards, "MAP_BYTES", 0)
+    asked: list[tuple[int, int]] = []
+    advise = os.posix_fadvise
+
+    def watched(descriptor, start, length, advice):
+        asked.append((start, length))
+        return advise(descriptor, start, length, advice)
+
+    monkeypatch.setattr(shards.os, "posix_fadvise", watched)
+    dataset = Dataset.open(digits)
+    tiles = [torch.tensor(rows) for rows in ([5, 6, 7, 900], [3, 1, 2], [11])]
+    for tile, following in zip(tiles, [*tiles[1:], None], strict=True):
+        if following is not None:
+            dataset.ahead("train", following)
+        assert torch.equal(dataset.read("train", tile)[0], whole[tile])
+    size = 64  # bytes of a row: 8 x 8 uint8
+    assert sorted(asked) == sorted(
+        (size * row, size * length) for row, length in [(5, 3), (900, 1), (3, 1), (1, 2), (11, 1)]
+    )
+    dataset.ahead("test", [0])
