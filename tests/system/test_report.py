@@ -153,7 +153,7 @@ def test_texts_of_the_user_stay_texts(browser, tmp_path, rng):
     report_of(str(tmp_path / "run"), tmp_path / "page.html")
     open_page(browser, tmp_path / "page.html")
     assert browser.execute_script("return R.classes") == sorted(bad.tolist())
-    assert browser.find_elements("css selector", "#bars .plot") and browser.find_elements("css selector", "#members table")
+    assert browser.find_elements("css selector", "#bars .barlayer .point") and browser.find_elements("css selector", "#members table")
     assert complaints(browser) == []
 
 
