@@ -1,4 +1,4 @@
-"""The report in a real browser: trained runs of several kinds, opened from disk without a network, looked at and used."""
+"""The report in a real browser: runs of several kinds, opened from disk without a network, looked at and used."""
 
 from __future__ import annotations
 
@@ -153,7 +153,8 @@ def test_texts_of_the_user_stay_texts(browser, tmp_path, rng):
     report_of(str(tmp_path / "run"), tmp_path / "page.html")
     open_page(browser, tmp_path / "page.html")
     assert browser.execute_script("return R.classes") == sorted(bad.tolist())
-    assert browser.find_elements("css selector", "#bars .barlayer .point") and browser.find_elements("css selector", "#members table")
+    for what in ("#bars .barlayer .point", "#members table"):
+        assert browser.find_elements("css selector", what), what
     assert complaints(browser) == []
 
 
