@@ -97,8 +97,7 @@ class _Epochs:
     def __call__(self, epoch: int, expected: int, metrics: Mapping[str, float | None]) -> None:
         from jobs._progress import Progress
 
-        if self._bar is None:
-            self._bar = Progress("epochs", max(epoch, expected), every_s=1.0)
+        self._bar = self._bar or Progress("epochs", max(epoch, expected), every_s=1.0)
         named = {"nodes": "nodes {:.0f}", "quantization_error": "error {:.4g}", "accuracy": "accuracy {:.3f}",
                  "samples_per_second": "{:,.0f} samples/s"}  # fmt: skip
         notes = [text.format(metrics[k]) for k, text in named.items() if metrics.get(k) is not None]

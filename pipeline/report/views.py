@@ -103,10 +103,10 @@ def _aside(data: MapData) -> str:
 <button type="button" id="after" aria-label="Next node">›</button></div>
 <h2 id="node-title" aria-live="polite"></h2>
 <div class="sheets" id="portrait"></div><table id="facts"></table>
+{bars}
 <h3>Nearest members</h3><div class="thumbs" id="members"></div>
 <h3>Misfits</h3><p class="note">Rows of another class first, then those farthest from the prototype.</p>
 <div class="thumbs" id="misfits"></div>
-{bars}
 <div><h3>Classes of its samples</h3><div id="composition" role="figure" aria-label="Samples of the node by class"></div>
 </div>
 <h3>Neighbours</h3><div class="thumbs" id="near"></div>
