@@ -26,7 +26,7 @@ class Refusing(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = do_PATCH = refuse
+    do_GET = do_POST = do_PATCH = refuse  # noqa: N815
 
     def log_message(self, *arguments):
         pass
