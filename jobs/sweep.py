@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job, run
+from pipeline.errors import must
 
 
 def sweep(
@@ -42,6 +43,9 @@ def sweep(
         str | None, typer.Option(help="MLflow store; none = record nothing. [default: MLflow's own]")
     ] = None,
     experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "somgrad",
+    register: Annotated[
+        str | None, typer.Option(help="Log the best trial's model, as a new version of this registered model.")
+    ] = None,
 ) -> dict[str, Any]:
     """Train one model at several labelled fractions, seeds and hyper-parameters, and choose the best by validation.
 
@@ -52,6 +56,8 @@ def sweep(
     from pipeline.sweep import sweep as sweep_maps
     from pipeline.sweep_plan import SweepOptions, numbers
 
+    if register and tracking_uri == "none":
+        raise must("--register", "used with an MLflow store", "--tracking-uri none")
     flat = (read_file(config) if config else {}) | ({} if epochs is None else {"map.epochs": epochs})
     flat |= dict(parse_setting(text) for text in settings or [])
     options = SweepOptions(
@@ -82,6 +88,12 @@ def sweep(
             on_trials=lambda done, total, note: progress(done, note, total),
         )
     _show(result)
+    if register and result["best"]:
+        from pipeline.model import log_model
+
+        best = result["best"]
+        result["model"] = log_model(Path(best["out"]), best["run_id"], tracking_uri, register)
+        _say(f"Model of {best['trial']} registered: {result['model']['model_uri']}")
     return result
 
 

@@ -27,6 +27,7 @@ ALIAS = "latest-trained"
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch")
 _EXAMPLE_ROWS = 3
+_NO_RIGHTS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
 
 
 def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | None = None) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
         model_uri, and version where it was registered (the alias `latest-trained` points there).
 
     Raises:
+        UserError: this user may not do that there.
         MachineError: the server cannot be reached, or refuses.
     """
     import mlflow
@@ -58,7 +60,11 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
             mlflow.MlflowClient().set_registered_model_alias(name, ALIAS, version.version)
             return {"model_uri": f"models:/{name}/{version.version}", "version": int(version.version)}
     except mlflow.exceptions.MlflowException as error:
-        raise MachineError(f"The model could not be logged: {' '.join(str(error).split())[:200]}") from None
+        reason = f"The model could not be logged: {' '.join(str(error).split())[:200]}"
+        kept = f"The run is kept in '{directory}'; the same command with --resume logs it again."
+        if getattr(error, "error_code", "") in _NO_RIGHTS:
+            raise UserError(f"{reason}. Ask for the right, or give another --register. {kept}") from None
+        raise MachineError(f"{reason}. {kept}") from None
 
 
 def save_model(directory: Path, out: Path) -> Path:

@@ -46,6 +46,8 @@ class MapGraph(nn.Module):
     centre: Tensor
     linear: Tensor
     squares: Tensor
+    threshold: Tensor
+    accepted: Tensor
     box: Tensor
 
     def __init__(self, predictor: Predictor) -> None:
@@ -60,11 +62,11 @@ class MapGraph(nn.Module):
         self._keep(nodes=alive, classes=state.classes[alive], prototypes=prototypes, relevances=relevances)
         self._keep(centre=centre, linear=(relevances * centred).T, squares=(relevances * centred * centred).T)
         self.masked = predictor.spec.missing == "mask" and config.missing == "mask"
-        self.threshold = predictor.novelty_error
+        accepted = 1.0 / config.outlier_threshold - 1.0 if config.variant == "dssom" else predictor.novelty_error
+        self._keep(threshold=_double(predictor.novelty_error), accepted=_double(accepted))
         self.local = config.variant == "altsssom"
         self.filtering = config.noise_filter
         self.strict = config.fallback == "threshold"
-        self.outlier_error = 1.0 / config.outlier_threshold - 1.0 if config.variant == "dssom" else None
         self.labelled = config.variant in LABEL_AWARE and bool((state.classes[alive] >= 0).any())
         if self.local:
             self._keep(box=box(state, config)[alive])
@@ -97,7 +99,7 @@ class MapGraph(nn.Module):
         if self.local:
             inside = (x - self.prototypes[place]).abs() <= self.box[place]
             return (inside | (observed == 0)).all(1)
-        return rho <= (self.threshold if self.outlier_error is None else self.outlier_error)
+        return rho <= self.accepted
 
     def _class(self, x: Tensor, observed: Tensor, errors: Tensor, node: Tensor, place: Tensor) -> Tensor:
         """Class of the BMU, else of the nearest node that has one; −1 where none can be said."""
@@ -214,6 +216,11 @@ def export_model(directory: Path, out: Path) -> dict[str, Any]:
         "outputs": list(OUTPUTS),
         "checked": checked,
     }
+
+
+def _double(value: float) -> Tensor:
+    """A number as a tensor: the exporter writes plain numbers in float32."""
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def _exportable(encoder: nn.Module) -> nn.Module:

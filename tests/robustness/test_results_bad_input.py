@@ -1,0 +1,63 @@
+"""Stores and registries that refuse: one line, exit code 2, and what was trained stays."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from jobs._exit import USER, exit_code
+from pipeline.errors import UserError
+from pipeline.model import log_model
+from pipeline.results import tracked_runs
+from pipeline.trainer import train
+from tests.training import small
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers every request as a server without rights for this user does."""
+
+    def refuse(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = json.dumps({"error_code": "PERMISSION_DENIED", "message": "Permission denied"}).encode()
+        self.send_response(403)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PATCH = refuse  # noqa: N815
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def refusing():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+
+
+def test_a_registry_without_rights_loses_nothing(digits, tmp_path, refusing):
+    train(small("kohonen", digits), tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    with pytest.raises(UserError, match="could not be logged: .*Ask for the right.*The run is kept in .*run") as caught:
+        log_model(tmp_path / "run", "0" * 32, refusing, "a name")
+    assert exit_code(caught.value) == USER and "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("uri", ["refusing", "http://127.0.0.1:9"])
+def test_results_of_a_store_that_cannot_be_asked(uri, refusing):
+    with pytest.raises(UserError, match="--tracking-uri must be an MLflow store that can be reached. Got") as caught:
+        tracked_runs("somgrad", refusing if uri == "refusing" else uri)
+    assert exit_code(caught.value) == USER and "\n" not in str(caught.value)
