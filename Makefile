@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-LAYERS := architecture unit laws golden equivalence robustness cluster system
+LAYERS := architecture unit laws golden equivalence robustness cluster system infra
 TESTS  := $(wildcard $(addprefix tests/,$(LAYERS)))
+DOCS   := tests/system/test_readme.py tests/unit/test_examples.py tests/unit/test_hyperparameter_docs.py
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' somcore/__init__.py)
+# LOCKED=1: what the tests ran with, by version and hash, instead of the newest that pyproject.toml allows.
+LOCKED ?=
+DIST   := dist
 
 # Quiet, offline, repeatable.
 export RAY_USAGE_STATS_ENABLED := 0
@@ -14,21 +19,26 @@ export GIT_PYTHON_REFRESH := quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format demo clean $(addprefix test-,$(LAYERS))
+.PHONY: help setup test lint format demo clean docs-check dist lock licences sbom audit images $(addprefix test-,$(LAYERS))
 
 help: ## this list
-	@echo "somgrad: make <target>"
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
-	@echo "  test-LAYER one layer of tests: $(LAYERS)"
+	@echo "somgrad $(VERSION): make <target>"
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-10s  %s\n", $$1, $$2 }'
+	@echo "  test-LAYER  one layer of tests: $(LAYERS)"
 
-setup: $(STAMP) ## virtual environment in .venv, once; again when pyproject.toml changes
+setup: $(STAMP) ## virtual environment in .venv, once; LOCKED=1: exactly what infra/requirements-dev.lock pins
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(if $(LOCKED),infra/requirements-dev.lock)
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.11 or newer, or name it: make setup PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "somgrad needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -c 'import platform; print(platform.python_version())'). Name another: make setup PYTHON=python3.12" >&2; exit 2; }
 	@echo "== setup: installing into $(VENV) (some minutes and 7 GB the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+ifneq ($(LOCKED),)
+	@$(BIN)/python -m pip install -qq --require-hashes --requirement infra/requirements-dev.lock
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
+else
 	@$(BIN)/python -m pip install -qq --editable '.[dev]'
+endif
 	@touch $@
 
 test: setup lint ## what CI runs: ruff, mypy, import rules, pytest by layer
@@ -51,6 +61,35 @@ format: setup ## sort imports, fix what ruff can fix
 
 demo: setup ## sssom on digits at seven label fractions, two Ray workers, in MLflow
 	@$(BIN)/python -m jobs.demo
+
+docs-check: setup ## every command and example of README, docs and docstrings runs
+	@PYTHONHASHSEED=0 $(BIN)/python -m pytest $(DOCS)
+
+dist: setup ## source archive and wheel in dist/
+	@rm -rf dist/somgrad-* build
+	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
+	@ls -l dist/somgrad-*
+
+lock: setup ## pin what .venv has (after a green make test): infra/*.lock, with hashes
+	@infra/release/lock.sh $(BIN)
+
+licences: setup ## THIRD_PARTY_LICENSES.md, from what is pinned
+	@infra/release/licences.sh $(BIN)
+
+sbom: setup ## bill of materials of what is pinned (CycloneDX, dist/); needs no network
+	@mkdir -p $(DIST)
+	@$(BIN)/cyclonedx-py requirements infra/requirements.lock --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file $(DIST)/somgrad-$(VERSION).cdx.json 2>/dev/null
+	@echo "$(DIST)/somgrad-$(VERSION).cdx.json"
+
+audit: setup ## known vulnerabilities of what is pinned; asks a service, AUDIT='-s osv --osv-url URL' names another
+	@infra/release/audit.sh $(BIN) infra/requirements.lock $(AUDIT)
+
+images: ## container images (needs docker and TORCH_CPU_INDEX=the CPU index that pytorch.org names)
+	docker build -f infra/docker/Dockerfile --target cpu -t somgrad:$(VERSION)-cpu --build-arg TORCH_CPU_INDEX=$(TORCH_CPU_INDEX) .
+	docker build -f infra/docker/Dockerfile --target cuda -t somgrad:$(VERSION)-cuda .
+	docker build -f infra/docker/Dockerfile --target cloud -t somgrad:$(VERSION)-cloud .
+	docker build -f infra/docker/mlflow.Dockerfile -t somgrad-mlflow:$(VERSION) .
 
 clean: ## remove .venv, builds and caches (never results of runs)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

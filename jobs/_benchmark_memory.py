@@ -10,18 +10,21 @@ from jobs._run import job
 
 
 def memory(
-    rows: Annotated[int, typer.Option(min=1, help="Of the table, 32 float32 features each.")] = 10_000_000,
+    rows: Annotated[int | None, typer.Option(min=1, help="Of the table. [default: 10 million]")] = None,
+    gigabytes: Annotated[float | None, typer.Option(min=0.01, help="Of the table, instead of --rows.")] = None,
+    features: Annotated[int, typer.Option(min=1, help="float32 numbers of a row.")] = 32,
     workers: Annotated[int, typer.Option(min=1, help="Ray workers.")] = 2,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per round.")] = 262_144,
-    scratch: Annotated[Path | None, typer.Option(help="Where the table lies meanwhile; 3 GB for 10 million.")] = None,
-    out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/speed"),
-    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/speed.md.")] = None,
+    scratch: Annotated[Path | None, typer.Option(help="Where the table lies meanwhile, twice.")] = None,
+    out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/elastic"),
+    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/elastic.md.")] = None,
 ) -> dict[str, Any]:
     """Peak memory of each worker over one epoch; the table is made by the benchmark and removed after."""
     from pipeline.benchmarks import memory_use, speed
 
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-    result = memory_use.measure(rows, workers, batch_size, scratch, say)
+    count = int(gigabytes * 1e9 / 4 / features) if gigabytes else rows or 10_000_000
+    result = memory_use.measure(count, features, workers, batch_size, scratch, say)
     text = memory_use.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
     return speed.publish("memory", result, text, out, table_out)

@@ -19,6 +19,19 @@ Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+class Ended(dict[str, Any]):
+    """The result of a job that tells how something else ended, with an exit code of its own.
+
+    Args:
+        content: for `--json`.
+        code: of this process.
+    """
+
+    def __init__(self, content: Mapping[str, Any], code: int) -> None:
+        super().__init__(content)
+        self.code = code
+
+
 def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
     """Make a command of a function.
 
@@ -45,6 +58,8 @@ def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
                 end(error, debug)
             if as_json:
                 print(json.dumps(_plain(result or {}), allow_nan=False), flush=True)
+            if isinstance(result, Ended):
+                raise SystemExit(result.code)
 
         extra = {"as_json": Json, "debug": Debug}
         signature = inspect.signature(function)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,6 +17,7 @@ JOBS = {
     "train": "One training.",
     "sweep": "Labelled-fraction and hyperparameter sweep on Ray Tune.",
     "evaluate": "Metrics of a trained model on a split.",
+    "export": "A trained model as an ONNX file.",
     "predict": "Batch prediction: parquet in, parquet out.",
     "features": "Features of a frozen extractor as a prepared data set.",
     "compare": "Every model side by side on one data set: table, figures, significance.",
@@ -59,8 +61,18 @@ app = typer.Typer(
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"somgrad {importlib.metadata.version('somgrad')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _somgrad() -> None:
+def _somgrad(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
     """Growing, relevance-learning self-organizing maps over a Ray cluster."""
 
 

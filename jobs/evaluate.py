@@ -1,6 +1,5 @@
 """Metrics of a trained model on a split."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ from jobs._run import job, run
 
 def evaluate(
     model: Annotated[str, typer.Option("--run", help="Directory of a run, or its id in MLflow.")],
-    data: Annotated[Path | None, typer.Option(help="A prepared data set. [default: the one it was trained on]")] = None,
+    data: Annotated[str | None, typer.Option(help="A prepared data set. [default: the one it was trained on]")] = None,
     split: Annotated[
         str | None, typer.Option(help="train, validation or test. [default: test where it has rows, else train]")
     ] = None,

@@ -29,17 +29,17 @@ def predict(
     from pipeline.predict import predict as score
 
     place = model_directory(model, tracking_uri)
-    progress = Progress("rows")
-    result = score(
-        place,
-        input,
-        output,
-        key_column=key_column,
-        actors=(os.cpu_count() or 1) if actors is None else actors,
-        address=address,
-        piece_rows=rows_per_file,
-        on_piece=lambda done, total: progress(done, f"of {total}"),
-    )
+    with Progress("rows") as progress:
+        result = score(
+            place,
+            input,
+            output,
+            key_column=key_column,
+            actors=(os.cpu_count() or 1) if actors is None else actors,
+            address=address,
+            piece_rows=rows_per_file,
+            on_piece=lambda done, total: progress(done, total=total),
+        )
     bad = f", {result['errors']} set aside in _errors.csv" if result["errors"] else ""
     line = f"{result['scored']} rows scored{bad}; {result['files']} files in {result['out']}."
     print(line, file=sys.stderr, flush=True)

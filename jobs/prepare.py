@@ -22,6 +22,7 @@ def prepare(
     test_fraction: Annotated[float | None, typer.Option(help="Where there is no split. [default: 0.2]")] = None,
     seed: Annotated[int, typer.Option(help="Of that split.")] = 0,
     where: Annotated[str | None, typer.Option(help="Rows to take, e.g. rep=1,fold=1 (table).")] = None,
+    folds: Annotated[str | None, typer.Option(help="Columns of stacked folds: a data set per fold (table).")] = None,
     feature_columns: Annotated[str | None, typer.Option(help="Names or patterns, e.g. 'x*'. [default: all]")] = None,
     exclude_columns: Annotated[str | None, typer.Option(help="Names or patterns of columns left out.")] = None,
     key_column: Annotated[str | None, typer.Option(help="Column of row keys. [default: row number]")] = None,
@@ -67,6 +68,11 @@ def prepare(
         sample_rate=sample_rate,
     )
     with Progress("rows") as progress:
+        if folds is not None:
+            from pipeline.folds import prepare_folds
+
+            written = prepare_folds(source, root, options, folds, out, writing, progress)
+            return {"out": out, "folds": [_report(source, out / name, written[name]) for name in written]}
         manifest = prepare(open_source(source, root, options), out, writing, progress)
     return _report(source, out, manifest)
 

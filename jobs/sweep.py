@@ -10,7 +10,9 @@ from jobs._run import job, run
 
 
 def sweep(
-    data: Annotated[list[Path], typer.Option(help="Directory of a prepared data set; may be given several times.")],
+    data: Annotated[
+        list[str], typer.Option(help="Directory or URI of a prepared data set, or a folder of folds; repeatable.")
+    ],
     model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom or deep.")],
     out: Annotated[Path, typer.Option(help="Folder of this sweep; must not hold another one.")],
     fractions: Annotated[str | None, typer.Option(help="Labelled fractions, by comma. [default: 1]")] = None,
@@ -27,6 +29,10 @@ def sweep(
     validation_fraction: Annotated[
         float | None, typer.Option(help="Share of the labels that chooses the best set. [default: 0.2]")
     ] = None,
+    screening: Annotated[
+        str | None,
+        typer.Option(help="Look by compiled loops, train what is chosen: auto, on, off. [default: auto]"),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="yaml, toml or json file of settings, or a recipe.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of all trials.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; same as map.epochs.")] = None,
@@ -41,6 +47,7 @@ def sweep(
 
     Stop it whenever you like: finished trials are kept, and --resume does the rest.
     """
+    from jobs._progress import Progress
     from pipeline.config import parse_setting, read_file
     from pipeline.sweep import sweep as sweep_maps
     from pipeline.sweep_plan import SweepOptions, numbers
@@ -48,7 +55,7 @@ def sweep(
     flat = (read_file(config) if config else {}) | ({} if epochs is None else {"map.epochs": epochs})
     flat |= dict(parse_setting(text) for text in settings or [])
     options = SweepOptions(
-        data=[str(path) for path in data],
+        data=data,
         model=model,
         fractions=numbers("--fractions", fractions, float),
         seeds=numbers("--seeds", seeds, int),
@@ -58,19 +65,22 @@ def sweep(
         space=space,
         settings=flat,
         validation_fraction=validation_fraction,
+        screening=screening,
     )
-    result = sweep_maps(
-        options,
-        out,
-        resume=resume,
-        workers=workers,
-        concurrent=concurrent,
-        time_budget_s=None if time_budget is None else 60 * time_budget,
-        address=address,
-        tracking_uri=tracking_uri,
-        experiment=experiment,
-        say=_say,
-    )
+    with Progress("trials") as progress:
+        result = sweep_maps(
+            options,
+            out,
+            resume=resume,
+            workers=workers,
+            concurrent=concurrent,
+            time_budget_s=None if time_budget is None else 60 * time_budget,
+            address=address,
+            tracking_uri=tracking_uri,
+            experiment=experiment,
+            say=_say,
+            on_trials=lambda done, total, note: progress(done, note, total),
+        )
     _show(result)
     return result
 
@@ -83,11 +93,13 @@ def _show(result: dict[str, Any]) -> None:
     counts = ", ".join(f"{result[name]} {name}" for name in ("finished", "failed", "stopped") if result[name])
     _say(f"{result['trials']} trials: {counts or 'none finished'}. Table in {result['out']}/trials.csv.")
     for row in result["selected"]:
+        test = "unknown" if row["mean"] is None else f"{row['mean']:.4f}"
         spread = "" if row["sd"] is None else f" ± {row['sd']:.4f}"
-        test = "unknown" if row["mean"] is None else f"{row['mean']:.4f}{spread}"
+        counted = f"{row['folds']} folds" if row["folds"] > 1 else f"{row['seeds']} seeds"
+        chosen = "each fold its own set" if row["set"] is None else f"set {row['set']}"
         _say(
-            f"{row['data']} {row['labelled_fraction']:g}: set {row['set']}, {row['metric']} {test} "
-            f"({row['seeds']} seeds; chosen of {row['of']} by {row['chosen_by']} {row['score']:.4f})"
+            f"{row['data']} {row['labelled_fraction']:g}: {chosen}, {row['metric']} {test}{spread} "
+            f"({counted}; chosen of {row['of']} by {row['chosen_by']} {row['score']:.4f})"
         )
 
 

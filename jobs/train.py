@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 
@@ -18,7 +18,7 @@ KEYS = (
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Directory of a prepared data set.")],
+    data: Annotated[str, typer.Option(help="Directory or URI of a prepared data set.")],
     model: Annotated[
         str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom, deep, or a rival (see docs/rivals.md).")
     ],
@@ -55,7 +55,7 @@ def train(
     from pipeline.trainer import train as train_map
 
     given = {
-        "data.path": str(data),
+        "data.path": data,
         "train.model": model,
         "train.labelled_fraction": labelled_fraction,
         "train.seed": seed,
@@ -71,7 +71,8 @@ def train(
     flat |= dict(parse_setting(text) for text in settings or [])
     if (log_model or register) and flat.get("tracking.uri") == "none":
         raise must("--log-model", "used with an MLflow store", "--tracking-uri none")
-    summary = train_map(flat, out, resume=resume, say=_say, on_epoch=_Epochs())
+    with _Epochs() as on_epoch:
+        summary = train_map(flat, out, resume=resume, say=_say, on_epoch=on_epoch)
     _say(_sentence(summary))
     if log_model or register:
         from pipeline.model import log_model as send
@@ -84,8 +85,14 @@ def train(
 class _Epochs:
     """One line per epoch, on a terminal one bar."""
 
-    def __init__(self) -> None:
-        self._bar: Any = None
+    _bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
     def __call__(self, epoch: int, expected: int, metrics: Mapping[str, float | None]) -> None:
         from jobs._progress import Progress
@@ -95,7 +102,7 @@ class _Epochs:
         named = {"nodes": "nodes {:.0f}", "quantization_error": "error {:.4g}", "accuracy": "accuracy {:.3f}",
                  "samples_per_second": "{:,.0f} samples/s"}  # fmt: skip
         notes = [text.format(metrics[k]) for k, text in named.items() if metrics.get(k) is not None]
-        self._bar(epoch, " · ".join(notes))
+        self._bar(epoch, " · ".join(notes), max(epoch, expected))
 
 
 def _say(line: str) -> None:

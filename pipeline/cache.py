@@ -1,6 +1,7 @@
 """The unpacked copy of a split: all rows one after the other, then all labels (int64), in one flat file.
 
-It lies in $SOMGRAD_CACHE, else in DIR/.cache, else (DIR cannot be written) below the system's temporary directory.
+It lies in $SOMGRAD_CACHE, else in DIR/.cache, else (DIR cannot be written, or is on another filesystem, from which each
+shard is fetched once) below the system's temporary directory.
 Its name is made of the hashes of the shards, so a changed data set never meets an old copy. It is written under
 another name, checked against the hashes of the manifest on the way, and renamed: a copy is whole or absent. Several
 workers may ask for it at once: a lock lets one build while the others wait.
@@ -23,14 +24,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
-from pipeline.manifest import CACHE, Manifest, ShardFile, verify_file
+from pipeline.manifest import CACHE, Manifest, ShardFile, verify_content
+from pipeline.places import Place
 
 
-def cached_split(directory: Path, manifest: Manifest, split: str) -> Path:
+def cached_split(place: Place, manifest: Manifest, split: str) -> Path:
     """Path of the unpacked copy, made if it is not there.
 
     Args:
-        directory: of the data set.
+        place: of the data set.
         manifest: of the data set.
         split: one with rows.
 
@@ -41,7 +43,7 @@ def cached_split(directory: Path, manifest: Manifest, split: str) -> Path:
     names = "".join(file.sha256 for file in part.files)
     key = hashlib.sha256(f"{manifest.dtype} {manifest.shape} {names}".encode()).hexdigest()[:40]
     size = part.num_samples * (manifest.num_features * np.dtype(manifest.dtype).itemsize + 8)
-    for folder in _folders(directory):
+    for folder in _folders(place):
         path = folder / f"{key}.rows"
         if _whole(path, size):
             return path
@@ -49,19 +51,20 @@ def cached_split(directory: Path, manifest: Manifest, split: str) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             with _lock(folder / f"{key}.lock"):
                 if not _whole(path, size):
-                    _unpack(directory, manifest, split, path)
+                    _unpack(place, manifest, split, path)
             return path
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-    raise ManifestError(f"A cache directory must be writable. None is for {directory}. Set SOMGRAD_CACHE to one.")
+    raise ManifestError(f"A cache directory must be writable. None is for {place}. Set SOMGRAD_CACHE to one.")
 
 
-def _folders(directory: Path) -> list[Path]:
+def _folders(place: Place) -> list[Path]:
     chosen = os.environ.get("SOMGRAD_CACHE")
     if chosen:
         return [Path(chosen)]
-    return [directory / CACHE, Path(tempfile.gettempdir()) / f"somgrad-cache-{os.getuid()}"]
+    beside = [] if place.local is None else [place.local / CACHE]
+    return [*beside, Path(tempfile.gettempdir()) / f"somgrad-cache-{os.getuid()}"]
 
 
 def _whole(path: Path, size: int) -> bool:
@@ -80,14 +83,15 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _unpack(directory: Path, manifest: Manifest, split: str, target: Path) -> None:
+def _unpack(place: Place, manifest: Manifest, split: str, target: Path) -> None:
     labels: list[np.ndarray] = []
     handle, name = tempfile.mkstemp(prefix=f"{target.stem}.", suffix=".new", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as out:
             for number, file in enumerate(manifest.splits[split].files):
-                verify_file(directory, file, hashes=True)
-                labels.append(_unpack_shard(directory, manifest, number, file, out))
+                with place.fetched(file.path, target.parent) as path:
+                    verify_content(path, file)
+                    labels.append(_unpack_shard(path, manifest, number, file, out))
             out.write(np.concatenate(labels).astype(np.int64).tobytes())
             os.fchmod(out.fileno(), 0o644)
         os.replace(name, target)
@@ -96,11 +100,11 @@ def _unpack(directory: Path, manifest: Manifest, split: str, target: Path) -> No
         raise
 
 
-def _unpack_shard(directory: Path, manifest: Manifest, number: int, file: ShardFile, out: IO[bytes]) -> np.ndarray:
+def _unpack_shard(path: Path, manifest: Manifest, number: int, file: ShardFile, out: IO[bytes]) -> np.ndarray:
     place = f"Shard {number} ({file.path})"
     labels = [np.empty(0, dtype=np.int64)]
     try:
-        with pq.ParquetFile(directory / file.path, pre_buffer=False) as parquet:
+        with pq.ParquetFile(path, pre_buffer=False) as parquet:
             for group in range(parquet.num_row_groups):
                 table = parquet.read_row_group(group, columns=["features", "label"], use_threads=False)
                 features = table["features"].combine_chunks()

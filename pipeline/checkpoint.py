@@ -1,17 +1,16 @@
 """Checkpoints: atomic, tensors only, verified by digest.
 
 One file each, `round-0000000123.safetensors`: the tensors of the map, and a JSON record (version, whose
-run it is, round, digest, progress of the epoch) in the header, under a checksum of its own. A file is written
-beside its place, synced, then renamed, so a crash leaves either the old or the new one. Nothing is unpickled.
+run it is, round, digest, progress of the epoch) in the header, under a checksum of its own. They lie in a directory
+of any filesystem (`pipeline.places`), where a crash leaves either the old or the new one. Nothing is unpickled.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import fnmatch
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +21,11 @@ from torch import Tensor
 
 from pipeline.errors import OutputError
 from pipeline.network import NetworkState
+from pipeline.places import Place
 from somcore.state import MapState
 
 VERSION = 1
-_PATTERN = "round-*.safetensors"
+_PATTERN, _PART = "round-*.safetensors", ".round-*.part"
 _NETWORK, _MEMORY = "network.", "memory."
 
 
@@ -72,18 +72,19 @@ class CheckpointStore:
     """The checkpoints of one run, in one directory.
 
     Args:
-        directory: is made when the first checkpoint is saved.
+        directory: path or URI; is made when the first checkpoint is saved.
         identity: what must be equal to go on from a checkpoint: hashes of configuration and data set.
         keep: how many are kept.
     """
 
-    def __init__(self, directory: Path, identity: Mapping[str, str], keep: int = 3) -> None:
+    def __init__(self, directory: str | Path | Place, identity: Mapping[str, str], keep: int = 3) -> None:
         self.directory = directory
         self.identity = dict(identity)
         self.keep = keep
+        self._place = Place.of(directory)
 
-    def save(self, snapshot: Snapshot) -> Path:
-        """Writes the newest checkpoint and drops those beyond the last `keep`."""
+    def save(self, snapshot: Snapshot) -> str:
+        """Writes the newest checkpoint and drops those beyond the last `keep`; returns its name."""
         record = {
             "version": VERSION,
             **self.identity,
@@ -92,14 +93,23 @@ class CheckpointStore:
             "tallies": snapshot.tallies,
             "extra": snapshot.extra,
         }
-        path = self.directory / f"round-{snapshot.state.round:010d}.safetensors"
-        self.directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _to_bytes(snapshot, record))
-        for old in self._paths()[self.keep :]:
-            old.unlink(missing_ok=True)
-        for torn in self.directory.glob(".round-*.part"):
-            torn.unlink(missing_ok=True)
-        return path
+        name = f"round-{snapshot.state.round:010d}.safetensors"
+        self._place.write(name, _to_bytes(snapshot, record))
+        for old in self._names()[self.keep :] + self._names(_PART):
+            self._place.delete(old)
+        return name
+
+    def refuse_used(self) -> None:
+        """A new run must not begin among the checkpoints of another one.
+
+        Raises:
+            OutputError: there are some.
+        """
+        if names := self._names():
+            raise OutputError(
+                f"train.checkpoints must be a directory without checkpoints. '{self.directory}' holds {names[0]}. "
+                "Give another one, or --resume to go on from it."
+            )
 
     def load_newest(self, say: Callable[[str], None] = lambda line: None) -> Snapshot | None:
         """The newest checkpoint that can be trusted; None if there is none at all.
@@ -110,32 +120,34 @@ class CheckpointStore:
         Raises:
             OutputError: a checkpoint is of another version, configuration or data set, or none can be read.
         """
-        paths = self._paths()
-        for path in paths:
+        names = self._names()
+        for name in names:
             try:
-                snapshot, record = read(path)
+                with self._place.fetched(name) as path:
+                    snapshot, record = read(path)
             except TornCheckpoint as torn:
-                say(f"Checkpoint {path.name} is torn ({torn}). Using the one before.")
+                say(f"Checkpoint {name} is torn ({torn}). Using the one before.")
                 continue
-            self._refuse_foreign(path, record)
+            self._refuse_foreign(name, record)
             return snapshot
-        if paths:
+        if names:
             raise OutputError(
-                f"None of the {len(paths)} checkpoints in '{self.directory}' can be read. "
+                f"None of the {len(names)} checkpoints in '{self.directory}' can be read. "
                 "Remove the directory to start again."
             )
         return None
 
-    def _paths(self) -> list[Path]:
-        return sorted(self.directory.glob(_PATTERN), reverse=True)
+    def _names(self, pattern: str = _PATTERN) -> list[str]:
+        """Files that match, the newest first."""
+        return sorted(fnmatch.filter(self._place.sizes(), pattern), reverse=True)
 
-    def _refuse_foreign(self, path: Path, record: Mapping[str, Any]) -> None:
+    def _refuse_foreign(self, checkpoint: str, record: Mapping[str, Any]) -> None:
         names = {"manifest_hash": "data set", "config_hash": "configuration"}
         for name, value in self.identity.items():
             if record.get(name) != value:
                 what = names.get(name, name)
                 raise OutputError(
-                    f"Checkpoint {path.name} belongs to another {what} "
+                    f"Checkpoint {checkpoint} belongs to another {what} "
                     f"({name} {str(record.get(name))[:12]}, this run {value[:12]}). "
                     "Give the same one to go on, or another --out to start anew."
                 )
@@ -176,27 +188,6 @@ def read(path: Path) -> tuple[Snapshot, dict[str, Any]]:
     if snapshot.digest() != record["digest"]:
         raise TornCheckpoint("its tensors do not match its digest")
     return snapshot, record
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside the place, syncs, renames: `path` holds its old content or the new one, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # some filesystems cannot sync a directory
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _to_bytes(snapshot: Snapshot, record: Mapping[str, Any]) -> bytes:

@@ -35,7 +35,7 @@ _SET_BY_RUN = {"variant": "train.model", "seed": "train.seed"}
 class DataConfig(Section):
     """Which prepared data set is read."""
 
-    path: str = Field(description="the directory of a prepared data set")
+    path: str = Field(description="the directory or URI of a prepared data set")
 
 
 class TrainConfig(Section):
@@ -51,6 +51,7 @@ class TrainConfig(Section):
     reduction: Literal["exact", "fast"] = Field("exact", description="exact or fast")
     checkpoint_rounds: int = Field(0, ge=0, description="a number of rounds >= 0 (0: by time)")
     checkpoint_s: float = Field(30.0, ge=0, description="a number of seconds >= 0")
+    checkpoints: str | None = Field(None, description="a directory or URI for checkpoints, or none (in --out)")
     keep_checkpoints: int = Field(3, ge=1, description="an integer >= 1")
     evaluate_epochs: int = Field(1, ge=0, description="a number of epochs >= 0 (0: only at the end)")
     evaluate_rows: int = Field(2000, ge=0, description="a number of rows >= 0 (0: all)")
@@ -60,6 +61,7 @@ class ClusterConfig(Section):
     """Who computes it. Nothing in here can change a result."""
 
     workers: int = Field(2, ge=0, description="an integer >= 0 (0: in this process)")
+    min_workers: int | None = Field(None, ge=1, description="an integer >= 1, or none (start with all)")
     threads: int = Field(1, ge=1, description="an integer >= 1")
     cpus_per_worker: float | None = Field(None, gt=0, description="a number of CPUs > 0, or none")
     gpus_per_worker: float = Field(0.0, ge=0, description="a number of GPUs >= 0")
@@ -67,7 +69,7 @@ class ClusterConfig(Section):
     placement_s: float = Field(60.0, gt=0, description="a number of seconds > 0")
     start_s: float = Field(120.0, gt=0, description="a number of seconds > 0")
     join_s: float = Field(15.0, gt=0, description="a number of seconds > 0")
-    collective_s: float = Field(300.0, gt=0, description="a number of seconds > 0")
+    collective_s: float = Field(60.0, gt=0, description="a number of seconds > 0")
     restarts: int = Field(100, ge=0, description="an integer >= 0")
     device: Literal["cpu", "cuda"] = Field("cpu", description="cpu or cuda")
 
@@ -77,6 +79,8 @@ class TrackingConfig(Section):
 
     uri: str | None = Field(None, description="an MLflow tracking URI, 'none' to record nothing, or none")
     experiment: str = Field("somgrad", min_length=1, description="a name")
+    report: bool | None = Field(None, description="true or false (none: true, unless SOMGRAD_REPORT is 0)")
+    moments: int = Field(24, ge=0, description="moments of the map to keep for the report, an integer >= 0 (0: none)")
 
 
 class RunConfig(Section):
@@ -113,6 +117,7 @@ class RunConfig(Section):
         except ValidationError as error:
             raise ValueError(_sentence(error)) from None
         config._check_deep()
+        config._check_workers()
         config.map_config()
         config.loss_config(labels=True)
         return config
@@ -149,6 +154,11 @@ class RunConfig(Section):
         given = [name for name in ("encoder", "deep", "loss") if name in self.model_fields_set]
         if given and self.train.model != "deep":
             raise ValueError(f"{given[0]}.* must be used with train.model deep. Got {self.train.model}; remove it.")
+
+    def _check_workers(self) -> None:
+        least, most = self.cluster.min_workers, self.cluster.workers
+        if least is not None and most and least > most:
+            raise ValueError(f"cluster.min_workers must be at most cluster.workers, {most}. Got {least}.")
 
     def flat(self) -> dict[str, Any]:
         """All keys that were given or have a default, as one flat mapping."""

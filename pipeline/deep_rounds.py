@@ -96,8 +96,11 @@ class DeepRounds:
         step = TileStep(self._deep, self._network, frozen, config, totals, scale, config.seed)
         results = []
         device = self._plan.device
-        for place in cut.tiles(reduction.rank, reduction.world_size):
+        places = list(cut.tiles(reduction.rank, reduction.world_size))
+        for place, following in zip(places, [*places[1:], None], strict=True):
             stay()
+            if following is not None:
+                self._dataset.ahead("train", cut.rows[following])
             samples = self._dataset.read("train", cut.rows[place])[0].to(device)
             labels, positions = cut.labels[place].to(device), cut.positions[place].to(device)
             results.append(step(samples, labels, cut.epoch, positions, place.start))

@@ -6,13 +6,15 @@ neither its tile nor its worker can be seen in them. n samples, D latent feature
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.audio import LogMel, SpectrogramCNN
-from pipeline.errors import UserError
+from pipeline.errors import UserError, must
 from pipeline.pretrained import frozen_features
 
 ENCODERS = ("auto", "cnn", "residual", "mlp", "audio", "pretrained")
@@ -125,7 +127,8 @@ def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: 
     """The encoder of a run: (n, P) scaled samples to (n, D) in (0, 1).
 
     Args:
-        name: one of `ENCODERS`; "auto" chooses by the kind of data.
+        name: one of `ENCODERS`; "auto" chooses by the kind of data; or "module:function" of the user, called with
+            sample, dim and width: a module from (n, P) to (n, dim), of any range.
         sample: what it will see.
         dim: D.
         width: channels of the first layer; a multiple of 4.
@@ -136,6 +139,8 @@ def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: 
     """
     if name == "auto":
         name = {"image": "cnn", "audio": "audio", "table": "mlp"}[sample.kind]
+    if ":" in name:
+        return nn.Sequential(_of_the_user(name)(sample, dim, width), Latent())
     size = 1
     for extent in sample.shape:
         size *= extent
@@ -153,6 +158,17 @@ def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: 
         return nn.Sequential(features, nn.LayerNorm(outputs), nn.Linear(outputs, dim), Latent())
     encoder = (image_cnn if name == "cnn" else image_residual)(shape, dim, width)
     return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _of_the_user(name: str) -> Callable[[SampleShape, int, int], nn.Module]:
+    """The function behind "module:function"; the module must be importable on every node."""
+    module, _, function = name.partition(":")
+    try:
+        made: Callable[[SampleShape, int, int], nn.Module] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        remedy = f"{error}. Is it on PYTHONPATH, on every node?"
+        raise must("encoder.name", "a function that can be imported", name, remedy=remedy) from None
+    return made
 
 
 def make_decoder(sample: SampleShape, dim: int, width: int) -> nn.Module:

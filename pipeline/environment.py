@@ -6,13 +6,22 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 
 _PACKAGES = ("somgrad", "torch", "numpy", "pyarrow", "ray", "mlflow", "safetensors")
 
 
+COMMIT = "mlflow.source.git.commit"
+
+
 def environment() -> dict[str, str]:
-    """Versions, git commit and machine, as tags of a run."""
+    """Versions, git commit and machine, as tags of a run; looked up once in a process."""
+    return dict(_environment())
+
+
+@lru_cache(maxsize=1)
+def _environment() -> dict[str, str]:
     tags = {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -26,7 +35,7 @@ def environment() -> dict[str, str]:
             continue
     commit = _git("rev-parse", "HEAD")
     if commit:
-        tags["mlflow.source.git.commit"] = commit
+        tags[COMMIT] = commit
         tags["git_changed"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()
     return tags
 

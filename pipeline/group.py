@@ -8,16 +8,17 @@ one from after. W workers.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from pipeline.checkpoint import Snapshot
 from pipeline.config import ClusterConfig
 from pipeline.errors import GroupTimeout, RoundFailed, WorkerLost
-from pipeline.members import Member, answered, assemble
+from pipeline.members import Member, answered, assemble, named
 from pipeline.plan import TrainingPlan
-from pipeline.session import Session
-from pipeline.worker import Report
+from pipeline.session import Session, needed
+from pipeline.worker import Report, Worker
 
 _ANSWER_S = 10.0  # a living worker answers on its control thread in milliseconds
 _ATTEMPTS = 5  # formings in a row that may fail
@@ -30,27 +31,34 @@ class WorkerGroup:
         config: how many workers, with what.
         session: a Ray cluster that is connected.
         say: told in one line what happened to a worker.
+        kind: class of the workers.
     """
 
-    def __init__(self, config: ClusterConfig, session: Session, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: ClusterConfig, session: Session, say: Callable[[str], None], kind: type[Worker] = Worker
+    ) -> None:
         self._config = config
         self._say = say
         self._driver = session.driver
         self._placement, self._owns_placement = session.place(config)
-        self._actors = [Member(n, session.actor(config, self._placement, n)) for n in range(config.workers)]
+        self._actors = [Member(n, session.actor(config, self._placement, n, kind)) for n in range(config.workers)]
         self._all = self._actors
         self._members: list[Member] = []
         self._running: dict[Any, Member] = {}
         self._generation = 0
         self._until = 0
+        self._begun = 0.0
+        self._collective_s = config.collective_s  # grows if workers turn out to be slow, not lost
 
     def start(self, plan: TrainingPlan, snapshot: Snapshot) -> None:
-        """Waits until the workers live, gives them the run and forms the group."""
+        """Waits until enough workers live, gives them the run and forms the group."""
         import ray
 
         self._leave(self._members)
         self._plan, self._last = ray.put(plan), snapshot
         self._members = self._present()
+        if len(self._members) < len(self._all):
+            self._say(f"Starting with {len(self._members)} of {len(self._all)} workers; the others join later.")
         self._install(self._members, ray.put(snapshot))
         if not self._form():
             self._recover("the group could not be formed")
@@ -98,26 +106,32 @@ class WorkerGroup:
 
     def pids(self) -> list[int]:
         """Process ids of the workers; to be asked between two runs."""
+        return self.asked("pid")
+
+    def asked(self, question: str, *arguments: Any) -> list[Any]:
+        """What every worker answers to a method, in the order of their numbers; between two blocks."""
         import ray
 
-        return ray.get([m.actor.pid.remote() for m in self._present()])
+        return ray.get([getattr(m.actor, question).remote(*arguments) for m in self._present()])
 
     def _present(self) -> list[Member]:
-        """All workers, as soon as they live."""
+        """The workers, as soon as enough of them live."""
         import ray
 
-        present = assemble(ray, self._all, len(self._all), self._config.start_s)
+        wanted = min(needed(self._config), len(self._all))
+        present = assemble(ray, self._all, wanted, self._config.start_s)
         gone = [m.gone for m in self._all if m.gone]
         if gone:
             raise WorkerLost(f"A worker could not start: {gone[0]}")
-        if len(present) < len(self._all):
+        if len(present) < wanted:
             raise GroupTimeout(
-                f"{len(self._all) - len(present)} of {len(self._all)} workers did not start within "
+                f"{wanted - len(present)} of {wanted} workers did not start within "
                 f"{self._config.start_s:g} s. Give cluster.start_s more, or ask for fewer workers."
             )
         return present
 
     def _begin(self) -> None:
+        self._begun = time.monotonic()
         self._running = {m.actor.run.remote(self._generation, self._until): m for m in self._members}
 
     def _gather(self) -> tuple[list[Report], str]:
@@ -127,28 +141,40 @@ class WorkerGroup:
         reports: list[Report] = []
         waiting = dict(self._running)
         while waiting:
-            ready, _ = ray.wait(list(waiting), num_returns=1)
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=self._collective_s)
+            if not ready:  # a long block, or one worker alone that hangs: no peer can miss it
+                if hung := self._ask(waiting.values(), "ready"):
+                    return [], self._trouble([], hung, "", waiting)
+                continue
             member = waiting.pop(ready[0])
             report = answered(ray, [(member, ready[0])], 0.0).get(member)
-            if report is None or report.broken:
-                return [], self._trouble(member, report, waiting)
+            if report is None:
+                return [], self._trouble([member], [], "", waiting)
+            if report.broken:
+                words = f"worker {member.number} reports: {report.broken}"
+                return [], self._trouble([], [], words, waiting)
             reports.append(report)
         return reports, ""
 
-    def _trouble(self, member: Member, report: Report | None, waiting: dict[Any, Member]) -> str:
+    def _trouble(
+        self, lost: list[Member], hung: list[Member], reported: str, waiting: dict[Any, Member]
+    ) -> str:
         """Frees the survivors, takes out the lost; a peer errs before Ray can say who died."""
         import ray
 
-        lost = [member] if report is None else []
-        self._leave([m for m in self._members if m not in lost])
+        slow = time.monotonic() - self._begun >= self._collective_s
+        hung = [*hung, *self._leave([m for m in self._members if m not in lost])]
         ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=_ANSWER_S) if waiting else ([], [])
         pairs = [(waiting[reference], reference) for reference in ready]
-        lost += [m for m, _ in pairs if m not in answered(ray, pairs, 0.0)]
+        lost = [*lost, *(m for m, _ in pairs if m not in answered(ray, pairs, 0.0) and m not in hung)]
         for one in lost:
             self._lose(one)
-        if not lost and report is not None:
-            return f"worker {member.number} reports: {report.broken}"
-        return f"{_named(lost)} lost"
+        if not lost and not hung and slow:
+            self._collective_s *= 2
+            return f"workers are slow but alive ({reported}); they now have {self._collective_s:g} s for a collective"
+        words = [f"{named(lost)} lost"] if lost else []
+        words += [f"{named(hung)} ended, having hung"] if hung else []
+        return ", ".join(words) or reported
 
     def _agree(self, reports: list[Report]) -> Snapshot:
         digests = {report.digest for report in reports}
@@ -170,17 +196,18 @@ class WorkerGroup:
         import ray
 
         trouble = trouble[:1].upper() + trouble[1:]
+        least = min(self._config.min_workers or 1, len(self._all))
         for _ in range(_ATTEMPTS):
             self._leave(self._members)
-            if not self._members:
-                self._members = assemble(ray, self._all, 1, self._config.start_s)
-            if not self._members:
+            if len(self._members) < least:
+                self._members = assemble(ray, self._all, least, self._config.start_s)
+            if len(self._members) < least:
                 raise WorkerLost(
-                    f"{trouble}, and none of {len(self._all)} workers came back within "
-                    f"{self._config.start_s:g} s. The last checkpoint is intact; --resume goes on from it."
+                    f"{trouble}, and {len(self._members)} of {len(self._all)} workers were there after "
+                    f"{self._config.start_s:g} s; {least} must be. --resume goes on from the last checkpoint."
                 )
             answers = [(m, m.actor.progress.remote()) for m in self._members]
-            rounds = answered(ray, answers, self._config.collective_s)
+            rounds = answered(ray, answers, self._collective_s)
             self._members = sorted(rounds, key=lambda m: (-rounds[m], m.number))
             if not rounds:
                 continue
@@ -195,15 +222,23 @@ class WorkerGroup:
                 return
         raise WorkerLost(f"{trouble}, and no new group could be formed.")
 
-    def _leave(self, members: Iterable[Member]) -> None:
-        """Frees members from their collective, on their control threads; who does not answer hangs."""
+    def _leave(self, members: Iterable[Member]) -> list[Member]:
+        """Frees members from their collective; returns those who hang."""
+        return self._ask(members, "leave")
+
+    def _ask(self, members: Iterable[Member], question: str) -> list[Member]:
+        """Calls members on their control threads, which nothing keeps busy; who is silent hangs, and is ended."""
         import ray
 
-        answers = [(m, m.actor.leave.options(concurrency_group="control").remote()) for m in members]
+        answers = [(m, getattr(m.actor, question).options(concurrency_group="control").remote()) for m in members]
         present = answered(ray, answers, _ANSWER_S)
-        for member in [m for m, _ in answers if m not in present]:
-            ray.kill(member.actor, no_restart=False)
+        hung = []
+        for member, reference in [pair for pair in answers if pair[0] not in present]:
+            if not ray.wait([reference], timeout=0)[0]:
+                ray.kill(member.actor, no_restart=False)
+                hung.append(member)
             self._lose(member)
+        return hung
 
     def _admit(self) -> None:
         """Between two blocks all maps are equal: whoever is back takes a copy and joins."""
@@ -215,9 +250,9 @@ class WorkerGroup:
         self._leave(self._members)
         self._members = sorted([*self._members, *back], key=lambda m: m.number)
         self._install(back, ray.put(self._last))
-        names = _named(back)
+        how = f"{named(back)} restarted" if all(m.served for m in back) else f"{named(back)} added"
         if self._form():
-            self._say(f"{names} restarted. Going on with {len(self._members)} of {len(self._all)} workers.")
+            self._say(f"{how}. Going on with {len(self._members)} of {len(self._all)} workers.")
         else:
             self._recover("a group with the returned could not be formed")
 
@@ -247,15 +282,12 @@ class WorkerGroup:
                 self._lose(first)
                 return False
             call = (self._generation, listening[first])
-            seconds = (config.join_s, config.collective_s)
+            seconds = (config.join_s, self._collective_s)
             answers = [(m, m.actor.join.remote(*call, rank, len(members), *seconds)) for rank, m in enumerate(members)]
         joined = answered(ray, answers, config.join_s + _ANSWER_S)
         for member in [m for m in members if m not in joined]:
             self._lose(member)
+        for member in joined:
+            member.served = True
         return len(joined) == len(members) and all(joined.values())
 
-
-def _named(members: list[Member]) -> str:
-    """Worker 1 was / Workers 0, 2 were."""
-    numbers = ", ".join(str(n) for n in sorted(m.number for m in members))
-    return f"Worker {numbers} was" if len(members) == 1 else f"Workers {numbers} were"

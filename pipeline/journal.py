@@ -1,12 +1,18 @@
-"""What a run records, line by line, before any server hears of it."""
+"""What a run records, line by line, before any server hears of it.
+
+While a disk is full, lines wait in memory; the next line that can be written takes them along.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 JOURNAL = "tracking.jsonl"
 
@@ -20,15 +26,28 @@ class Journal:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / JOURNAL
+        self.stuck = ""  # why lines wait in memory
         self._lock = threading.Lock()
+        self._waiting: list[bytes] = []
 
     def write(self, kind: str, **content: Any) -> None:
-        """Adds one line; it is on disk when this returns, as far as the system goes."""
-        line = json.dumps({"kind": kind, "time_ms": int(time.time() * 1000), **content}, default=str)
-        with self._lock, open(self.path, "ab+") as file:
-            if file.tell() and self._ends_torn(file):
-                file.write(b"\n")
-            file.write(line.encode() + b"\n")
+        """Adds one line; it is on disk when this returns, as far as the system goes, or `stuck` says why not."""
+        self.write_all({"kind": kind, **content})
+
+    def write_all(self, *lines: dict[str, Any]) -> None:
+        """Adds several lines at once."""
+        now = int(time.time() * 1000)
+        texts = [json.dumps({"kind": line["kind"], "time_ms": now, **line}, default=str) + "\n" for line in lines]
+        with self._lock:
+            self._waiting += [text.encode() for text in texts]
+            try:
+                with open(self.path, "ab+", buffering=0) as file:
+                    while self._waiting:
+                        _append(file, self._waiting[0])
+                        self._waiting.pop(0)
+                self.stuck = ""
+            except OSError as error:
+                self.stuck = error.strerror or str(error)
 
     def lines(self, start: int = 0) -> list[dict[str, Any]]:
         """The complete lines from number `start` on; one torn by a crash counts, as nothing."""
@@ -39,10 +58,14 @@ class Journal:
         complete = text[: text.rfind("\n") + 1].splitlines()
         return [_read(line) for line in complete[start:]]
 
-    @staticmethod
-    def _ends_torn(file: BinaryIO) -> bool:
-        file.seek(-1, 2)
-        return file.read(1) != b"\n"
+
+def _append(file: FileIO, line: bytes) -> None:
+    """A whole line at the end; what a full disk left there of an earlier one gets an end of its own."""
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        line = line if file.read(1) == b"\n" else b"\n" + line
+    if file.write(line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _read(line: str) -> dict[str, Any]:

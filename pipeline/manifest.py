@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ManifestError
+from pipeline.places import Place
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 CACHE = ".cache"
+_REMEDY = "The data set was changed after it was prepared. Prepare it again with --overwrite."
 
 
 @dataclass(frozen=True)
@@ -146,52 +148,63 @@ class Manifest:
             raise ManifestError(f"{where}: a field is wrong ({error}). Prepare the data set again.") from error
 
     @classmethod
-    def load(cls, directory: str | Path) -> Manifest:
+    def load(cls, directory: str | Path | Place) -> Manifest:
         """Read DIR/manifest.json.
 
         Raises:
             ManifestError: there is none, or it cannot be used.
         """
-        path = Path(directory) / MANIFEST
+        place = Place.of(directory)
+        where = f"{place.name.rstrip('/')}/{MANIFEST}"
         try:
-            text = path.read_text()
+            text = place.read(MANIFEST).decode()
         except (FileNotFoundError, NotADirectoryError):
             remedy = "Make one: python -m jobs.prepare SOURCE --root PATH --out DIR."
             raise ManifestError(f"{directory} is not a prepared data set: no {MANIFEST}. {remedy}") from None
         except UnicodeDecodeError as error:
-            raise ManifestError(f"{path} must be the JSON of a prepared data set. Got {error}.") from error
-        return cls.from_json(text, str(path))
+            raise ManifestError(f"{where} must be the JSON of a prepared data set. Got {error}.") from error
+        except OSError as error:
+            if place.local is not None:
+                raise
+            raise ManifestError(f"{where} cannot be read: {' '.join(str(error).split())[:200]}") from None
+        return cls.from_json(text, where)
 
 
-def verify(directory: str | Path, manifest: Manifest, hashes: bool = False) -> None:
+def verify(directory: str | Path | Place, manifest: Manifest, hashes: bool = False) -> None:
     """Check the files of a data set against its manifest.
 
     Args:
-        directory: of the data set.
+        directory: of the data set, a path or a URI.
         manifest: as loaded from there.
         hashes: also the content, not only presence and size.
 
     Raises:
         ManifestError: names the first file that does not match.
     """
+    place = Place.of(directory)
+    sizes = place.sizes(recursive=True)
     for split in manifest.splits.values():
         if split.num_samples != sum(file.rows for file in split.files):
             raise ManifestError(f"{directory}: num_samples must be the sum over the files. Prepare again.")
         for file in split.files:
-            verify_file(Path(directory), file, hashes)
+            if file.path not in sizes:
+                raise ManifestError(
+                    f"{file.path} must exist, as the manifest says. It is missing in {directory}. {_REMEDY}"
+                )
+            size = sizes[file.path]
+            if size != file.bytes:
+                raise ManifestError(
+                    f"{file.path} must have {file.bytes} bytes, as the manifest says. Got {size}. {_REMEDY}"
+                )
+            if hashes:
+                with place.fetched(file.path) as path:
+                    verify_content(path, file)
 
 
-def verify_file(directory: Path, file: ShardFile, hashes: bool) -> None:
-    """Check one file; see `verify`."""
-    path = directory / file.path
-    remedy = "The data set was changed after it was prepared. Prepare it again with --overwrite."
-    if not path.is_file():
-        raise ManifestError(f"{file.path} must exist, as the manifest says. It is missing in {directory}. {remedy}")
-    size = path.stat().st_size
-    if size != file.bytes:
-        raise ManifestError(f"{file.path} must have {file.bytes} bytes, as the manifest says. Got {size}. {remedy}")
-    if hashes and sha256_file(path) != file.sha256:
-        raise ManifestError(f"{file.path} must have the sha256 of the manifest. It does not. {remedy}")
+def verify_content(path: Path, file: ShardFile) -> None:
+    """Check the content of one file, which lies at `path`; see `verify`."""
+    if sha256_file(path) != file.sha256:
+        raise ManifestError(f"{file.path} must have the sha256 of the manifest. It does not. {_REMEDY}")
 
 
 def sha256_file(path: Path) -> str:

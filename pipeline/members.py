@@ -19,6 +19,7 @@ class Member:
         self.number = number
         self.actor = actor
         self.gone = ""  # why it will not come back
+        self.served = False  # whether it ever took part
         self._question: Any = None
 
     def answers(self, ray: Any, wait_s: float = 0.0) -> bool:
@@ -70,3 +71,9 @@ def answered(ray: Any, answers: Iterable[tuple[Member, Any]], timeout_s: float) 
             except ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, Exception) else error from None
     return result
+
+
+def named(members: Iterable[Member]) -> str:
+    """Worker 1 was / Workers 0, 2 were."""
+    numbers = sorted(m.number for m in members)
+    return f"Worker {numbers[0]} was" if len(numbers) == 1 else f"Workers {', '.join(map(str, numbers))} were"

@@ -7,10 +7,12 @@ N training rows, D features, C classes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -126,7 +128,7 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
             histogram += pair_histogram(dataset.read("train", rows)[0])
         config = calibrated(config, histogram)
     return TrainingPlan(
-        data_path=str(run.data.path),
+        data_path=str(Path(run.data.path).absolute()),
         manifest_hash=dataset.manifest_hash,
         config=config,
         num_samples=num_samples,
@@ -183,7 +185,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     sample = SampleShape(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
     losses = run.loss_config(num_labelled > 0 and run.deep.variant not in LATTICES)
     return TrainingPlan(
-        data_path=str(run.data.path),
+        data_path=str(Path(run.data.path).absolute()),
         manifest_hash=dataset.manifest_hash,
         config=config,
         num_samples=num_samples,
@@ -257,8 +259,12 @@ def training_labels(plan: TrainingPlan, labels: Tensor) -> tuple[Tensor, Tensor]
     return torch.from_numpy(kept), torch.from_numpy(np.asarray(withheld, dtype=np.int64))
 
 
-def open_reader(plan: TrainingPlan) -> ReadRows:
-    """Opens the data set of a plan, as a worker reads it: with the labels that the map may see."""
+def open_reader(plan: TrainingPlan) -> tuple[ReadRows, Callable[[Tensor], None]]:
+    """Opens the data set of a plan, as a worker reads it: with the labels that the map may see.
+
+    Returns:
+        What reads rows, and what may be told beforehand which.
+    """
     dataset = Dataset.open(plan.data_path)
     if dataset.manifest_hash != plan.manifest_hash:
         raise DataError(
@@ -271,7 +277,7 @@ def open_reader(plan: TrainingPlan) -> ReadRows:
         features, _ = dataset.read("train", rows)
         return features, None if kept is None else kept[rows]
 
-    return read
+    return read, functools.partial(dataset.ahead, "train")
 
 
 def _moments(dataset: Dataset) -> tuple[Tensor, Tensor]:

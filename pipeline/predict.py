@@ -24,10 +24,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.checkpoint import write_atomically
 from pipeline.config import ClusterConfig
 from pipeline.errors import OutputError, must
 from pipeline.pieces import PIECE_ROWS, Piece, cut_input
+from pipeline.places import write_atomically
 from pipeline.predictor import Predictor
 from pipeline.readable import check_schema, samples_of
 from pipeline.signals import unhurried

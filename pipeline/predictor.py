@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.deep_model import DeepModel
-from pipeline.errors import DataError, UserError
+from pipeline.errors import DataError, OutputError, UserError
 from pipeline.manifest import Manifest
 from pipeline.rundir import MAP, RunDirectory
 from pipeline.samples import InputSpec
@@ -67,7 +67,11 @@ class Predictor:
         directory = RunDirectory(Path(place))
         state, config, about = directory.load_map()
         if "input" in about:
-            spec = InputSpec.from_dict(about["input"])
+            try:
+                spec = InputSpec.from_dict(about["input"])
+            except (TypeError, AttributeError):
+                got = f"an 'input' of {str(about['input'])[:60]}"
+                raise OutputError(f"'{directory.map_path}' cannot be used: it has {got}. Train again.") from None
         else:
             data = directory.record.get("settings", {}).get("data.path")
             if data is None:

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from somcore.statistics import BatchStatistics
 
+_DENSE = 2**15  # numbers: below, one message costs less than finding out what can be left out of it
+
 
 class ReductionBroken(RuntimeError):
     """A collective did not complete: a peer is gone, or the group was aborted."""
@@ -72,22 +74,43 @@ class ProcessGroupReduction:
         self.rank = rank
         self.world_size = world_size
         self.device = device
+        self.sent_bytes = 0  # handed to collectives so far
 
     def reduce(self, statistics: BatchStatistics) -> BatchStatistics:
-        """One all-reduce of the fixed part; one all-gather of the rows, when any worker has some.
+        """One all-reduce of counts, one of the tables, one all-gather of the rows when any worker has some.
 
-        How many rows each worker brings travels at the end of the fixed part, in a place of its own, so no
-        further message is needed to learn it.
+        Large tables travel without the nodes that no worker has anything for: which those are goes ahead with the
+        counts, as does how many rows each worker brings, so no message is needed to learn it. Integers add up to the
+        same whichever way they travel. Small tables go along with the counts.
         """
         flat, rows = statistics.pack()
-        buffer = torch.zeros(flat.numel() + self.world_size, dtype=flat.dtype, device=self.device)
-        buffer[: flat.numel()] = flat
-        buffer[flat.numel() + self.rank] = rows.shape[0]
-        with _collective():
-            torch.distributed.all_reduce(buffer)
-        row_counts = [int(n) for n in buffer[flat.numel() :].tolist()]
-        merged = self._gather(rows, row_counts) if any(row_counts) else rows
-        return BatchStatistics.unpack(statistics, buffer[: flat.numel()].to(flat.device), merged)
+        shapes = [value.shape for value in statistics.sums.values()]
+        parts = list(flat.split([shape.numel() for shape in shapes]))
+        tables = [n for n, shape in enumerate(shapes) if len(shape) == 2 and shape[1] > 1]
+        if sum(parts[n].numel() for n in tables) <= _DENSE:
+            tables = []
+        whole = {n: parts[n].view(shapes[n]) for n in tables}
+        for n, table in whole.items():
+            parts[n] = (table != 0).any(dim=1).to(flat.dtype)
+        row_counts = flat.new_zeros(self.world_size)
+        row_counts[self.rank] = rows.shape[0]
+        summed = list(self.sum(torch.cat([*parts, row_counts])).split([*map(len, parts), self.world_size]))
+        if tables:
+            summed = self._sum_touched(whole, summed)
+        counted = [int(n) for n in summed.pop().tolist()]
+        merged = self._gather(rows, counted) if any(counted) else rows
+        return BatchStatistics.unpack(statistics, torch.cat(summed), merged)
+
+    def _sum_touched(self, tables: dict[int, Tensor], parts: list[Tensor]) -> list[Tensor]:
+        """Puts the summed tables where it was said how many workers have something for each of their rows."""
+        touched = {n: parts[n] > 0 for n in tables}
+        chosen = [table[touched[n]].flatten() for n, table in tables.items()]
+        sums = self.sum(torch.cat(chosen)).split([len(part) for part in chosen])
+        for (n, table), values in zip(tables.items(), sums, strict=True):
+            total = torch.zeros_like(table)
+            total[touched[n]] = values.view(-1, table.shape[1])
+            parts[n] = total.flatten()
+        return parts
 
     def max(self, value: float) -> float:
         """The largest value of all workers."""
@@ -99,6 +122,7 @@ class ProcessGroupReduction:
     def sum(self, values: Tensor) -> Tensor:
         """The elementwise sum over all workers; exact for integers."""
         buffer = values.to(self.device, copy=True)
+        self.sent_bytes += buffer.numel() * buffer.element_size()
         with _collective():
             torch.distributed.all_reduce(buffer)
         return buffer.to(values.device)
@@ -108,6 +132,7 @@ class ProcessGroupReduction:
         padded = torch.zeros(most, rows.shape[1], dtype=rows.dtype, device=self.device)
         padded[: rows.shape[0]] = rows
         gathered = [torch.empty_like(padded) for _ in row_counts]
+        self.sent_bytes += padded.numel() * padded.element_size()
         with _collective():
             torch.distributed.all_gather(gathered, padded)
         kept = [part[:count] for part, count in zip(gathered, row_counts, strict=True)]

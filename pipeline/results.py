@@ -5,6 +5,9 @@ N runs.
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -16,41 +19,161 @@ import pandas as pd
 from pipeline.errors import UserError, must
 
 _PAGE = 1000
+_TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "fold", "screened")
+_SWEEP, _TRIALS = "sweep.json", "trials.csv"
 
 
-def tracked_runs(experiment: str, uri: str | None = None) -> pd.DataFrame:
+def tracked_runs(experiment: str, uri: str | None = None, sweep: str | None = None) -> pd.DataFrame:
     """Finished runs of an experiment, newest last.
 
     Args:
         experiment: its name.
         uri: MLflow store; None = MLflow's own choice (MLFLOW_TRACKING_URI, or its default).
+        sweep: only the trials of this one: folder, name (tag `sweep`), or id of its run; None = all runs.
 
     Returns:
         One row per run: `run_id`, `run_name`, every parameter (by the last part of its key where that is
-        unambiguous, numbers as numbers), every metric, and the tags `map_digest` and `manifest_hash`.
+        unambiguous, numbers as numbers), every metric, and the tags `map_digest`, `manifest_hash`, `sweep`, `trial`,
+        `fold` and `screened`.
 
     Raises:
-        UserError: no such experiment, or no finished run in it.
+        UserError: no such experiment, no finished run in it, or a server that wants another user.
+    """
+    wanted = "" if sweep is None else f" and tags.sweep = '{_sweep_name(sweep, uri)}'"
+    found = _search(experiment, uri, f"status = 'FINISHED'{wanted}")
+    rows = [_row(run) for run in found if run.data.tags.get("kind") != "sweep"]
+    if not rows:
+        of = f"The experiment '{experiment}'" if sweep is None else f"The sweep '{sweep}' in experiment '{experiment}'"
+        raise UserError(f"{of} must have a finished run. It has none yet.")
+    table = pd.DataFrame(rows[::-1])
+    return table.rename(columns=_short_names(table.columns)).apply(_as_numbers)
+
+
+def sweep_rows(sweep: str, experiment: str, uri: str | None = None) -> list[dict[str, Any]]:
+    """The trials of a sweep as rows, from its folder or from MLflow.
+
+    Args:
+        sweep: folder, name (tag `sweep`), or id of the run of the sweep.
+        experiment: where a name is looked up.
+        uri: MLflow store; None = MLflow's own choice.
+
+    Returns:
+        Rows with trial, status, data, fold, labelled_fraction, seed, set, and metrics.
+
+    Raises:
+        UserError: no such sweep.
+    """
+    table = Path(sweep) / _TRIALS
+    if table.is_file():
+        frame = pd.read_csv(table, dtype={"fold": str, "data": str, "trial": str})
+        frame["fold"] = frame["fold"].fillna("") if "fold" in frame else ""
+        return [_plain(row) for row in frame.to_dict("records")]
+    name = _sweep_name(sweep, uri)
+    runs = [run for run in _search(experiment, uri, f"tags.sweep = '{name}'") if run.data.tags.get("kind") == "trial"]
+    if not runs:
+        raise must("--compare", "folders, names or run ids of sweeps", sweep)
+    return [_trial_row(run) for run in runs]
+
+
+def model_uri(run_id: str, uri: str | None = None) -> str | None:
+    """Where the newest logged model of a run is; None if none was logged."""
+    import mlflow
+
+    outputs = _client(uri, mlflow).get_run(run_id).outputs
+    models = [] if outputs is None else list(outputs.model_outputs)
+    return f"models:/{models[-1].model_id}" if models else None
+
+
+def run_statuses(experiment: str, uri: str | None = None) -> list[str]:
+    """The status of every run of an experiment, parents and children."""
+    return [str(run.info.status) for run in _search(experiment, uri, "")]
+
+
+def children_of(run_id: str, experiment: str, uri: str | None = None, limit: int = _PAGE) -> list[str]:
+    """Ids of the newest children of a run, as a page of MLflow lists them."""
+    import mlflow
+
+    client = _client(uri, mlflow)
+    found = client.get_experiment_by_name(experiment)
+    wanted = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    return [run.info.run_id for run in client.search_runs([found.experiment_id], wanted, max_results=limit)]
+
+
+def _client(uri: str | None, mlflow: Any) -> Any:
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return mlflow.MlflowClient(uri or mlflow.get_tracking_uri())
+
+
+def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
+    """Runs of an experiment, newest first.
+
+    Raises:
+        UserError: no such experiment, a store that cannot be reached, or one that wants another user.
     """
     import mlflow
 
-    client = mlflow.MlflowClient(uri or mlflow.get_tracking_uri())
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        names = ", ".join(sorted(e.name for e in client.search_experiments())) or "none"
-        where = uri or mlflow.get_tracking_uri()
-        raise must("--experiment", f"the name of an experiment in {where} ({names})", experiment)
-    rows, token = [], None
-    while True:
-        page = client.search_runs([found.experiment_id], "status = 'FINISHED'", max_results=_PAGE, page_token=token)
-        rows += [_row(run) for run in page if run.data.tags.get("kind") != "sweep"]
-        token = page.token
-        if not token:
-            break
-    if not rows:
-        raise UserError(f"The experiment '{experiment}' must have a finished run. It has none yet.")
-    table = pd.DataFrame(rows[::-1])
-    return table.rename(columns=_short_names(table.columns)).apply(_as_numbers)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    where = uri or mlflow.get_tracking_uri()
+    try:
+        client = _client(uri, mlflow)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            names = ", ".join(sorted(e.name for e in client.search_experiments())) or "none"
+            raise must("--experiment", f"the name of an experiment in {where} ({names})", experiment)
+        runs, token = [], None
+        while True:
+            page = client.search_runs([found.experiment_id], wanted, max_results=_PAGE, page_token=token)
+            runs += list(page)
+            token = page.token
+            if not token:
+                return runs
+    except mlflow.MlflowException as error:
+        _raise_if_refused(error, where)
+        reason = " ".join(str(error).split())[:160]
+        raise must("--tracking-uri", "an MLflow store that can be reached", where, remedy=reason) from None
+
+
+def _raise_if_refused(error: Exception, where: str) -> None:
+    """A server that does not let its asker in, told so that the asker can do something."""
+    if "error code 401" in str(error) or "error code 403" in str(error):
+        raise UserError(
+            f"The tracking server at {where} does not let you in. Set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD to those of a user who may."
+        ) from None
+
+
+def _sweep_name(sweep: str, uri: str | None) -> str:
+    """The tag of a sweep, from its folder, the id of its run, or itself."""
+    file = Path(sweep) / _SWEEP
+    if file.is_file():
+        return str(json.loads(file.read_text(encoding="utf-8"))["name"])
+    if not re.fullmatch(r"[0-9a-f]{32}", sweep):
+        return sweep.replace("'", "")
+    import mlflow
+
+    try:
+        tags = _client(uri, mlflow).get_run(sweep).data.tags
+    except mlflow.MlflowException as error:
+        remedy = str(error).split("\n")[0]
+        raise must("--compare", "the id of a run that MLflow knows", sweep, remedy=remedy) from None
+    return str(tags.get("sweep", sweep))
+
+
+def _trial_row(run: Any) -> dict[str, Any]:
+    tags, params = run.data.tags, run.data.params
+    return {
+        "trial": tags["trial"],
+        "status": "finished" if run.info.status == "FINISHED" else run.info.status.lower(),
+        "data": tags["data"],
+        "fold": tags.get("fold", ""),
+        "labelled_fraction": float(tags["labelled_fraction"]),
+        "seed": int(params.get("train.seed", 0)),
+        "set": int(tags["set"]),
+        "run_id": run.info.run_id,
+        **run.data.metrics,
+    }
 
 
 def run_directory(run: str, uri: str | None = None) -> Path:
@@ -65,12 +188,14 @@ def run_directory(run: str, uri: str | None = None) -> Path:
 
     if not re.fullmatch(r"[0-9a-f]{32}", run):
         raise must("--run", "the directory of a run, or its id in MLflow", run)
-    client = mlflow.MlflowClient(uri or mlflow.get_tracking_uri())
+    where = uri or mlflow.get_tracking_uri()
+    client = mlflow.MlflowClient(where)
     try:
         names = [file.path for file in client.list_artifacts(run)]
     except mlflow.MlflowException as error:
+        _raise_if_refused(error, where)
         raise must("--run", "the id of a run that MLflow knows", run, remedy=str(error).split("\n")[0]) from None
-    if "map.safetensors" not in names:
+    if not {"map.safetensors", "trials.csv"} & set(names):
         raise must("--run", "the id of a run that has recorded its map", run)
     return Path(client.download_artifacts(run, "", tempfile.mkdtemp(prefix="somgrad-")))
 
@@ -110,7 +235,7 @@ def best_run(runs: pd.DataFrame, metric: str) -> tuple[dict[str, Any], str]:
 
 
 def _row(run: Any) -> dict[str, Any]:
-    tags = {name: run.data.tags[name] for name in ("map_digest", "manifest_hash") if name in run.data.tags}
+    tags = {name: run.data.tags[name] for name in _TAGS if name in run.data.tags}
     about = {"run_id": run.info.run_id, "run_name": run.info.run_name}
     return {**about, **run.data.params, **run.data.metrics, **tags}
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.checkpoint import TornCheckpoint, map_bytes, write_atomically
+from pipeline.checkpoint import TornCheckpoint, map_bytes
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError
+from pipeline.places import write_atomically
 from somcore.config import MapConfig
 from somcore.state import MapState
 
@@ -127,10 +128,11 @@ class RunDirectory:
             state = MapState.from_tensors(tensors)
             if state.digest() != header.pop("map_digest", None):
                 raise TornCheckpoint("its tensors do not match its digest")
-        except (SafetensorError, TornCheckpoint, OSError, ValueError) as error:
+            config = MapConfig.from_dict(json.loads(header.pop("config")))
+            about = {key: json.loads(value) for key, value in header.items()}
+        except (SafetensorError, TornCheckpoint, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(f"'{path}' cannot be used: {' '.join(str(error).split())}.") from None
-        config = MapConfig.from_dict(json.loads(header.pop("config")))
-        return state, config, {key: json.loads(value) for key, value in header.items()}
+        return state, config, about
 
     def _check_writable(self) -> None:
         """Finds out before the work, not after it."""

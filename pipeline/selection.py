@@ -1,8 +1,8 @@
 """Which set of a sweep is the best: chosen on validation rows, its test value told once.
 
-For each data set and labelled fraction the set with the best mean over the seeds is chosen by the rows that were
-withheld from training. Ties go to the smaller map, then to the lower number. Where a set has no validation score (no
-row could be withheld), it cannot be chosen.
+For each data set (each fold of it) and labelled fraction the set with the best mean over the seeds is chosen by the
+rows that were withheld from training. Ties go to the smaller map, then to the lower number. Where a set has no
+validation score (no row could be withheld), it cannot be chosen.
 """
 
 from __future__ import annotations
@@ -42,38 +42,74 @@ def score_of(row: Row, metric: str) -> float | None:
 def selected(rows: Sequence[Row], metric: str) -> list[Row]:
     """The chosen set of each data set and labelled fraction, with mean and sd (n − 1) over its seeds.
 
-    Sets with a trial that did not finish are left out: a mean over fewer seeds is no comparison.
+    Of a data set with folds each fold chooses by its own validation rows alone, because those of another fold may be
+    its test rows; mean and sd are over the folds then. Sets with a trial that did not finish are left out: a mean
+    over fewer seeds is no comparison.
+
+    Returns:
+        Rows with data, labelled_fraction, set (None where folds chose differently), chosen_by, score, metric, mean,
+        sd, seeds, folds, of (how many sets were compared), trials, and tests: one value per seed or fold.
     """
     chosen = []
     for (data, fraction), group in _groups(rows, ("data", "labelled_fraction")):
-        candidates = []
-        for (index,), trials in _groups(group, ("set",)):
-            if any(row["status"] != FINISHED for row in trials):
-                continue
-            scores = [score_of(row, metric) for row in trials]
-            if all(score is not None for score in scores):
-                nodes = statistics.fmean(row.get("nodes") or 0 for row in trials)
-                candidates.append((-statistics.fmean(s for s in scores if s is not None), nodes, index, trials))
-        if not candidates:
+        folds = [_choose(trials, metric) for _, trials in _groups(group, ("fold",))]
+        found = [choice for choice in folds if choice is not None]
+        if len(found) < len(folds):
             continue
-        score, _, index, trials = min(candidates, key=lambda c: c[:3])
-        tests = [float(row[metric]) for row in trials if finite(row.get(metric))]
+        sets = {choice["set"] for choice in found}
+        whole = found[0] if len(found) == 1 else _over_folds(found)
+        tests = [value for value in whole.pop("tests") if value is not None]
         chosen.append(
             {
                 "data": data,
                 "labelled_fraction": fraction,
-                "set": index,
+                "set": sets.pop() if len(sets) == 1 else None,
                 "chosen_by": chooser_of(metric),
-                "score": abs(score),
+                "score": whole["score"],
                 "metric": metric,
                 "mean": statistics.fmean(tests) if tests else None,
                 "sd": statistics.stdev(tests) if len(tests) > 1 else None,
-                "seeds": len(trials),
-                "of": len(candidates),
-                "trials": [row["trial"] for row in trials],
+                "seeds": whole["seeds"],
+                "folds": len(found),
+                "of": whole["of"],
+                "trials": whole["trials"],
+                "tests": tests,
             }
         )
     return chosen
+
+
+def _choose(rows: Sequence[Row], metric: str) -> Row | None:
+    """The set with the best mean validation score over the seeds; then the smaller map, then the lower number."""
+    candidates = []
+    for (index,), trials in _groups(rows, ("set",)):
+        if any(row["status"] != FINISHED for row in trials):
+            continue
+        scores = [score_of(row, metric) for row in trials]
+        if all(score is not None for score in scores):
+            nodes = statistics.fmean(row.get("nodes") or 0 for row in trials)
+            candidates.append((-statistics.fmean(s for s in scores if s is not None), nodes, index, trials))
+    if not candidates:
+        return None
+    score, _, index, trials = min(candidates, key=lambda c: c[:3])
+    tests = [float(row[metric]) if finite(row.get(metric)) else None for row in trials]
+    about = {"set": index, "score": abs(score), "seeds": len(trials), "of": len(candidates)}
+    return {**about, "trials": [row["trial"] for row in trials], "tests": tests}
+
+
+def _over_folds(found: Sequence[Row]) -> Row:
+    """Choices of several folds as one: a fold counts as the mean over its seeds."""
+    means = [
+        statistics.fmean(known) if (known := [t for t in choice["tests"] if t is not None]) else None
+        for choice in found
+    ]
+    return {
+        "score": statistics.fmean(choice["score"] for choice in found),
+        "seeds": found[0]["seeds"],
+        "of": min(choice["of"] for choice in found),
+        "trials": [trial for choice in found for trial in choice["trials"]],
+        "tests": means,
+    }
 
 
 def best_trial(rows: Iterable[Row], metric: str) -> Row | None:
@@ -98,5 +134,5 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 def _groups(rows: Iterable[Row], by: tuple[str, ...]) -> list[tuple[tuple[Any, ...], list[Row]]]:
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        found.setdefault(tuple(row[name] for name in by), []).append(row)
+        found.setdefault(tuple(row.get(name, "") for name in by), []).append(row)
     return sorted(found.items())

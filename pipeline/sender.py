@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import write_atomically
 from pipeline.errors import TrackingUnavailable
 from pipeline.journal import Journal
+from pipeline.places import write_atomically
 
 POSITION = "tracking.json"
 _BATCH_LINES = 200
+_METRICS, _PARAMS = 800, 100  # of one message, which MLflow limits to 1000 things
 
 
 class Sender:
@@ -69,7 +70,7 @@ class Sender:
                 for group in _batches(lines):
                     self._apply(group)
                     self._sent += len(group)
-                    self.note()
+                self.note()
         except Exception as error:  # MLflow raises its own, those of requests, of SQLAlchemy, of the system
             self._client = None
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
@@ -96,36 +97,36 @@ class Sender:
         self._client = client
 
     def _apply(self, lines: list[dict[str, Any]]) -> None:
-        from mlflow.entities import Metric, RunTag
+        from mlflow.entities import Metric, Param, RunTag
 
-        client, first = self._client, lines[0]
-        tags = [RunTag(key, str(value)) for key, value in first.get("tags", {}).items()]
-        if first["kind"] == "start":
+        client, first, last = self._client, lines[0], lines[-1]
+        if first["kind"] == "start" and self.run_id is None:
+            own = {key: str(value) for key, value in first["tags"].items()}
             self.run_id = self._existing() or client.create_run(
-                self._experiment_id, start_time=first["time_ms"], run_name=first["name"],
-                tags={**{tag.key: tag.value for tag in tags}, **self._tags},
+                self._experiment_id, start_time=first["time_ms"], run_name=first["name"], tags={**own, **self._tags}
             ).info.run_id  # fmt: skip
             self.note()
-            self._log_params(first["params"])
-            return
         assert self.run_id is not None
-        if tags:
-            client.log_batch(self.run_id, tags=tags)
+        params = [Param(key, str(value)) for key, value in first.get("params", {}).items()]
+        later = [line for line in lines if line["kind"] != "start"]
+        tags = [RunTag(key, str(value)) for line in later for key, value in line.get("tags", {}).items()]
+        metrics = [
+            Metric(key, value, line["time_ms"], line["step"])
+            for line in lines
+            for key, value in line.get("values", {}).items()
+        ]
+        while params or tags or metrics:
+            client.log_batch(self.run_id, metrics[:_METRICS], params[:_PARAMS], tags[:_PARAMS], synchronous=True)
+            del metrics[:_METRICS], params[:_PARAMS], tags[:_PARAMS]
         if first["kind"] == "resume":
             client.update_run(self.run_id, status="RUNNING")
-        elif first["kind"] == "metrics":
-            values = [
-                Metric(key, value, line["time_ms"], line["step"])
-                for line in lines
-                for key, value in line["values"].items()
-            ]
-            for start in range(0, len(values), 1000):
-                client.log_batch(self.run_id, metrics=values[start : start + 1000])
         elif first["kind"] == "artifact":
-            if os.path.exists(first["path"]):
-                client.log_artifact(self.run_id, first["path"])
-        elif first["kind"] == "end":
-            client.set_terminated(self.run_id, first["status"], end_time=first["time_ms"])
+            if os.path.isdir(first["path"]):
+                client.log_artifacts(self.run_id, first["path"], os.path.basename(first["path"]))
+            elif os.path.exists(first["path"]):
+                client.log_artifact(self.run_id, first["path"], first.get("folder"))
+        if last["kind"] == "end":
+            client.set_terminated(self.run_id, last["status"], end_time=last["time_ms"])
 
     def _existing(self) -> str | None:
         """The run that has the unique tags, where one was made but could not be noted any more."""
@@ -139,13 +140,6 @@ class Sender:
         """Uses the connection of another sender to the same experiment."""
         if other._client is not None:
             self._client, self._experiment_id = other._client, other._experiment_id
-
-    def _log_params(self, params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        listed = [Param(key, str(value)) for key, value in params.items()]
-        for start in range(0, len(listed), 100):
-            self._client.log_batch(self.run_id, params=listed[start : start + 100])
 
     def note(self) -> None:
         """Writes down where the records go, and how far they came."""
@@ -183,16 +177,17 @@ def replay(directory: Path, uri: str | None = None, experiment: str | None = Non
 
 
 def _batches(lines: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Neighbouring metrics lines together, all others alone."""
+    """What goes in one message: a start, metrics and tags, an end; all others alone."""
     group: list[dict[str, Any]] = []
     for line in lines:
-        if line["kind"] == "metrics":
-            group.append(line)
-            continue
-        if group:
+        joins = line["kind"] in ("metrics", "tags", "end")
+        if group and not joins:
             yield group
             group = []
-        yield [line]
+        group.append(line)
+        if line["kind"] not in ("start", "metrics", "tags"):
+            yield group
+            group = []
     if group:
         yield group
 

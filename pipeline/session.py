@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import GroupTimeout, UserError, must
-from pipeline.worker import as_actor
+from pipeline.worker import Worker, as_actor
 
 _OBJECT_STORE_BYTES = 256 * 2**20  # maps are small; data sets never pass through the object store
 
@@ -33,8 +33,15 @@ class Session:
             _connect(ray, config.address)
         self.driver = ray.util.get_node_ip_address()
 
+    @property
+    def address(self) -> str:
+        """Of the cluster, for other processes."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
+
     def place(self, config: ClusterConfig) -> tuple[Any, bool]:
-        """A placement group with a bundle for each worker, and whether it is ours to remove.
+        """A placement group with a bundle for each worker that must be there, and whether it is ours to remove.
 
         Inside a trial of a sweep the trial's own placement group is used.
         """
@@ -43,34 +50,43 @@ class Session:
         current = ray.util.get_current_placement_group()
         if current is not None:
             return current, False
-        cpus = cpus_per_worker(config)
+        cpus, wanted_workers = cpus_per_worker(config), needed(config)
         bundle = {"CPU": cpus} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
-        placement = ray.util.placement_group([bundle] * config.workers, strategy="SPREAD")
+        placement = ray.util.placement_group([bundle] * wanted_workers, strategy="SPREAD")
         if placement.wait(config.placement_s):
             return placement, True
         ray.util.remove_placement_group(placement)
         total = ray.cluster_resources()
-        wanted = f"{config.workers} workers of {cpus:g} CPUs and {config.gpus_per_worker:g} GPUs"
+        wanted = f"{wanted_workers} workers of {cpus:g} CPUs and {config.gpus_per_worker:g} GPUs"
         has = f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
-        if cpus * config.workers > total.get("CPU", 0) or config.gpus_per_worker * config.workers > total.get("GPU", 0):
+        if cpus * wanted_workers > total.get("CPU", 0) or config.gpus_per_worker * wanted_workers > total.get("GPU", 0):
             raise UserError(f"The cluster must have room for {wanted}. It has {has}. Ask for fewer workers or CPUs.")
         raise GroupTimeout(
             f"The cluster ({has}) had no room for {wanted} within {config.placement_s:g} s: others use it. "
             "Wait, or give cluster.placement_s more."
         )
 
-    def actor(self, config: ClusterConfig, placement: Any, number: int) -> Any:
-        """Starts one worker in the placement group; returns its handle at once."""
+    def actor(self, config: ClusterConfig, placement: Any, number: int, kind: type[Worker] = Worker) -> Any:
+        """Starts one worker; returns its handle at once.
+
+        Those that must be there live in the placement group; those beyond `cluster.min_workers` wherever Ray finds
+        room, whenever it does.
+        """
+        import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        bundle = number if placement.bundle_count == config.workers else -1
+        strategy: Any = "SPREAD"
+        if ray.util.get_current_placement_group() is not None:
+            strategy = PlacementGroupSchedulingStrategy(placement, -1)
+        elif number < needed(config):
+            strategy = PlacementGroupSchedulingStrategy(placement, number)
         return (
-            as_actor()
+            as_actor(kind)
             .options(
                 num_cpus=cpus_per_worker(config),
                 num_gpus=config.gpus_per_worker,
                 max_restarts=config.restarts,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(placement, bundle),
+                scheduling_strategy=strategy,
             )
             .remote(config.threads)
         )
@@ -83,6 +99,11 @@ class Session:
             ray.shutdown()
 
 
+def needed(config: ClusterConfig) -> int:
+    """Workers that must be there before a run begins."""
+    return min(config.min_workers or config.workers, config.workers)
+
+
 def cpus_per_worker(config: ClusterConfig) -> float:
     """CPUs that Ray reserves for a worker: as told, else one per thread, or an even share of fewer."""
     import ray
@@ -90,7 +111,7 @@ def cpus_per_worker(config: ClusterConfig) -> float:
     if config.cpus_per_worker is not None:
         return config.cpus_per_worker
     total = ray.cluster_resources().get("CPU", 1.0)
-    share = math.floor(100 * total / max(1, config.workers)) / 100
+    share = math.floor(100 * total / max(1, needed(config))) / 100
     return max(0.01, min(float(config.threads), share))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 
 from pipeline.cache import cached_split
 from pipeline.manifest import Manifest, Split, verify
+from pipeline.places import Place
 from pipeline.scaling import Scaling
 
 MAP_BYTES = 128 << 20
@@ -33,8 +34,8 @@ class Dataset:
     Use `Dataset.open`.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
-        self.directory = directory
+    def __init__(self, place: Place, manifest: Manifest) -> None:
+        self.place = place
         self.manifest = manifest
         self.scaling = Scaling.of(manifest)
         self._open_splits: dict[str, _FlatSplit] = {}
@@ -44,20 +45,20 @@ class Dataset:
         """Open a data set and check its files.
 
         Args:
-            directory: as given to `prepare`.
+            directory: as given to `prepare`, or the URI of a copy on another filesystem, of which a local one is kept.
             hashes: also compare the sha256 of every file now; without it the content is compared when a split is
                 unpacked, presence and sizes always.
 
         Raises:
             ManifestError: not a prepared data set, or its files are not those of the manifest.
         """
-        directory = Path(directory)
-        manifest = Manifest.load(directory)
-        verify(directory, manifest, hashes)
-        return cls(directory, manifest)
+        place = Place.of(directory)
+        manifest = Manifest.load(place)
+        verify(place, manifest, hashes)
+        return cls(place, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dataset.open, (self.directory,)
+        return Dataset.open, (self.place.name,)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -119,6 +120,10 @@ class Dataset:
         flat = self._flat(split)
         return self.scaling(flat.rows(rows)), flat.labels[torch.from_numpy(rows)]
 
+    def ahead(self, split: str, indices: Indices) -> None:
+        """Says which rows are read soon, so that a disk can fetch many of them at once; they are not waited for."""
+        self._flat(split).ahead(self._rows(split, indices))
+
     def read_raw(self, split: str, indices: Indices) -> torch.Tensor:
         """Samples as stored: (n, C, H, W) uint8 images, (n, S) int16 recordings, (n, D) float32 tables."""
         return torch.from_numpy(self._flat(split).rows(self._rows(split, indices)))
@@ -135,24 +140,27 @@ class Dataset:
 
     def _flat(self, split: str) -> _FlatSplit:
         if split not in self._open_splits:
-            self._open_splits[split] = _FlatSplit(self.directory, self.manifest, split)
+            self._open_splits[split] = _FlatSplit(self.place, self.manifest, split)
         return self._open_splits[split]
 
 
 class _FlatSplit:
     """The unpacked rows of one split."""
 
-    def __init__(self, directory: Path, manifest: Manifest, split: str) -> None:
+    def __init__(self, place: Place, manifest: Manifest, split: str) -> None:
         self._dtype, self._shape = np.dtype(manifest.dtype), manifest.shape
         self._row_bytes = manifest.num_features * self._dtype.itemsize
+        self._told: np.ndarray | None = None
         count = manifest.splits.get(split, Split()).num_samples
         self.labels = torch.empty(0, dtype=torch.int64)
         self._mapped: np.ndarray | None = np.empty((0, *self._shape), dtype=self._dtype)
         if count == 0:
             return
-        path = cached_split(directory, manifest, split)
+        path = cached_split(place, manifest, split)
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with the object
-        self.labels = torch.from_numpy(np.fromfile(path, dtype=np.int64, offset=count * self._row_bytes))
+        # Labels are mapped, too: a copy would be private memory of every worker. "c": nobody can write the file.
+        labels = np.memmap(path, dtype=np.int64, mode="c", offset=count * self._row_bytes)
+        self.labels = torch.from_numpy(labels)
         if count * self._row_bytes <= MAP_BYTES:
             whole = mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ)
             values = np.frombuffer(whole, dtype=self._dtype, count=count * manifest.num_features)
@@ -164,11 +172,24 @@ class _FlatSplit:
         """(n, *shape): a copy of the rows."""
         if self._mapped is not None:
             return self._mapped[rows]
-        breaks = np.flatnonzero(rows[1:] != rows[:-1] + 1) + 1
-        starts = np.concatenate(([0], breaks))[: len(rows)]  # runs of consecutive rows are one read each
-        lengths = np.concatenate((breaks, [len(rows)]))[: len(rows)] - starts
+        if self._told is None or not np.array_equal(self._told, rows):
+            self.ahead(rows)
         fd, size = self._file.fileno(), self._row_bytes
-        runs = zip(rows[starts].tolist(), lengths.tolist(), strict=True)
-        raw = bytearray(b"".join([os.pread(fd, length * size, first * size) for first, length in runs]))
+        raw = bytearray(b"".join([os.pread(fd, length * size, first * size) for first, length in _runs(rows)]))
         assert len(raw) == len(rows) * size, "short read from the cache"
         return np.frombuffer(raw, dtype=self._dtype).reshape(len(rows), *self._shape)
+
+    def ahead(self, rows: np.ndarray) -> None:
+        """Asks the system to fetch rows; a disk that gets many wishes at once is several times faster (0007)."""
+        if self._mapped is None:
+            self._told, fd, size = rows, self._file.fileno(), self._row_bytes
+            for first, length in _runs(rows):
+                os.posix_fadvise(fd, first * size, length * size, os.POSIX_FADV_WILLNEED)
+
+
+def _runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    """First row and length of each run of consecutive rows: one read each."""
+    breaks = np.flatnonzero(rows[1:] != rows[:-1] + 1) + 1
+    starts = np.concatenate(([0], breaks))[: len(rows)]
+    lengths = np.concatenate((breaks, [len(rows)]))[: len(rows)] - starts
+    return zip(rows[starts].tolist(), lengths.tolist(), strict=True)

@@ -114,7 +114,7 @@ def open_space(text: str | None) -> Space:
 
 def _published(name: str) -> Space:
     """Ranges of the literature; how classes are read out is no setting of a run."""
-    columns = tuple(column for column in SPACES[name] if not column.name.startswith("readout_"))
+    columns = tuple(column for column in SPACES[name] if not column.name.startswith("readout"))
     return Space(name=name, columns=columns, published=name)
 
 

@@ -76,6 +76,7 @@ def round_statistics(
     max_abs: float = math.inf,
     rank: int = 0,
     world_size: int = 1,
+    ahead: Callable[[Tensor], None] = lambda rows: None,
     between: Callable[[], None] = lambda: None,
 ) -> BatchStatistics:
     """The statistics of the tiles that one worker was dealt in one round.
@@ -90,6 +91,7 @@ def round_statistics(
         max_abs: bound of |x| that the scale was made for.
         rank: of this worker.
         world_size: W.
+        ahead: is told the rows of the next tile before the running one is computed.
         between: is called before every tile; may raise to leave early.
 
     Returns:
@@ -97,9 +99,12 @@ def round_statistics(
     """
     total: BatchStatistics | None = None
     projection = project(state, config.missing == "mask", config.variant == "kohonen")
-    for positions in plan.tiles(rank, world_size):
+    tiles = list(plan.tiles(rank, world_size))
+    orders = [rows_at(config, plan.epoch, positions, num_samples) for positions in tiles]
+    for positions, rows, following in zip(tiles, orders, [*orders[1:], None], strict=True):
         between()
-        rows = rows_at(config, plan.epoch, positions, num_samples)
+        if following is not None:
+            ahead(following)
         features, labels = read(rows)
         check_tile(features, rows, config, max_abs)
         part = accumulate(

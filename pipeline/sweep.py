@@ -16,19 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import MachineError, UserError, must
-from pipeline.selection import best_trial, chooser_of, metric_of, score_of, selected, write_table
+from pipeline.errors import MachineError, must
+from pipeline.report import automatic
+from pipeline.selection import best_trial, chooser_of, metric_of, selected
 from pipeline.sets import Listed, Optuna, Source
 from pipeline.signals import unhurried
 from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan, replaced
+from pipeline.sweep_progress import Progress
 from pipeline.sweep_record import Recorder
-from pipeline.trials import ENDED, FAILED, FINISHED, STOPPED, Trial, TrialDirectory, row_of
+from pipeline.sweep_resources import trial_resources
+from pipeline.sweep_result import summarise, write_results
+from pipeline.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of
 
 Say = Callable[[str], None]
+OnTrials = Callable[[int, int, str], None]
 
-TABLE = "trials.csv"
-_MAX_PORTION = 50
-_SAY_S = 5.0
+_MAX_PORTION, _MAX_SCREENED = 50, 250  # trainings that one process does before Tune gives it more
 
 
 def sweep(
@@ -43,6 +46,7 @@ def sweep(
     tracking_uri: str | None = None,
     experiment: str = "somgrad",
     say: Say = lambda line: None,
+    on_trials: OnTrials = lambda ended, total, note: None,
 ) -> dict[str, Any]:
     """Does the trials of a sweep that are left to do, and chooses the best by validation.
 
@@ -57,6 +61,7 @@ def sweep(
         tracking_uri: MLflow; None = MLflow's own, "none" = nothing is recorded.
         experiment: name of the MLflow experiment.
         say: told in one line what the user should know.
+        on_trials: told (ended, all, note) whenever a trial has ended.
 
     Returns:
         trials, finished, failed, stopped (counts), rows, best (a row), selected (per data set and fraction),
@@ -72,27 +77,28 @@ def sweep(
     if workers < 0:
         raise must("--workers", "an integer >= 0 (0: in one process)", workers)
     with alone_in(out):
-        plan = make_plan(options, out, resume)
+        plan = make_plan(options, out, resume, workers)
         recorder = Recorder(plan, tracking_uri, experiment, say, resume)
-        return _Sweep(plan, recorder, workers, concurrent, say).run(time_budget_s, address)
+        return _Sweep(plan, recorder, workers, concurrent, say, on_trials).run(time_budget_s, address)
 
 
 class _Sweep:
     """A sitting of a sweep, as its driver sees it."""
 
     def __init__(
-        self, plan: SweepPlan, recorder: Recorder, workers: int, concurrent: int | None, say: Say
+        self, plan: SweepPlan, recorder: Recorder, workers: int, concurrent: int | None, say: Say, on: OnTrials
     ) -> None:
         self.plan, self.recorder, self.workers, self.concurrent, self.say = plan, recorder, workers, concurrent, say
         self.metric = metric_of(plan.model, plan.num_classes)
         self.sitting = uuid.uuid4().hex[:8]
         self.folder = plan.folder / TRIALS
-        self.began = self._said_at = time.monotonic()
+        self.began = time.monotonic()
         self.portions: dict[str, list[Trial]] = {}
         self.status: dict[str, str] = {}
         self.trials: dict[str, Trial] = {}
-        self._before, self._first_at = 0, 0.0
-        self._best: tuple[float, str] | None = None
+        self.progress = Progress(plan.num_trials, self.metric, on, recorder.progress)
+        self._confirming = False
+        self._tried: set[str] = set()
         self._ends_at = math.inf
         self.source: Source
 
@@ -105,15 +111,15 @@ class _Sweep:
             for key, trial in self.trials.items():
                 if self.status.get(key) in ENDED:
                     self.recorder.ended(trial)  # if it was not sent yet, it is now
-            if self._before < self.plan.num_trials:
+            if self.progress.done < self.plan.num_trials or self._unconfirmed():
                 self._tune(time_budget_s, address)
             self.recorder.drain()
             result = self._result()
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
-            done = sum(s in ENDED for s in self.status.values())
-            raise KeyboardInterrupt(f"{done} of {self.plan.num_trials} trials are done; --resume goes on.") from None
+            done = f"{self.progress.done} of {self.plan.num_trials} trials"
+            raise KeyboardInterrupt(f"{done} are done; --resume goes on.") from None
         finally:
             with unhurried():
                 self._end(status, result)
@@ -140,21 +146,15 @@ class _Sweep:
         for index, values in sets.items():
             for trial in self.plan.trials_of(index, values):
                 self._note(trial)
-        self._before = sum(s in ENDED for s in self.status.values())
-        if self._before:
-            self.say(f"{self._before} of {self.plan.num_trials} trials were done before.")
+        if self.progress.done:
+            self.say(f"{self.progress.done} of {self.plan.num_trials} trials were done before.")
 
     def _note(self, trial: Trial) -> None:
         self.trials[trial.key] = trial
         record = self.record_of(trial)
         if record.get("status") in ENDED:
             self.status[trial.key] = record["status"]
-            self._compare(row_of(trial, record))
-
-    def _compare(self, row: Mapping[str, Any]) -> None:
-        score = score_of(dict(row), self.metric)
-        if row["status"] == FINISHED and score is not None and (self._best is None or score > self._best[0]):
-            self._best = (score, row["trial"])
+            self.progress.known(record["status"], row_of(trial, record))
 
     def _tune(self, time_budget_s: float | None, address: str | None) -> None:
         """Hands what is left to Ray Tune."""
@@ -166,30 +166,51 @@ class _Sweep:
             import ray
 
             cpus = ray.cluster_resources().get("CPU", 1.0)
-            request, concurrent, each = self._resources(cpus)
-            if self.plan.definition["search"] != "optuna":
-                left = [trial for key, trial in self.trials.items() if key not in self.status]
-                alone = self.workers or self.plan.definition["scheduler"] != "none"
-                portion = 1 if alone else max(1, min(_MAX_PORTION, math.ceil(len(left) / (4 * concurrent))))
-                self.source = Listed(left, portion)
+            request, concurrent, self._each = self._resources(cpus)
             self._ends_at = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
-            self._each = each
             asha = self.plan.definition["scheduler"] == "asha"
-            sweep_tune.fit(self, self.plan.folder / "tune", request, concurrent, time_budget_s, asha)
+
+            def fit() -> None:
+                left_s = None if time_budget_s is None else max(1.0, self._ends_at - time.monotonic())
+                sweep_tune.fit(self, self.plan.folder / "tune", request, concurrent, left_s, asha)
+
+            left = [trial for key, trial in self.trials.items() if key not in self.status]
+            if self.plan.definition["search"] != "optuna":
+                self.source = Listed(left, self._portion(left, concurrent))
+            if left or self.plan.definition["search"] == "optuna":
+                fit()
+            while time.monotonic() < self._ends_at and (chosen := self._unconfirmed()):
+                if not self._confirming:
+                    self.say(f"{len(chosen)} chosen trials are trained again by somcore: their figures, their maps.")
+                self._confirming = True
+                self._tried |= {trial.key for trial in chosen}
+                self.source = Listed(chosen, max(1, math.ceil(len(chosen) / (2 * concurrent))))
+                fit()
         finally:
             with unhurried():
                 session.close()
 
+    def _portion(self, left: list[Trial], concurrent: int) -> int:
+        """Trials that a process does at once: small ones take less time than its start."""
+        if self.workers or self.plan.definition["scheduler"] != "none":
+            return 1
+        most = _MAX_SCREENED if self.plan.screened else _MAX_PORTION
+        return max(1, min(most, math.ceil(len(left) / (4 * concurrent))))
+
+    def _unconfirmed(self) -> list[Trial]:
+        """Chosen trials that were only screened so far: when all trials have ended."""
+        if not self.plan.screened or self.progress.done < self.plan.num_trials:
+            return []
+        rows = [row_of(trial, self.record_of(trial)) for trial in self.trials.values()]
+        best = best_trial(rows, self.metric)
+        keys = {key for choice in selected(rows, self.metric) for key in choice["trials"]}
+        keys |= {best["trial"]} if best else set()
+        screened = {row["trial"] for row in rows if row.get("screened")}
+        return [self.trials[key] for key in sorted(keys & screened - self._tried)]
+
     def _resources(self, cpus: float) -> tuple[list[dict[str, float]], int, float]:
         """Bundles of a trial, trials at the same time, CPUs of a worker."""
-        if self.workers == 0:
-            concurrent = self.concurrent or max(1, int(cpus))
-            return [{"CPU": min(1.0, _floor(cpus / concurrent))}], concurrent, 1.0
-        concurrent = self.concurrent or max(1, int(cpus // self.workers))
-        each = min(1.0, _floor((cpus - 0.01 * concurrent) / (concurrent * self.workers)))
-        if each <= 0:
-            raise UserError(f"The cluster must have room for {concurrent} trials. It has {cpus:g} CPUs; ask for fewer.")
-        return [{"CPU": 0.01}, *({"CPU": each} for _ in range(self.workers))], concurrent, each
+        return trial_resources(self.plan.definition["settings"], self.workers, self.concurrent, cpus)
 
     # ---- asked and told by Tune
 
@@ -211,21 +232,22 @@ class _Sweep:
             "sitting": self.sitting,
             "metric": self.metric,
             "by_epoch": asha,
+            "confirm": self._confirming,
         }
 
     def told(self, result: Mapping[str, Any]) -> None:
-        """A trial has ended, as its process says."""
-        key = result.get("trial")
-        if key is None or result.get("status") not in ENDED or self.status.get(key) in ENDED:
-            return
-        trial = self.trials[key]
-        record = self.record_of(trial)
-        self.status[key] = record["status"]
-        self._compare(row_of(trial, record))
-        self.recorder.ended(trial)
-        if record["status"] == FAILED:
-            self.say(f"{key} failed after {record['attempts']} attempts: {record['error']}")
-        self._say_progress()
+        """Trials have ended, as their process says."""
+        for key in result.get("ended") or ():
+            trial = self.trials[key]
+            if self._confirming:
+                self.recorder.ended(trial)
+            elif self.status.get(key) not in ENDED:
+                record = self.record_of(trial)
+                self.status[key] = record["status"]
+                self.recorder.ended(trial)
+                if record["status"] == FAILED:
+                    self.say(f"{key} failed after {record['attempts']} attempts: {record['error']}")
+                self.progress.ended(record["status"], row_of(trial, record))
 
     def portion_ended(self, tune_id: str, last: Mapping[str, Any], failed: bool) -> None:
         """A process has done its portion, or was stopped by the scheduler."""
@@ -235,28 +257,9 @@ class _Sweep:
             if trial.key not in self.status and early:
                 self.status[trial.key] = STOPPED
                 self.recorder.stopped(trial, {k: last[k] for k in ("epochs", chooser_of(self.metric)) if k in last})
-                self._say_progress()
+                self.progress.ended(STOPPED, {})
         if portion and all(trial.key in self.status for trial in portion):
             self.source.ended(portion)
-
-    def _say_progress(self) -> None:
-        done, now = sum(s in ENDED for s in self.status.values()), time.monotonic()
-        self._first_at = self._first_at or now
-        if now - self._said_at < _SAY_S and done < self.plan.num_trials:
-            return
-        self._said_at = now
-        counts = {s: sum(v == s for v in self.status.values()) for s in (FAILED, STOPPED)}
-        parts = [f"{done}/{self.plan.num_trials} trials"] + [f"{n} {s}" for s, n in counts.items() if n]
-        metrics: dict[str, float | None] = {"trials_done": done, "trials_failed": counts[FAILED]}
-        if self._best is not None:
-            parts.append(f"best {chooser_of(self.metric)} {abs(self._best[0]):.4g} ({self._best[1]})")
-            metrics["best_score"] = abs(self._best[0])
-        new = done - self._before - 1  # the first one waited for its process to start
-        if done < self.plan.num_trials and new > 0:
-            left = (now - self._first_at) / new * (self.plan.num_trials - done)
-            parts.append(f"about {left:.0f} s left" if left < 120 else f"about {left / 60:.0f} min left")
-        self.recorder.progress(metrics, done)
-        self.say(", ".join(parts))
 
     # ---- what came out
 
@@ -266,30 +269,19 @@ class _Sweep:
             row = row_of(trial, self.record_of(trial))
             status = self.status.get(key, row["status"] or "waiting")
             rows.append({**row, "status": status, "run_id": self.recorder.run_id_of(trial)})
-        counts = {name: sum(row["status"] == name for row in rows) for name in (FINISHED, FAILED, STOPPED)}
-        return {
-            "trials": self.plan.num_trials,
-            **counts,
-            "best": best_trial(rows, self.metric),
-            "selected": selected(rows, self.metric),
-            "rows": rows,
-            "out": str(self.plan.folder),
-            "seconds": round(time.monotonic() - self.began, 3),
-        }
+        result = summarise(rows, self.metric, self.plan.num_trials)
+        return {**result, "out": str(self.plan.folder), "seconds": round(time.monotonic() - self.began, 3)}
 
     def _end(self, status: str, result: dict[str, Any] | None) -> None:
         tags: dict[str, Any] = {}
         artifacts = []
         if result is not None:
-            path = self.plan.folder / TABLE
-            write_table(path, result["rows"])
-            artifacts = [path, self.plan.folder / "sweep.json"]
+            artifacts = [*write_results(self.plan.folder, self.plan.model, result), self.plan.folder / "sweep.json"]
+            if automatic.wanted(self.plan.definition["settings"].get("tracking.report")):
+                artifacts += automatic.report_of_sweep(self.plan.folder, self.say)
             if result["best"]:
                 tags = {"best_trial": result["best"]["trial"], "chosen_by": result["best"]["chosen_by"]}
+                tags["best_run_id"] = result["best"]["run_id"]
                 test = result["best"].get(self.metric)
                 self.recorder.progress({f"best_{self.metric}": test}, self.plan.num_trials)
         self.recorder.finish(status, tags, artifacts)
-
-
-def _floor(number: float) -> float:
-    return math.floor(number * 100) / 100

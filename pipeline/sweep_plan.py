@@ -20,21 +20,23 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.benchmarks.spaces import Column
-from pipeline.checkpoint import write_atomically
 from pipeline.config import MODELS, RunConfig
 from pipeline.errors import OutputError, must
+from pipeline.places import write_atomically
 from pipeline.rundir import RUN
-from pipeline.shards import Dataset
+from pipeline.screened import FEWEST_TRIALS, screenable
 from pipeline.spaces import PUBLISHED, Space, Values, open_space
+from pipeline.sweep_tables import Table, open_tables
 from pipeline.trials import Trial
 
 SWEEP, TRIALS, LOCK = "sweep.json", "trials", ".lock"
 VERSION = 1
 SEARCHES = ("random", "lhs", "optuna", "grid")
 SCHEDULERS = ("none", "asha")
+SCREENING = ("auto", "on", "off")
 _SAMPLES = 10
 # What may differ when a sweep goes on: it changes which trials are done, not what one of them is.
-_FREE = ("samples", "scheduler")
+_FREE = ("samples", "scheduler", "screening")
 _OF_SWEEP = ("data.path", "train.model", "train.seed", "train.labelled_fraction", "train.validation_fraction")
 
 
@@ -53,6 +55,8 @@ class SweepOptions:
         space: a published space or a yaml file; None = default hyper-parameters.
         settings: flat settings, the same for all trials.
         validation_fraction: share of the labels that choose the best set, never read in training.
+        screening: on = look at all trials by compiled loops and train the chosen ones by somcore; auto = in large
+            sweeps, where the loops cover every trial; off.
     """
 
     data: Sequence[str]
@@ -65,18 +69,7 @@ class SweepOptions:
     space: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     validation_fraction: float | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A data set of a sweep: its name there, where it is, what is in it."""
-
-    name: str
-    path: str
-    manifest_hash: str
-    num_samples: int
-    num_features: int
-    num_classes: int
+    screening: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +81,7 @@ class SweepPlan:
     tables: tuple[Table, ...]
     space: Space
     definition: dict[str, Any]
+    screened: bool = False
 
     @property
     def model(self) -> str:
@@ -131,6 +125,7 @@ class SweepPlan:
         settings = {
             "train.evaluate_epochs": 0,
             "cluster.workers": 0,
+            "tracking.moments": 8,
             **self.space.settings(values, table.num_samples, table.num_features),
             **self.definition["settings"],
             "data.path": table.path,
@@ -139,19 +134,20 @@ class SweepPlan:
             "train.validation_fraction": self.definition["validation_fraction"] if table.num_classes else 0.0,
             "train.seed": seed,
             "tracking.uri": "none",
+            "tracking.report": False,
         }
-        key = f"{table.name}-{fraction:g}-s{seed}-p{index:04d}"
-        return Trial(key, table.name, fraction, seed, index, dict(values), settings)
+        key = f"{table.key}-{fraction:g}-s{seed}-p{index:04d}"
+        return Trial(key, table.name, fraction, seed, index, dict(values), settings, table.fold, self.screened)
 
 
-def make_plan(options: SweepOptions, folder: Path, resume: bool) -> SweepPlan:
+def make_plan(options: SweepOptions, folder: Path, resume: bool, workers: int = 0) -> SweepPlan:
     """Checks what was asked, and whose folder it is; writes `sweep.json` of a new sweep.
 
     Raises:
         UserError: an option is wrong, or the folder holds something else.
     """
     known = _known(folder, resume)
-    tables = _tables(options.data)
+    tables = open_tables(options.data)
     definition, space = _definition(options, tables, known.get("definition", {}))
     for key, value in definition.items():
         before = known.get("definition", {}).get(key, value)
@@ -161,7 +157,7 @@ def make_plan(options: SweepOptions, folder: Path, resume: bool) -> SweepPlan:
                 "Give another --out to start anew."
             )
     plan = SweepPlan(known.get("name") or uuid.uuid4().hex[:12], folder.absolute(), tables, space, definition)
-    _check(plan)
+    plan = dataclasses.replace(plan, screened=_check(plan, workers))
     content = {"version": VERSION, "name": plan.name, "definition": definition}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
@@ -233,12 +229,13 @@ def _definition(options: SweepOptions, tables: Sequence[Table], before: dict[str
         "search": "lhs",
         "scheduler": "none",
         "validation_fraction": 0.2,
+        "screening": "auto",
     }
     asked_for = {key: getattr(options, key) for key in defaults}
     given = {k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in asked_for.items()}
     chosen = {k: v if v is not None else before.get(k, defaults[k]) for k, v in given.items()}
     settings = {**before.get("settings", {}), **options.settings}
-    data = {table.name: table.manifest_hash for table in tables}
+    data = {table.key: table.manifest_hash for table in tables}
     return {"model": options.model, "data": data, **chosen, "space": space.describe(), "settings": settings}, space
 
 
@@ -248,29 +245,14 @@ def _space(content: Mapping[str, Any]) -> Space:
     return Space(columns=columns, **rest)
 
 
-def _tables(data: Sequence[str]) -> tuple[Table, ...]:
-    if not data:
-        raise must("--data", "given at least once", "nothing")
-    tables: list[Table] = []
-    for path in data:
-        dataset, place = Dataset.open(path), Path(path).absolute()
-        name = place.name if all(place.name != t.name for t in tables) else f"{place.name}-{len(tables)}"
-        sizes = (dataset.num_rows("train"), dataset.num_features, dataset.num_classes)
-        if sizes[0] == 0:
-            raise must(f"The training split of '{path}'", "not empty", 0)
-        tables.append(Table(name, str(place), dataset.manifest_hash, *sizes))
-    return tuple(tables)
-
-
-def _check(plan: SweepPlan) -> None:
-    """Every set on every data set, and every fraction and seed: before anything is started."""
+def _check(plan: SweepPlan, workers: int) -> bool:
+    """Every set on every data set, and every fraction and seed: before anything is started; whether to screen."""
     asked = plan.definition
     if plan.model not in MODELS:
         raise must("--model", f"one of {', '.join(MODELS)}", plan.model)
-    if asked["search"] not in SEARCHES:
-        raise must("--search", f"one of {', '.join(SEARCHES)}", asked["search"])
-    if asked["scheduler"] not in SCHEDULERS:
-        raise must("--scheduler", f"one of {', '.join(SCHEDULERS)}", asked["scheduler"])
+    for name, choices in (("search", SEARCHES), ("scheduler", SCHEDULERS), ("screening", SCREENING)):
+        if asked[name] not in choices:
+            raise must(f"--{name}", f"one of {', '.join(choices)}", asked[name])
     if not isinstance(asked["samples"], int) or asked["samples"] < 1:
         raise must("--samples", "an integer >= 1", asked["samples"])
     if asked["samples"] > 1 and not plan.space.columns:
@@ -278,11 +260,22 @@ def _check(plan: SweepPlan) -> None:
     for key in asked["settings"]:
         if key in _OF_SWEEP or key.startswith(("tracking.", "cluster.address", "cluster.workers")):
             raise must(key, "given to the sweep by its own option", f"--set {key}")
+    wanted = asked["screening"] == "on" or (asked["screening"] == "auto" and plan.num_trials >= FEWEST_TRIALS)
+    possible = wanted and workers == 0 and asked["scheduler"] == "none"
     sets = [plan.space.drawn(0, "lhs")] if asked["search"] == "optuna" else plan.sets()
     for index, values in enumerate(sets):
         trials = plan.trials_of(index, values)
-        for trial in trials if index == 0 else trials[:: max(1, len(trials) // len(plan.tables))]:
+        for table, trial in zip(plan.tables, trials[:: max(1, len(trials) // len(plan.tables))], strict=True):
             RunConfig.build(trial.settings)
+            sizes = (table.num_samples, table.num_features, table.dense)
+            possible = possible and screenable(trial.settings, *sizes)
+        for trial in trials if index == 0 else ():
+            RunConfig.build(trial.settings)
+    if asked["screening"] == "on" and not possible:
+        got = f"{plan.model}, --workers {workers}, --scheduler {asked['scheduler']}"
+        requirement = "auto or off except for growing maps on small tables without missing values, a C compiler at hand"
+        raise must("--screening", requirement, f"on ({got})")
+    return possible
 
 
 def plain(plan: SweepPlan) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class Recorder:
     def start(self) -> None:
         """Begins the record of the sweep, or goes on with it."""
         about = {"sweep": self._plan.name, "kind": "sweep", "model": self._plan.model}
-        about["data"] = ",".join(table.name for table in self._plan.tables)
+        about["data"] = ",".join(dict.fromkeys(table.name for table in self._plan.tables))
+        about["labelled_fraction"] = ",".join(f"{f:g}" for f in self._plan.definition["fractions"])
         about["mlflow.note.content"] = f"{self._plan.num_trials} trials in {self._plan.folder}"
         self._parent.start(f"sweep-{self._plan.model}-{self._plan.name}", plain(self._plan), environment() | about)
         self._thread.start()
@@ -149,6 +150,7 @@ class Recorder:
             "labelled_fraction": f"{trial.labelled_fraction:g}",
             "set": str(trial.index),
             "mlflow.parentRunId": parent,
+            **({"fold": trial.fold} if trial.fold else {}),
         }
         tags = about if self._resumed else {**about, **unique}
         sender = Sender(path, Journal(path), self._uri, self._experiment, tags, unique if self._resumed else None)

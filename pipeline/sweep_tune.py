@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,9 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 from pipeline.selection import chooser_of, score_of
-from pipeline.trials import Trial, row_of, run_trial
+from pipeline.trials import Trial, confirm_trial, row_of, run_trial
 
+_TELL_S = 1.0
 _NO_SCORE = -1e30  # a scheduler compares numbers
 _CRASHES = 100  # of the processes of one portion; a trial that ends its process twice has failed, long before
 
@@ -138,16 +140,24 @@ class Listener(tune.Callback):
 
 
 def _work(config: dict[str, Any]) -> None:
-    """What a process does with its portion."""
-    for content in config["trials"]:
-        trial = Trial(**content)
-        on_epoch = _by_epoch(config["metric"]) if config["by_epoch"] else _silent
-        record = run_trial(trial, Path(config["folder"]), config["sitting"], on_epoch)
+    """What a process does with its portion; what has ended is told every second, in one report."""
+    ended: list[str] = []
+    told_at = time.monotonic()
+    for place, content in enumerate(config["trials"]):
+        trial, folder = Trial(**content), Path(config["folder"])
+        if config["confirm"]:
+            record = confirm_trial(trial, folder)
+        else:
+            on_epoch = _by_epoch(config["metric"]) if config["by_epoch"] else _silent
+            record = run_trial(trial, folder, config["sitting"], on_epoch)
+        ended.append(trial.key)
+        if time.monotonic() - told_at < _TELL_S and place + 1 < len(config["trials"]):
+            continue
         row = row_of(trial, record)
         score = score_of(row, config["metric"])
-        epochs = row.get("epochs") or 1
-        report = {"trial": trial.key, "status": record["status"], "epochs": epochs}
+        report = {"ended": ended, "epochs": row.get("epochs") or 1}
         tune.report({**report, "score": _NO_SCORE if score is None else score})
+        ended, told_at = [], time.monotonic()
 
 
 def _by_epoch(metric: str) -> Any:

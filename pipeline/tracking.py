@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import TrackingUnavailable
+from pipeline.errors import OutputError, TrackingUnavailable
 from pipeline.journal import Journal
 from pipeline.sender import Sender, replay
+from pipeline.system_metrics import SystemMetrics
 
 __all__ = ["Tracker", "replay"]
 
@@ -43,8 +44,9 @@ class Tracker:
     ) -> None:
         self._journal = Journal(directory)
         self._say = say
-        self._said = False
+        self._said = self._told_stuck = False
         self._quiet = uri == "none"
+        self._system = SystemMetrics()
         self._sender = Sender(directory, self._journal, uri, experiment, unique=unique)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._carry, name="tracking", daemon=True)
@@ -56,22 +58,28 @@ class Tracker:
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
         """Begins the record, or goes on with that of the same directory."""
-        if self._journal.lines():
+        if any(line["kind"] == "start" for line in self._journal.lines()):
             self._journal.write("resume", tags=dict(tags))
         else:
             self._journal.write("start", name=name, params=dict(params), tags=dict(tags))
+        if self._journal.stuck:
+            raise OutputError(f"'{self._journal.path}' must be writable. It is not: {self._journal.stuck}.")
         if not self._quiet:
             self._sender.note()
             self._thread.start()
 
     def metrics(self, values: Mapping[str, float | None], step: int) -> None:
-        """Records numbers of one epoch; None and NaN are left out."""
+        """Records numbers of one epoch, now and then with those of the machine; None and NaN are left out."""
         numbers = {k: float(v) for k, v in values.items() if v is not None and v == v}
+        numbers |= self._system.sample()
         self._journal.write("metrics", values=numbers, step=step)
+        if self._journal.stuck and not self._told_stuck:
+            self._say(f"{self._journal.path} cannot be written: {self._journal.stuck}. Its lines wait in memory.")
+        self._told_stuck = bool(self._journal.stuck)
         self._wake.set()
 
     def artifact(self, path: Path) -> None:
-        """Records a file."""
+        """Records a file, or a directory with all its files."""
         self._journal.write("artifact", path=str(path.absolute()))
         self._wake.set()
 

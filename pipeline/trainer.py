@@ -1,7 +1,8 @@
 """A run from configuration to trained map: here (workers = 0) or on Ray, with the same result to the bit.
 
-The driver is not in the inner loop. It hands out blocks of rounds (an epoch, or less where a checkpoint is due),
-and while the workers compute the next one it saves, scores and records the last.
+The driver is not in the inner loop. It hands out blocks of rounds (an epoch, or less where a checkpoint is due), and
+while the workers compute the next one it scores and records the last. A checkpoint that is due is written before the
+next block begins, so no more than what lies between two checkpoints is ever repeated.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.deep_model import deep_metrics, described
 from pipeline.environment import environment
+from pipeline.errors import MachineError
+from pipeline.history import HISTORY, History
+from pipeline.keepsakes import keepsakes
 from pipeline.local import Group, LocalGroup
 from pipeline.plan import TrainingPlan, first_snapshot, make_plan
+from pipeline.report import automatic
 from pipeline.rundir import RunDirectory, stored_settings
 from pipeline.samples import InputSpec
 from pipeline.scoring import Scorer
@@ -127,9 +132,11 @@ class Training:
     ) -> None:
         self._run, self._plan, self._directory = run, plan, directory
         self._dataset, self._group, self._say, self._on_epoch = dataset, group, say, on_epoch
-        self._store = CheckpointStore(directory.checkpoints, plan.identity, run.train.keep_checkpoints)
+        where = run.train.checkpoints or directory.checkpoints
+        self._store = CheckpointStore(where, plan.identity, run.train.keep_checkpoints)
         self._scorer = Scorer(plan, dataset, run.train.evaluate_rows)
         self._tracker = Tracker(directory.path, run.tracking.uri, run.tracking.experiment, say)
+        self._history = History(directory.path / HISTORY, run.tracking.moments)
         self._began = time.monotonic()
         self._saved_at = time.monotonic()
         self._seconds_before = 0.0
@@ -137,8 +144,11 @@ class Training:
 
     def run(self, resume: bool, called: float) -> dict[str, Any]:
         """Trains to the end; what was begun is always ended, in MLflow too."""
+        if self._run.train.checkpoints and not resume:
+            self._store.refuse_used()
         snapshot = (self._store.load_newest(self._say) if resume else None) or self._first()
         self._seconds_before = snapshot.extra.get("seconds", 0.0)
+        self._remember(snapshot.state)
         status, summary = "FAILED", None
         try:
             self._announce(resume, snapshot.state)
@@ -152,6 +162,10 @@ class Training:
             status = "KILLED"
             with unhurried():
                 raise KeyboardInterrupt(self._save_interrupted()) from None
+        except MachineError:
+            with unhurried():
+                self._say(self._save_interrupted())
+            raise
         finally:
             with unhurried():
                 self._tracker.finish(status, summary and {"map_digest": summary["map_digest"]})
@@ -161,10 +175,18 @@ class Training:
     def _first(self) -> Snapshot:
         return first_snapshot(self._plan, self._dataset)
 
+    def _remember(self, state: MapState) -> None:
+        """Takes up the history of earlier sittings, up to where this one begins."""
+        history, epoch = self._history, state.round // self._plan.rounds_per_epoch
+        if state.round:
+            self._history = history = History.load(history.path, self._run.tracking.moments)
+        history.cut(state.round, epoch)
+        history.add(state, self._samples(state))
+
     def _announce(self, resume: bool, state: MapState) -> None:
         """Writes whose directory this is, and begins the record."""
         settings = stored_settings(self._run)
-        if resume and not self._directory.record:
+        if resume and not self._directory.record and not state.round:
             self._say(f"'{self._directory.path}' holds no run yet: starting from the beginning.")
         elif resume:
             self._say(f"Going on after round {state.round}.")
@@ -183,9 +205,13 @@ class Training:
         self._group.submit(self._block_end(snapshot.state))
         while True:
             snapshot = self._group.wait()
+            self._history.add(snapshot.state, self._samples(snapshot.state))
+            if self._due(snapshot.state):
+                self._save(snapshot)
             if not snapshot.state.finished:
                 self._group.submit(self._block_end(snapshot.state))
-            self._after_block(snapshot)
+            if snapshot.state.finished or snapshot.state.round % self._plan.rounds_per_epoch == 0:
+                self._after_epoch(snapshot)
             if snapshot.state.finished:
                 return snapshot
 
@@ -197,16 +223,16 @@ class Training:
         ends = [(state.round // per_epoch + 1) * per_epoch, state.round + max(1, fitting)]
         if every:
             ends.append((state.round // every + 1) * every)
+        if state.round < _FIRST_ROUNDS:  # a map changes most in the beginning: there it is looked at more often
+            ends.append(1 << state.round.bit_length())
         return min(ends)
 
-    def _after_block(self, snapshot: Snapshot) -> None:
-        state, train = snapshot.state, self._run.train
-        if state.finished or state.round % self._plan.rounds_per_epoch == 0:
-            self._after_epoch(snapshot)
+    def _due(self, state: MapState) -> bool:
+        """Whether a checkpoint is due."""
+        train = self._run.train
         by_rounds = train.checkpoint_rounds and state.round % train.checkpoint_rounds == 0
         by_time = not train.checkpoint_rounds and time.monotonic() - self._saved_at >= train.checkpoint_s
-        if by_rounds or by_time or state.finished:
-            self._save(snapshot)
+        return bool(by_rounds or by_time or state.finished)
 
     def _after_epoch(self, snapshot: Snapshot) -> None:
         epoch = -(-snapshot.state.round // self._plan.rounds_per_epoch)
@@ -224,6 +250,7 @@ class Training:
         if self._plan.deep is not None:
             metrics |= deep_metrics(sums)
         self._tracker.metrics(metrics, epoch)
+        self._history.note(epoch, metrics)
         self._on_epoch(epoch, self._plan.expected_epochs, metrics)
 
     def _finish(self, snapshot: Snapshot) -> dict[str, Any]:
@@ -252,17 +279,28 @@ class Training:
         }
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
         self._directory.write(summary=summary)
-        for file in (path, self._directory.path / "run.json"):
+        self._history.save()
+        kept = (path, self._directory.path / "run.json", self._history.path)
+        for file in (*kept, *keepsakes(self._directory.path, self._dataset), *self._report()):
             self._tracker.artifact(file)
         return summary
+
+    def _report(self) -> list[Path]:
+        """The report, if one is wanted."""
+        tracking = self._run.tracking
+        if not automatic.wanted(tracking.report):
+            return []
+        return automatic.report_of_run(self._directory.path, tracking.uri != "none", self._say)
 
     def _save(self, snapshot: Snapshot) -> None:
         """A checkpoint that cannot be written is told; the run goes on, the earlier ones stay."""
         extra = {"seconds": self._totals(snapshot.state)[0]}
         try:
             self._store.save(dataclasses.replace(snapshot, extra=extra))
+            self._history.save()
         except OSError as error:
-            self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {error}.")
+            reason = " ".join(str(error).split()).rstrip(".")
+            self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {reason}.")
         self._saved_at = time.monotonic()
 
     def _save_interrupted(self) -> str:
@@ -270,7 +308,8 @@ class Training:
         if snapshot is None or snapshot.state.round == 0:
             return "No round was finished yet."
         self._save(snapshot)
-        return f"State saved after round {snapshot.state.round} in {self._directory.path}; --resume goes on."
+        where = self._run.train.checkpoints or self._directory.path
+        return f"State saved after round {snapshot.state.round} in {where}; --resume goes on."
 
     def _totals(self, state: MapState) -> tuple[float, float]:
         """Seconds of training and samples presented, over all the sittings of a run."""

@@ -43,6 +43,7 @@ class Encoded:
         self.options = SourceOptions()
         self._dataset, self._encode = dataset, encode
         split = dataset.splits[0]
+        local = dataset.place.local
         dim = encode(dataset.read(split, slice(0, 1))[0]).shape[1]
         self.spec = SourceSpec(
             kind="table",
@@ -50,7 +51,7 @@ class Encoded:
             dtype="float32",
             class_names=dataset.class_names,
             feature_names=tuple(f"z{place}" for place in range(dim)),
-            files=(*files, dataset.directory / MANIFEST),
+            files=files if local is None else (*files, local / MANIFEST),
             details={"extractor": extractor, "of": dataset.manifest_hash},
         )
 
@@ -63,7 +64,7 @@ class Encoded:
                 features = self._encode(samples).to(torch.float32).numpy()
                 yield Batch(
                     features=features, labels=labels.numpy(), keys=rows, rows=rows, split=split,
-                    place=str(self._dataset.directory),
+                    place=str(self._dataset.place),
                 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ sweep, what is on disk is what was done.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import math
@@ -18,9 +19,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import write_atomically
 from pipeline.errors import MachineError, UserError
 from pipeline.journal import Journal
+from pipeline.places import write_atomically
 from pipeline.rundir import CHECKPOINTS
 
 TRIAL, LOCK = "trial.json", ".lock"
@@ -44,6 +45,8 @@ class Trial:
         index: number of the set.
         values: the set: what was drawn.
         settings: the run, as flat keys.
+        fold: of the data set; empty where it has none.
+        screened: whether compiled loops look at it, instead of somcore training it.
     """
 
     key: str
@@ -53,6 +56,8 @@ class Trial:
     index: int
     values: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    fold: str = ""
+    screened: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for other processes."""
@@ -143,9 +148,22 @@ def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lamb
                 directory.clear()
                 continue
             shutil.rmtree(directory.path / CHECKPOINTS, ignore_errors=True)
-            return directory.write(status=FINISHED, summary=summary, error=None)
+            return directory.write(status=FINISHED, summary=summary, screened=trial.screened, error=None)
         _end_journal(trial, directory.path, "FAILED", {"error": error})
         return directory.write(status=FAILED, error=error, attempts=attempts)
+
+
+def confirm_trial(trial: Trial, folder: Path) -> dict[str, Any]:
+    """Trains a trial by somcore that was only screened: its figures, and a map. The old ones stay until then."""
+    directory = TrialDirectory(folder / trial.key)
+    with directory.held():
+        record = directory.record
+        if record.get("status") != FINISHED or not record.get("screened"):
+            return record
+        summary = _train(dataclasses.replace(trial, screened=False), directory.path, lambda *_: None)
+        shutil.rmtree(directory.path / CHECKPOINTS, ignore_errors=True)
+        Journal(directory.path).write("tags", tags={"screened": "false"})
+        return directory.write(summary=summary, screened=False, screening=record["summary"])
 
 
 def stop_trial(trial: Trial, folder: Path, last: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,6 +184,7 @@ def row_of(trial: Trial, record: Mapping[str, Any]) -> dict[str, Any]:
         "trial": trial.key,
         "status": record.get("status"),
         "data": trial.data,
+        **({"fold": trial.fold} if trial.fold else {}),
         "model": trial.settings["train.model"],
         "labelled_fraction": trial.labelled_fraction,
         "seed": trial.seed,
@@ -173,10 +192,23 @@ def row_of(trial: Trial, record: Mapping[str, Any]) -> dict[str, Any]:
         **trial.values,
     }
     row |= {key: value for key, value in summary.items() if key not in row}
-    return {**row, "attempts": record.get("attempts"), "error": record.get("error")}
+    about = {"screened": True} if record.get("screened") else {}
+    return {**row, **about, "attempts": record.get("attempts"), "error": record.get("error")}
+
+
+def told_of(row: Mapping[str, Any]) -> list[str]:
+    """A trial that has ended in a few words, for a line of progress."""
+    named = {"nodes": "{:.0f} nodes", "quantization_error": "error {:.4g}", "accuracy": "accuracy {:.3f}",
+             "samples_per_second": "{:,.0f} samples/s"}  # fmt: skip
+    values = [text.format(row[key]) for key, text in named.items() if finite(row.get(key))]
+    return [f"last: {values[0]}", *values[1:]] if values else []
 
 
 def _train(trial: Trial, path: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    if trial.screened:
+        from pipeline.screened import train_screened
+
+        return train_screened(trial.settings, path, trial.key)
     from pipeline.trainer import train
 
     return train(trial.settings, path, resume=True, on_epoch=on_epoch)

@@ -77,7 +77,7 @@ class Worker:
         if plan != self._plan:
             self._play = self._one_map_round
             if plan.deep is None:
-                self._read = open_reader(plan)
+                self._read, self._ahead = open_reader(plan)
             else:
                 deep = rounds_of(plan)
                 self._play = lambda before: deep.play(before, self._reduction, self._stay)
@@ -155,6 +155,7 @@ class Worker:
             max_abs=plan.max_abs,
             rank=reduction.rank,
             world_size=reduction.world_size,
+            ahead=self._ahead,
             between=self._stay,
         )
         self._stay()
@@ -187,9 +188,13 @@ def rounds_of(plan: TrainingPlan) -> Rounds:
     return DeepRounds(plan)
 
 
-def as_actor() -> Any:
-    """The same class as a Ray actor, with a second thread that can free the first one from a collective."""
+def as_actor(kind: type[Worker] = Worker) -> Any:
+    """The same class as a Ray actor, with a second thread that can free the first one from a collective.
+
+    Args:
+        kind: a subclass, for those who measure workers or break them.
+    """
     import ray
 
     options: dict[str, Any] = {"concurrency_groups": {"control": 1}}
-    return ray.remote(**options)(Worker)
+    return ray.remote(**options)(kind)

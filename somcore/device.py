@@ -1,6 +1,9 @@
 """Where a question to the device is free, and where it would stall its queue."""
 
+import torch
 from torch import Tensor
+
+_ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-8}
 
 
 def asking_is_free(tensor: Tensor) -> bool:
@@ -9,3 +12,16 @@ def asking_is_free(tensor: Tensor) -> bool:
     Both ways give the same bits, since their sums are whole numbers.
     """
     return tensor.device.type == "cpu"
+
+
+def factor_roundoff(tensor: Tensor) -> float:
+    """How much the factors of a float32 matrix product may be rounded beforehand, relative; 0 unless torch may.
+
+    `torch.set_float32_matmul_precision("high")` and its kin allow it for speed. Bounds of products must know, or a
+    sample would win the wrong node unseen.
+    """
+    backend = torch.backends.cuda if tensor.device.type == "cuda" else torch.backends.mkldnn
+    allowed = backend.matmul.fp32_precision
+    if allowed == "none":  # nothing said of products: what is said of everything
+        allowed = getattr(torch.backends, "fp32_precision", "none")
+    return _ROUNDOFF.get(allowed, 0.0)

@@ -129,7 +129,8 @@ def approximate(projection: Projection, tile: Tile) -> Scores:
     """Errors of every sample and node by one float32 matrix product, with a bound of what they are off.
 
     d² = (x∘x) Ωᵀ − 2 x (ω∘c)ᵀ + Σ ω c², ρ = d² / Ω. The bound is the classical one for a dot product of m
-    terms, m·u·Σ|aᵢbᵢ| with Σ|aᵢbᵢ| ≤ (‖x‖ + max‖c‖)², doubled to cover the rounding of its factors.
+    terms, m·u·Σ|aᵢbᵢ| with Σ|aᵢbᵢ| ≤ (‖x‖ + max‖c‖)², doubled to cover the rounding of its factors, and more
+    where torch is allowed to round them further.
 
     Args:
         projection: the prepared map.
@@ -141,7 +142,7 @@ def approximate(projection: Projection, tile: Tile) -> Scores:
     x = centred.to(torch.float32)
     reach = torch.linalg.vector_norm(x, dim=1) + projection.reach
     terms = 2 * x.shape[1] + projection.weights.shape[1] + 8
-    slack = (2 * _UNIT_ROUNDOFF * terms) * reach * reach
+    slack = 2 * (_UNIT_ROUNDOFF * terms + 4 * device.factor_roundoff(x)) * reach * reach
     if tile.observed is not None:
         observed = tile.observed.to(torch.float32)
         inverse_mass = 1 / (observed @ projection.weights[:, : x.shape[1]].T)

@@ -24,7 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from somcore import device
 from somcore.config import MapConfig
+from somcore.directions import leading_directions, linear, two_levels
 from somcore.distance import Tile, exact_errors
 from somcore.state import MapState
 from somcore.statistics import TALLIES, BatchStatistics
@@ -32,6 +34,7 @@ from somcore.update import empty_statistics
 
 _DIRECTIONS = 112  # of the samples
 _EXTRA = 24  # of the prototypes of one map
+_WIDE = 0.1  # share of the prototypes' lengths outside all directions that makes bounds by directions too loose
 _SUBSAMPLE = 2048  # samples that choose the directions, at least
 _BLOCK = 1024  # samples at a time: their scores stay in the cache
 _PAIRS = 256  # pairs at a time whose scores are computed feature by feature
@@ -75,13 +78,14 @@ class PreparedSamples:
         some = features[:: max(1, len(features) // _SUBSAMPLE)]
         centre = some.mean(0)
         directions = leading_directions((some - centre).to(torch.float32), _DIRECTIONS)
+        across = directions.T.contiguous()
         coordinates = torch.empty(len(features), directions.shape[1])
         norms, rest = torch.empty(2, len(features))
 
         def write(first: int) -> None:
             rows = slice(first, first + _BLOCK)
             x = (features[rows] - centre).to(torch.float32)
-            torch.mm(x, directions, out=coordinates[rows])
+            coordinates[rows] = linear(x, across)
             torch.linalg.vector_norm(x, dim=1, out=norms[rows])
             rest[rows] = norms[rows].square() - coordinates[rows].square().sum(1)
 
@@ -90,37 +94,12 @@ class PreparedSamples:
         return cls(features, centre, directions, coordinates, norms, rest)
 
 
-def leading_directions(rows: Tensor, number: int, beside: Tensor | None = None) -> Tensor:
-    """Orthonormal directions close to the principal ones of some rows, by subspace iteration from the rows themselves.
-
-    Args:
-        rows: (n, D) vectors.
-        number: directions wanted; there may be room for fewer.
-        beside: (D, M) float32, orthonormal directions to stay orthogonal to.
-
-    Returns:
-        (D, at most number) float32.
-    """
-    room = rows.shape[1] - (0 if beside is None else beside.shape[1])
-    number = min(number, len(rows), room)
-    q = rows[:: max(1, len(rows) // max(1, number))][:number].T
-    for _ in range(2):
-        q = rows.T @ (rows @ torch.linalg.qr(q)[0])
-    q = torch.linalg.qr(q.to(torch.float64))[0]
-    if beside is not None:
-        others = beside.to(torch.float64)
-        for _ in range(2):  # twice is enough (Kahan, Parlett)
-            q = torch.linalg.qr(q - others @ (others.T @ q))[0]
-    directions: Tensor = q.to(torch.float32)
-    return directions
-
-
 @dataclass(frozen=True)
 class _Nodes:
     """A map as the bounds need it: computed in float64, once per round."""
 
-    extra: Tensor  # (D, e) float32, directions beside those of the samples
-    factors: Tensor  # (M + e + 1, L) float32, −2 [Qᵀ(c − a), s]; zero for slots beyond K
+    extra: Tensor | None  # (e, D) float32, directions beside those of the samples; None = all features are compared
+    factors: Tensor  # (L, M + e + 1) float32, −2 [Qᵀ(c − a), s], or (L, D), −2 (c − a); zero for slots beyond K
     offsets: Tensor  # (L,) float32, κ; +inf for slots beyond K
     spread: Tensor  # (L,) float32, 4 s
     gaps: Tensor  # (K, D) float32, −2 (c − a)
@@ -145,36 +124,40 @@ class _Nodes:
         rest = torch.linalg.vector_norm(left, dim=1) + (defect + _U32) * norms
         offsets = norms.square() + 2 * (gaps @ (mean - centre))
         filler = -len(gaps) % _WORD
-        factors = pad(-2 * torch.cat([inside, rest.unsqueeze(1)], dim=1), (0, 0, 0, filler))
+        growth = float(torch.linalg.vector_norm(inside.abs() @ q.abs().T, dim=1).max()) + reach
+        wide = float(rest.norm()) > _WIDE * float(norms.norm())
+        factors = gaps if wide else torch.cat([inside, rest.unsqueeze(1)], dim=1)
         return cls(
-            extra=extra,
-            factors=factors.T.to(torch.float32).contiguous(),
+            extra=None if wide else extra.T.contiguous(),
+            factors=pad(-2 * factors, (0, 0, 0, filler)).to(torch.float32),
             offsets=pad(offsets, (0, filler), value=torch.inf).to(torch.float32),
-            spread=pad(4 * rest, (0, filler)).to(torch.float32),
+            spread=pad(0 * rest if wide else 4 * rest, (0, filler)).to(torch.float32),
             gaps=(-2 * gaps).to(torch.float32),
             reach=reach,
             size=float(mean.norm() + (mean - centre).norm()) + reach,
-            defect=defect,
-            growth=float(torch.linalg.vector_norm(inside.abs() @ q.abs().T, dim=1).max()) + reach,
+            defect=0.0 if wide else defect,
+            growth=0.0 if wide else growth,
         )
 
     def slack(self, norms: Tensor, num_features: int) -> tuple[Tensor, Tensor]:
         """Bounds (B,) float64 of what rounding does to a score: to one from the directions, to one from all features.
 
-        The first holds the rotation of the sample and the product; the second float32 factors, added up in float64.
+        The first holds the rotation of the sample and the product; the second a float32 dot product on two levels.
         Both hold what float64 itself does to an error, so that float64 orders alike what they tell apart.
         """
         size = norms.to(torch.float64) + self.size
         exact = 2 * _U64 * (num_features + 8) * size.square() + 8 * _U32 * self.reach * size + _TINY
+        exact += 2.02 * _U32 * sum(two_levels(num_features)) * self.reach * norms
         rotation = _U32 * (num_features + 8) * self.growth + self.defect * self.reach
-        products = 4 * _U32 * self.factors.shape[0] * self.reach
+        products = 4 * _U32 * self.factors.shape[1] * self.reach
         return 1.01 * (2 * rotation * norms + products * size) + exact, exact
 
 
 def pays(config: MapConfig, features: Tensor) -> bool:
     """Whether a batch map of these samples is found faster by a prepared search: many features, complete, on a CPU."""
     whole = config.algorithm == "batch" and config.sampling == "permutation" and config.missing == "error"
-    return whole and features.device.type == "cpu" and features.shape[1] >= 256 and len(features) >= 4096
+    plain = features.device.type == "cpu" and device.factor_roundoff(features) == 0
+    return whole and plain and features.shape[1] >= 256 and len(features) >= 4096
 
 
 def winners(
@@ -208,12 +191,14 @@ def _part(
     stop = min(start + _EXACT, len(samples.features))
     bmu = torch.empty(stop - start, dtype=torch.int64)
     sums = torch.zeros_like(state.prototypes) if scale is not None else torch.zeros(())
+    room = torch.empty(0 if scale is None else _BLOCK, state.num_features, dtype=torch.float64)
     for first in range(start, stop, _BLOCK):
         rows = slice(first, min(first + _BLOCK, stop))
         own = _block_winners(samples, nodes, state, rows)
         bmu[first - start : rows.stop - start] = own
         if scale is not None:
-            sums.index_add_(0, own, (samples.features[rows] * 2.0**scale).round_().to(torch.float64))
+            whole = torch.mul(samples.features[rows], 2.0**scale, out=room[: len(own)]).round_()
+            sums.index_add_(0, own, whole)
     return bmu, sums.to(torch.int64)
 
 
@@ -243,12 +228,8 @@ def _block_winners(samples: PreparedSamples, nodes: _Nodes, state: MapState, row
     x = (features - samples.centre).to(torch.float32)
     norms = samples.norms[rows]
     slack, direct = nodes.slack(norms, x.shape[1])
-    more = x @ nodes.extra
-    terms = nodes.factors.shape[0]
-    rounding = 4 * 1.01 * _U32 * (x.shape[1] + 8) * math.sqrt(terms) + 2 * nodes.defect
-    rest = (samples.rest[rows] - more.square().sum(1)).clamp_min_(0).add_(norms.square(), alpha=rounding)
-    rest = rest.sqrt_().unsqueeze(1)
-    lower = torch.addmm(nodes.offsets, torch.cat([samples.coordinates[rows], more, rest], dim=1), nodes.factors)
+    known, rest = _coordinates(samples, nodes, x, rows)
+    lower = linear(known, nodes.factors, nodes.offsets)
     least = torch.addcmul(lower, rest, nodes.spread).amin(1)
     marks = lower <= (least + 2 * slack).to(torch.float32).unsqueeze(1)
     owner, word = marks.view(torch.int64).nonzero(as_tuple=True)  # eight marks at a time
@@ -273,11 +254,24 @@ def _block_winners(samples: PreparedSamples, nodes: _Nodes, state: MapState, row
     return _decided(state, features, bmu, owner, node) if len(owner) else bmu
 
 
+def _coordinates(samples: PreparedSamples, nodes: _Nodes, x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    """What is multiplied with the nodes' factors, and the lengths (B, 1) of what is left of the samples."""
+    if nodes.extra is None:
+        return x, x.new_zeros(len(x), 1)
+    more, norms = linear(x, nodes.extra), samples.norms[rows]
+    rounding = 4 * 1.01 * _U32 * (x.shape[1] + 8) * math.sqrt(nodes.factors.shape[1]) + 2 * nodes.defect
+    rest = (samples.rest[rows] - more.square().sum(1)).clamp_min_(0).add_(norms.square(), alpha=rounding)
+    rest = rest.sqrt_().unsqueeze(1)
+    return torch.cat([samples.coordinates[rows], more, rest], dim=1), rest
+
+
 def _scores(x: Tensor, nodes: _Nodes, owner: Tensor, node: Tensor) -> Tensor:
     """(P,) float64 scores of pairs, from all features."""
     parts = zip(owner.split(_PAIRS), node.split(_PAIRS), strict=True)
-    dots = [x.index_select(0, a).mul_(nodes.gaps.index_select(0, b)).sum(1, dtype=torch.float64) for a, b in parts]
-    return torch.cat(dots).add_(nodes.offsets[node])
+    levels = two_levels(x.shape[1])
+    products = (x.index_select(0, a).mul_(nodes.gaps.index_select(0, b)) for a, b in parts)
+    dots = [each.view(-1, *levels).sum(2).sum(1) for each in products]
+    return torch.cat(dots).to(torch.float64).add_(nodes.offsets[node])
 
 
 def _decided(state: MapState, features: Tensor, bmu: Tensor, owner: Tensor, node: Tensor) -> Tensor:

@@ -10,8 +10,12 @@ os.environ.update(
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     MLFLOW_DISABLE_TELEMETRY="true",
     GIT_PYTHON_REFRESH="quiet",
+    SOMGRAD_REPORT="0",  # seconds for each training; the tests of the report ask for it
     OMP_NUM_THREADS="1",
     OPENBLAS_NUM_THREADS="1",
+    AWS_ACCESS_KEY_ID="test",  # of the S3 server in tests/s3.py: no test ever opens a bucket of the person who runs it
+    AWS_SECRET_ACCESS_KEY="test",
+    AWS_EC2_METADATA_DISABLED="true",
 )
 for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "RAY_ADDRESS"):
     os.environ.pop(name, None)  # a test never writes to a server or joins a cluster of the person who runs it
@@ -26,7 +30,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LAYERS = ("architecture", "unit", "laws", "golden", "equivalence", "robustness", "cluster", "system")
+LAYERS = ("architecture", "unit", "laws", "golden", "equivalence", "robustness", "cluster", "system", "infra")
 
 _RELAXED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(

@@ -46,7 +46,7 @@ def table(folder: Path, features: np.ndarray, labels: np.ndarray | None = None, 
     rows = np.stack([column.astype(str) for column in columns.values()], axis=1)
     text = "\n".join([",".join(columns), *(",".join(row) for row in rows)])
     (folder / "raw.csv").write_text(text + "\n")
-    written = {"missing": options.pop("missing", "error")}
+    written = {"missing": options.pop("missing", "error"), "rows_per_shard": options.pop("rows_per_shard", None)}
     asked = {"label_column": "y" if labels is not None else None, "test_fraction": 0.0} | options
     source = open_source("table", folder / "raw.csv", SourceOptions(**asked))
     prepare(source, folder / "data", PrepareOptions(**written))

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoint import write_atomically
+from pipeline.places import write_atomically
 from pipeline.rundir import RunDirectory
 from pipeline.supervised import train_supervised
 from pipeline.trainer import train

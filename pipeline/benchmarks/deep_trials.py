@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoint import write_atomically
 from pipeline.errors import Collapsed, RoundFailed
+from pipeline.places import write_atomically
 from pipeline.rundir import RunDirectory
 from pipeline.trainer import train
 from somcore.sampling import hash_uniform

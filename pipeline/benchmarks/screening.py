@@ -101,7 +101,9 @@ def can_screen(config: MapConfig) -> bool:
     )
 
 
-def screen_map(config: MapConfig, features: Tensor, labels: Tensor | None, num_classes: int) -> MapState:
+def screen_map(
+    config: MapConfig, features: Tensor, labels: Tensor | None, num_classes: int, max_abs: float | None = None
+) -> MapState:
     """Train a map by the compiled loops.
 
     Args:
@@ -109,13 +111,15 @@ def screen_map(config: MapConfig, features: Tensor, labels: Tensor | None, num_c
         features: (N, D) float64, contiguous.
         labels: (N,) int64 or None.
         num_classes: C.
+        max_abs: bound of |x| that the scale of the sums is made for; None = the largest one there is.
 
     Returns:
         Prototypes, relevances, deviations, alive, classes and updates of the finished map; no neighbours, no wins.
     """
     loops = library()
     assert loops is not None and config.capacity is not None and can_screen(config)
-    settings = _settings(config, features, 0 if labels is None else num_classes)
+    bound = float(features.abs().max()) if max_abs is None else max_abs
+    settings = _settings(config, features, 0 if labels is None else num_classes, bound)
     draws = _draws(config, features.shape[0])
     pointer, nothing = ctypes.c_void_p(draws.data_ptr()), ctypes.c_void_p(None)
     keys, order = (pointer, nothing) if config.sampling == "replacement" else (nothing, pointer)
@@ -152,7 +156,7 @@ def screened_classes(state: MapState, features: Tensor) -> Tensor:
     return answer
 
 
-def _settings(config: MapConfig, features: Tensor, num_classes: int) -> _Settings:
+def _settings(config: MapConfig, features: Tensor, num_classes: int, max_abs: float) -> _Settings:
     adaptive = config.variant == "altsssom"
     return _Settings(
         variant=_VARIANTS[config.variant],
@@ -177,7 +181,7 @@ def _settings(config: MapConfig, features: Tensor, num_classes: int) -> _Setting
         floor=config.relevance_floor,
         connection=config.connection_threshold,
         win_share=config.min_win_share,
-        max_abs=float(features.abs().max()),
+        max_abs=max_abs,
     )
 
 

@@ -13,11 +13,16 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoint import write_atomically
 from pipeline.errors import OutputError
+from pipeline.places import write_atomically
 
 Report = Callable[[str], None]
-SECTIONS = ("batch", "growing", "memory", "overhead")
+_GENERATED = "Generated: each section names its command. Ratios say more than seconds."
+PAGES = {
+    "speed": ("# Speed", ("batch", "growing", "overhead")),
+    "elastic": ("# Elastic: kills, scaling, memory", ("soak", "scaling", "memory")),
+    "sweeps": ("# Sweeps, tracking, prediction", ("kills", "tracking", "predict")),
+}  # title and sections of a page
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -52,23 +57,25 @@ def publish(name: str, result: dict[str, Any], markdown: str, out: Path, table_o
     """Keep a result, and write the page of all results that are kept.
 
     Args:
-        name: one of SECTIONS.
+        name: a section of one of PAGES.
         result: numbers, for JSON.
         markdown: its section of the page.
         out: folder of the results.
-        table_out: the page; None = `out`/speed.md.
+        table_out: the page; None = its own name below `out`.
 
     Returns:
         The result and the path of the page.
     """
-    page = table_out or out / "speed.md"
+    own = next(page for page, (_, sections) in PAGES.items() if name in sections)
+    title, sections = PAGES[own]
+    page = table_out or out / f"{own}.md"
     try:
         out.mkdir(parents=True, exist_ok=True)
         page.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out / f"{name}.json", json.dumps({"result": result, "markdown": markdown}, indent=1).encode())
-        kept = [out / f"{section}.json" for section in SECTIONS]
+        kept = [out / f"{section}.json" for section in sections]
         parts = [json.loads(file.read_text())["markdown"] for file in kept if file.exists()]
-        head = "# Speed and memory\n\nGenerated: each section names its command. Ratios say more than seconds."
+        head = f"{title}\n\n{_GENERATED}"
         write_atomically(page, ("\n\n".join([head, *parts]) + "\n").encode())
     except OSError as error:
         raise OutputError(f"--out must be writable. Got {out}: {error.strerror}.") from error

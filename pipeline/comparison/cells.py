@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import write_atomically
+from pipeline.places import write_atomically
 from pipeline.comparison.contestants import Contestant
 
 Say = Callable[[str], None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import write_atomically
+from pipeline.places import write_atomically
 from pipeline.comparison.cells import Comparison, Say, compute
 from pipeline.comparison.contestants import contestants
 from pipeline.comparison.page import Page

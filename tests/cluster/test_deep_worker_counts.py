@@ -33,7 +33,7 @@ def local(digits, tmp_path_factory):
     return train(deep(digits), tmp_path_factory.mktemp("deep") / "run")
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
 def test_any_number_of_workers_gives_the_encoder_and_the_map_of_none(group, digits, local, tmp_path, workers):
     group.resize(workers)
     result = train(deep(digits), tmp_path / "run", group=group)
@@ -50,7 +50,7 @@ def test_every_part_was_at_work(local, digits, tmp_path):
     assert snapshot.network.steps > 0 and 0 < snapshot.network.threshold < 1
 
 
-@pytest.mark.parametrize(("before", "after"), [(0, 2), (3, 0)])
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (3, 0), (1, 3)])
 def test_an_interrupted_deep_run_goes_on_to_the_same_encoder_and_map(group, digits, local, tmp_path, before, after):
     def stop(epoch, expected, metrics):
         raise KeyboardInterrupt

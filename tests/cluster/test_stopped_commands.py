@@ -2,13 +2,17 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
 
 import pytest
 
+from pipeline.checkpoint import read
+from pipeline.journal import Journal
 from pipeline.trainer import train
+from tests.cluster.faults import until
 from tests.training import REPOSITORY, command, last_json, run_job, small
 
 
@@ -33,12 +37,17 @@ def words(settings, out, *more):
     return listed
 
 
-def begun(arguments, out, epochs=3):
+def epochs(out):
+    journal = out / "tracking.jsonl"
+    return journal.read_text().count('"nodes"') if journal.exists() else 0
+
+
+def begun(arguments, out, wanted=3):
     """A running command that has finished some epochs."""
     job = subprocess.Popen(command(*arguments), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-    journal, until = out / "tracking.jsonl", time.monotonic() + 150
-    while not (journal.exists() and journal.read_text().count('"nodes"') >= epochs):
-        assert job.poll() is None and time.monotonic() < until, job.stderr.read()
+    end = time.monotonic() + 250
+    while epochs(out) < wanted:
+        assert job.poll() is None and time.monotonic() < end, job.stderr.read()
         time.sleep(0.02)
     return job
 
@@ -52,6 +61,38 @@ def test_a_killed_driver_is_resumed_from_its_last_checkpoint(settings, undisturb
     done = run_job(*words(settings, out, "--workers", 0, "--resume", "--json"))
     assert last_json(done)["map_digest"] == undisturbed["map_digest"]
     assert "Going on after round " in done.stderr
+
+
+def test_a_driver_killed_twice_in_a_row_is_resumed_twice(ray_cluster, settings, undisturbed, tmp_path):
+    """On two workers, then on three, then without Ray; Ray ends the workers of a driver that is gone."""
+    out = tmp_path / "run"
+    for workers, more in ((2, []), (3, ["--resume"])):
+        cluster = ["--workers", workers, "--address", ray_cluster, "--set", "cluster.cpus_per_worker=0.4"]
+        before = epochs(out)
+        job = begun(words(settings, out, *cluster, *more), out, before + 3)
+        os.kill(job.pid, signal.SIGKILL)
+        job.communicate(timeout=30)
+    result = train(settings, out, resume=True)
+    assert result["map_digest"] == undisturbed["map_digest"] and result["rounds"] == undisturbed["rounds"]
+
+
+def test_a_disk_that_is_full_for_a_while_costs_checkpoints_not_the_run(settings, undisturbed, tmp_path):
+    """The kernel refuses to let any file of the command grow beyond a few bytes, then allows it again."""
+    out = tmp_path / "run"
+    longer = settings | {"map.epochs": 120, "train.checkpoint_rounds": 10}
+    job = begun(words(longer, out, "--workers", 0), out)
+    _, hard = resource.prlimit(job.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(job.pid, resource.RLIMIT_FSIZE, (100, hard))
+    lines = [job.stderr.readline() for _ in range(2)]
+    until(lambda: "could not be written" in "".join(lines) or lines.append(job.stderr.readline()))
+    kept = sorted((out / "checkpoints").glob("round*"))
+    assert kept and all(read(path) for path in kept), "those from before stay whole"
+    resource.prlimit(job.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    _, said = job.communicate(timeout=120)
+    assert job.returncode == 0, said
+    assert any("The checkpoint after round" in line and "File too large" in line for line in lines)
+    recorded = [line["step"] for line in Journal(out).lines() if "nodes" in line.get("values", {})]
+    assert recorded == list(range(1, len(recorded) + 1)), "no record was lost"
 
 
 def test_a_terminated_command_on_a_cluster_saves_its_state_and_frees_its_workers(

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import GroupTimeout, UserError
 from pipeline.trainer import train
-from tests.training import MODELS, last_json, run_job, small
+from tests.training import MODELS, last_json, run_job, small, table
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,21 @@ def test_the_fast_reduction_is_close_but_promises_nothing(group, digits, local, 
     assert result["nodes"] == pytest.approx(expected["nodes"], rel=0.2)
 
 
+def test_uneven_shards_and_more_workers_than_shards_cannot_be_seen(group, tmp_path, rng):
+    """The same rows in one shard and in shards of 7 rows, the last one of 5, on four workers."""
+    features, labels = rng.random((180, 5)), rng.integers(0, 3, 180)
+    digests = set()
+    for rows in (None, 7, 100):
+        data = table(tmp_path / f"{rows}", features, labels, rows_per_shard=rows)
+        settings = small("sssom", data, map__batch_size=60, map__tile_size=8, map__epochs=3, map__pruning_epochs=1)
+        group.resize(4)
+        result = train(settings, tmp_path / f"run-{rows}", group=group)
+        digests.add(result["map_digest"])
+    assert len(list((tmp_path / "7" / "data" / "train").iterdir())) == 26
+    assert len(list((tmp_path / "100" / "data" / "train").iterdir())) == 2
+    assert digests == {train(settings, tmp_path / "alone")["map_digest"]}
+
+
 def test_more_workers_than_tiles_have_nothing_to_do_and_do_no_harm(group, digits, tmp_path):
     settings = small("sssom", digits, map__batch_size=100, map__epochs=1, map__pruning_epochs=1)
     alone = train(settings, tmp_path / "alone")
@@ -47,7 +62,9 @@ def test_more_workers_than_tiles_have_nothing_to_do_and_do_no_harm(group, digits
     assert train(settings, tmp_path / "four", group=group)["map_digest"] == alone["map_digest"]
 
 
-@pytest.mark.parametrize(("model", "before", "after"), [("sssom", 1, 3), ("altsssom", 4, 2), ("kohonen", 2, 0)])
+@pytest.mark.parametrize(
+    ("model", "before", "after"), [*((model, 1, 3) for model in MODELS), ("altsssom", 4, 2), ("kohonen", 2, 0)]
+)
 def test_an_interrupted_run_goes_on_with_other_workers_to_the_same_map(
     group, digits, local, tmp_path, model, before, after
 ):

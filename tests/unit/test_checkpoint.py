@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pipeline import checkpoint
-from pipeline.checkpoint import CheckpointStore, Snapshot, TornCheckpoint, write_atomically
+from pipeline.checkpoint import CheckpointStore, Snapshot, TornCheckpoint
 from pipeline.errors import OutputError
+from pipeline.places import write_atomically
 from somcore.state import MapState, blank_state
 
 IDENTITY = {"config_hash": "c" * 64, "manifest_hash": "d" * 64}
@@ -124,7 +125,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_rubbish(tmp_path, monk
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr("pipeline.places.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"

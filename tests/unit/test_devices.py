@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 import torch
 
-from somcore import MapConfig, MapState, accumulate, advance, device, initial_indices, initial_state
+from somcore import MapConfig, MapState, accumulate, advance, device, initial_indices, initial_state, match
 
 N, D, C = 24, 5, 3
 
@@ -62,3 +62,24 @@ def test_cuda_gives_the_same_map(variant):
     there = advance(there, accumulate(there, features.cuda(), labels.cuda(), config, scale=40), config).to("cpu")
     assert torch.equal(here.alive, there.alive) and torch.equal(here.wins, there.wins)
     torch.testing.assert_close(here.prototypes, there.prototypes, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("precision, told", [("medium", True), ("highest", False)])
+def test_products_that_torch_may_round_still_find_the_nearest_node(precision, told, monkeypatch):
+    """The factors are rounded here as a processor with such products does it; unless told, bounds would not hold."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(400, 6, generator=generator)
+    config = MapConfig(variant="kohonen", rows=12, columns=12).resolve(num_samples=400, num_features=6)
+    state = initial_state(config, 6, 0, samples=0.5 + 0.01 * torch.rand(144, 6, generator=generator))
+    plain = match(state, x, config=config).bmu
+
+    def rounded(bias, a, b):
+        return bias + a.to(torch.bfloat16).to(torch.float32) @ b.to(torch.bfloat16).to(torch.float32)
+
+    monkeypatch.setattr(torch, "addmm", rounded)
+    try:
+        torch.set_float32_matmul_precision(precision)
+        assert (device.factor_roundoff(x) > 0) == told
+        assert torch.equal(match(state, x, config=config).bmu, plain) == told
+    finally:
+        torch.set_float32_matmul_precision("highest")

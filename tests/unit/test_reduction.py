@@ -7,11 +7,13 @@ import time
 import pytest
 import torch
 
+import pipeline.reduction
 from pipeline.reduction import LocalReduction, ReductionBroken, Rendezvous, address_towards
 from somcore import MapConfig, accumulate, advance, empty_statistics, initial_state
 
 WORLD = 3
 SCALES = {"exact": 40, "fast": None}
+WAYS = {"dense": 2**15, "touched": 0}  # numbers up to which tables travel whole
 
 
 def a_trained_map():
@@ -52,9 +54,12 @@ def _worker(rank, addresses, results, deals):
     for name, deal in deals.items():
         for kind, scale in SCALES.items():
             own = statistics_of(state, config, samples, labels, deal[rank], scale)
-            merged = reduction.reduce(own)
-            flat, rows = merged.pack()
-            found[name, kind] = (flat.numpy(), rows.numpy(), advance(state, merged, config).digest())
+            for way, limit in WAYS.items():
+                pipeline.reduction._DENSE, before = limit, reduction.sent_bytes
+                merged = reduction.reduce(own)
+                flat, rows = merged.pack()
+                found[name, kind, way] = (flat.numpy(), rows.numpy(), advance(state, merged, config).digest())
+                found[name, way, "bytes"] = reduction.sent_bytes - before
     threading.Timer(1.0, meeting.leave).start()  # nobody else comes to this collective any more
     began = time.monotonic()
     try:
@@ -90,24 +95,33 @@ def alone():
     return state, config, parts
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("deal", DEALS)
-def test_three_processes_have_the_statistics_of_one_to_the_bit(reduced, alone, deal):
+def test_three_processes_have_the_statistics_of_one_to_the_bit(reduced, alone, deal, way):
     state, config, parts = alone
     flat, rows = LocalReduction().reduce(parts["exact"]).pack()
     assert rows.shape[0] > 0, "the case must have rows of variable number"
     for rank in range(WORLD):
-        got_flat, got_rows, digest = reduced[rank][deal, "exact"]
+        got_flat, got_rows, digest = reduced[rank][deal, "exact", way]
         assert got_flat.tolist() == flat.tolist()
         assert got_rows.tolist() == rows.tolist()
         assert digest == advance(state, parts["exact"], config).digest()
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("deal", DEALS)
-def test_the_fast_reduction_is_the_same_everywhere_and_close_to_the_exact_one(reduced, alone, deal):
+def test_the_fast_reduction_is_the_same_everywhere_and_close_to_the_exact_one(reduced, alone, deal, way):
     flat, _ = alone[2]["fast"].pack()
-    assert len({reduced[rank][deal, "fast"][2] for rank in range(WORLD)}) == 1
+    assert len({reduced[rank][deal, "fast", way][2] for rank in range(WORLD)}) == 1
     for rank in range(WORLD):
-        assert torch.allclose(torch.from_numpy(reduced[rank][deal, "fast"][0]), flat, rtol=1e-12, atol=1e-12)
+        assert torch.allclose(torch.from_numpy(reduced[rank][deal, "fast", way][0]), flat, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("deal", DEALS)
+def test_nodes_without_news_do_not_travel(reduced, deal):
+    """Of 60 slots most are empty; tables of what nobody did (a push, a clone) do not travel at all."""
+    for rank in range(WORLD):
+        assert reduced[rank][deal, "touched", "bytes"] < 0.8 * reduced[rank][deal, "dense", "bytes"]
 
 
 def test_half_of_the_parts_is_not_the_whole(alone):

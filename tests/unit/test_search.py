@@ -124,3 +124,13 @@ def test_pixels_give_the_same_map():
         plain = advance(state, _plain(state, x, config, scale), config)
         state = advance(state, search.batch_statistics(prepared, state, config, scale), config)
         assert state.digest() == plain.digest()
+
+
+def test_it_is_not_used_where_torch_may_round_its_products():
+    x = torch.rand(5000, 256)
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert not search.pays(_config(x, 3, 3), x)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert search.pays(_config(x, 3, 3), x)

@@ -52,3 +52,19 @@ def test_models_are_judged_by_what_they_give():
     assert metric_of("sssom", 0) == "quantization_error"
     rows = [{**row(i, 0, None, None), "quantization_error": error} for i, error in enumerate([0.3, 0.2])]
     assert selected(rows, "quantization_error")[0]["set"] == 1
+
+
+def test_each_fold_chooses_by_its_own_rows_and_the_mean_is_over_folds():
+    rows = []
+    for fold, best in (("f1", 0), ("f2", 1), ("f3", 1)):
+        for index in (0, 1):
+            validation, test = (0.9, 0.6 + 0.1 * best) if index == best else (0.5, 1.0)
+            trial = {**row(index, 0, validation, test), "fold": fold}
+            rows.append({**trial, "trial": f"{fold}-{trial['trial']}"})
+    (chosen,) = selected(rows, "accuracy")
+    assert (chosen["set"], chosen["folds"], chosen["seeds"], chosen["of"]) == (None, 3, 1, 2)
+    assert chosen["tests"] == pytest.approx([0.6, 0.7, 0.7])
+    assert chosen["mean"] == pytest.approx(2 / 3) and chosen["sd"] == pytest.approx(0.1 / 3**0.5)
+    assert chosen["trials"] == ["f1-t0-0-0.1", "f2-t1-0-0.1", "f3-t1-0-0.1"]
+    unfinished = [{**r, "status": "failed"} if r["fold"] == "f2" else r for r in rows]
+    assert selected(unfinished, "accuracy") == []

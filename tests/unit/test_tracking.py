@@ -36,7 +36,10 @@ def check(uri: str, run_id: str, status: str = "FINISHED") -> None:
     assert run.info.status == status
     assert run.info.run_name == "a run"
     assert run.data.params == {key: str(value) for key, value in PARAMS.items()}
-    assert run.data.metrics == pytest.approx({"accuracy": 0.3, "nodes": 3.0})
+    machine = {name for name in run.data.metrics if name.startswith("system/")}
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= machine
+    ours = {name: value for name, value in run.data.metrics.items() if name not in machine}
+    assert ours == pytest.approx({"accuracy": 0.3, "nodes": 3.0})
     history = client.get_metric_history(run_id, "nodes")
     assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 2.0), (3, 3.0)]
     assert run.data.tags["manifest_hash"] == "abc"
@@ -144,3 +147,28 @@ def test_two_processes_worth_of_trackers_share_one_new_store(tmp_path):
     assert (position["sent"], position["experiment"]) == (2, "some experiment")
     place = client.get_experiment_by_name("some experiment").artifact_location
     assert place == (tmp_path / "mlruns" / "some experiment").as_uri()
+
+
+def test_a_thousand_metrics_and_an_end_are_few_messages(tmp_path, tracking_uri, monkeypatch):
+    from mlflow.tracking import MlflowClient
+
+    from pipeline.sender import Sender
+
+    sent: list[str] = []
+    for name in ("create_run", "log_batch", "set_terminated"):
+        method = getattr(MlflowClient, name)
+
+        def counted(self, *arguments, _name=name, _method=method, **options):
+            sent.append(_name)
+            return _method(self, *arguments, **options)
+
+        monkeypatch.setattr(MlflowClient, name, counted)
+    journal = Journal(tmp_path)
+    journal.write("start", name="a run", params={"a": 1}, tags={})
+    for step in range(100):
+        journal.write("metrics", values={f"m{n}": 0.1 * step for n in range(10)}, step=step)
+    journal.write("end", status="FINISHED", tags={"b": 2})
+    sender = Sender(tmp_path, journal, tracking_uri, "some experiment")
+    sender.send()
+    assert sent == ["create_run", "log_batch", "log_batch", "set_terminated"]
+    assert len(mlflow.MlflowClient(tracking_uri).get_metric_history(sender.run_id, "m9")) == 100

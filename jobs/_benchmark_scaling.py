@@ -1,0 +1,31 @@
+"""`jobs.benchmark scaling`: what a round costs on several workers, and a model of many."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs._run import job
+
+
+def scaling(
+    workers: Annotated[int, typer.Option(min=2, help="The most Ray workers.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each measurement.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Of weak scaling.")] = 5,
+    scratch: Annotated[Path | None, typer.Option(help="Where tables lie meanwhile; 300 MB.")] = None,
+    out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/elastic"),
+    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/elastic.md.")] = None,
+) -> dict[str, Any]:
+    """Rounds per second, bytes, and the share of the exact reduction, by K, D, C and workers."""
+    from pipeline.benchmarks import scaling as scale
+    from pipeline.benchmarks import scaling_model, speed
+
+    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    result = scale.measure(workers, rounds, repeats, scratch, say)
+    text = scaling_model.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    print(text)
+    return speed.publish("scaling", result, text, out, table_out)
+
+
+app = job(example="python -m jobs.benchmark scaling --rounds 10")(scaling)

@@ -1,0 +1,33 @@
+"""`jobs.benchmark soak`: randomly timed kills of workers and drivers, and the digest that must not notice."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs._run import job
+
+
+def soak(
+    models: Annotated[str, typer.Option(help="Models, separated by commas.")] = "sssom,deep",
+    kills: Annotated[int, typer.Option(min=1, help="Kills per model that meet their target.")] = 20,
+    per_run: Annotated[int, typer.Option(min=1, help="Kills that one run has to survive.")] = 5,
+    workers: Annotated[int, typer.Option(min=1, help="Ray workers of each run.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of who is killed, and when.")] = 0,
+    scratch: Annotated[Path | None, typer.Option(help="Where runs lie meanwhile.")] = None,
+    out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/elastic"),
+    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/elastic.md.")] = None,
+) -> dict[str, Any]:
+    """Kill one worker, all workers or the driver of real runs, again and again, and compare how they end."""
+    from pipeline.benchmarks import soak as kill
+    from pipeline.benchmarks import speed
+
+    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    result = kill.measure(models.split(","), kills, per_run, workers, seed, scratch, say)
+    text = kill.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    print(text)
+    return speed.publish("soak", result, text, out, table_out)
+
+
+app = job(example="python -m jobs.benchmark soak --kills 20")(soak)

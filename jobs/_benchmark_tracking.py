@@ -1,0 +1,29 @@
+"""`jobs.benchmark tracking`: what a real MLflow server costs a training, and a sweep of many trials."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs._run import job
+
+
+def tracking(
+    epochs: Annotated[int, typer.Option(min=1, help="Of the training; about ten seconds.")] = 60,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each.")] = 3,
+    children: Annotated[int, typer.Option(min=1, help="Trials of one sweep.")] = 1000,
+    out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/sweeps"),
+    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/sweeps.md.")] = None,
+) -> dict[str, Any]:
+    """Seconds of a training with and without tracking; seconds to send and to find the children of one parent."""
+    from pipeline.benchmarks import speed, tracking_cost
+
+    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    result = tracking_cost.measure(epochs, repeats, children, say)
+    text = tracking_cost.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    print(text)
+    return speed.publish("tracking", result, text, out, table_out)
+
+
+app = job(example="python -m jobs.benchmark tracking --repeats 3")(tracking)

@@ -1,0 +1,162 @@
+"""What tracking costs: a training with and without a real MLflow server, and a thousand children in one parent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.benchmarks.markdown import table
+from pipeline.benchmarks.speed import Report, in_words, machine, spread, timed
+from pipeline.errors import MachineError
+from pipeline.journal import Journal
+from pipeline.prepare import prepare
+from pipeline.results import tracked_runs
+from pipeline.sender import Sender
+from pipeline.sources import open_source
+from pipeline.tracking import Tracker
+from pipeline.trainer import train
+
+_START_S = 180.0
+_EPOCHS = 10
+
+
+def measure(epochs: int, repeats: int, children: int, report: Report) -> dict[str, Any]:
+    """Trains on digits with tracking and without, in turns; then sends children and looks at them.
+
+    Args:
+        epochs: of the training; choose them so that it takes about ten seconds.
+        repeats: of each.
+        children: trials of one sweep.
+        report: receives lines of progress.
+
+    Returns:
+        plain, tracked (seconds of a whole training, as spreads), cost (tracked / plain − 1, of the medians), children,
+        child_seconds (of sending one), pull_seconds (all of them as a table), page_seconds (the newest hundred).
+    """
+    with tempfile.TemporaryDirectory(prefix="somgrad-tracking-") as name, server(Path(name)) as uri:
+        scratch = Path(name)
+        prepare(open_source("digits"), scratch / "data")
+        settings = {"data.path": str(scratch / "data"), "train.model": "sssom", "cluster.workers": 0}
+        settings |= {"map.epochs": epochs, "train.labelled_fraction": 0.1}
+        plain: list[float] = []
+        tracked: list[float] = []
+        for repeat in range(-1, repeats):  # the first pair warms up: imports, caches, the schema of the store
+            without, by = (_trained(settings, scratch / f"{u != 'none'}{repeat}", u) for u in ("none", uri))
+            if repeat >= 0:
+                plain.append(without)
+                tracked.append(by)
+                report(f"{epochs} epochs: {without:.2f} s without tracking, {by:.2f} s with")
+        sent, parent = _children(scratch, uri, children)
+        report(f"{children} children sent in {sent:.1f} s")
+        pull, pulled = timed(lambda: tracked_runs("children", uri, "thousand"))
+        page, _ = timed(lambda: _page(uri, parent))
+        assert len(pulled) == children
+        one, two = spread(plain), spread(tracked)
+        return {
+            "plain": one,
+            "tracked": two,
+            "cost": two["median"] / one["median"] - 1,
+            "children": children,
+            "child_seconds": sent / children,
+            "pull_seconds": pull,
+            "page_seconds": page,
+            "machine": machine(1),
+        }
+
+
+def markdown(result: dict[str, Any], command: str) -> str:
+    """The section of the page."""
+    rows = [
+        ["a training without tracking, seconds", in_words(result["plain"]), ""],
+        ["the same, sent to the server", in_words(result["tracked"]), ""],
+        ["cost of tracking", f"{100 * result['cost']:.1f} %", "5 %"],
+        [f"sending one of {result['children']} children, seconds", f"{result['child_seconds']:.3f}", ""],
+        ["all of them as a table (`jobs.results --sweep`), seconds", f"{result['pull_seconds']:.2f}", ""],
+        ["the newest hundred, as the page shows them, seconds", f"{result['page_seconds']:.2f}", ""],
+    ]
+    return "\n\n".join([
+        "## Tracking", f"`{command}`",
+        f"`mlflow server` on SQLite, on the same machine; load {result['machine']['load']} on "
+        f"{result['machine']['cpus']} CPUs. Median (min to max).",
+        table(["", "measured", "target at most"], rows).strip(),
+    ])  # fmt: skip
+
+
+@contextlib.contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """A real MLflow server on SQLite; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["server", "--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--workers", "1"]
+    words += ["--default-artifact-root", (folder / "artifacts").as_uri(), "--host", "127.0.0.1", "--port", str(port)]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with open(folder / "server.log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        until = time.monotonic() + _START_S
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                break
+            if process.poll() is not None or time.monotonic() > until:
+                log_text = (folder / "server.log").read_text()[-300:]
+                raise MachineError(f"The MLflow server did not start: {' '.join(log_text.split())}")
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def _trained(settings: Mapping[str, Any], out: Path, uri: str) -> float:
+    asked = {**settings, "tracking.uri": uri, "tracking.experiment": "cost"}
+    return timed(lambda: train(asked, out))[0]
+
+
+def _children(scratch: Path, uri: str, count: int) -> tuple[float, str]:
+    """Sends the journals of a sweep's trials, as a sweep does; seconds, and the id of the parent."""
+    folder = scratch / "parent"
+    folder.mkdir()
+    parent = Tracker(folder, uri, "children")
+    parent.start("sweep-thousand", {"train.model": "sssom"}, {"sweep": "thousand", "kind": "sweep"})
+    while parent.run_id is None:
+        time.sleep(0.05)
+    peer: Sender | None = None
+    began = time.perf_counter()
+    for number in range(count):
+        place = scratch / "children" / str(number)
+        place.mkdir(parents=True)
+        journal = Journal(place)
+        params = {f"map.option{n}": n * number for n in range(45)} | {"train.labelled_fraction": 0.1}
+        journal.write("start", name=f"trial {number}", params=params, tags={"model": "sssom"})
+        for epoch in range(_EPOCHS):
+            journal.write("metrics", values={f"metric{n}": 0.1 * epoch for n in range(12)}, step=epoch)
+        journal.write("end", status="FINISHED", tags={})
+        tags = {"mlflow.parentRunId": parent.run_id, "sweep": "thousand", "kind": "trial", "trial": str(number)}
+        sender = Sender(place, journal, uri, "children", tags)
+        if peer is not None:
+            sender.share(peer)
+        sender.send()
+        peer = sender
+    seconds = time.perf_counter() - began
+    parent.finish("FINISHED")
+    return seconds, str(parent.run_id)
+
+
+def _page(uri: str, parent: str) -> int:
+    from pipeline.results import children_of
+
+    return len(children_of(parent, "children", uri, 100))

@@ -1,0 +1,102 @@
+"""A table that stacks the folds of a cross-validation, prepared as one data set per fold in one directory.
+
+    OUT/rep1-fold1/      a prepared data set: the rows where rep = 1 and fold = 1, with their own split
+    OUT/rep1-fold2/      ...
+
+`jobs.sweep --data OUT` takes the directory as one data set with folds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError, OutputError, must
+from pipeline.manifest import MANIFEST, Manifest
+from pipeline.prepare import PrepareOptions, prepare
+from pipeline.sources import SourceOptions, open_source
+from pipeline.sources.classic import required_root
+from pipeline.sources.readers import open_table, table_files
+
+MOST_FOLDS = 1000
+
+
+def prepare_folds(
+    source: str,
+    root: Path | None,
+    options: SourceOptions,
+    columns: str,
+    out: Path,
+    writing: PrepareOptions,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Manifest]:
+    """Writes a prepared data set for every combination of values of the fold columns.
+
+    Args:
+        source: only "table" has columns.
+        root: a csv, arff or parquet file, or a folder of such files.
+        options: of each fold; a split column says which of its rows are for testing.
+        columns: names, separated by commas.
+        out: directory of the folds.
+        writing: see `PrepareOptions`.
+        progress: called with the number of rows read so far.
+
+    Returns:
+        Manifests by name of the fold, in order.
+
+    Raises:
+        UserError: no such column, too many folds, or what `prepare` refuses.
+    """
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    if source != "table" or not names:
+        raise must("--folds", "names of columns of a table, separated by commas", f"{columns} for {source}")
+    if (out / MANIFEST).exists():
+        raise OutputError(f"--out must be new, or a folder of folds. '{out}' is a prepared data set. Choose another.")
+    manifests: dict[str, Manifest] = {}
+    done = 0
+
+    def told(rows: int) -> None:
+        if progress:
+            progress(done + rows)
+
+    for values in _combinations(required_root(root, source), names, options):
+        where = ",".join(filter(None, [options.where, *(f"{n}={v}" for n, v in zip(names, values, strict=True))]))
+        fold = "-".join(f"{n}{re.sub(r'[^A-Za-z0-9._]+', '_', v)}" for n, v in zip(names, values, strict=True))
+        opened = open_source(source, root, dataclasses.replace(options, where=where))
+        manifests[fold] = prepare(opened, out / fold, writing, told)
+        done += sum(split.num_samples for split in manifests[fold].splits.values())
+    return manifests
+
+
+def _combinations(root: Path, names: list[str], options: SourceOptions) -> list[tuple[str, ...]]:
+    """Values of the fold columns that occur together, in order of numbers where they are numbers."""
+    found: set[tuple[str, ...]] = set()
+    for path in table_files(root):
+        file = open_table(path, options.delimiter, options.header)
+        for name in names:
+            if name not in file.columns:
+                known = ", ".join(list(file.columns)[:20])
+                raise must("--folds", f"columns of {path.name} ({known})", name)
+        for batch in file.batches(names):
+            columns = [[_text(value) for value in batch[name].to_pylist()] for name in names]
+            found |= set(zip(*columns, strict=True))
+            if len(found) > MOST_FOLDS:
+                raise must("--folds", f"columns of at most {MOST_FOLDS} folds", f"more ({', '.join(names)})")
+    if any(not value for values in found for value in values):
+        raise DataError(f"Columns {', '.join(names)} must name a fold in every row. Got a missing value.")
+    return sorted(found, key=lambda values: [_order(value) for value in values])
+
+
+def _text(value: Any) -> str:
+    text = "" if value is None or value != value else str(value).strip().strip("'\"")
+    return text.removesuffix(".0") if isinstance(value, float) else text
+
+
+def _order(value: str) -> tuple[float, str]:
+    try:
+        return float(value), ""
+    except ValueError:
+        return float("inf"), value

@@ -1,0 +1,287 @@
+"""A trained model as one ONNX file: raw samples in; node, class, activation and novelty out.
+
+Scaling, encoder and map are one graph, so whoever runs it needs neither torch nor this program. The map computes in
+float64, as here; an encoder in float32, so its features, and what depends on them, may differ in the last digits.
+n samples, A living nodes, D features, P scaled values of a sample.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.audio import LogMel
+from pipeline.places import write_atomically
+from pipeline.errors import MachineError, UserError, must
+from pipeline.predictor import Predictor
+from somcore.config import LABEL_AWARE
+from somcore.matching import box
+
+OUTPUTS = ("node", "class", "activation", "novelty")
+OPSET = 18
+_EXAMPLE_ROWS = 2
+
+
+class MapGraph(nn.Module):
+    """A frozen map in operations that ONNX knows.
+
+    Args:
+        predictor: the model.
+    """
+
+    nodes: Tensor
+    classes: Tensor
+    prototypes: Tensor
+    relevances: Tensor
+    centre: Tensor
+    linear: Tensor
+    squares: Tensor
+    box: Tensor
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        state, config = predictor.state, predictor.config
+        alive = state.alive.nonzero().squeeze(1)
+        if len(alive) == 0:
+            raise must("The map", "one with nodes", "none")
+        prototypes, relevances = state.prototypes[alive], state.relevances[alive]
+        centre = prototypes.mean(0)
+        centred = prototypes - centre
+        self._keep(nodes=alive, classes=state.classes[alive], prototypes=prototypes, relevances=relevances)
+        self._keep(centre=centre, linear=(relevances * centred).T, squares=(relevances * centred * centred).T)
+        self.masked = predictor.spec.missing == "mask" and config.missing == "mask"
+        self.threshold = predictor.novelty_error
+        self.local = config.variant == "altsssom"
+        self.filtering = config.noise_filter
+        self.strict = config.fallback == "threshold"
+        self.outlier_error = 1.0 / config.outlier_threshold - 1.0 if config.variant == "dssom" else None
+        self.labelled = config.variant in LABEL_AWARE and bool((state.classes[alive] >= 0).any())
+        if self.local:
+            self._keep(box=box(state, config)[alive])
+
+    def _keep(self, **tensors: Tensor) -> None:
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.clone())
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(n, D) features to node, class, activation, novelty, each (n,)."""
+        x = features.to(torch.float64)
+        observed = (~torch.isnan(x)).to(torch.float64) if self.masked else torch.ones_like(x)
+        x = torch.where(torch.isnan(x), torch.zeros_like(x), x) if self.masked else x
+        errors = self._errors(x, observed)
+        place = errors.argmin(1)
+        rho = errors.gather(1, place.unsqueeze(1)).squeeze(1).clamp_min(0.0)
+        node = self.nodes[place]
+        if self.filtering:
+            node = torch.where(self._accepted(x, observed, place, rho), node, -torch.ones_like(node))
+        activation = 1 / (1 + rho)
+        return node, self._class(x, observed, errors, node, place), activation, rho / (rho + self.threshold)
+
+    def _errors(self, x: Tensor, observed: Tensor) -> Tensor:
+        """(n, A) relevance-weighted mean squared errors, centred so that little cancels."""
+        centred = (x - self.centre) * observed
+        mass = observed @ self.relevances.T
+        return ((centred * centred) @ self.relevances.T - 2 * centred @ self.linear + observed @ self.squares) / mass
+
+    def _accepted(self, x: Tensor, observed: Tensor, place: Tensor, rho: Tensor) -> Tensor:
+        if self.local:
+            inside = (x - self.prototypes[place]).abs() <= self.box[place]
+            return (inside | (observed == 0)).all(1)
+        return rho <= (self.threshold if self.outlier_error is None else self.outlier_error)
+
+    def _class(self, x: Tensor, observed: Tensor, errors: Tensor, node: Tensor, place: Tensor) -> Tensor:
+        """Class of the BMU, else of the nearest node that has one; −1 where none can be said."""
+        nothing = -torch.ones_like(node)
+        if not self.labelled:
+            return nothing
+        far = torch.where((self.classes >= 0).unsqueeze(0), errors, torch.full_like(errors, torch.inf))
+        other = far.argmin(1)
+        found = self.classes[other]
+        if self.strict:
+            rho = errors.gather(1, other.unsqueeze(1)).squeeze(1)
+            found = torch.where(self._accepted(x, observed, other, rho), found, nothing)
+        own = self.classes[place]
+        return torch.where(node < 0, nothing, torch.where(own >= 0, own, found))
+
+
+class ModelGraph(nn.Module):
+    """Raw samples to the answers of a model.
+
+    Args:
+        predictor: the model.
+    """
+
+    low: Tensor
+    span: Tensor
+    varies: Tensor
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        low = torch.tensor(predictor.spec.low, dtype=torch.float64)
+        span = torch.tensor(predictor.spec.high, dtype=torch.float64) - low
+        self.register_buffer("low", low)
+        self.register_buffer("span", torch.where(span == 0, torch.ones_like(span), span))
+        self.register_buffer("varies", (span != 0).to(torch.float64))
+        self.encoder = _exportable(predictor.deep.network.encoder) if predictor.deep else nn.Identity()
+        self.map = MapGraph(predictor)
+
+    def forward(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(n, *shape) samples as the source has them."""
+        scaled = (samples.flatten(1).to(torch.float64) - self.low) / self.span * self.varies
+        answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.map(self.encoder(scaled.to(torch.float32)))
+        return answers
+
+
+class FourierLogMel(nn.Module):
+    """`LogMel` with its short-time Fourier transform as a convolution with cosines and sines.
+
+    Args:
+        front: the front end it stands for.
+    """
+
+    waves: Tensor
+    filters: Tensor
+
+    def __init__(self, front: LogMel) -> None:
+        super().__init__()
+        window, self.hop = front._window, front._hop
+        self.margin = window // 2
+        angle = torch.outer(torch.arange(window // 2 + 1), torch.arange(window)).to(torch.float64)
+        angle = angle.remainder(window) * (2 * torch.pi / window)
+        hann = front.get_buffer("hann").to(torch.float64)
+        waves = torch.cat([angle.cos() * hann, angle.sin() * hann]).to(torch.float32)
+        self.register_buffer("waves", waves.unsqueeze(1))
+        self.register_buffer("filters", front.get_buffer("filters").clone())
+
+    def forward(self, recordings: Tensor) -> Tensor:
+        """(n, S) scaled recordings to (n, 1, M, T)."""
+        wave = nn.functional.pad((recordings - 0.5) * 2, (self.margin, self.margin))
+        parts = nn.functional.conv1d(wave.unsqueeze(1), self.waves, stride=self.hop)
+        real, imaginary = parts.chunk(2, dim=1)
+        power = real * real + imaginary * imaginary
+        bands = torch.log(power.transpose(1, 2) @ self.filters + 1e-6).transpose(1, 2)
+        mean = bands.mean((1, 2), keepdim=True)
+        spread = (bands - mean).square().mean((1, 2), keepdim=True).sqrt()
+        return ((bands - mean) / (spread + 1e-3)).unsqueeze(1)
+
+
+def export_model(directory: Path, out: Path) -> dict[str, Any]:
+    """Writes a trained model as ONNX, and compares it with torch on a few random samples.
+
+    Args:
+        directory: of a run or any other place with its map file.
+        out: the file; replaced if it exists.
+
+    Returns:
+        out, model, bytes, inputs and outputs by name, checked (rows compared; 0 without onnxruntime).
+
+    Raises:
+        UserError: there is no model, or the packages are missing.
+        MachineError: the file does not answer as the model does.
+    """
+    _require("onnx")
+    _require("onnxscript")
+    if out.suffix != ".onnx":
+        raise must("--out", "a file that ends in .onnx", str(out))
+    import onnx
+
+    predictor = Predictor.load(directory)
+    graph = ModelGraph(predictor).eval()
+    proto = _converted(graph, torch.from_numpy(_examples(predictor, _EXAMPLE_ROWS)))
+    about = {"model": predictor.about.get("model"), "map_digest": predictor.state.digest()}
+    about |= {"class_names": list(predictor.class_names), "input": predictor.spec.to_dict()}
+    onnx.helper.set_model_props(proto, {key: json.dumps(value) for key, value in about.items()})
+    onnx.checker.check_model(proto)
+    content = proto.SerializeToString()
+    checked = _check(content, predictor)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, content)
+    return {
+        "out": str(out),
+        "model": about["model"],
+        "bytes": len(content),
+        "inputs": {"samples": f"{predictor.spec.dtype} (n, {', '.join(map(str, predictor.spec.shape))})"},
+        "outputs": list(OUTPUTS),
+        "checked": checked,
+    }
+
+
+def _exportable(encoder: nn.Module) -> nn.Module:
+    """The encoder with its audio front end in operations that ONNX knows; other encoders as they are."""
+    if not isinstance(encoder, nn.Sequential):
+        return encoder
+    return nn.Sequential(*(FourierLogMel(layer) if isinstance(layer, LogMel) else layer for layer in encoder))
+
+
+def _converted(graph: nn.Module, example: Tensor) -> Any:
+    with _quiet():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            input_names=["samples"],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def _examples(predictor: Predictor, count: int) -> np.ndarray:
+    """Random samples within the range of the training data."""
+    spec, generator = predictor.spec, np.random.default_rng(0)
+    low, high = np.asarray(spec.low), np.asarray(spec.high)
+    if len(low) > 1:
+        low, high = low.reshape(spec.shape), high.reshape(spec.shape)
+    values = low + (high - low) * generator.random((count, *spec.shape))
+    return (values if spec.dtype.startswith("float") else values.round()).astype(spec.dtype)
+
+
+def _check(content: bytes, predictor: Predictor) -> int:
+    """Compares node by node; where an encoder's rounding decides between two nodes, one in fifty may differ."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return 0
+    samples = _examples(predictor, 64)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    nodes, _, activation, _ = session.run(list(OUTPUTS), {"samples": samples})
+    expected = predictor.predict(samples)
+    same = (nodes == expected["node"].to_numpy()).mean()
+    gap = np.abs(activation - expected["activation"].to_numpy()).max()
+    if same < (0.98 if predictor.deep else 1.0) or not gap < 1e-3:
+        raise MachineError(f"The ONNX file does not answer as the model does: {same:.1%} equal nodes, {gap:.1e} off.")
+    return len(samples)
+
+
+def _require(package: str) -> None:
+    try:
+        __import__(package)
+    except ImportError:
+        raise UserError(f"{package} must be installed to write ONNX. Run: pip install 'somgrad[onnx]'.") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter without its progress and advice."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+    for log, level in zip(loggers, levels, strict=True):
+        log.setLevel(level)

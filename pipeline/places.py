@@ -1,0 +1,158 @@
+"""A directory wherever pyarrow can reach: on this machine, a shared folder, or an object store by its URI.
+
+`data/digits` and `file:///data/digits` are local; `s3://bucket/path`, `gs://...`, `abfs://...`, `hdfs://...` are not.
+Options of the store are part of the URI (`s3://bucket/path?region=eu-west-1&endpoint_override=host:9000&scheme=http`);
+keys come from where its own tools look for them, never from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+_ATOMIC = ("s3", "gcs", "abfs")  # an object is there when its upload ends, or not at all
+
+
+@dataclass(frozen=True)
+class Place:
+    """A directory on some filesystem.
+
+    Args:
+        filesystem: of pyarrow.
+        base: the directory, as the filesystem names it.
+        name: as the user typed it.
+
+    Example:
+        >>> Place.of("data/digits").local.name
+        'digits'
+    """
+
+    filesystem: Any
+    base: str
+    name: str
+
+    @classmethod
+    def of(cls, where: str | Path | Place) -> Place:
+        """A local path, or a URI.
+
+        Raises:
+            UserError: a URI that no filesystem is known for.
+        """
+        import pyarrow.fs as fs
+
+        if isinstance(where, Place):
+            return where
+        text = os.fspath(where)
+        if "://" not in text:
+            return cls(fs.LocalFileSystem(), str(Path(text)), text)
+        try:
+            filesystem, base = fs.FileSystem.from_uri(text)
+        except (ValueError, OSError, NotImplementedError) as error:
+            raise UserError(f"'{text}' must be a path or a URI that pyarrow can open. {_line(error)}") from None
+        return cls(filesystem, base, text)
+
+    @property
+    def local(self) -> Path | None:
+        """The directory as a path of this machine; None if it is elsewhere."""
+        return Path(self.base) if self.filesystem.type_name == "local" else None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def sizes(self, recursive: bool = False) -> dict[str, int]:
+        """Bytes of the files in it by their path below it; empty if it is not there."""
+        import pyarrow.fs as fs
+
+        chosen = fs.FileSelector(self.base, allow_not_found=True, recursive=recursive)
+        start = len(self.base.rstrip("/")) + 1
+        infos = self.filesystem.get_file_info(chosen)
+        return {info.path[start:]: info.size for info in infos if info.type == fs.FileType.File}
+
+    def read(self, name: str) -> bytes:
+        """The content of a file."""
+        with self.filesystem.open_input_stream(self._path(name)) as stream:
+            return bytes(stream.read())
+
+    @contextlib.contextmanager
+    def fetched(self, name: str, folder: Path | None = None) -> Iterator[Path]:
+        """The file as one of this machine: itself, or a copy that is removed afterwards.
+
+        Args:
+            name: of the file, below the directory.
+            folder: where a copy may lie; None = the system's temporary directory.
+        """
+        if self.local is not None:
+            yield self.local / name
+            return
+        with tempfile.NamedTemporaryFile(prefix="somgrad-", suffix=Path(name).suffix, dir=folder) as copy:
+            with self.filesystem.open_input_stream(self._path(name)) as stream:
+                shutil.copyfileobj(stream, copy, 8 << 20)
+            copy.flush()
+            yield Path(copy.name)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file: under its name stands the old content or the new one, never a part."""
+        if self.local is not None:
+            self.local.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.local / name, content)
+            return
+        path = self._path(name)
+        atomic = self.filesystem.type_name in _ATOMIC
+        part = path if atomic else self._path(f".{name}.{os.getpid()}.part")
+        try:
+            if not atomic:
+                self.filesystem.create_dir(self.base, recursive=True)
+            with self.filesystem.open_output_stream(part) as stream:
+                stream.write(content)
+            if not atomic:
+                self.filesystem.move(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # an upload that failed may have been closed as if it were whole
+                self.filesystem.delete_file(part)
+            raise
+
+    def delete(self, name: str) -> None:
+        """Removes a file; one that is not there is no matter."""
+        with contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_file(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self.base.rstrip('/')}/{name}"
+
+
+def absolute(where: str | Path) -> str:
+    """The same place for a process with another working directory."""
+    return str(where) if "://" in str(where) else str(Path(where).absolute())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes beside the place, syncs, renames: `path` holds its old content or the new one, never a part."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):  # some filesystems cannot sync a directory
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,68 @@
+"""The report at the end of a training or a sweep, which must not suffer from it whatever happens.
+
+It looks at fewer rows than `jobs.report`, so that it takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+PAGE, FIGURES = "report.html", "figures"
+_ROWS, _EMBEDDED = 20_000, 1000
+
+
+def wanted(setting: bool | None) -> bool:
+    """Whether a report is made: as `tracking.report` says, else unless the environment has SOMGRAD_REPORT=0."""
+    return os.environ.get("SOMGRAD_REPORT", "1") != "0" if setting is None else setting
+
+
+def report_of_run(directory: Path, figures: bool, say: Callable[[str], None]) -> list[Path]:
+    """Writes the report of a finished run into its directory; what there is to record.
+
+    Args:
+        directory: of the run.
+        figures: whether figures are made too, for MLflow.
+        say: told where it is, or in one line why there is none.
+    """
+    try:
+        from pipeline.report.collect import collect
+        from pipeline.report.figures import all_figures, save
+        from pipeline.report.make import run_page
+        from pipeline.report.page import write_page
+
+        data = collect(directory, _ROWS, _EMBEDDED)
+        write_page(run_page(data, ("pca", "tsne")), directory / PAGE)
+        made = [directory / PAGE]
+        say(f"Report: {directory / PAGE}")
+        if figures:
+            save(all_figures(data), directory / FIGURES)
+            made.append(directory / FIGURES)
+        return made
+    except (Exception, KeyboardInterrupt) as error:  # the training is done: nothing may take it back
+        return _failed(directory, error, say)
+
+
+def report_of_sweep(directory: Path, say: Callable[[str], None]) -> list[Path]:
+    """Writes the report of a sweep into its folder; what there is to record."""
+    try:
+        from pipeline.report.figures import save
+        from pipeline.report.page import write_page
+        from pipeline.report.sweep_data import SweepData
+        from pipeline.report.sweeps import fractions_figure, sweep_page
+
+        data = SweepData(directory)
+        write_page(sweep_page(data), directory / PAGE)
+        say(f"Report: {directory / PAGE}")
+        save({f"fractions-{name}": fractions_figure(data, name) for name in data.tables}, directory / FIGURES)
+        return [directory / PAGE, directory / FIGURES]
+    except (Exception, KeyboardInterrupt) as error:
+        return _failed(directory, error, say)
+
+
+def _failed(directory: Path, error: BaseException, say: Callable[[str], None]) -> list[Path]:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+    page = directory / PAGE
+    say(f"There is no report ({reason}). Try again: python -m jobs.report --run {directory} --out {page}")
+    return []

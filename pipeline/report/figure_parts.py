@@ -1,0 +1,146 @@
+"""What the figures for papers are made of.
+
+Axes: A alive nodes, D features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import RegularPolygon
+
+from pipeline.report.charts import edges_drawn
+from pipeline.report.data import MapData
+from pipeline.report.nodes import feature_names, features_shown
+from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark
+from pipeline.report.placement import borders
+
+_PLANES, _PICTURES = 12, 400
+
+
+def blank(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure, and its axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def bare(figure: Figure, axes: Axes, equal: bool = True) -> Figure:
+    """Without axes: places mean nothing but nearness."""
+    axes.set_axis_off()
+    if equal:
+        axes.set_aspect("equal", adjustable="datalim")
+    return figure
+
+
+def legend(axes: Axes, data: MapData) -> None:
+    """Classes beside the axes, if they are not too many."""
+    if 0 < data.num_classes <= 26:
+        axes.legend(title="class", loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+
+
+def draw_edges(axes: Axes, data: MapData, width: float = 0.5) -> None:
+    """Neighbours as thin lines."""
+    lines = list(data.places[edges_drawn(data)])
+    axes.add_collection(LineCollection(lines, colors="#aaaaaa", linewidths=width, zorder=1))
+
+
+def tinted(data: MapData, spots: np.ndarray) -> np.ndarray:
+    """Regions as colours (size, size, 4): tints of the classes of their nodes, borders grey."""
+    from matplotlib.colors import to_rgba
+
+    classes = data.shown_classes
+    tints = np.array([to_rgba(colour(int(label)), 0.28) for label in classes] + [(1, 1, 1, 0)])
+    found: np.ndarray = tints[spots]
+    found[borders(spots)] = (0.5, 0.5, 0.5, 0.6)
+    return found
+
+
+def class_marks(
+    axes: Axes,
+    *,
+    places: np.ndarray,
+    labels: np.ndarray,
+    areas: np.ndarray,
+    names: list[str] | None = None,
+    none: str = "none",
+) -> None:
+    """Marks in the colours of their classes: places (n, 2), labels (n,), areas (n,) in square points."""
+    for label in sorted(set(labels.tolist())):
+        here = labels == label
+        axes.scatter(
+            places[here, 0], places[here, 1], s=areas[here], c=colour(label), marker=MATPLOTLIB_MARKS[mark(label)],
+            edgecolors="#555555", linewidths=0.4, zorder=2, label=names[label] if names and label >= 0 else none,
+        )  # fmt: skip
+
+
+def draw_plane(
+    axes: Axes, data: MapData, values: np.ndarray, low: float | None = None, high: float | None = None
+) -> Any:
+    """One number of every node in its place: cells on a lattice, marks elsewhere."""
+    if not data.lattice:
+        draw_edges(axes, data, 0.3)
+        size = float(np.clip(4000 / data.num_nodes, 8, 70))
+        x, y = data.places.T
+        drawn: Any = axes.scatter(
+            x, y, c=values, s=size, vmin=low, vmax=high, edgecolors="#777777", linewidths=0.3, zorder=2
+        )
+    else:
+        square = data.config.lattice == "rectangular"
+        corners, radius, turn = (4, 0.5**0.5, np.pi / 4) if square else (6, 1 / 3**0.5, 0.0)
+        cells = [RegularPolygon((x, y), corners, radius=radius, orientation=turn) for x, y in data.places]
+        drawn = PatchCollection(cells, edgecolors="face", linewidths=0.2)
+        drawn.set_array(np.asarray(values, dtype=np.float64))
+        drawn.set_clim(low, high)
+        axes.add_collection(drawn)
+        axes.autoscale_view()
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    return drawn
+
+
+def one_plane(data: MapData, values: np.ndarray, label: str) -> Figure:
+    """One number of every node, with its scale."""
+    figure, axes = blank(5.6, 4.6)
+    figure.colorbar(draw_plane(axes, data, values), ax=axes, label=label, shrink=0.8)
+    return figure
+
+
+def planes(data: MapData, values: np.ndarray, low: float | None = None, high: float | None = None) -> Figure:
+    """Planes of the features in which prototypes differ most."""
+    features = features_shown(data)
+    spread = data.prototypes[:, features].std(0)
+    features = features[np.sort(np.argsort(-spread, kind="stable")[:_PLANES])]
+    columns = min(4, len(features))
+    rows = -(-len(features) // columns)
+    figure = Figure(figsize=(2.5 * columns, 2.2 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, feature, name in zip(places, features, feature_names(data, features), strict=False):
+        figure.colorbar(draw_plane(axes, data, values[:, feature], low, high), ax=axes, shrink=0.7)
+        axes.set_title(name, fontsize=8)
+    for axes in places[len(features) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def mosaic(data: MapData, pictures: np.ndarray, colours: str = "gray") -> Figure:
+    """Pictures side by side: as the lattice has them, else those with most samples first, at most some hundred."""
+    if data.lattice and data.config.columns:
+        order, columns = np.argsort(data.nodes), data.config.columns
+    else:
+        order = np.argsort(-data.measures["samples"], kind="stable")[:_PICTURES]
+        columns = int(np.ceil(np.sqrt(len(order))))
+    height, width = pictures.shape[1:3]
+    rows = -(-(int(data.nodes[order].max()) + 1 if data.lattice else len(order)) // columns)
+    sheet = np.full((rows * (height + 1), columns * (width + 1), *pictures.shape[3:]), 128, dtype=np.uint8)
+    for number, node in enumerate(order.tolist()):
+        row, column = divmod(int(data.nodes[node]) if data.lattice else number, columns)
+        y, x = row * (height + 1), column * (width + 1)
+        sheet[y : y + height, x : x + width] = pictures[node]
+    figure, axes = blank(6.0, 6.0 * sheet.shape[0] / sheet.shape[1])
+    axes.imshow(sheet, cmap=colours, vmin=0, vmax=255, interpolation="nearest")
+    axes.set_axis_off()
+    return figure

@@ -1,0 +1,170 @@
+"""The report of a run or a sweep: reads, draws, writes.
+
+Axes: N rows looked at.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import ClusterConfig, TrackingConfig, TrainConfig
+from pipeline.errors import must
+from pipeline.journal import Journal
+from pipeline.report.collect import ROWS, collect
+from pipeline.report.data import MapData
+from pipeline.report.figures import all_figures, save
+from pipeline.report.page import Page, escaped, table, write_page
+from pipeline.report.sweep_data import SweepData, is_sweep
+from pipeline.report.sweeps import fractions_figure, sweep_page
+from pipeline.report.views import add_embeddings, add_growth, add_map, add_planes, add_scores
+from pipeline.results import run_directory
+from pipeline.section import Section
+
+METHODS = ("pca", "tsne", "umap")
+_TILES = {
+    "accuracy": ("accuracy", "{:.1%}"),
+    "clustering_accuracy": ("clustering accuracy", "{:.1%}"),
+    "nmi": ("NMI", "{:.3f}"),
+    "purity": ("purity", "{:.1%}"),
+    "quantization_error": ("quantization error", "{:.4g}"),
+    "topographic_error": ("topographic error", "{:.4g}"),
+}
+_OPTIONS = {
+    "data.path": "--data",
+    "train.model": "--model",
+    "train.labelled_fraction": "--labelled-fraction",
+    "train.seed": "--seed",
+    "cluster.workers": "--workers",
+    "train.reduction": "--reduction",
+}
+_SECTIONS: dict[str, type[Section]] = {"train": TrainConfig, "cluster": ClusterConfig, "tracking": TrackingConfig}
+
+
+def report_of(
+    run: str,
+    out: Path,
+    *,
+    data: str | None = None,
+    rows: int = ROWS,
+    figures: Path | None = None,
+    uri: str | None = None,
+) -> dict[str, Any]:
+    """Writes the report of a run or of a sweep.
+
+    Args:
+        run: directory of a run or of a sweep, or the id of one in MLflow.
+        out: the HTML file.
+        data: the prepared data set, where it is not any more where the run found it.
+        rows: at most so many rows of a split are looked at; 0 = all.
+        figures: also a directory for the figures, as PNG and SVG.
+        uri: MLflow store of an id; None = MLflow's own choice.
+
+    Returns:
+        run, out, bytes, nodes and rows (None for sweeps), figures (their files).
+
+    Raises:
+        UserError: there is no such run, the data are others, or the file cannot be written.
+    """
+    if rows < 0:
+        raise must("--rows", "an integer >= 0 (0: all)", rows)
+    if out.is_dir():
+        raise must("--out", "a file", str(out))
+    directory = run_directory(run, uri)
+    if is_sweep(directory):
+        sweep = SweepData(directory)
+        made = sweep_page(sweep), {f"fractions-{name}": fractions_figure(sweep, name) for name in sweep.tables}
+        about: dict[str, Any] = {"nodes": None, "rows": None}
+    else:
+        found = collect(directory, rows, data=data)
+        made = run_page(found), all_figures(found) if figures else {}
+        about = {"nodes": found.num_nodes, "rows": len(found.train.rows) if found.train else 0}
+    size = write_page(made[0], out)
+    files = save(made[1], figures) if figures else []
+    return {"run": run, "out": str(out), "bytes": size, **about, "figures": [str(file) for file in files]}
+
+
+def run_page(data: MapData, methods: tuple[str, ...] = METHODS) -> Page:
+    """The page of a run."""
+    settings, summary = data.record.get("settings", {}), data.record.get("summary") or {}
+    model = str(settings.get("train.model") or data.about.get("model") or data.config.variant)
+    source = Path(str(settings.get("data.path", "unknown data"))).name
+    page = Page(title=f"{model} on {source}", about=_about(data), footer="Made with somgrad; charts by plotly.js.")
+    page.tiles = [("nodes", f"{data.num_nodes:,}")]
+    for key, (name, text) in _TILES.items():
+        if isinstance(summary.get(key), int | float):
+            page.tiles.append((name, text.format(summary[key])))
+    if "labelled_fraction" in summary and data.num_classes:
+        reads = data.predictor.state.num_classes > 0
+        page.tiles.append(("labels read", f"{summary['labelled_fraction']:.3g}" if reads else "none"))
+    if "epochs" in summary:
+        page.tiles.append(("epochs", str(summary["epochs"])))
+    if "seconds" in summary:
+        page.tiles.append(("training", f"{summary['seconds']:,.1f} s"))
+    add_map(page, data)
+    add_planes(page, data)
+    add_growth(page, data)
+    add_embeddings(page, data, methods)
+    add_scores(page, data)
+    page.tabs.append(("run", "Run", run_panel(data.directory, data.record, data.config.to_dict()), False))
+    return page
+
+
+def _about(data: MapData) -> str:
+    if data.train is None:
+        why = "The data set is not where the run found it, or has changed"
+        return f"{why}: what needs samples is left out (--data names its place)."
+    whole = f"{data.train.total:,} training rows"
+    if data.train.total > len(data.train.rows):
+        whole = f"{len(data.train.rows):,} of {whole}, drawn at random"
+    unit = " · ".join(str(part) for part in (data.predictor.spec.kind, "×".join(map(str, data.predictor.spec.shape))))
+    noise = int((data.train.nodes < 0).sum())
+    return f"{whole} ({unit})" + (f", {noise:,} of them outside every node" if noise else "") + "."
+
+
+def run_panel(directory: Path, record: Mapping[str, Any], resolved: Mapping[str, Any]) -> str:
+    """Parameters of a run, and how to do it again."""
+    settings = dict(record.get("settings", {}))
+    lines = Journal(directory).lines()
+    tags: dict[str, Any] = next((line.get("tags", {}) for line in lines if line.get("kind") == "start"), {})
+    summary = {k: v for k, v in (record.get("summary") or {}).items() if v is not None}
+    identity = {k: record[k] for k in ("manifest_hash", "config_hash") if k in record}
+    everything = {f"map.{k}": v for k, v in resolved.items()} | settings
+    parts = ["<h2>Do it again</h2>", f"<pre>{escaped(command_of(settings))}</pre>"]
+    if summary.get("map_digest") and summary.get("reduction") != "fast":
+        parts.append(
+            "<p>With the same data this gives the same map, for any number of workers: map_digest "
+            f"<code>{escaped(summary['map_digest'])}</code></p>"
+        )
+    parts += ["<h2>What came out</h2>", table(["", ""], [[k, _text(v)] for k, v in summary.items()])]
+    rows = [[key, _text(value)] for key, value in sorted(everything.items()) if value is not None]
+    parts += ["<h2>Parameters</h2>", table(["key", "value"], rows)]
+    made = [[key, value] for key, value in (identity | tags).items()]
+    if made:
+        parts += ["<h2>Made with</h2>", table(["", ""], made)]
+    return "".join(parts)
+
+
+def command_of(settings: Mapping[str, Any]) -> str:
+    """The command line that trains with these settings: what is not a default."""
+    words = ["python", "-m", "jobs.train"]
+    sections = ((section, kind.model_fields) for section, kind in _SECTIONS.items())
+    defaults = {f"{section}.{name}": field.default for section, fields in sections for name, field in fields.items()}
+    rest = []
+    for key, value in settings.items():
+        if key in _OPTIONS and not (key == "train.reduction" and value == "exact"):
+            words += [_OPTIONS[key], f"{value:g}" if isinstance(value, float) else str(value)]
+        elif not key.startswith("tracking.") and (key not in defaults or defaults[key] != value):
+            rest += ["--set", f"{key}={_word(value)}"]
+    lines = [shlex.join(words), *(shlex.join(rest[i : i + 2]) for i in range(0, len(rest), 2)), "--out NEW_DIRECTORY"]
+    return " \\\n  ".join(lines)
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

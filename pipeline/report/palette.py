@@ -1,0 +1,42 @@
+"""Colours and marks that colour-blind readers can tell apart, in light and in dark.
+
+Classes have a colour and a mark, so neither alone must be told apart; numbers have viridis.
+"""
+
+from __future__ import annotations
+
+import html
+
+COLOURS = (
+    "#CC6677", "#5B6FD0", "#DDCC77", "#229A55", "#88CCEE", "#A8326E", "#44AA99", "#999933", "#AA4499", "#EE7733",
+)  # fmt: skip
+MARKS = (
+    "circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hexagon", "pentagon",
+)  # fmt: skip
+MATPLOTLIB_MARKS = ("o", "s", "D", "^", "v", "P", "X", "*", "h", "p")
+NO_CLASS = "#8C8C8C"
+SCALE = "Viridis"
+
+
+def colour(label: int) -> str:
+    """Colour of a class, grey for none.
+
+    Source: P. Tol, Colour schemes (SRON/EPS/TN/09-002): "muted", its two darkest made lighter, and an orange.
+    """
+    return NO_CLASS if label < 0 else COLOURS[label % len(COLOURS)]
+
+
+def mark(label: int) -> int:
+    """Number of the mark of a class: after ten classes colours come again with another mark."""
+    return 0 if label < 0 else (label + label // len(COLOURS)) % len(MARKS)
+
+
+def names_of(class_names: tuple[str, ...], num_classes: int) -> list[str]:
+    """Names of the classes as shown; numbers where there are none."""
+    return [str(class_names[c]) if c < len(class_names) else str(c) for c in range(num_classes)]
+
+
+def shown(text: object, most: int = 40) -> str:
+    """A text of the user, cut to a readable length and harmless in the labels of a chart."""
+    plain = str(text)
+    return html.escape(plain if len(plain) <= most else plain[: most - 1] + "…", quote=False)

@@ -1,0 +1,155 @@
+"""A sweep as it was done: its trials, what was chosen, and what others reach with the same labels.
+
+One row per trial, as in its table `trials.csv`. N training rows, D features.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import OutputError, UserError
+from pipeline.labels import labelled_fraction
+from pipeline.rundir import RunDirectory
+from pipeline.selection import metric_of, selected
+from pipeline.shards import Dataset
+from pipeline.sweep_plan import TRIALS
+
+SWEEP, TABLE = "sweep.json", "trials.csv"
+_SPREADING_ROWS = 10_000  # label spreading holds a graph over all rows
+_NEIGHBOUR_ROWS = 200_000
+_SECTIONS = ("map.", "deep.", "loss.", "encoder.", "train.")
+BASELINES = {
+    "majority": "commonest class",
+    "neighbour": "1-nearest labelled row",
+    "spreading": "label spreading",
+}
+
+
+def is_sweep(directory: Path) -> bool:
+    """Whether this is the folder of a sweep."""
+    return (directory / SWEEP).is_file()
+
+
+def read_sweep(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What was asked of a sweep, and a row for each of its trials.
+
+    Raises:
+        OutputError: it has no table yet, or it cannot be read.
+    """
+    try:
+        definition = dict(json.loads((directory / SWEEP).read_text(encoding="utf-8"))["definition"])
+        trials = pd.read_csv(directory / TABLE)
+    except FileNotFoundError as error:
+        raise OutputError(f"'{directory}' must hold a sweep that has ended once ({TABLE}). {error.strerror}.") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(f"'{directory}' holds a sweep that cannot be read: {error}.") from None
+    rows = [
+        {str(k): None if isinstance(v, float) and v != v else v for k, v in row.items()}
+        for row in trials.to_dict("records")
+    ]
+    return definition, rows
+
+
+def baselines(data: str, fractions: list[float], seeds: list[int]) -> dict[str, dict[float, list[float]]]:
+    """Test accuracy of what reads the same labels, by method and fraction, one number for each seed.
+
+    Label spreading is left out for more than 10,000 training rows, and so is what needs labels where there are none.
+    """
+    dataset = Dataset.open(data)
+    count = dataset.num_rows("train")
+    if not dataset.num_rows("test") or not dataset.num_classes or count > _NEIGHBOUR_ROWS:
+        return {}
+    features, labels = (part.numpy() for part in dataset.read("train", slice(0, count)))
+    test, truth = (part.numpy() for part in dataset.read("test", slice(0, dataset.num_rows("test"))))
+    features, test = np.nan_to_num(features), np.nan_to_num(test)
+    found: dict[str, dict[float, list[float]]] = {name: {} for name in BASELINES}
+    for fraction in fractions:
+        for seed in seeds:
+            kept = labelled_fraction(labels, fraction, seed)
+            for name, value in _reading(features, kept, test, truth).items():
+                found[name].setdefault(fraction, []).append(value)
+    return {name: values for name, values in found.items() if values}
+
+
+def _reading(features: np.ndarray, kept: np.ndarray, test: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    from pipeline.fractions import spreading_accuracy
+
+    known = kept >= 0
+    if not known.any():
+        return {}
+    scores = {"majority": float((truth == np.bincount(kept[known]).argmax()).mean())}
+    nearest = KNeighborsClassifier(1).fit(features[known], kept[known])
+    scores["neighbour"] = float((nearest.predict(test) == truth).mean())
+    if len(features) <= _SPREADING_ROWS:
+        scores["spreading"] = spreading_accuracy(features, kept, test, truth)
+    return scores
+
+
+class SweepData:
+    """A sweep, ready to be drawn.
+
+    Args:
+        directory: its folder.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.definition, self.rows = read_sweep(directory)
+        self.metric = self._metric()
+        self.finished = [row for row in self.rows if row["status"] == "finished" and row.get(self.metric) is not None]
+        if not self.finished:
+            raise UserError(f"The sweep in '{directory}' must have a finished trial to be looked at. It has none.")
+        self.tables = sorted({str(row["data"]) for row in self.finished})
+        self.chosen = selected(self.rows, self.metric)
+        self.baselines = {name: self._baselines(name) for name in self.tables}
+
+    def _metric(self) -> str:
+        model = str(self.rows[0]["model"]) if self.rows else ""
+        classes = any(row.get("clustering_accuracy") is not None for row in self.rows)
+        return metric_of(model, 1 if classes else 0)
+
+    def _baselines(self, name: str) -> dict[str, dict[float, list[float]]]:
+        if self.metric != "accuracy":
+            return {}
+        here = [row for row in self.finished if row["data"] == name]
+        fractions = sorted({float(row["labelled_fraction"]) for row in here})
+        seeds = sorted({int(row["seed"]) for row in here})
+        try:
+            trial = RunDirectory(self.directory / TRIALS / str(here[0]["trial"]))
+            return baselines(str(trial.record.get("settings", {}).get("data.path", "")), fractions, seeds)
+        except (UserError, OSError):  # the data are not here any more: the sweep is shown without them
+            return {}
+
+    @property
+    def parameters(self) -> list[str]:
+        """Hyper-parameters that differ between trials."""
+        definition = self.definition.get("space") or {}
+        columns = [str(column[0]) for column in definition.get("columns", [])] if isinstance(definition, dict) else []
+        keys = [key for key in self.rows[0] if key in columns or key.startswith(_SECTIONS)]
+        return [key for key in keys if len({str(row.get(key)) for row in self.finished}) > 1]
+
+    @property
+    def meaning(self) -> str:
+        """Which trials the means are over."""
+        choice = "the set that validation rows chose, over its seeds, at the fractions where they could choose one"
+        return choice if self.chosen else "all trials of a fraction"
+
+    def by_fraction(self, name: str) -> list[tuple[float, float, float | None, int]]:
+        """Fraction, mean, standard deviation (n − 1) and seeds: of the chosen sets; of all trials without a choice."""
+        chosen = [row for row in self.chosen if row["data"] == name and row["mean"] is not None]
+        if self.chosen:
+            return sorted((float(r["labelled_fraction"]), r["mean"], r["sd"], int(r["seeds"])) for r in chosen)
+        here = [row for row in self.finished if row["data"] == name]
+        found = []
+        for fraction in sorted({float(row["labelled_fraction"]) for row in here}):
+            values = [float(row[self.metric]) for row in here if float(row["labelled_fraction"]) == fraction]
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            found.append((fraction, float(np.mean(values)), spread, len(values)))
+        return found

@@ -1,0 +1,101 @@
+"""Two sweeps side by side: the choices of both, paired by data set, fraction, fold and seed, with paired tests.
+
+A pair is two trainings on the same rows with the same labels: what remains is the difference of the methods. The
+tests take pairs as independent. Seeds of one split nearly are; folds share training rows, so their p-values are too
+small.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.comparison.tables import holm
+from pipeline.errors import UserError, must
+from pipeline.results import sweep_rows
+from pipeline.selection import selected
+
+Row = dict[str, Any]
+SIDES = ("first", "second")
+
+
+def compare_sweeps(names: tuple[str, str], metric: str, experiment: str, uri: str | None) -> list[Row]:
+    """Compares what two sweeps chose.
+
+    Args:
+        names: of the sweeps: folder, name (tag `sweep`) or id of the run of the sweep.
+        metric: compared on test rows; each sweep chooses its sets by it on validation rows.
+        experiment: where names are looked up.
+        uri: MLflow store; None = MLflow's own.
+
+    Returns:
+        A row for each data set and fraction that both have, and one for all of them together: data,
+        labelled_fraction, pairs, first, second (means), difference (second − first), sd (of the differences), t_p
+        and wilcoxon_p (two-sided; None with fewer than two pairs, or without any difference), holm_p (t_p adjusted
+        for the number of rows).
+
+    Raises:
+        UserError: no such sweep, or nothing to pair.
+    """
+    tables = [_chosen(sweep_rows(name, experiment, uri), metric, name) for name in names]
+    shared = [key for key in tables[0] if key in tables[1]]
+    if not shared:
+        raise UserError(
+            f"The sweeps must share a data set, labelled fraction, fold and seed. '{names[0]}' has "
+            f"{_some(tables[0])}, '{names[1]}' has {_some(tables[1])}."
+        )
+    groups: dict[tuple[str, float], list[tuple[float, float]]] = {}
+    for key in shared:
+        groups.setdefault(key[:2], []).append((tables[0][key], tables[1][key]))
+    rows = [
+        {"data": data, "labelled_fraction": fraction, **_tested(pairs)}
+        for (data, fraction), pairs in sorted(groups.items())
+    ]
+    for row, adjusted in zip(rows, holm([row["t_p"] for row in rows]), strict=True):
+        row["holm_p"] = adjusted
+    if len(rows) > 1:
+        means = [(row["first"], row["second"]) for row in rows]
+        rows.append({"data": "all", "labelled_fraction": None, **_tested(means), "holm_p": None})
+    return rows
+
+
+def _tested(pairs: Sequence[tuple[float, float]]) -> Row:
+    from scipy import stats
+
+    gaps = [second - first for first, second in pairs]
+    enough = len(gaps) > 1 and len(set(gaps)) > 1
+    return {
+        "pairs": len(pairs),
+        "first": statistics.fmean(pair[0] for pair in pairs),
+        "second": statistics.fmean(pair[1] for pair in pairs),
+        "difference": statistics.fmean(gaps),
+        "sd": statistics.stdev(gaps) if len(gaps) > 1 else None,
+        "t_p": _p(lambda: stats.ttest_1samp(gaps, 0.0).pvalue) if enough else None,
+        "wilcoxon_p": _p(lambda: stats.wilcoxon(gaps).pvalue) if enough else None,
+    }
+
+
+def _p(test: Callable[[], Any]) -> float | None:
+    value = float(test())
+    return value if math.isfinite(value) else None
+
+
+def _chosen(rows: Sequence[Row], metric: str, name: str) -> dict[tuple[str, float, str, int], float]:
+    """Test value of each chosen trial, by data set, fraction, fold and seed."""
+    by_trial = {row["trial"]: row for row in rows}
+    keys = [key for choice in selected(rows, metric) for key in choice["trials"]]
+    found = {}
+    for row in (by_trial[key] for key in keys):
+        if isinstance(row.get(metric), int | float):
+            place = (row["data"], float(row["labelled_fraction"]), row.get("fold", ""), int(row["seed"]))
+            found[place] = float(row[metric])
+    if not found:
+        raise must("--compare", f"two sweeps that chose sets by validation_{metric} and tested them", name)
+    return found
+
+
+def _some(table: dict[tuple[str, float, str, int], float]) -> str:
+    texts = [f"{data} {fraction:g} {fold} seed {seed}".replace("  ", " ") for data, fraction, fold, seed in table]
+    return ", ".join(texts[:3]) + (", ..." if len(texts) > 3 else "")

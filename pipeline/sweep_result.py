@@ -1,0 +1,76 @@
+"""What a sweep says at its end: a row per trial, the choices, and the same as files for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.places import write_atomically
+from pipeline.selection import best_trial, selected, write_table
+from pipeline.trials import FAILED, FINISHED, STOPPED
+
+TABLE, PAGE, FIGURE = "trials.csv", "results.md", "fractions.png"
+Row = dict[str, Any]
+
+
+def summarise(rows: Sequence[Row], metric: str, num_trials: int) -> dict[str, Any]:
+    """Counts, the best trial, the choices, all rows."""
+    counts = {name: sum(row["status"] == name for row in rows) for name in (FINISHED, FAILED, STOPPED)}
+    choices = {"best": best_trial(rows, metric), "selected": selected(rows, metric)}
+    return {"trials": num_trials, **counts, **choices, "rows": list(rows)}
+
+
+def write_results(folder: Path, model: str, result: dict[str, Any]) -> list[Path]:
+    """Writes the table of trials, the choices as a page, and a figure where several fractions were swept."""
+    choices = result["selected"]
+    write_table(folder / TABLE, result["rows"])
+    paths = [folder / TABLE]
+    if choices:
+        write_atomically(folder / PAGE, page(model, choices).encode())
+        paths.append(folder / PAGE)
+    if len({row["labelled_fraction"] for row in choices if row["mean"] is not None}) > 1:
+        _draw(folder / FIGURE, model, choices)
+        paths.append(folder / FIGURE)
+    return paths
+
+
+def page(model: str, choices: Sequence[Row]) -> str:
+    """The choices as a table in Markdown."""
+    lines = [f"# {model}: {choices[0]['metric']} of the sets chosen by {choices[0]['chosen_by']}", ""]
+    lines += ["Mean ± standard deviation (n − 1) over n seeds, or folds.", ""]
+    lines += ["| data | labelled | set | test | n | validation | sets |", "|---|---|---|---|---|---|---|"]
+    for row in choices:
+        index = "by fold" if row["set"] is None else str(row["set"])
+        cells = [row["data"], f"{100 * row['labelled_fraction']:g} %", index, in_words(row), str(len(row["tests"]))]
+        lines.append("| " + " | ".join([*cells, f"{row['score']:.4f}", str(row["of"])]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def in_words(row: Row) -> str:
+    """Mean and deviation of a choice."""
+    if row["mean"] is None:
+        return "unknown"
+    return f"{row['mean']:.4f}" + ("" if row["sd"] is None else f" ± {row['sd']:.4f}")
+
+
+def _draw(path: Path, model: str, choices: Sequence[Row]) -> None:
+    """The metric by labelled fraction, a line per data set, bars of one standard deviation."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    fractions = sorted({row["labelled_fraction"] for row in choices})
+    for data in dict.fromkeys(row["data"] for row in choices):
+        rows = [row for row in choices if row["data"] == data and row["mean"] is not None]
+        places = [100 * row["labelled_fraction"] for row in rows]
+        bars = [row["sd"] or 0.0 for row in rows]
+        axes.errorbar(places, [row["mean"] for row in rows], yerr=bars, marker="o", capsize=3, label=data)
+    if min(fractions) > 0:
+        axes.set_xscale("log")
+    axes.set_xticks([100 * f for f in fractions], [f"{100 * f:g}" for f in fractions])
+    axes.minorticks_off()
+    axes.set(xlabel="labelled rows, %", ylabel=f"{choices[0]['metric']} on test rows", title=model)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)

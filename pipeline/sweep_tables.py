@@ -1,0 +1,91 @@
+"""The data sets of a sweep: one directory each, or one directory with the folds of a cross-validation in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ManifestError, must
+from pipeline.manifest import MANIFEST
+from pipeline.places import absolute
+from pipeline.shards import Dataset
+
+
+@dataclass(frozen=True)
+class Table:
+    """A prepared data set of a sweep: its name there, where it is, what is in it.
+
+    Attributes:
+        name: of the data set; folds of one have the same.
+        fold: name of the fold, empty where there are none.
+        path: its directory or URI.
+        manifest_hash: of its manifest.
+        num_samples, num_features, num_classes: N of the training split, D, C.
+        dense: a table without missing values.
+    """
+
+    name: str
+    fold: str
+    path: str
+    manifest_hash: str
+    num_samples: int
+    num_features: int
+    num_classes: int
+    dense: bool
+
+    @property
+    def key(self) -> str:
+        """Name that no other table of the sweep has."""
+        return f"{self.name}-{self.fold}" if self.fold else self.name
+
+
+def open_tables(data: Sequence[str]) -> tuple[Table, ...]:
+    """Opens the data sets of a sweep.
+
+    Args:
+        data: directories or URIs of prepared data sets, or directories of folds: prepared data sets in one directory.
+
+    Raises:
+        UserError: there is none, one has no training rows, or folds differ in features or classes.
+    """
+    if not data:
+        raise must("--data", "given at least once", "nothing")
+    tables: list[Table] = []
+    for text in data:
+        place = absolute(text)
+        folds, last = _folds(Path(place)), Path(place.split("?")[0]).name
+        taken = {table.name for table in tables}
+        name = last if last not in taken else f"{last}-{len(taken)}"
+        opened = [_open(str(p), name, p.name) for p in folds] or [_open(place, name, "")]
+        for table in opened[1:]:
+            for what in ("num_features", "num_classes"):
+                if getattr(table, what) != getattr(opened[0], what):
+                    first, got = f"{getattr(opened[0], what)} as in {opened[0].fold}", getattr(table, what)
+                    raise must(f"{what} of the folds in '{text}'", first, got, where=table.fold)
+        tables += opened
+    return tuple(tables)
+
+
+def _folds(place: Path) -> list[Path]:
+    """Prepared data sets in a directory that is none itself."""
+    if (place / MANIFEST).exists() or not place.is_dir():
+        return []
+    found = sorted(path.parent for path in place.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+    if not found:
+        raise ManifestError(
+            f"--data must be a prepared data set, or a folder of folds (prepared data sets). '{place}' holds no "
+            f"{MANIFEST}. Make one with jobs.prepare."
+        )
+    return found
+
+
+def _open(path: str, name: str, fold: str) -> Table:
+    dataset = Dataset.open(path)
+    count = dataset.num_rows("train")
+    if count == 0:
+        raise must(f"The training split of '{path}'", "not empty", 0)
+    manifest = dataset.manifest
+    dense = manifest.kind == "table" and manifest.missing == "error"
+    sizes = (count, dataset.num_features, dataset.num_classes)
+    return Table(name, fold, path, dataset.manifest_hash, *sizes, dense)

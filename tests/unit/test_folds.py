@@ -1,0 +1,64 @@
+"""Stacked folds: a data set each, one name for a sweep."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.folds import prepare_folds
+from pipeline.sources import SourceOptions
+from pipeline.sweep_plan import SweepOptions, make_plan
+from pipeline.sweep_tables import open_tables
+from pipeline.writer import PrepareOptions
+
+OPTIONS = SourceOptions(label_column="y", split_column="split")
+
+
+@pytest.fixture(scope="module")
+def stacked(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    parts = []
+    for rep in (1, 2):
+        for fold in (2, 10):
+            part = pd.DataFrame(rng.random((12, 2)), columns=["a", "b"]).assign(y=[0, 1] * 6, rep=rep, fold=fold)
+            parts.append(part.assign(split=["test"] * 4 + ["train"] * 8))
+    path = tmp_path_factory.mktemp("stacked") / "rows.parquet"
+    pd.concat(parts).to_parquet(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folds(stacked, tmp_path_factory):
+    out = tmp_path_factory.mktemp("folds") / "rows"
+    prepare_folds("table", stacked, OPTIONS, "rep,fold", out, PrepareOptions())
+    return out
+
+
+def test_a_data_set_for_each_combination_in_order_of_numbers(stacked, folds):
+    again = prepare_folds("table", stacked, OPTIONS, "rep,fold", folds, PrepareOptions())
+    assert list(again) == ["rep1-fold2", "rep1-fold10", "rep2-fold2", "rep2-fold10"]
+    assert all((m.splits["train"].num_samples, m.splits["test"].num_samples) == (8, 4) for m in again.values())
+    assert all(m.feature_names == ("a", "b") for m in again.values()), "columns of folds are no features"
+    assert len({m.digest for m in again.values()}) == 4
+
+
+def test_a_sweep_takes_the_folder_as_one_data_set(folds, tmp_path):
+    tables = open_tables([str(folds)])
+    assert [(t.name, t.fold) for t in tables][0] == ("rows", "rep1-fold10") and len(tables) == 4
+    plan = make_plan(SweepOptions(data=[str(folds)], model="sssom"), tmp_path / "out", resume=False)
+    trials = plan.trials_of(0, {})
+    assert plan.num_trials == len(trials) == 4
+    assert trials[0].key == "rows-rep1-fold10-1-s0-p0000" and trials[0].fold == "rep1-fold10"
+
+
+def test_what_cannot_be_folds(stacked, folds, tmp_path):
+    for columns, sentence in (("rep,fild", "--folds must be columns of rows.parquet"), (" ", "--folds must be names")):
+        with pytest.raises(UserError, match=sentence):
+            prepare_folds("table", stacked, OPTIONS, columns, tmp_path / "o", PrepareOptions())
+    with pytest.raises(UserError, match="--folds must be names of columns of a table"):
+        prepare_folds("digits", None, SourceOptions(), "rep", tmp_path / "o", PrepareOptions())
+    with pytest.raises(UserError, match="is a prepared data set"):
+        prepare_folds("table", stacked, OPTIONS, "rep", folds / "rep1-fold2", PrepareOptions())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="--data must be a prepared data set, or a folder of folds"):
+        open_tables([str(tmp_path / "empty")])

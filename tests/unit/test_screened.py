@@ -1,0 +1,66 @@
+"""A trial that compiled loops look at has the scores that somcore gives it."""
+
+import numpy as np
+import pytest
+
+from pipeline.benchmarks import screening
+from pipeline.journal import Journal
+from pipeline.screened import screenable, train_screened
+from pipeline.spaces import open_space
+from pipeline.trainer import train
+from pipeline.trials import FINISHED, Trial, TrialDirectory, confirm_trial, row_of, run_trial
+from tests.training import table
+
+pytestmark = pytest.mark.skipif(screening.library() is None, reason="no C compiler")
+SCORES = ("epochs", "rounds", "nodes", "accuracy", "nmi", "validation_accuracy", "quantization_error")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 150)
+    features = rng.normal(labels[:, None] * np.array([1.0, 0.5, 0.0, 2.0]), 0.5)
+    return table(tmp_path_factory.mktemp("screened") / "t", features, labels, test_fraction=0.3)
+
+
+def settings(data, model, index=0):
+    space = open_space(model)
+    drawn = space.settings(space.drawn(index, "lhs"), 105, 4) | {"map.epochs": 8, "map.pruning_epochs": 4}
+    return drawn | {
+        "data.path": str(data), "train.model": model, "train.labelled_fraction": 0.5, "cluster.workers": 0,
+        "train.validation_fraction": 0.2, "train.evaluate_epochs": 0, "tracking.uri": "none",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["larfdssom", "sssom", "altsssom"])
+def test_the_scores_are_those_of_somcore(data, tmp_path, model):
+    for index in range(2):
+        asked = settings(data, model, index)
+        assert screenable(asked, 105, 4, dense=True)
+        fast = train_screened(asked, tmp_path, "a trial")
+        slow = train(asked, tmp_path / str(index))
+        assert {key: fast[key] for key in SCORES} == pytest.approx({key: slow[key] for key in SCORES})
+        assert fast["map_digest"] is None
+
+
+def test_only_growing_maps_on_small_dense_tables_are_screened(data):
+    asked = settings(data, "sssom")
+    assert not screenable(asked, 105, 4, dense=False)
+    assert not screenable(asked, 1_000_000, 4, dense=True)
+    assert not screenable(asked | {"train.reduction": "fast"}, 105, 4, dense=True)
+    assert not screenable({"data.path": "d", "train.model": "kohonen"}, 105, 4, dense=True)
+
+
+def test_a_chosen_trial_is_trained_again_and_keeps_its_screening(data, tmp_path):
+    trial = Trial("t", "d", 0.5, 0, 0, {}, settings(data, "sssom"), screened=True)
+    record = run_trial(trial, tmp_path, "now")
+    assert record["status"] == FINISHED and row_of(trial, record)["screened"] is True
+    assert not (tmp_path / "t" / "map.safetensors").exists()
+    confirmed = confirm_trial(trial, tmp_path)
+    row = row_of(trial, confirmed)
+    assert "screened" not in row and len(row["map_digest"]) == 64
+    assert row["accuracy"] == pytest.approx(confirmed["screening"]["accuracy"])
+    assert (tmp_path / "t" / "map.safetensors").exists()
+    assert confirm_trial(trial, tmp_path) == TrialDirectory(tmp_path / "t").record, "once is enough"
+    kinds = [line["kind"] for line in Journal(tmp_path / "t").lines()]
+    assert kinds[:4] == ["start", "metrics", "end", "resume"] and kinds[-1] == "tags"

@@ -1,0 +1,64 @@
+"""Two sweeps compared: the same rows are paired, the tests are those of the textbook."""
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.selection import write_table
+from pipeline.sweep_comparison import compare_sweeps, holm
+
+FIRST = {0: 0.80, 1: 0.82, 2: 0.78, 3: 0.90, 4: 0.85}
+SECOND = {0: 0.84, 1: 0.83, 2: 0.80, 3: 0.91, 4: 0.91}
+
+
+def sweep_folder(folder, tests, fraction=0.1, data="d"):
+    folder.mkdir(exist_ok=True)
+    rows = [
+        {
+            "trial": f"{data}-{fraction}-{seed}-{index}", "status": "finished", "data": data, "seed": seed,
+            "labelled_fraction": fraction, "set": index, "nodes": 5, "accuracy": test if index == 0 else 0.99,
+            "validation_accuracy": 0.9 - 0.1 * index,
+        }
+        for seed, test in tests.items()
+        for index in (0, 1)
+    ]  # fmt: skip
+    write_table(folder / "trials.csv", rows)
+    return str(folder)
+
+
+def test_the_chosen_trials_are_paired_by_seed(tmp_path):
+    names = (sweep_folder(tmp_path / "a", FIRST), sweep_folder(tmp_path / "b", SECOND | {9: 0.1}))
+    (row,) = compare_sweeps(names, "accuracy", "x", None)
+    assert (row["data"], row["labelled_fraction"], row["pairs"]) == ("d", 0.1, 5)
+    gaps = [SECOND[seed] - FIRST[seed] for seed in FIRST]
+    assert row["difference"] == pytest.approx(sum(gaps) / 5) and row["first"] == pytest.approx(0.83)
+    mean, sd = 0.028, (sum((gap - 0.028) ** 2 for gap in gaps) / 4) ** 0.5
+    assert row["sd"] == pytest.approx(sd)
+    assert row["t_p"] == pytest.approx(_two_sided(mean / (sd / 5**0.5), 4))
+    assert row["wilcoxon_p"] == pytest.approx(2 / 2**5), "all five of one sign: 2 of 32 cases"
+
+
+def _two_sided(t, freedom):
+    from scipy import stats
+
+    return 2 * stats.t.sf(abs(t), freedom)
+
+
+def test_equal_sweeps_have_no_p_value(tmp_path):
+    name = sweep_folder(tmp_path / "a", FIRST)
+    (row,) = compare_sweeps((name, name), "accuracy", "x", None)
+    assert row["difference"] == 0 and row["t_p"] is None and row["wilcoxon_p"] is None
+
+
+def test_what_cannot_be_compared(tmp_path, tracking_uri):
+    a, b = sweep_folder(tmp_path / "a", FIRST), sweep_folder(tmp_path / "b", SECOND, fraction=0.5)
+    with pytest.raises(UserError, match="must share a data set, labelled fraction, fold and seed. .*d 0.1 seed 0"):
+        compare_sweeps((a, b), "accuracy", "x", None)
+    with pytest.raises(UserError, match="two sweeps that chose sets by validation_nmi"):
+        compare_sweeps((a, a), "nmi", "x", None)
+    with pytest.raises(UserError, match="--experiment must be the name of an experiment"):
+        compare_sweeps((a, "nobody"), "accuracy", "x", tracking_uri)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, None, 0.9]) == [1.0, None, 1.0]

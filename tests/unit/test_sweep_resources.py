@@ -1,0 +1,32 @@
+"""What a trial of a sweep asks of the cluster: its share of the CPUs that are there, or what the user names."""
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.sweep_resources import trial_resources
+
+CPUS, GPUS = "cluster.cpus_per_worker", "cluster.gpus_per_worker"
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers", "concurrent", "cpus", "bundles", "trials", "each"),
+    [
+        ({}, 0, None, 4.0, [{"CPU": 1.0}], 4, 1.0),
+        ({}, 0, 8, 2.0, [{"CPU": 0.25}], 8, 1.0),
+        ({}, 2, None, 4.0, [{"CPU": 0.01}, {"CPU": 0.99}, {"CPU": 0.99}], 2, 0.99),
+        # a cluster that grows on demand may have no CPU at first; what is asked for makes it grow
+        ({CPUS: 1.0}, 0, 16, 0.0, [{"CPU": 1.0}], 16, 1.0),
+        ({CPUS: 2}, 2, None, 8.0, [{"CPU": 0.01}, {"CPU": 2.0}, {"CPU": 2.0}], 2, 2.0),
+        ({GPUS: 0.5}, 0, 2, 8.0, [{"CPU": 1.0, "GPU": 0.5}], 2, 1.0),
+        ({CPUS: 4, GPUS: 1}, 1, None, 8.0, [{"CPU": 0.01}, {"CPU": 4.0, "GPU": 1}], 2, 4.0),
+    ],
+)
+def test_a_trial_asks_for_its_share_or_for_what_the_user_names(
+    settings, workers, concurrent, cpus, bundles, trials, each
+):
+    assert trial_resources(settings, workers, concurrent, cpus) == (bundles, trials, each)
+
+
+def test_too_many_trials_for_the_cluster_are_refused():
+    with pytest.raises(UserError, match="ask for fewer"):
+        trial_resources({}, 2, 5, 0.05)
