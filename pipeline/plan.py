@@ -218,6 +218,8 @@ def _rival_plan(run: RunConfig, dataset: Dataset, num_labelled: int) -> RivalPla
         raise DataError(
             f"The model {run.train.model} must have labelled rows. Got none; raise train.labelled_fraction."
         )
+    if dataset.manifest.missing == "mask":
+        raise DataError(f"The data of model {run.train.model} must have every value. Got a set with --missing mask.")
     return resolve_rival(run.train.model, run.rival, dataset.num_classes, dataset.num_rows("train"))
 
 

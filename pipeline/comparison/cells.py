@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.places import write_atomically
 from pipeline.comparison.contestants import Contestant
+from pipeline.places import write_atomically
 
 Say = Callable[[str], None]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.places import write_atomically
 from pipeline.comparison.cells import Comparison, Say, compute
 from pipeline.comparison.contestants import contestants
 from pipeline.comparison.page import Page
 from pipeline.errors import must
+from pipeline.places import write_atomically
 from pipeline.shards import Dataset
 from pipeline.tracking import Tracker
 

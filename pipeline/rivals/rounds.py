@@ -173,6 +173,9 @@ class RivalRounds:
             network = dataclasses.replace(network, values=network.average)
             load_flat(self._network, network.values)
         snapshot = self._rival.finish(dataclasses.replace(snapshot, network=network), world)
+        network = snapshot.network
+        assert network is not None
+        load_flat(self._network, network.values)
         state = dataclasses.replace(snapshot.state, growing=False, finished=True)
         errors = nearest_nodes(state, world.features(self._rows))[1]
         limit = float(errors.sort().values[int(_ACCEPTED * (len(errors) - 1))])

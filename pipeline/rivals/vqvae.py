@@ -46,6 +46,7 @@ def make_quantizer(dim: int, codes: int, decay: float, least_wins: float) -> Any
         kmeans_init=True,
         threshold_ema_dead_code=least_wins,
         commitment_weight=1.0,
+        sync_codebook=False,  # every worker sees the whole round: the package must not add them up again
         rotation_trick=False,  # the gradient of the code is that of the features: straight through
     )
 

@@ -123,7 +123,8 @@ def test_more_nodes_than_classes_are_grouped_by_their_prototypes(digits, tmp_pat
     alive = torch.tensor([True, True, True, True, True, False])
     groups = grouped(type(state)(**{**state.__dict__, "alive": alive}), 3).tolist()
     assert groups[5] == -1 and groups[0] == groups[1] and groups[2] == groups[3] and len(set(groups[:5])) == 3
-    train({**small("kmeans", digits), "map.epochs": 1, "rival.clusters": 30, "rival.restarts": 1}, tmp_path / "run")
+    settings = {"data.path": str(digits), "train.model": "kmeans", "cluster.workers": 0, "tracking.uri": "none"}
+    train({**settings, "rival.clusters": 30, "rival.restarts": 1}, tmp_path / "run")
     found = cluster_measures(Trained.load(tmp_path / "run"), Dataset.open(digits))
     assert found["clustering_accuracy"] > 0.5 and found["unassigned_share"] == 0
     assert num_parameters(tmp_path / "run") == 30 * 64
@@ -167,8 +168,7 @@ def test_an_extractor_for_other_samples_is_refused(digits, rng, tmp_path):
 def test_a_fixed_lattice_trains_and_resumes_behind_an_encoder(variant, digits, tmp_path):
     lattice = {"map.rows": 3, "map.columns": 4, "map.epochs": 3, "map.batch_size": 256, "map.tile_size": 64}
     settings = {**small("deep", digits), **lattice, "deep.variant": variant, "encoder.width": 4, "encoder.dim": 6}
-    for key in ("map.pruning_epochs",):
-        settings.pop(key, None)
+    settings.pop("map.pruning_epochs", None)  # of growing maps
 
     def stop(epoch, expected, metrics):
         raise KeyboardInterrupt

@@ -26,6 +26,7 @@ from pipeline.shards import Dataset
 from pipeline.trained import evaluate_run
 from pipeline.trainer import train
 from somcore.state import blank_state
+from tests.training import table
 
 QUICK = {"map.epochs": 2, "map.batch_size": 256, "map.tile_size": 64, "encoder.width": 4, "encoder.dim": 6}
 QUICK |= {"deep.rate_warmup_rounds": 1, "deep.learning_rate": 0.01, "rival.restarts": 2, "rival.clusters": 10}
@@ -49,8 +50,8 @@ def test_a_rival_trains_resumes_and_is_used_like_any_model(model, digits, tmp_pa
     for name in ("accuracy", "clustering_accuracy", "nmi", "map_digest"):
         assert scores[name] == whole[name]
     samples = Dataset.open(digits).read_raw("test", slice(0, 20))
-    table = Predictor.load(tmp_path / "whole")(samples.numpy())
-    assert len(table) == 20 and set(table["node"]) <= set(range(10)) and table["novelty"].between(0, 1).all()
+    answers = Predictor.load(tmp_path / "whole")(samples.numpy())
+    assert len(answers) == 20 and set(answers["node"]) <= set(range(10)) and answers["novelty"].between(0, 1).all()
     if model == "kmeans":
         return  # one round: nothing to interrupt
 
@@ -97,6 +98,15 @@ def test_a_setting_that_does_nothing_is_refused(digits, tmp_path, model, change,
     with pytest.raises(ValueError, match=message):
         train(flat, tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_missing_values_are_refused(rng, tmp_path):
+    rows = rng.normal(size=(30, 3))
+    rows[4, 1] = np.nan
+    data = table(tmp_path / "t", rows, np.arange(30) % 3, missing="mask")
+    flat = {"data.path": str(data), "train.model": "kmeans", "cluster.workers": 0, "tracking.uri": "none"}
+    with pytest.raises(ValueError, match="The data of model kmeans must have every value"):
+        train(flat, tmp_path / "run")
 
 
 def test_every_setting_of_a_rival_is_one_of_the_configuration():
