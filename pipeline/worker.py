@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from pipeline.checkpoint import Snapshot
-from pipeline.errors import RoundFailed
+from pipeline.errors import RoundFailed, UserError
 from pipeline.plan import TrainingPlan, open_reader
 from pipeline.reduction import LocalReduction, Reduction, ReductionBroken, Rendezvous
 from pipeline.step import RoundPlan, round_statistics, scale_of, tally
@@ -74,6 +74,8 @@ class Worker:
 
     def install(self, plan: TrainingPlan, snapshot: Snapshot) -> None:
         """Takes over a run at some round."""
+        if plan.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("cluster.device must be there for every worker. Got cuda, but torch finds no CUDA device.")
         if plan != self._plan:
             self._play = self._one_map_round
             if plan.deep is None:

@@ -66,8 +66,8 @@ class MapConfig:
     connection_threshold: float = _parameter(
         0.08, "minwd", "[0, 1]", GROWING, "nodes with relevances closer than this are neighbours", "× √D"
     )
-    min_win_share: float = _parameter(
-        0.002, "lp", "[0, 1)", GROWING, "nodes that win less are pruned", "share of samples"
+    min_win_share: float | None = _parameter(
+        None, "lp", "[0, 1)", GROWING, "nodes that win less are pruned", "share of samples"
     )
     pruning_period: int | None = _parameter(None, "age_wins", ">= 1", GROWING, "samples between prunings", "samples")
     pruning_epochs: float = _parameter(10, "age_wins / N", "> 0", GROWING, "the same in passes", "passes")
@@ -209,6 +209,7 @@ class MapConfig:
             "bmu_rate": bmu_rate,
             "neighbour_rate": 0.45 * bmu_rate,
             "relevance_floor": 1e-6,
+            "min_win_share": 0.001 if adaptive else 0.002,  # decision 0016
             "pruning_period": max(1, round(self.pruning_epochs * num_samples)),
             "newborn_credit": adaptive,
             "epochs": 50,

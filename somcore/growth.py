@@ -117,7 +117,7 @@ def prune(state: MapState, config: MapConfig) -> tuple[MapState, bool]:
     Returns:
         The state, and whether a period ended.
     """
-    assert config.pruning_period is not None
+    assert config.pruning_period is not None and config.min_win_share is not None
     if state.clock < config.pruning_period:
         return state, False
     born = state.born if config.newborn_credit else torch.zeros_like(state.born)

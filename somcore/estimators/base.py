@@ -79,9 +79,12 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _device(self) -> torch.device:
         try:
-            return torch.device(self.device)
+            device = torch.device(self.device)
         except (RuntimeError, TypeError) as error:
             raise ValueError(f"device must be a device of torch, such as 'cpu'. Got {self.device!r}.") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device must be one that is here. Got {self.device!r}, but torch finds no CUDA device.")
+        return device
 
     def _masked(self) -> bool:
         return bool(getattr(self, "missing", "error") == "mask")

@@ -22,7 +22,7 @@ class LARFDSSOM(Unsupervised):
         relevance_slope: small = binary relevances, large = flat.
         relevance_floor: smallest relevance; None = 1e-6.
         connection_threshold: nodes with relevances closer than this are neighbours.
-        min_win_share: nodes that win a smaller share of the samples are pruned.
+        min_win_share: nodes that win a smaller share of the samples are pruned; None = 0.002.
         pruning_period: samples between prunings; None = pruning_epochs * N.
         pruning_epochs: the same in passes.
         newborn_credit: judge nodes on their own lifetime; None = False.
@@ -60,7 +60,7 @@ class LARFDSSOM(Unsupervised):
         relevance_slope: float = 0.07,
         relevance_floor: float | None = None,
         connection_threshold: float = 0.08,
-        min_win_share: float = 0.002,
+        min_win_share: float | None = None,
         pruning_period: int | None = None,
         pruning_epochs: float = 10,
         newborn_credit: bool | None = None,
@@ -110,7 +110,7 @@ class SSSOM(SemiSupervised):
         relevance_slope: small = binary relevances, large = flat.
         relevance_floor: smallest relevance; None = 1e-6.
         connection_threshold: nodes with relevances closer than this are neighbours.
-        min_win_share: nodes that win a smaller share of the samples are pruned.
+        min_win_share: nodes that win a smaller share of the samples are pruned; None = 0.002.
         pruning_period: samples between prunings; None = pruning_epochs * N.
         pruning_epochs: the same in passes.
         newborn_credit: judge nodes on their own lifetime; None = False.
@@ -151,7 +151,7 @@ class SSSOM(SemiSupervised):
         relevance_slope: float = 0.07,
         relevance_floor: float | None = None,
         connection_threshold: float = 0.08,
-        min_win_share: float = 0.002,
+        min_win_share: float | None = None,
         pruning_period: int | None = None,
         pruning_epochs: float = 10,
         newborn_credit: bool | None = None,
@@ -201,7 +201,7 @@ class ALTSSSOM(SemiSupervised):
         relevance_slope: small = binary relevances, large = flat.
         relevance_floor: smallest relevance; None = 1e-6.
         connection_threshold: nodes with relevances closer than this are neighbours.
-        min_win_share: nodes that win a smaller share of the samples are pruned.
+        min_win_share: nodes that win a smaller share of the samples are pruned; None = 0.001.
         pruning_period: samples between prunings; None = pruning_epochs * N.
         pruning_epochs: the same in passes.
         newborn_credit: judge nodes on their own lifetime; None = True.
@@ -221,7 +221,7 @@ class ALTSSSOM(SemiSupervised):
         >>> from sklearn.datasets import load_iris
         >>> from sklearn.preprocessing import minmax_scale
         >>> X, y = minmax_scale(load_iris().data), load_iris().target
-        >>> y_few = [label if i % 10 == 0 else -1 for i, label in enumerate(y)]
+        >>> y_few = [label if i % 2 == 0 else -1 for i, label in enumerate(y)]
         >>> som = ALTSSSOM(seed=0).fit(X, y_few)
         >>> som.score(X, y) > 0.8
         True
@@ -239,7 +239,7 @@ class ALTSSSOM(SemiSupervised):
         relevance_slope: float = 0.07,
         relevance_floor: float | None = None,
         connection_threshold: float = 0.08,
-        min_win_share: float = 0.002,
+        min_win_share: float | None = None,
         pruning_period: int | None = None,
         pruning_epochs: float = 10,
         newborn_credit: bool | None = None,

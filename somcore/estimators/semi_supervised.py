@@ -77,7 +77,10 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
         stranger = labels[(labels != UNLABELLED) & ~np.isin(labels, self.classes_)]
         if len(stranger):
             known = self.classes_.tolist()
-            raise ValueError(f"y must hold classes of the first call ({known}), or -1. Got {stranger[0]}.")
+            raise ValueError(
+                f"y must hold classes of the first call ({known}), or -1. Got {stranger[0]}; name all that may come "
+                "with classes=[...] in the first call."
+            )
         codes = np.searchsorted(self.classes_, labels)
         return np.where(labels == UNLABELLED, UNLABELLED, codes) if len(self.classes_) else None
 

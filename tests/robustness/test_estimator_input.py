@@ -167,6 +167,9 @@ def test_bad_parameters_are_named(kind, data):
             kind(rows=3, columns=4, toroidal=True).fit(X)
     with pytest.raises(ValueError, match=r"device must be a device of torch, such as 'cpu'\. Got 'abacus'\."):
         kind(device="abacus").fit(X, y)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"device must be one that is here\. Got 'cuda'"):
+            kind(device="cuda").fit(X, y)
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)

@@ -12,6 +12,7 @@ import torch
 
 from pipeline import checkpoint, rundir
 from pipeline.checkpoint import CheckpointStore, Snapshot
+from pipeline.errors import UserError
 from pipeline.rundir import RunDirectory
 from pipeline.trainer import train
 from tests.training import REPOSITORY, call_job, command, last_json, run_job, small, table
@@ -325,3 +326,10 @@ def test_the_saved_map_is_the_one_of_the_last_checkpoint(digits, tmp_path):
     assert newest.state.digest() == result["map_digest"]
     assert torch.equal(newest.state.prototypes, state.prototypes)
     assert os.listdir(tmp_path / "run" / "checkpoints")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_device_that_is_not_there_is_told(digits, tmp_path):
+    with pytest.raises(UserError, match=r"cluster\.device must be there for every worker\. Got cuda"):
+        train(small("sssom", digits, cluster__device="cuda"), tmp_path / "run")
+    assert train(small("sssom", digits), tmp_path / "run")["nodes"] > 0  # the folder is free for the mended command
