@@ -128,25 +128,39 @@ class TileStep:
     def _strong_features(
         self, samples: Tensor, labels: Tensor, features: Tensor, epoch: int, positions: Tensor
     ) -> Tensor | None:
-        """Features of the strong view, computed only where the weak view is sure; the weak ones elsewhere.
+        """Features of the strong view, computed only for the rows that a term looks at; the weak ones elsewhere.
 
-        Elsewhere they are not looked at. On accelerators all are computed: asking who is sure would stall the queue.
+        On accelerators all are computed: asking who is sure would stall the queue.
         """
+        losses = self._plan.losses
+        wanted = self._strong_rows(labels, features)
+        if wanted is None:
+            return None
+        if samples.device.type != "cpu" or losses.agreement_weight > 0:
+            wanted = torch.ones_like(wanted)
+        rows = wanted.nonzero().squeeze(1)
+        if len(rows) == 0:
+            return features.detach()
+        strong = self._view(self._strong, samples[rows], epoch, positions[rows], "strong")
+        return features.detach().index_copy(0, rows, self._encode(strong))
+
+    def _strong_rows(self, labels: Tensor, features: Tensor) -> Tensor | None:
+        """(n,) bool: rows whose strong view a term looks at; None while there is no such term."""
         losses, state = self._plan.losses, self._state
         started = losses.consistency_start is None or state.round >= losses.consistency_start
-        if not started or losses.consistency_weight == 0 or state.num_classes == 0:
+        labelled = losses.strong_cross_entropy_weight > 0 and state.num_classes > 0
+        guessed = started and losses.consistency_weight > 0 and state.num_classes > 0
+        if not (labelled or guessed or (started and losses.agreement_weight > 0)):
             return None
-        rows = torch.arange(len(samples), device=samples.device)
-        if samples.device.type == "cpu":
+        known = labels != UNLABELLED
+        wanted = known & labelled
+        if guessed:
             with torch.no_grad():
                 temperature, _ = losses.decisions(self._error_threshold)
                 logits = class_logits(errors_to(state, features.detach()), temperature)
                 sure = torch.softmax(logits, dim=1).amax(1) >= losses.confidence * (1 - 1e-6)
-            rows = (sure & (labels == UNLABELLED)).nonzero().squeeze(1)
-            if len(rows) == 0:
-                return features.detach()
-        strong = self._view(self._strong, samples[rows], epoch, positions[rows], "strong")
-        return features.detach().index_copy(0, rows, self._encode(strong))
+            wanted = wanted | (sure & ~known)
+        return wanted
 
 
 def term_sums(tallies: Tensor) -> dict[str, tuple[float, int]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from somcore.config import LABEL_AWARE, LATTICES, UNLABELLED, MapConfig
+from somcore.grouping import group_nodes
 from somcore.matching import predict_classes, predict_nodes
 from somcore.metrics import (
     MapQuality,
@@ -47,13 +48,15 @@ class Scores:
     table: Tensor | None = None
     answers: Tensor | None = None
 
-    def metrics(self, lattice: bool) -> dict[str, float | None]:
-        """The usual numbers; None where one does not apply."""
+    def metrics(self, lattice: bool, state: MapState | None = None) -> dict[str, float | None]:
+        """The usual numbers; None where one does not apply. With the map also of its nodes in groups."""
         known = self.table is not None and int(self.table.sum()) > 0
         table = self.table if known else None
+        grouped = _grouped(state, table) if state is not None and table is not None else None
         return {
             "accuracy": _number(accuracy, self.answers if known else None),
             "clustering_accuracy": _number(clustering_accuracy, table),
+            "grouped_accuracy": _number(clustering_accuracy, grouped),
             "nmi": _number(normalized_mutual_information, table),
             "ari": _number(adjusted_rand_index, table),
             "purity": _number(purity, table),
@@ -83,8 +86,9 @@ def evaluate(
         quality: whether to measure quantization and topographic error too, which costs as much as the rest.
 
     Returns:
-        accuracy, clustering_accuracy, nmi, ari, purity, quantization_error, topographic_error; None where one
-        does not apply (no labels, a map without classes, no lattice, an empty map).
+        accuracy, clustering_accuracy (one node per class), grouped_accuracy (the same of nodes in as many groups as
+        classes), nmi, ari, purity, quantization_error, topographic_error; None where one does not apply (no labels, a
+        map without classes, no lattice, an empty map).
     """
     scores = Scores()
     if state.num_nodes == 0:
@@ -102,7 +106,15 @@ def evaluate(
         if semi_supervised:
             answers = confusion(labels, _classes(state, features, nodes, config), num_classes)
             scores.answers = answers if scores.answers is None else scores.answers + answers
-    return scores.metrics(lattice=config.variant in LATTICES)
+    return scores.metrics(lattice=config.variant in LATTICES, state=state)
+
+
+def _grouped(state: MapState, table: Tensor) -> Tensor:
+    """(C + 1, C) rows by group of nodes and class, from (K + 1, C); nodes weigh what they won, labels take no part."""
+    num_classes = table.shape[1]
+    groups = group_nodes(state, table[:-1].sum(1).to(state.device), num_classes).to(table.device)
+    rows = torch.cat([groups, groups.new_full((1,), UNLABELLED)])
+    return table.new_zeros(num_classes + 1, num_classes).index_add(0, torch.where(rows < 0, num_classes, rows), table)
 
 
 def _classes(state: MapState, features: Tensor, nodes: Tensor, config: MapConfig) -> Tensor:

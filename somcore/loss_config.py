@@ -50,7 +50,12 @@ class LossConfig:
     covariance_weight: float = _parameter(0.0, "λ_cov", "[0, inf)", "features must not repeat each other")
     consistency_weight: float = _parameter(1.0, "λ_c", "[0, inf)", "strong view agrees with a confident weak view")
     confidence: float = _parameter(0.95, "κ_c", "(0, 1)", "probability that makes a pseudo-label", "probability")
-    consistency_start: int | None = _parameter(None, "–", ">= 0", "first round of consistency", "rounds")
+    strong_cross_entropy_weight: float = _parameter(1.0, "λ_s", "[0, inf)", "cross-entropy of labelled strong views")
+    agreement_weight: float = _parameter(0.0, "λ_a", "[0, inf)", "strong view falls on the weak view's BMU")
+    balance_weight: float = _parameter(0.0, "λ_b", "[0, inf)", "nodes are used alike within a tile")
+    consistency_start: int | None = _parameter(
+        None, "–", ">= 0", "first round of consistency, agreement and balance", "rounds"
+    )
     relevance_warmup_rounds: int | None = _parameter(None, "–", ">= 0", "ω = 1 until then", "rounds")
     collapse_share: float = _parameter(0.5, "–", "(0, 1]", "largest node's share of samples that is alarming", "share")
     collapse_patience: int = _parameter(3, "–", ">= 1", "alarming rounds in a row that end a training", "rounds")
@@ -64,7 +69,10 @@ class LossConfig:
     @classmethod
     def unsupervised(cls, **changes: Any) -> LossConfig:
         """No term that reads a label: pull, reconstruction, variance floor."""
-        off = ("labelled_pull_weight", "push_weight", "cross_entropy_weight", "consistency_weight")
+        off = (
+            "labelled_pull_weight", "push_weight", "cross_entropy_weight", "consistency_weight",
+            "strong_cross_entropy_weight",
+        )  # fmt: skip
         return cls(**(dict.fromkeys(off, 0.0) | changes))
 
     @classmethod

@@ -21,6 +21,7 @@ from somcore.matching import Match
 from somcore.state import MapState
 
 _NEVER = -1e30  # a logit: finite, so that no gradient becomes NaN
+_SMALLEST = 1e-12  # a probability: keeps the derivative of p·log p finite
 _STD_FLOOR = 1e-8  # keeps the derivative of the root finite for a constant feature
 
 WEIGHTS = {
@@ -29,6 +30,9 @@ WEIGHTS = {
     "push": "push_weight",
     "cross_entropy": "cross_entropy_weight",
     "consistency": "consistency_weight",
+    "strong_cross_entropy": "strong_cross_entropy_weight",
+    "agreement": "agreement_weight",
+    "balance": "balance_weight",
     "reconstruction": "reconstruction_weight",
     "variance": "variance_weight",
     "covariance": "covariance_weight",
@@ -41,6 +45,9 @@ _DIVISORS = {
     "push": "labelled",
     "cross_entropy": "labelled",
     "consistency": "unlabelled",
+    "strong_cross_entropy": "labelled",
+    "agreement": "samples",
+    "balance": "tiles",
     "reconstruction": "samples",
     "variance": "tiles",
     "covariance": "tiles",
@@ -167,6 +174,37 @@ def consistency(weak: Errors, strong: Errors, labels: Tensor, temperature: float
     return _masked(-_at(likelihood, guess), valid)
 
 
+def node_logits(state: MapState, errors: Errors, temperature: float) -> Tensor:
+    """(n, K) −ρ/ϑ; a very small finite number for dead nodes."""
+    return torch.where(state.alive, -errors.nodes / temperature, _NEVER)
+
+
+def agreement(state: MapState, weak: Errors, strong: Errors, temperature: float) -> Term:
+    """−log p of the weak view's BMU on the strong view, p = softmax over nodes of −ρ/ϑ; reads no label.
+
+    The BMU is detached: the strong view learns to fall on the node of the weak one.
+
+    Source: decision 0013; assignments as targets after Caron et al. 2018 (DeepCluster), views after Hu et al. 2017 (IMSAT).
+    """
+    with torch.no_grad():
+        bmu = node_logits(state, weak, temperature).argmax(1)
+    likelihood = torch.log_softmax(node_logits(state, strong, temperature), dim=1)
+    return _masked(-_at(likelihood, bmu), state.alive.any().expand(len(bmu)))
+
+
+def balance(state: MapState, errors: Errors, temperature: float) -> Term:
+    """log K − H(p̄) over the K alive nodes, p̄ = mean of p over the tile: 0 when all nodes are used alike.
+
+    Within the tile only, so no tile is tied to another. Keeps agreement from sending everything to one node.
+
+    Source: decision 0013; marginal entropy after Krause et al. 2010 (RIM).
+    """
+    one = (state.alive.any() & (len(errors.nodes) > 0)).to(torch.int64)
+    mean = torch.softmax(node_logits(state, errors, temperature), dim=1).mean(0)
+    entropy = -torch.xlogy(mean, mean.clamp_min(_SMALLEST)).sum()
+    return Term((torch.log(state.alive.sum().clamp_min(1)) - entropy) * one, one)
+
+
 def reconstruction(inputs: Tensor, decoded: Tensor) -> Term:
     """Mean over pixels of (x − g(z))², summed over all samples."""
     gap = (decoded - inputs.to(decoded.dtype)).flatten(1)
@@ -243,9 +281,15 @@ def loss_terms(
         "variance": lambda: variance(features, losses.variance_floor),
         "covariance": lambda: covariance(features),
     }
-    if views.strong is not None and (losses.consistency_start is None or state.round >= losses.consistency_start):
+    started = losses.consistency_start is None or state.round >= losses.consistency_start
+    if started:
+        offered["balance"] = lambda: balance(state, errors, temperature)
+    if views.strong is not None:
         strong = errors_to(state, views.strong, soft=soft)
-        offered["consistency"] = lambda: consistency(errors, strong, labels, temperature, losses.confidence)
+        offered["strong_cross_entropy"] = lambda: cross_entropy(strong, labels, temperature)
+        if started:
+            offered["consistency"] = lambda: consistency(errors, strong, labels, temperature, losses.confidence)
+            offered["agreement"] = lambda: agreement(state, errors, strong, temperature)
     if views.inputs is not None and views.decoded is not None:
         inputs, decoded = views.inputs, views.decoded
         offered["reconstruction"] = lambda: reconstruction(inputs, decoded)
