@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.audio import LogMel
-from pipeline.places import write_atomically
 from pipeline.errors import MachineError, UserError, must
+from pipeline.places import write_atomically
 from pipeline.predictor import Predictor
 from somcore.config import LABEL_AWARE
 from somcore.matching import box

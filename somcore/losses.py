@@ -184,7 +184,8 @@ def agreement(state: MapState, weak: Errors, strong: Errors, temperature: float)
 
     The BMU is detached: the strong view learns to fall on the node of the weak one.
 
-    Source: decision 0013; assignments as targets after Caron et al. 2018 (DeepCluster), views after Hu et al. 2017 (IMSAT).
+    Source: decision 0013; assignments as targets after Caron et al. 2018 (DeepCluster), views after Hu et al. 2017
+        (IMSAT).
     """
     with torch.no_grad():
         bmu = node_logits(state, weak, temperature).argmax(1)

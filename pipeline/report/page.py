@@ -15,8 +15,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pipeline.places import write_atomically
 from pipeline.errors import OutputError, must
+from pipeline.places import write_atomically
 
 _HERE = Path(__file__).parent
 MOST_BYTES = 15_000_000
