@@ -203,7 +203,8 @@ def balance(state: MapState, errors: Errors, temperature: float) -> Term:
     one = (state.alive.any() & (len(errors.nodes) > 0)).to(torch.int64)
     mean = torch.softmax(node_logits(state, errors, temperature), dim=1).mean(0)
     entropy = -torch.xlogy(mean, mean.clamp_min(_SMALLEST)).sum()
-    return Term((torch.log(state.alive.sum().clamp_min(1)) - entropy) * one, one)
+    largest = torch.log(state.alive.sum().clamp_min(1).to(entropy.dtype))
+    return Term((largest - entropy) * one, one)
 
 
 def reconstruction(inputs: Tensor, decoded: Tensor) -> Term:

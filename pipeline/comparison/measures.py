@@ -19,10 +19,10 @@ from pipeline.labels import labelled_fraction
 from pipeline.shards import Dataset
 from pipeline.trained import Trained
 from somcore.config import UNLABELLED
+from somcore.grouping import group_nodes
 from somcore.matching import predict_nodes
 from somcore.metrics import adjusted_rand_index, clustering_accuracy, contingency, normalized_mutual_information
 from somcore.sampling import sample_indices
-from somcore.state import MapState
 
 _EPOCH, _TILE, _NEIGHBOURS = -6, 2048, 10  # a draw of its own
 Part = tuple[np.ndarray, np.ndarray]
@@ -31,39 +31,26 @@ Part = tuple[np.ndarray, np.ndarray]
 def cluster_measures(trained: Trained, dataset: Dataset) -> dict[str, float]:
     """ACC, NMI and ARI on the test split with as many clusters as classes, and the share of unassigned rows.
 
-    A map with more nodes than classes has its nodes grouped into C groups first, by Ward's criterion on the prototypes,
-    each counting once; a row without a node is wrong in ACC, and a cluster of its own in NMI and ARI.
+    A map with more nodes than classes has its nodes grouped into C groups first (`group_nodes`, weighted by the rows they
+    win, no label looked at); a row without a node is wrong in ACC, and a cluster of its own in NMI and ARI.
     """
-    groups = grouped(trained.state, dataset.num_classes)
     nodes, labels = [], []
     for start in range(0, dataset.num_rows("test"), _TILE):
         samples, truth = dataset.read("test", slice(start, start + _TILE))
         nodes.append(predict_nodes(trained.state, trained.encode(samples), trained.config)[0])
         labels.append(truth)
     node, truth = torch.cat(nodes), torch.cat(labels)
+    counts = torch.bincount(node[node >= 0], minlength=trained.state.capacity)
+    groups = group_nodes(trained.state, counts, dataset.num_classes)
     known = truth != UNLABELLED
     found = torch.where(node >= 0, groups[node], -1)[known]
-    table = contingency(found, truth[known], int(groups.max()) + 1, dataset.num_classes)
+    table = contingency(found, truth[known], dataset.num_classes, dataset.num_classes)
     return {
         "clustering_accuracy": clustering_accuracy(table),
         "nmi": normalized_mutual_information(table),
         "ari": adjusted_rand_index(table),
         "unassigned_share": float((found < 0).double().mean()),
     }
-
-
-def grouped(state: MapState, num_groups: int) -> Tensor:
-    """(K,) int64 group of each node; dead ones are in none (−1). As many groups as nodes if there are not more."""
-    from sklearn.cluster import AgglomerativeClustering
-
-    alive = state.alive.nonzero().squeeze(1)
-    groups = torch.full((state.capacity,), -1, dtype=torch.int64)
-    if len(alive) <= max(1, num_groups):
-        groups[alive] = torch.arange(len(alive))
-        return groups
-    found = AgglomerativeClustering(num_groups).fit(state.prototypes[alive].numpy())
-    groups[alive] = torch.from_numpy(found.labels_.astype(np.int64))
-    return groups
 
 
 def probes(known: Part, test: Part) -> dict[str, float]:

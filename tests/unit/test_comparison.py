@@ -8,7 +8,7 @@ import torch
 from scipy.stats import ttest_rel
 
 from pipeline.comparison.contestants import NAMES, contestants
-from pipeline.comparison.measures import cluster_measures, grouped, num_parameters
+from pipeline.comparison.measures import cluster_measures, num_parameters
 from pipeline.comparison.run import Wish, compare
 from pipeline.comparison.tables import differences, holm, ordered, paired_p, tabulated
 from pipeline.errors import UserError
@@ -118,11 +118,6 @@ def test_holm_multiplies_the_smallest_by_all_and_never_falls():
 
 
 def test_more_nodes_than_classes_are_grouped_by_their_prototypes(digits, tmp_path):
-    places = torch.tensor([[0.0], [0.1], [5.0], [5.1], [9.0], [7.7]])
-    state = plain_map(places, blank_state(6, 1, 0))
-    alive = torch.tensor([True, True, True, True, True, False])
-    groups = grouped(type(state)(**{**state.__dict__, "alive": alive}), 3).tolist()
-    assert groups[5] == -1 and groups[0] == groups[1] and groups[2] == groups[3] and len(set(groups[:5])) == 3
     settings = {"data.path": str(digits), "train.model": "kmeans", "cluster.workers": 0, "tracking.uri": "none"}
     train({**settings, "rival.clusters": 30, "rival.restarts": 1}, tmp_path / "run")
     found = cluster_measures(Trained.load(tmp_path / "run"), Dataset.open(digits))

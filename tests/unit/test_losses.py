@@ -11,6 +11,8 @@ from somcore.latent import LatentMoments, errors_to, node_errors
 from somcore.losses import (
     RoundTotals,
     Views,
+    agreement,
+    balance,
     consistency,
     covariance,
     cross_entropy,
@@ -107,6 +109,45 @@ def test_a_term_is_what_the_loops_say(name, scene):
     total, count = expected(name, state, z, labels, found)
     assert int(term.count) == count and 0 < count < 40
     assert term.sum.item() == pytest.approx(total, rel=1e-9)
+
+
+def test_agreement_is_the_likelihood_of_the_weak_bmu_and_reaches_the_strong_view_only(scene, generator):
+    state, z, _, _ = scene
+    strong = torch.rand(40, 3, generator=generator, dtype=torch.float64)
+    near, far = rho(state, z), rho(state, strong)
+    alive = state.alive.numpy()
+    likelihood = np.exp(-far / TEMPERATURE) * alive
+    likelihood /= likelihood.sum(1, keepdims=True)
+    bmu = np.where(alive, near, np.inf).argmin(1)
+    weak = z.clone().requires_grad_()
+    term = agreement(state, errors_to(state, weak), errors_to(state, strong), TEMPERATURE)
+    assert not term.sum.requires_grad and int(term.count) == 40
+    assert term.sum.item() == pytest.approx(-np.log(likelihood[np.arange(40), bmu]).sum(), rel=1e-9)
+    frozen = errors_to(state, z)
+    inputs = strong.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: agreement(state, frozen, errors_to(state, s), TEMPERATURE).sum, (inputs,))
+
+
+def test_balance_is_nothing_when_nodes_are_used_alike_and_log_k_when_one_has_all(scene):
+    state, z, _, _ = scene
+    found = np.exp(-rho(state, z) / TEMPERATURE) * state.alive.numpy()
+    mean = (found / found.sum(1, keepdims=True)).mean(0)
+    mean = mean[state.alive.numpy()]
+    term = balance(state, errors_to(state, z), TEMPERATURE)
+    assert term.sum.item() == pytest.approx(np.log(9) + (mean * np.log(mean)).sum(), rel=1e-9)
+    alike = balance(state, errors_to(state, state.prototypes[:9]), 1e-6)
+    one = balance(state, errors_to(state, state.prototypes[:1].expand(9, -1)), 1e-6)
+    assert alike.sum.item() == pytest.approx(0, abs=1e-9) and one.sum.item() == pytest.approx(np.log(9))
+    inputs = z.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: balance(state, errors_to(state, s), TEMPERATURE).sum, (inputs,))
+
+
+def test_terms_of_nodes_say_nothing_on_an_empty_map():
+    state, z = blank_state(4, 3, 2), torch.rand(5, 3, requires_grad=True)
+    errors = errors_to(state, z)
+    for term in (agreement(state, errors, errors, TEMPERATURE), balance(state, errors, TEMPERATURE)):
+        term.sum.backward(retain_graph=True)
+        assert int(term.count) == 0 and float(term.sum.detach()) == 0 and bool(torch.isfinite(z.grad).all())
 
 
 def test_rho_by_matrix_products_is_rho_by_loops_also_in_float32(scene):
