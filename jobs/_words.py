@@ -75,6 +75,8 @@ def _parts(word: str) -> list[str]:
 
 
 def _relative(name: str, value: Any) -> bool:
+    if name == "data" and isinstance(value, str):
+        return "://" not in value and not value.startswith("/")
     if name in _PLACES and isinstance(value, str):
         return "/" in value and ":/" not in value and not value.startswith("/")
     return isinstance(value, Path) and not value.is_absolute()

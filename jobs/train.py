@@ -19,9 +19,7 @@ KEYS = (
 
 def train(
     data: Annotated[str, typer.Option(help="Directory or URI of a prepared data set.")],
-    model: Annotated[
-        str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom, deep, or a rival (see docs/rivals.md).")
-    ],
+    model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom, deep or a rival.")],
     out: Annotated[Path, typer.Option(help="Directory of this run; must not hold another one.")],
     labelled_fraction: Annotated[
         float | None, typer.Option(help="Share of the labels the map may read, in [0, 1]. [default: 1]")
@@ -51,8 +49,8 @@ def train(
 
     Stop it with Ctrl-C or SIGTERM: the state is saved, and --resume goes on, also with other workers.
     """
+    from pipeline import trainer
     from pipeline.config import parse_setting, read_file
-    from pipeline.trainer import train as train_map
 
     given = {
         "data.path": data,
@@ -72,12 +70,12 @@ def train(
     if (log_model or register) and flat.get("tracking.uri") == "none":
         raise must("--log-model", "used with an MLflow store", "--tracking-uri none")
     with _Epochs() as on_epoch:
-        summary = train_map(flat, out, resume=resume, say=_say, on_epoch=on_epoch)
+        summary = trainer.train(flat, out, resume=resume, say=_say, on_epoch=on_epoch)
     _say(_sentence(summary))
     if log_model or register:
-        from pipeline.model import log_model as send
+        from pipeline import model as models
 
-        logged = send(Path(summary["out"]), summary["run_id"], flat.get("tracking.uri"), register)
+        logged = models.log_model(Path(summary["out"]), summary["run_id"], flat.get("tracking.uri"), register)
         _say(f"Model logged: {logged['model_uri']}")
     return {key: summary.get(key) for key in KEYS}
 
@@ -110,9 +108,8 @@ def _say(line: str) -> None:
 
 def _sentence(summary: dict[str, Any]) -> str:
     parts = [f"{summary['model']}: {summary['nodes']} nodes after {summary['epochs']} epochs"]
-    for key in ("accuracy", "clustering_accuracy", "nmi", "quantization_error"):
-        if summary.get(key) is not None:
-            parts.append(f"{key} {summary[key]:.4f}")
+    scores = ("accuracy", "clustering_accuracy", "nmi", "quantization_error")
+    parts += [f"{key} {summary[key]:.4f}" for key in scores if summary.get(key) is not None]
     return f"{', '.join(parts)}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."
 
 

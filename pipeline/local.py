@@ -9,7 +9,7 @@ import torch
 from pipeline.checkpoint import Snapshot
 from pipeline.config import ClusterConfig
 from pipeline.plan import TrainingPlan
-from pipeline.worker import Worker
+from pipeline.worker import Worker, check_device
 
 
 class Group(Protocol):
@@ -35,10 +35,14 @@ class LocalGroup:
     """A world of one, in this process, without Ray.
 
     Args:
-        config: the threads are read from it.
+        config: threads and device are read from it.
+
+    Raises:
+        UserError: the device is not there.
     """
 
     def __init__(self, config: ClusterConfig) -> None:
+        check_device(config.device)
         self._threads = torch.get_num_threads()
         self._worker = Worker(config.threads)
         self._until = 0

@@ -101,7 +101,7 @@ def round_statistics(
     projection = project(state, config.missing == "mask", config.variant == "kohonen")
     tiles = list(plan.tiles(rank, world_size))
     orders = [rows_at(config, plan.epoch, positions, num_samples) for positions in tiles]
-    for positions, rows, following in zip(tiles, orders, [*orders[1:], None], strict=True):
+    for positions, rows, following in zip(tiles, orders, [*orders[1:], None][: len(tiles)], strict=True):
         between()
         if following is not None:
             ahead(following)

@@ -74,8 +74,7 @@ class Worker:
 
     def install(self, plan: TrainingPlan, snapshot: Snapshot) -> None:
         """Takes over a run at some round."""
-        if plan.device == "cuda" and not torch.cuda.is_available():
-            raise UserError("cluster.device must be there for every worker. Got cuda, but torch finds no CUDA device.")
+        check_device(plan.device)
         if plan != self._plan:
             self._play = self._one_map_round
             if plan.deep is None:
@@ -176,6 +175,16 @@ class Worker:
     def _stay(self) -> None:
         if self._leaving.is_set():
             raise ReductionBroken("the group was left")
+
+
+def check_device(device: str) -> None:
+    """Whether this process has the device of a run.
+
+    Raises:
+        UserError: it has not.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("cluster.device must be there for every worker. Got cuda, but torch finds no CUDA device.")
 
 
 def rounds_of(plan: TrainingPlan) -> Rounds:

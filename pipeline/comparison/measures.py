@@ -31,8 +31,8 @@ Part = tuple[np.ndarray, np.ndarray]
 def cluster_measures(trained: Trained, dataset: Dataset) -> dict[str, float]:
     """ACC, NMI and ARI on the test split with as many clusters as classes, and the share of unassigned rows.
 
-    A map with more nodes than classes has its nodes grouped into C groups first (`group_nodes`, weighted by the rows they
-    win, no label looked at); a row without a node is wrong in ACC, and a cluster of its own in NMI and ARI.
+    A map with more nodes than classes has its nodes grouped into C groups first (`group_nodes`, weighted by the rows
+    they win, no label looked at); a row without a node is wrong in ACC, and a cluster of its own in NMI and ARI.
     """
     nodes, labels = [], []
     for start in range(0, dataset.num_rows("test"), _TILE):

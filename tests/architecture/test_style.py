@@ -13,8 +13,16 @@ SOURCES = sorted(path for package in PACKAGES for path in (REPOSITORY / package)
 MAX_FILE_LINES, MAX_JOB_LINES, MAX_FUNCTION_LINES = 300, 120, 60
 
 # Longer than the house allows, with the reason. An entry that is no longer needed fails.
-LONG_FILES: dict[str, str] = {}
-LONG_FUNCTIONS: dict[str, str] = {}  # "package/file.py:function"
+LONG_FILES: dict[str, str] = {
+    "pipeline/config.py": "every section of a run's settings, and how they are read, in one place",
+    "pipeline/trainer.py": "the run as its driver sees it, told in the order it happens",
+    "somcore/losses.py": "the terms of one loss, side by side",
+    "somcore/matching.py": "one question, who is nearest, with its exact answers for every kind of map",
+}
+LONG_FUNCTIONS: dict[str, str] = {  # "package/file.py:function"
+    "jobs/prepare.py:prepare": "a command: an option a line",
+    "jobs/sweep.py:sweep": "a command: an option a line",
+}
 
 JOB = re.compile(r"jobs/[a-z]")  # what several jobs share begins with an underscore
 LEFTOVER = re.compile(r"\b(?:TO[D]O|FIX[M]E|X[X]X)\b")

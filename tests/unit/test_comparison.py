@@ -13,12 +13,10 @@ from pipeline.comparison.run import Wish, compare
 from pipeline.comparison.tables import differences, holm, ordered, paired_p, tabulated
 from pipeline.errors import UserError
 from pipeline.manifest import Manifest
-from pipeline.rivals.base import plain_map
 from pipeline.shards import Dataset
 from pipeline.trained import Trained
 from pipeline.trainer import train
 from pipeline.transfer import write_features
-from somcore.state import blank_state
 from tests.training import small, table
 
 WISH = {"own": [], "fractions": [0.2], "seeds": [0], "rows": 300, "reference": None, "minutes": None, "command": "it"}

@@ -148,9 +148,8 @@ def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, generator):
     assert healed.alarms == 0
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "svhn", "cifar10", "streetchars", "fsdd", "digits"])
+@pytest.mark.parametrize("name", names())
 def test_a_recipe_is_a_configuration_that_builds(name):
-    assert name in names()
     run = RunConfig.build({"data.path": "somewhere", **recipe(name)})
     assert run.train.model == "deep" and read_file(name) == recipe(name)
     assert run.map_config().is_growing and math.isfinite(run.loss_config(True).temperature)
@@ -163,7 +162,11 @@ def test_a_recipe_is_a_configuration_that_builds(name):
     [
         ({"encoder.dim": 1}, "encoder.dim must be a number of latent features >= 2. Got 1."),
         ({"encoder.width": 6}, "encoder.width must be channels of the first layer, a multiple of 4. Got 6."),
-        ({"encoder.name": "vit"}, "encoder.name must be auto, cnn, residual, mlp, audio or pretrained. Got 'vit'."),
+        (
+            {"encoder.name": "vit"},
+            "encoder.name must be auto, cnn, residual, mlp, audio, pretrained, or module:function of your own. "
+            "Got 'vit'.",
+        ),
         ({"loss.pull_weight": -1.0}, "loss.pull_weight must be a number in [0, inf). Got -1.0."),
         ({"deep.learning_rate": 0.0}, "deep.learning_rate must be a number > 0. Got 0.0."),
         (

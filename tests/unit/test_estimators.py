@@ -197,7 +197,7 @@ def test_partial_fit_refuses_a_new_class(iris):
     X, y = iris
     som = SSSOM().partial_fit(X[:60], y[:60])
     assert som.classes_.tolist() == [0, 1]
-    with pytest.raises(ValueError, match=r"y must hold classes of the first call \(\[0, 1\]\), or -1\. Got 2\."):
+    with pytest.raises(ValueError, match=r"classes of the first call \(\[0, 1\]\), or -1\. Got 2; name all that may"):
         som.partial_fit(X, y)
     som.partial_fit(X, np.where(y == 2, -1, y))
     assert SSSOM().partial_fit(X[:60], y[:60], classes=[0, 1, 2]).partial_fit(X, y).classes_.tolist() == [0, 1, 2]
