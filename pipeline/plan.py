@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from pipeline.encoders import SampleShape
 from pipeline.errors import DataError
 from pipeline.labels import labelled_fraction, split_validation
 from pipeline.network import NetworkState, load_flat
+from pipeline.places import absolute
 from pipeline.rivals import rival_class
 from pipeline.rivals.config import CLASSIFIERS, RIVALS, RivalPlan, resolve_rival
 from pipeline.shards import Dataset
@@ -128,7 +128,7 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
             histogram += pair_histogram(dataset.read("train", rows)[0])
         config = calibrated(config, histogram)
     return TrainingPlan(
-        data_path=str(Path(run.data.path).absolute()),
+        data_path=absolute(run.data.path),
         manifest_hash=dataset.manifest_hash,
         config=config,
         num_samples=num_samples,
@@ -185,7 +185,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     sample = SampleShape(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
     losses = run.loss_config(num_labelled > 0 and run.deep.variant not in LATTICES)
     return TrainingPlan(
-        data_path=str(Path(run.data.path).absolute()),
+        data_path=absolute(run.data.path),
         manifest_hash=dataset.manifest_hash,
         config=config,
         num_samples=num_samples,

@@ -67,9 +67,13 @@ class VqVaeRival(AutoencoderRival):
 
     def __init__(self, plan: TrainingPlan, network: Network, labels: Tensor) -> None:
         super().__init__(plan, network, labels)
+        self.quantizer = self._fresh()
+
+    def _fresh(self) -> Any:
+        """A codebook that nothing was put into yet."""
         config, codes = self.rival.config, self.rival.num_clusters
-        least = config.dead_code_share * plan.config.batch_size / codes
-        self.quantizer = make_quantizer(plan.num_features, codes, config.code_decay, least)
+        least = config.dead_code_share * self.plan.config.batch_size / codes
+        return make_quantizer(self.plan.num_features, codes, config.code_decay, least)
 
     def begin(self, snapshot: Snapshot, world: World) -> Snapshot:
         """Puts the codebook on the features of some rows, once."""
@@ -79,6 +83,7 @@ class VqVaeRival(AutoencoderRival):
             count, seed = len(world.rows), self.plan.config.seed
             places = sample_indices(seed, _FIRST_EPOCH, torch.arange(min(_FIRST_ROWS, count)), count)
             features = world.features(world.rows[places])
+            self.quantizer = self._fresh()  # workers that stay for another run have an old one
             codebook = self.quantizer.train()._codebook
             with _seeded(seed):
                 codebook.init_embed_(features.unsqueeze(0))
