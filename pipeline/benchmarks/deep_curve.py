@@ -124,6 +124,7 @@ def figure(curve: Curve, cells: list[dict[str, Any]], name: str, path: Path) -> 
                 marker="o", capsize=3,
             )  # fmt: skip
     axes.set(xscale="log", xlabel="labels, %", ylabel="test accuracy", title=name)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
