@@ -105,12 +105,11 @@ def _show(result: dict[str, Any]) -> None:
     for row in result["selected"]:
         test = "unknown" if row["mean"] is None else f"{row['mean']:.4f}"
         spread = "" if row["sd"] is None else f" ± {row['sd']:.4f}"
+        how = "the only set" if row["score"] is None else f"of {row['of']} by {row['chosen_by']} {row['score']:.4f}"
         counted = f"{row['folds']} folds" if row["folds"] > 1 else f"{row['seeds']} seeds"
         chosen = "each fold its own set" if row["set"] is None else f"set {row['set']}"
-        _say(
-            f"{row['data']} {row['labelled_fraction']:g}: {chosen}, {row['metric']} {test}{spread} "
-            f"({counted}; chosen of {row['of']} by {row['chosen_by']} {row['score']:.4f})"
-        )
+        what = f"{row['data']} {row['labelled_fraction']:g}: {chosen}, {row['metric']} {test}{spread}"
+        _say(f"{what} ({counted}; {how})")
 
 
 app = job(example="python -m jobs.sweep --data data/digits --model sssom --samples 10 --out sweeps/first")(sweep)

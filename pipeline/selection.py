@@ -2,12 +2,13 @@
 
 For each data set (each fold of it) and labelled fraction the set with the best mean over the seeds is chosen by the
 rows that were withheld from training. Ties go to the smaller map, then to the lower number. Where a set has no
-validation score (no row could be withheld), it cannot be chosen.
+validation score (no row could be withheld), it cannot be chosen, unless it is the only one: there is no choice then.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -47,12 +48,14 @@ def selected(rows: Sequence[Row], metric: str) -> list[Row]:
     over fewer seeds is no comparison.
 
     Returns:
-        Rows with data, labelled_fraction, set (None where folds chose differently), chosen_by, score, metric, mean,
-        sd, seeds, folds, of (how many sets were compared), trials, and tests: one value per seed or fold.
+        Rows with data, labelled_fraction, set (None where folds chose differently), chosen_by, score (None of the
+        only set without one), metric, mean, sd, seeds, folds, of (how many sets were compared), trials, and tests:
+        one value per seed or fold.
     """
+    only = len({row["set"] for row in rows}) == 1
     chosen = []
     for (data, fraction), group in _groups(rows, ("data", "labelled_fraction")):
-        folds = [_choose(trials, metric) for _, trials in _groups(group, ("fold",))]
+        folds = [_choose(trials, metric, only) for _, trials in _groups(group, ("fold",))]
         found = [choice for choice in folds if choice is not None]
         if len(found) < len(folds):
             continue
@@ -79,7 +82,7 @@ def selected(rows: Sequence[Row], metric: str) -> list[Row]:
     return chosen
 
 
-def _choose(rows: Sequence[Row], metric: str) -> Row | None:
+def _choose(rows: Sequence[Row], metric: str, only: bool) -> Row | None:
     """The set with the best mean validation score over the seeds; then the smaller map, then the lower number."""
     candidates = []
     for (index,), trials in _groups(rows, ("set",)):
@@ -89,11 +92,13 @@ def _choose(rows: Sequence[Row], metric: str) -> Row | None:
         if all(score is not None for score in scores):
             nodes = statistics.fmean(row.get("nodes") or 0 for row in trials)
             candidates.append((-statistics.fmean(s for s in scores if s is not None), nodes, index, trials))
+        elif only:
+            candidates.append((math.nan, 0.0, index, trials))
     if not candidates:
         return None
     score, _, index, trials = min(candidates, key=lambda c: c[:3])
     tests = [float(row[metric]) if finite(row.get(metric)) else None for row in trials]
-    about = {"set": index, "score": abs(score), "seeds": len(trials), "of": len(candidates)}
+    about = {"set": index, "score": abs(score) if finite(score) else None, "seeds": len(trials), "of": len(candidates)}
     return {**about, "trials": [row["trial"] for row in trials], "tests": tests}
 
 
@@ -103,8 +108,9 @@ def _over_folds(found: Sequence[Row]) -> Row:
         statistics.fmean(known) if (known := [t for t in choice["tests"] if t is not None]) else None
         for choice in found
     ]
+    scores = [choice["score"] for choice in found]
     return {
-        "score": statistics.fmean(choice["score"] for choice in found),
+        "score": None if None in scores else statistics.fmean(scores),
         "seeds": found[0]["seeds"],
         "of": min(choice["of"] for choice in found),
         "trials": [trial for choice in found for trial in choice["trials"]],

@@ -257,9 +257,11 @@ def _check(plan: SweepPlan, workers: int) -> bool:
         raise must("--samples", "an integer >= 1", asked["samples"])
     if asked["samples"] > 1 and not plan.space.columns:
         raise must("--samples", "1 without a --space to draw from", asked["samples"])
-    for key in asked["settings"]:
+    for key, value in asked["settings"].items():
+        if key == "train.model" and value == plan.model:  # as the recipes of a model say
+            continue
         if key in _OF_SWEEP or key.startswith(("tracking.", "cluster.address", "cluster.workers")):
-            raise must(key, "given to the sweep by its own option", f"--set {key}")
+            raise must(key, "given to the sweep by its own option", f"{key}={value}")
     wanted = asked["screening"] == "on" or (asked["screening"] == "auto" and plan.num_trials >= FEWEST_TRIALS)
     possible = wanted and workers == 0 and asked["scheduler"] == "none"
     sets = [plan.space.drawn(0, "lhs")] if asked["search"] == "optuna" else plan.sets()

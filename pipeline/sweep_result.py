@@ -37,14 +37,20 @@ def write_results(folder: Path, model: str, result: dict[str, Any]) -> list[Path
 
 def page(model: str, choices: Sequence[Row]) -> str:
     """The choices as a table in Markdown."""
-    lines = [f"# {model}: {choices[0]['metric']} of the sets chosen by {choices[0]['chosen_by']}", ""]
+    lines = [f"# {model}: {choices[0]['metric']}{of_choice(choices[0])}", ""]
     lines += ["Mean ± standard deviation (n − 1) over n seeds, or folds.", ""]
     lines += ["| data | labelled | set | test | n | validation | sets |", "|---|---|---|---|---|---|---|"]
     for row in choices:
         index = "by fold" if row["set"] is None else str(row["set"])
         cells = [row["data"], f"{100 * row['labelled_fraction']:g} %", index, in_words(row), str(len(row["tests"]))]
-        lines.append("| " + " | ".join([*cells, f"{row['score']:.4f}", str(row["of"])]) + " |")
+        score = "–" if row["score"] is None else f"{row['score']:.4f}"
+        lines.append("| " + " | ".join([*cells, score, str(row["of"])]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def of_choice(row: Row) -> str:
+    """How a set was chosen; nothing of the only one."""
+    return "" if row["score"] is None else f" of the sets chosen by {row['chosen_by']}"
 
 
 def in_words(row: Row) -> str:

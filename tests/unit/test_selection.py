@@ -43,7 +43,14 @@ def test_ties_go_to_the_smaller_map():
 def test_a_set_that_cannot_be_compared_is_not_chosen(validation, status):
     rows = [row(0, 0, 0.5, 0.5), row(0, 1, 0.5, 0.5), row(1, 0, 0.99, 0.9), row(1, 1, validation, 0.9, status)]
     assert selected(rows, "accuracy")[0]["set"] == 0
-    assert selected(rows[3:], "accuracy") == []
+    assert selected([row(0, 0, 0.5, 0.5, fraction=1.0), *rows[2:]], "accuracy")[0]["labelled_fraction"] == 1.0
+
+
+def test_the_only_set_needs_no_validation():
+    rows = [row(0, 0, None, 0.9), row(0, 1, None, 0.7), row(0, 0, None, 0.8, "failed", fraction=0.5)]
+    (chosen,) = selected(rows, "accuracy")
+    assert (chosen["mean"], chosen["score"], chosen["of"]) == (pytest.approx(0.8), None, 1)
+    assert best_trial(rows, "accuracy") is None
 
 
 def test_models_are_judged_by_what_they_give():
