@@ -31,7 +31,9 @@ _DATA = {
 }  # fmt: skip
 _SECRET_NAME = re.compile(
     r"(^|/)(\.env(\.(?!example$|sample$|template$)[^/]*)?|[^/]*\.(pem|key|p12|pfx|jks|kdbx|keystore)|id_(rsa|dsa|ecdsa|ed25519)"
-    r"|\.netrc|\.pgpass|\.pypirc|\.htpasswd|kubeconfig|credentials|(auth_)?token|secrets?\.(ya?ml|json|toml|ini|txt)"
+    r"|\.netrc|\.pgpass|\.pypirc|\.htpasswd|\.git-credentials|\.vault-token|\.dockercfg|[^/]*\.(tfstate(\.backup)?|tfvars)"
+    r"|([^/]*\.)?kubeconfig|service[-_]account[^/]*\.json"
+    r"|(kubeconfig|credentials|((auth|access|api)[-_])?token|(client[-_])?secrets?|api[-_]?keys?)(\.(ya?ml|json|toml|ini|cfg|txt))?"
     r"|\.(aws|ssh|gnupg|kube|docker|ray)/.*)$",
     re.IGNORECASE,
 )
@@ -114,7 +116,7 @@ def check(tree: Path, files: Iterable[str]) -> int:
         path = tree / name
         size = path.stat().st_size if path.exists() else 0
         total += size
-        reason = _secret(path, name, size) or _data(name, size)
+        reason = _strange(path) or _secret(path, name, size) or _data(name, size)
         if reason:
             refused.append(f"{name} {reason}")
     if refused:
@@ -132,10 +134,16 @@ def check(tree: Path, files: Iterable[str]) -> int:
     return total
 
 
+def _strange(path: Path) -> str:
+    if path.is_dir():
+        return "is a link to a folder"
+    return "is no file" if path.exists() and not path.is_file() else ""
+
+
 def _secret(path: Path, name: str, size: int) -> str:
     if _SECRET_NAME.search(name):
         return "has the name of a secret"
-    if size > FILE_BYTES or not path.is_file():
+    if size > FILE_BYTES or not path.is_file():  # or a link that leads nowhere
         return ""
     content = path.read_bytes()
     return next((f"holds what looks like {what}" for what, p in _SECRET_TEXT.items() if p.search(content)), "")

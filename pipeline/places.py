@@ -99,7 +99,10 @@ class Place:
             yield Path(copy.name)
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file: under its name stands the old content or the new one, never a part."""
+        """Writes a file: under its name stands the old content or the new one, never a part.
+
+        In an object store an upload that breaks off on its way leaves nothing under the name.
+        """
         if self.local is not None:
             self.local.mkdir(parents=True, exist_ok=True)
             write_atomically(self.local / name, content)
@@ -107,16 +110,19 @@ class Place:
         path = self._path(name)
         atomic = self.filesystem.type_name in _ATOMIC
         part = path if atomic else self._path(f".{name}.{os.getpid()}.part")
+        begun = False
         try:
             if not atomic:
                 self.filesystem.create_dir(self.base, recursive=True)
             with self.filesystem.open_output_stream(part) as stream:
+                begun = True
                 stream.write(content)
             if not atomic:
                 self.filesystem.move(part, path)
         except BaseException:
-            with contextlib.suppress(OSError):  # an upload that failed may have been closed as if it were whole
-                self.filesystem.delete_file(part)
+            with contextlib.suppress(OSError):
+                if begun:  # what failed may have been closed as if it were whole; before, the old content stands there
+                    self.filesystem.delete_file(part)
             raise
 
     def delete(self, name: str) -> None:

@@ -127,10 +127,16 @@ def _connect(ray: Any, address: str | None) -> None:
         else:
             os.environ.setdefault("RAY_preload_python_modules", "torch")  # while the rest of Ray starts
             ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
-    except (ConnectionError, RuntimeError) as error:
-        if not address:
-            raise
+    except Exception as error:  # of Ray's own node many kinds, the commonest an Exception as such
         reason = " ".join(str(error).split())[:200]
+        if not address:
+            raise UserError(
+                f"Ray must start on this machine for this. It did not ({reason}). Try again when the machine "
+                "is less busy, do without Ray (jobs.train --workers 0, jobs.predict --actors 0), or name a running "
+                "cluster (--address)."
+            ) from error
+        if not isinstance(error, ConnectionError | RuntimeError):
+            raise
         raise must("cluster.address", "the address of a running Ray cluster", address, remedy=reason) from None
     finally:
         if main:

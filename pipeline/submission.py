@@ -160,8 +160,11 @@ class Cluster:
 
     async def _tail(self, job: str, seen: int, write: Callable[[str], None]) -> int:
         """Writes the log from a place on; returns the place where the connection ended."""
+        from aiohttp import ClientError
+
         passed = 0
-        with contextlib.suppress(RuntimeError, OSError):  # broken: the caller asks for the status and comes again
+        # broken, or refused: the caller asks for the status and comes again
+        with contextlib.suppress(RuntimeError, OSError, ClientError):
             async for text in self._client.tail_job_logs(job):
                 fresh = text[max(0, seen - passed) :]
                 passed += len(text)

@@ -83,6 +83,9 @@ def module_of(words: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
         rest = rest[2:]
     elif rest and Path(rest[0]).name == "somgrad":
         rest = rest[1:]
+    if any(_PASSWORD.search(word) for word in rest):
+        remedy = "Everybody who may look at the cluster reads it: set secrets on its nodes."
+        raise must("The command after --", "free of passwords", "a URL that holds one", remedy=remedy)
     name = rest[0].removeprefix("jobs.") if rest else ""
     if name not in known:
         listed = ", ".join(known)
@@ -91,6 +94,7 @@ def module_of(words: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
 
 
 _SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|(^|_)KEY_ID$", re.IGNORECASE)
+_PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@")  # in a URL
 _CARRIED = "MLFLOW_TRACKING_URI"  # travels without being asked for
 
 
@@ -113,7 +117,7 @@ def variables(asked: Sequence[str]) -> dict[str, str]:
         name, given, value = text.partition("=")
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise must("--env", "NAME or NAME=VALUE", text)
-        if _SECRET.search(name) or re.search(r"://[^/\s]*:[^/\s]*@", value):
+        if _SECRET.search(name) or _PASSWORD.search(value):
             remedy = "Everybody who may look at the cluster reads the variables of a job: set secrets on its nodes."
             raise must("--env", "free of secrets", name, remedy=remedy)
         if not given and name not in os.environ:

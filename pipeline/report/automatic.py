@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 PAGE, FIGURES = "report.html", "figures"
 _ROWS, _EMBEDDED = 20_000, 1000
@@ -28,41 +29,51 @@ def report_of_run(directory: Path, figures: bool, say: Callable[[str], None]) ->
     """
     try:
         from pipeline.report.collect import collect
-        from pipeline.report.figures import all_figures, save
+        from pipeline.report.figures import all_figures
         from pipeline.report.make import run_page
         from pipeline.report.page import write_page
 
         data = collect(directory, _ROWS, _EMBEDDED)
         write_page(run_page(data, ("pca", "tsne")), directory / PAGE)
-        made = [directory / PAGE]
-        say(f"Report: {directory / PAGE}")
-        if figures:
-            save(all_figures(data), directory / FIGURES)
-            made.append(directory / FIGURES)
-        return made
     except (Exception, KeyboardInterrupt) as error:  # the training is done: nothing may take it back
         return _failed(directory, error, say)
+    say(f"Report: {directory / PAGE}")
+    return [directory / PAGE, *(_figures(directory, lambda: all_figures(data), say) if figures else [])]
 
 
 def report_of_sweep(directory: Path, say: Callable[[str], None]) -> list[Path]:
     """Writes the report of a sweep into its folder; what there is to record."""
     try:
-        from pipeline.report.figures import save
         from pipeline.report.page import write_page
         from pipeline.report.sweep_data import SweepData
         from pipeline.report.sweeps import fractions_figure, sweep_page
 
         data = SweepData(directory)
         write_page(sweep_page(data), directory / PAGE)
-        say(f"Report: {directory / PAGE}")
-        save({f"fractions-{name}": fractions_figure(data, name) for name in data.tables}, directory / FIGURES)
-        return [directory / PAGE, directory / FIGURES]
     except (Exception, KeyboardInterrupt) as error:
         return _failed(directory, error, say)
+    say(f"Report: {directory / PAGE}")
+    made = _figures(directory, lambda: {f"fractions-{n}": fractions_figure(data, n) for n in data.tables}, say)
+    return [directory / PAGE, *made]
+
+
+def _figures(directory: Path, make: Callable[[], dict[str, Any]], say: Callable[[str], None]) -> list[Path]:
+    """The figures beside a page that is written: without them there is still the page."""
+    try:
+        from pipeline.report.figures import save
+
+        save(make(), directory / FIGURES)
+        return [directory / FIGURES]
+    except (Exception, KeyboardInterrupt) as error:
+        say(f"There are no figures ({_reason(error)}).")
+        return []
 
 
 def _failed(directory: Path, error: BaseException, say: Callable[[str], None]) -> list[Path]:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
     page = directory / PAGE
-    say(f"There is no report ({reason}). Try again: python -m jobs.report --run {directory} --out {page}")
+    say(f"There is no report ({_reason(error)}). Try again: python -m jobs.report --run {directory} --out {page}")
     return []
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

@@ -16,7 +16,7 @@ from matplotlib.patches import RegularPolygon
 from pipeline.report.charts import edges_drawn
 from pipeline.report.data import MapData
 from pipeline.report.nodes import feature_names, features_shown
-from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark
+from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark, printed
 from pipeline.report.placement import borders
 
 _PLANES, _PICTURES = 12, 400
@@ -70,10 +70,10 @@ def class_marks(
 ) -> None:
     """Marks in the colours of their classes: places (n, 2), labels (n,), areas (n,) in square points."""
     for label in sorted(set(labels.tolist())):
-        here = labels == label
+        here, said = labels == label, printed(names[label]) if names and label >= 0 else none
         axes.scatter(
             places[here, 0], places[here, 1], s=areas[here], c=colour(label), marker=MATPLOTLIB_MARKS[mark(label)],
-            edgecolors="#555555", linewidths=0.4, zorder=2, label=names[label] if names and label >= 0 else none,
+            edgecolors="#555555", linewidths=0.4, zorder=2, label=said,
         )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def planes(data: MapData, values: np.ndarray, low: float | None = None, high: fl
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, feature, name in zip(places, features, feature_names(data, features), strict=False):
         figure.colorbar(draw_plane(axes, data, values[:, feature], low, high), ax=axes, shrink=0.7)
-        axes.set_title(name, fontsize=8)
+        axes.set_title(printed(name), fontsize=8)
     for axes in places[len(features) :]:
         axes.set_axis_off()
     return figure

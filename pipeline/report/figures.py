@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.report.charts import mark_sizes
 from pipeline.report.data import MapData
 from pipeline.report.figure_parts import bare, blank, class_marks, draw_edges, legend, mosaic, one_plane, planes, tinted
-from pipeline.report.palette import names_of
+from pipeline.report.palette import names_of, printed
 from pipeline.report.pictures import prototype_pictures, relevance_pictures
 from pipeline.report.placement import regions
 from pipeline.report.score_charts import CURVES, answers, classes_then
@@ -127,8 +127,9 @@ def confusion_figure(data: MapData) -> Figure | None:
     side = max(3.6, 0.42 * data.num_classes + 1.6) if data.num_classes <= 20 else 8.0
     figure, axes = blank(side + 0.9, side)
     image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
-    names = names_of(data.class_names, data.num_classes)
-    axes.set_xticks(range(table.shape[1]), [*names, "none"][: table.shape[1]], rotation=90 if len(names) > 10 else 0)
+    names = [printed(name) for name in names_of(data.class_names, data.num_classes)]
+    upright = len(names) > 10 or max(map(len, names)) > 6
+    axes.set_xticks(range(table.shape[1]), [*names, "none"][: table.shape[1]], rotation=90 if upright else 0)
     axes.set_yticks(range(len(names)), names)
     if len(names) <= 20:
         for (row, column), count in np.ndenumerate(table):

@@ -5,6 +5,7 @@ Axes: N rows looked at.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -155,7 +156,8 @@ def command_of(settings: Mapping[str, Any]) -> str:
     rest = []
     for key, value in settings.items():
         if key in _OPTIONS and not (key == "train.reduction" and value == "exact"):
-            words += [_OPTIONS[key], f"{value:g}" if isinstance(value, float) else str(value)]
+            short = isinstance(value, float) and float(f"{value:g}") == value
+            words += [_OPTIONS[key], f"{value:g}" if short else str(value)]
         elif not key.startswith("tracking.") and (key not in defaults or defaults[key] != value):
             rest += ["--set", f"{key}={_word(value)}"]
     lines = [shlex.join(words), *(shlex.join(rest[i : i + 2]) for i in range(0, len(rest), 2)), "--out NEW_DIRECTORY"]
@@ -163,6 +165,8 @@ def command_of(settings: Mapping[str, Any]) -> str:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return json.dumps(value)
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 

@@ -38,5 +38,19 @@ def names_of(class_names: tuple[str, ...], num_classes: int) -> list[str]:
 
 def shown(text: object, most: int = 40) -> str:
     """A text of the user, cut to a readable length and harmless in the labels of a chart."""
-    plain = str(text)
-    return html.escape(plain if len(plain) <= most else plain[: most - 1] + "…", quote=False)
+    return html.escape(_cut(str(text), most), quote=False)
+
+
+def printed(text: object, most: int = 24) -> str:
+    r"""The same for figures, where matplotlib reads dollars as formulas and hides what begins with an underscore.
+
+    Example:
+        >>> printed("$1 to $2") == r"\$1 to \$2"
+        True
+    """
+    plain = _cut(str(text), most).replace("$", r"\$")
+    return f"\u200b{plain}" if plain.startswith("_") else plain
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

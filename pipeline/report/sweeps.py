@@ -14,7 +14,7 @@ from plotly.colors import sample_colorscale
 
 from pipeline.report.charts import OUTLINE, frame
 from pipeline.report.page import Page, chart, escaped, select, table
-from pipeline.report.palette import COLOURS, shown
+from pipeline.report.palette import COLOURS, printed, shown
 from pipeline.report.sweep_data import BASELINES, SweepData
 
 _DASHES = {"majority": "dot", "neighbour": "dash", "spreading": "dashdot"}
@@ -77,7 +77,7 @@ def fractions_figure(data: SweepData, name: str) -> Figure:
     axes.minorticks_off()
     axes.set_xlabel("labelled fraction")
     axes.set_ylabel(f"{data.metric.replace('_', ' ')} on the test split")
-    axes.set_title(name, fontsize=10)
+    axes.set_title(printed(name, 60), fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, frameon=False)
     return figure

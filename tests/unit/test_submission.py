@@ -1,13 +1,18 @@
 """What travels to a cluster and what does not; what a submitted command line means."""
 
+import http.server
+import json
+import os
 import shlex
 import subprocess
+import threading
 
 import pytest
 
 from jobs._words import understand
 from pipeline.errors import UserError
 from pipeline.package import GIVEN, check, files_of, lock_of, stage
+from pipeline.submission import Cluster
 from pipeline.task import Task, module_of, variables
 from tests.training import REPOSITORY
 
@@ -50,6 +55,9 @@ def test_environments_and_caches_stay_here(tmp_path):
         ("tls/server.key", b"", "has the name of a secret"),
         ("home/.ssh/config", b"", "has the name of a secret"),
         ("auth_token", b"", "has the name of a secret"),
+        ("deploy/credentials.json", b"{}", "has the name of a secret"),
+        ("infra/terraform.tfstate", b"{}", "has the name of a secret"),
+        ("api_key.txt", b"x", "has the name of a secret"),
         ("notes.txt", b"-----BEGIN RSA " + b"PRIVATE KEY-----\n", "a private key"),
         ("job.py", b"key = 'AKIA" + b"ABCDEFGHIJKLMNOP'", "a key of a cloud"),
         ("conf.yaml", b"token: ghp_" + b"a" * 36, "an access token"),
@@ -62,6 +70,18 @@ def test_data_and_secrets_are_refused_by_name(tmp_path, name, content, reason):
     assert name in str(error.value) and reason in str(error.value) and ".rayignore" in str(error.value)
     (tmp_path / ".rayignore").write_text(f"/{name}\n")
     assert check(tmp_path, files_of(tmp_path)) == 6
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_refused_by_name(tmp_path):
+    (tmp_path / "shared").symlink_to(tmp_path.parent)
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"shared is a link to a folder\. Name it in \.rayignore"):
+        stage(tmp_path / "out", named(tmp_path, {".gitignore": b"/out/\n"}), {})
+    (tmp_path / "shared").unlink()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe is no file"):
+        check(tmp_path, files_of(tmp_path))
 
 
 def test_code_that_only_sounds_secret_travels(tmp_path):
@@ -121,6 +141,7 @@ def test_every_spelling_of_a_command_is_understood(typed):
         ("submit --list", "must be one of"),
         ("train --data d --model sssom --out /mnt/r", "--data must be an absolute path"),
         ("train --data /mnt/d --model sssom --out /mnt/r --address 1.2.3.4:6379", "left out"),
+        ("train --data /mnt/d --model sssom --out /mnt/r --tracking-uri http://me:pw@host", "free of passwords"),
         ("evaluate --run runs/first", "--run must be an absolute path"),
     ],
 )
@@ -152,3 +173,39 @@ def test_variables_are_those_asked_for_and_the_tracking_server(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth1")
     found = variables(["GLOO_SOCKET_IFNAME", "A=b=c"])
     assert found == {"MLFLOW_TRACKING_URI": "http://mlflow:5000", "GLOO_SOCKET_IFNAME": "eth1", "A": "b=c"}
+
+
+class Dashboard(http.server.BaseHTTPRequestHandler):
+    """As much of Ray's dashboard as a client that follows a job asks for; the log is never to be had."""
+
+    def do_GET(self):
+        if self.path == "/api/version":
+            return self._say(200, {"version": "4", "ray_version": "2.0", "ray_commit": "x", "session_name": "s"})
+        if self.path == "/api/jobs/done":
+            about = {"type": "SUBMISSION", "status": "SUCCEEDED", "entrypoint": "x", "submission_id": "done"}
+            return self._say(200, about)
+        if self.path == "/api/jobs/done/logs/tail":
+            return self.connection.close()  # as a head node that dies
+        return self._say(404, {"msg": "Job nobody does not exist"})
+
+    def _say(self, code, content):
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, *words):
+        pass
+
+
+def test_a_log_that_is_not_to_be_had_is_no_fault(monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dashboard)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        cluster = Cluster(f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(UserError, match="There is no job 'nobody'"):
+            cluster.follow("nobody", print)
+        assert cluster.follow("done", print)["status"] == "SUCCEEDED"
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,39 @@
+"""Directories elsewhere: what a failure leaves behind. Real stores are in tests/system/test_remote_places.py."""
+
+import pytest
+
+from pipeline.places import Place
+
+
+class Store:
+    """An object store that fails at a chosen moment."""
+
+    type_name = "s3"
+
+    def __init__(self, when):
+        self.when, self.content = when, b"old"
+
+    def open_output_stream(self, path):
+        if self.when == "open":
+            raise OSError("no route to the store")
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.content = b"ne"  # closing ends the upload as if it were whole
+
+    def write(self, content):
+        raise OSError("connection reset")
+
+    def delete_file(self, path):
+        self.content = None
+
+
+@pytest.mark.parametrize(("when", "left"), [("open", b"old"), ("write", None)])
+def test_an_upload_that_never_began_leaves_the_old_object(when, left):
+    store = Store(when)
+    with pytest.raises(OSError, match=r"no route|reset"):
+        Place(store, "bucket/run", "s3://bucket/run").write("latest", b"new")
+    assert store.content == left

@@ -1,0 +1,63 @@
+"""Reports of data whose names are odd, and the command that does a run again."""
+
+import csv
+
+import pytest
+
+from pipeline.prepare import PrepareOptions, prepare
+from pipeline.report.automatic import FIGURES, PAGE, report_of_run
+from pipeline.report.collect import collect
+from pipeline.report.figures import confusion_figure, map_figure
+from pipeline.report.make import command_of, run_page
+from pipeline.sources import SourceOptions, open_source
+from pipeline.trainer import train
+from tests.training import small
+
+NAMES = ["<script>alert(1)</script>", "$100 & $_2", r"$\broken{ or $", "_hidden_"]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A run on a table whose classes and columns have names that markup or formulas could trip over."""
+    folder = tmp_path_factory.mktemp("odd")
+    with open(folder / "odd.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["<b>x", r"$\y{$", "label"])
+        writer.writerows([(n % 4) + n / 1000, (n % 4 > 1) - n / 900, NAMES[n % 4]] for n in range(80))
+    options = SourceOptions(label_column="label", test_fraction=0.25)
+    prepare(open_source("table", folder / "odd.csv", options), folder / "data", PrepareOptions())
+    train(small("sssom", folder / "data", map__epochs=2), folder / "run")
+    return folder / "run"
+
+
+def test_figures_name_every_class_as_it_is(odd, recwarn):
+    data = collect(odd)
+    figure = map_figure(data)
+    figure.canvas.draw()
+    said = {text.get_text().strip("\u200b").replace("\\$", "$") for text in figure.axes[0].get_legend().get_texts()}
+    shown = {data.class_names[label] for label in data.shown_classes if label >= 0}
+    assert said == {name if len(name) <= 24 else name[:23] + "…" for name in shown} and len(said) == len(NAMES)
+    confusion_figure(data).canvas.draw()
+    assert not [w for w in recwarn if "lyph" in str(w.message)]
+
+
+def test_no_name_of_the_data_becomes_markup_of_the_page(odd):
+    page = run_page(collect(odd), ("pca",)).html()
+    assert "<script>alert" not in page and "<b>x" not in page
+    assert page.count("</script>") == 3  # plotly, the data, the glue
+
+
+def test_figures_that_fail_do_not_take_the_page_away(odd):
+    lines = []
+    (odd / FIGURES).write_text("a file where the folder should be")
+    made = report_of_run(odd, True, lines.append)
+    assert made == [odd / PAGE] and (odd / PAGE).stat().st_size > 10**6
+    assert lines[0].startswith("Report: ") and lines[1].startswith("There are no figures (FileExistsError")
+
+
+def test_the_command_of_a_run_keeps_every_digit():
+    settings = {"data.path": "data", "train.model": "sssom", "train.labelled_fraction": 1 / 3, "map.epochs": 3}
+    words = command_of({**settings, "deep.list": [0.5, 1]}).replace("\\\n", "").split()
+    assert float(words[words.index("--labelled-fraction") + 1]) == 1 / 3
+    assert "deep.list=[0.5, 1]" in command_of({"deep.list": [0.5, 1]})
+    assert "--labelled-fraction 1 " in command_of({**settings, "train.labelled_fraction": 1.0}).replace("\\", "")
