@@ -12,7 +12,9 @@ MODELS = "deep,sssom,kmeans,autoencoder-kmeans,dec,deepcluster,vqvae,supervised,
 
 
 def compare(
-    data: Annotated[list[Path], typer.Option(help="A prepared data set; may be given several times.")],
+    data: Annotated[
+        list[str], typer.Option(help="Directory or URI of a prepared data set; may be given several times.")
+    ],
     out: Annotated[Path, typer.Option(help="Where cells, tables and pages are kept; the same folder resumes.")],
     models: Annotated[
         str, typer.Option(help="By comma: models of jobs.train, deep-no-relevance, deep-no-push, deep-lattice.")
@@ -26,7 +28,7 @@ def compare(
     own: Annotated[
         list[str] | None, typer.Option(metavar="NAME:KEY=VALUE", help="A setting of one model, e.g. dec:map.epochs=20.")
     ] = None,
-    rows: Annotated[int, typer.Option(help="At most so many rows for probes and label spreading.")] = 5000,
+    rows: Annotated[int, typer.Option(min=1, help="At most so many rows for probes and label spreading.")] = 5000,
     reference: Annotated[
         str | None, typer.Option(help="Against whom differences are tested. [default: the first of --models]")
     ] = None,
@@ -41,7 +43,7 @@ def compare(
     One table per data set: clusters (ACC, NMI, ARI), linear probe, nearest neighbours, accuracy by labels, seconds,
     parameters, memory; mean and spread over seeds, paired tests, figures. Stop it at any time; it goes on where it was.
     """
-    from pipeline.comparison.run import Wish, compare
+    from pipeline.comparison.run import Wish, compare, name_of
     from pipeline.config import parse_setting, read_file
 
     flat = read_file(config) if config else {}
@@ -60,7 +62,7 @@ def compare(
     )
     results = []
     for path in data:
-        place = out / path.name if len(data) > 1 else out
+        place = out / name_of(path) if len(data) > 1 else out
         found = compare(path, place, flat, wish, lambda line: print(line, file=sys.stderr, flush=True))
         print(found["markdown"].read_text(encoding="utf-8"))
         print(f"Page: {found['page']}", file=sys.stderr)

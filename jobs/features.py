@@ -10,7 +10,7 @@ from jobs._run import job, run
 
 
 def features(
-    data: Annotated[Path, typer.Option(help="Directory of a prepared data set.")],
+    data: Annotated[str, typer.Option(help="Directory or URI of a prepared data set.")],
     out: Annotated[Path, typer.Option(help="Directory of the data set of features.")],
     model: Annotated[
         str | None, typer.Option("--run", help="Directory of a run with an encoder, or its id in MLflow.")

@@ -28,7 +28,7 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Ray actors; 0 = in this process, without Ray. [default: 2]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data; same as map.epochs.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes (map.epochs); growing maps then converge.")] = None,
     config: Annotated[Path | None, typer.Option(help="File of settings (yaml, toml, json) or a recipe.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. map.capacity=100.")

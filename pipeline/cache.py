@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import CACHE, Manifest, ShardFile, verify_content
-from pipeline.places import Place
+from pipeline.places import Place, private_folder
 
 
 def cached_split(place: Place, manifest: Manifest, split: str) -> Path:
@@ -45,9 +45,11 @@ def cached_split(place: Place, manifest: Manifest, split: str) -> Path:
     size = part.num_samples * (manifest.num_features * np.dtype(manifest.dtype).itemsize + 8)
     for folder in _folders(place):
         path = folder / f"{key}.rows"
-        if _whole(path, size):
-            return path
         try:
+            if folder.parent == Path(tempfile.gettempdir()):
+                private_folder(folder)
+            if _whole(path, size):
+                return path
             folder.mkdir(parents=True, exist_ok=True)
             with _lock(folder / f"{key}.lock"):
                 if not _whole(path, size):

@@ -119,15 +119,8 @@ class DeepRounds:
         merged = reduction.reduce(statistics)
         parts = [tallies, moments.table.flatten()]
         gradients = [result.gradient for result in results]
-        if self._plan.reduction == "exact":
-            whole, bits = exact_sum(gradients, self._size, cut.num_tiles, reduction, parts)
-            gradient = whole[0].to(torch.float64) * 2.0**-bits
-            tallies, table = whole[1], whole[2]
-        else:
-            total = torch.stack(gradients).sum(0) if gradients else torch.zeros(self._size, device=frozen.device)
-            gradient = reduction.sum(total).to(torch.float64)
-            both = reduction.sum(torch.cat(parts))
-            tallies, table = both[: len(tallies)], both[len(tallies) :]
+        exact = self._plan.reduction == "exact"
+        gradient, (tallies, table) = summed(gradients, self._size, cut.num_tiles, reduction, parts, exact)
         return merged, gradient, term_sums(tallies), LatentMoments(table.view_as(moments.table))
 
     @property
@@ -244,6 +237,30 @@ def trained_rows(plan: TrainingPlan, labels: Tensor, withheld: Tensor) -> Tensor
     if plan.deep.deep.labelled_only:
         taken &= labels != UNLABELLED
     return taken.nonzero().squeeze(1)
+
+
+def summed(
+    gradients: list[Tensor], size: int, num_tiles: int, reduction: Reduction, parts: list[Tensor], exact: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Σ of the tiles' gradients over all workers, and of integers along with them.
+
+    Args:
+        gradients: (P,) float32 of each own tile.
+        size: P.
+        num_tiles: tiles of the round, over all workers.
+        reduction: joins the workers.
+        parts: int64 vectors to be summed along.
+        exact: the same bits for any number of workers, or floats as they come.
+
+    Returns:
+        The gradient (P,) float64 and the summed parts.
+    """
+    if exact:
+        whole, bits = exact_sum(gradients, size, num_tiles, reduction, parts)
+        return whole[0].to(torch.float64) * 2.0**-bits, whole[1:]
+    total = torch.stack(gradients).sum(0) if gradients else torch.zeros(size, device=parts[0].device)
+    gradient = reduction.sum(total).to(torch.float64)
+    return gradient, list(reduction.sum(torch.cat(parts)).split([len(part) for part in parts]))
 
 
 def exact_sum(

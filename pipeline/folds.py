@@ -1,5 +1,6 @@
 """A table that stacks the folds of a cross-validation, prepared as one data set per fold in one directory.
 
+    OUT/folds.json       the names of all
     OUT/rep1-fold1/      a prepared data set: the rows where rep = 1 and fold = 1, with their own split
     OUT/rep1-fold2/      ...
 
@@ -9,6 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +18,14 @@ from typing import Any
 
 from pipeline.errors import DataError, OutputError, must
 from pipeline.manifest import MANIFEST, Manifest
+from pipeline.places import write_atomically
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.sources import SourceOptions, open_source
 from pipeline.sources.classic import required_root
 from pipeline.sources.readers import open_table, table_files
 
 MOST_FOLDS = 1000
+FOLDS = "folds.json"
 
 
 def prepare_folds(
@@ -62,13 +66,42 @@ def prepare_folds(
         if progress:
             progress(done + rows)
 
+    called: dict[str, tuple[str, ...]] = {}
     for values in _combinations(required_root(root, source), names, options):
-        where = ",".join(filter(None, [options.where, *(f"{n}={v}" for n, v in zip(names, values, strict=True))]))
         fold = "-".join(f"{n}{re.sub(r'[^A-Za-z0-9._]+', '_', v)}" for n, v in zip(names, values, strict=True))
+        if fold in called:
+            both = f"{', '.join(called[fold])} and {', '.join(values)}"
+            raise DataError(f"Values of {', '.join(names)} must differ in letters and digits. Got {both}.")
+        called[fold] = values
+    _claim(out, list(called))
+    for fold, values in called.items():
+        where = ",".join(filter(None, [options.where, *(f"{n}={v}" for n, v in zip(names, values, strict=True))]))
         opened = open_source(source, root, dataclasses.replace(options, where=where))
         manifests[fold] = prepare(opened, out / fold, writing, told)
         done += sum(split.num_samples for split in manifests[fold].splits.values())
     return manifests
+
+
+def _claim(out: Path, names: list[str]) -> None:
+    """Writes down which folds there will be, so that a part of them, or of others, is not taken for all."""
+    if (known := folds_in(out)) not in (None, names):
+        raise OutputError(f"--out must be new, or a folder of the same folds. '{out}' holds {', '.join(known or [])}.")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / FOLDS, json.dumps(names).encode())
+
+
+def folds_in(place: Path) -> list[str] | None:
+    """Names of the folds that a folder is to hold; None if nothing says so.
+
+    Raises:
+        DataError: the list cannot be read.
+    """
+    try:
+        return [str(name) for name in json.loads((place / FOLDS).read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"'{place / FOLDS}' must list the folds. It cannot be read: {error}.") from None
 
 
 def _combinations(root: Path, names: list[str], options: SourceOptions) -> list[tuple[str, ...]]:

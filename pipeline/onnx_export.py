@@ -257,19 +257,25 @@ def _examples(predictor: Predictor, count: int) -> np.ndarray:
 
 
 def _check(content: bytes, predictor: Predictor) -> int:
-    """Compares node by node; where an encoder's rounding decides between two nodes, one in fifty may differ."""
+    """Compares row by row; where an encoder's rounding decides between two nodes, one in fifty may differ."""
     try:
         import onnxruntime
     except ImportError:
         return 0
     samples = _examples(predictor, 64)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    nodes, _, activation, _ = session.run(list(OUTPUTS), {"samples": samples})
+    nodes, classes, activation, novelty = session.run(list(OUTPUTS), {"samples": samples})
     expected = predictor.predict(samples)
-    same = (nodes == expected["node"].to_numpy()).mean()
+    codes = {name: code for code, name in enumerate(predictor.class_names)}
+    wanted = np.array([codes.get(name, -1) for name in expected["class"]])
+    same = ((nodes == expected["node"].to_numpy()) & (classes == wanted)).mean()
     gap = np.abs(activation - expected["activation"].to_numpy()).max()
-    if same < (0.98 if predictor.deep else 1.0) or not gap < 1e-3:
-        raise MachineError(f"The ONNX file does not answer as the model does: {same:.1%} equal nodes, {gap:.1e} off.")
+    off = np.abs(novelty - expected["novelty"].to_numpy()).max()
+    if same < (0.98 if predictor.deep else 1.0) or not gap < 1e-3 or not off < 1e-2:
+        raise MachineError(
+            f"The ONNX file does not answer as the model does: {same:.1%} equal nodes and classes, "
+            f"activation {gap:.1e} and novelty {off:.1e} off."
+        )
     return len(samples)
 
 

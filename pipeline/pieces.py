@@ -52,7 +52,8 @@ def cut_input(source: Path, spec: InputSpec, key_column: str, piece_rows: int) -
         try:
             file = pq.ParquetFile(path)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} cannot be read as parquet: {' '.join(str(error).split())[:160]}") from None
+            reason = f"{path} cannot be read as parquet: {' '.join(str(error).split())[:160]}"
+            raise DataError(f"--input must be a parquet file or a folder of such. {reason}") from None
         check_schema(file.schema_arrow, spec, str(path))
         known = file.schema_arrow.names
         keys[str(path)] = str(file.schema_arrow.field(key_column).type) if key_column in known else ""

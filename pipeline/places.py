@@ -8,8 +8,10 @@ keys come from where its own tools look for them, never from here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -158,6 +160,19 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def private_folder(path: Path) -> Path:
+    """A folder below the system's temporary directory that nobody else could have put there or writes to.
+
+    Raises:
+        PermissionError: it belongs to somebody else, or all may write to it.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = path.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & stat.S_IWOTH:
+        raise PermissionError(errno.EACCES, "It must be a folder of your own", str(path))
+    return path
 
 
 def _line(error: BaseException) -> str:

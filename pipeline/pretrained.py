@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,12 @@ def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[F
     if name not in known:
         raise UserError(f"encoder.weights must name a torchvision model, such as resnet18. Got '{name}'.")
     network: Any = models.get_model(name, weights=None)
-    network.load_state_dict(_read(Path(file) if file else _cached(name)))
+    path = Path(file) if file else _cached(name)
+    try:
+        network.load_state_dict(_read(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"encoder.weights must name weights of {name}. Got '{path}': {reason}") from None
     for head in ("fc", "classifier", "heads", "head"):
         if hasattr(network, head):
             setattr(network, head, nn.Identity())
@@ -94,4 +100,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which does not exist.") from None
+    except (pickle.UnpicklingError, EOFError, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"encoder.weights must name a file of weights. Got '{path}': {reason}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which holds none.")
     return content

@@ -5,10 +5,12 @@ N runs.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -157,7 +159,7 @@ def _sweep_name(sweep: str, uri: str | None) -> str:
         tags = _client(uri, mlflow).get_run(sweep).data.tags
     except mlflow.MlflowException as error:
         remedy = str(error).split("\n")[0]
-        raise must("--compare", "the id of a run that MLflow knows", sweep, remedy=remedy) from None
+        raise must("The sweep", "the id of a run that MLflow knows", sweep, remedy=remedy) from None
     return str(tags.get("sweep", sweep))
 
 
@@ -177,7 +179,7 @@ def _trial_row(run: Any) -> dict[str, Any]:
 
 
 def run_directory(run: str, uri: str | None = None) -> Path:
-    """Where the files of a run are: itself if it is a directory, else fetched from MLflow by its id.
+    """Where the files of a run are: itself if it is a directory, else a copy from MLflow, while this process lives.
 
     Raises:
         UserError: neither a directory nor the id of a run that has recorded its map.
@@ -197,7 +199,9 @@ def run_directory(run: str, uri: str | None = None) -> Path:
         raise must("--run", "the id of a run that MLflow knows", run, remedy=str(error).split("\n")[0]) from None
     if not {"map.safetensors", "trials.csv"} & set(names):
         raise must("--run", "the id of a run that has recorded its map", run)
-    return Path(client.download_artifacts(run, "", tempfile.mkdtemp(prefix="somgrad-")))
+    copy = tempfile.mkdtemp(prefix="somgrad-")
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    return Path(client.download_artifacts(run, "", copy))
 
 
 def grouped(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> list[dict[str, Any]]:
@@ -214,6 +218,8 @@ def grouped(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> list[dict[str
     for name in (metric, *by):
         if name not in runs:
             raise must("--metric" if name == metric else "--group-by", f"one of {_choices(runs.columns)}", name)
+    if not pd.api.types.is_numeric_dtype(runs[metric]):
+        raise must("--metric", "a column of numbers", metric)
     groups = runs.dropna(subset=[metric]).groupby(list(by), dropna=False)[metric]
     table = groups.agg(mean="mean", sd="std", runs="count", least="min", most="max").reset_index()
     return [_plain(row) for row in table.to_dict("records")]
@@ -229,6 +235,8 @@ def best_run(runs: pd.DataFrame, metric: str) -> tuple[dict[str, Any], str]:
     chooser = validated if validated in runs and runs[validated].notna().all() else metric
     if chooser not in runs:
         raise must("--metric", f"one of {_choices(runs.columns)}", metric)
+    if not pd.api.types.is_numeric_dtype(runs[chooser]):
+        raise must("--metric", "a column of numbers", metric)
     lower = metric.endswith(("_error", "seconds"))
     order = runs[chooser].rank(ascending=lower, method="first")
     return _plain(runs.loc[order.idxmin()].to_dict()), chooser

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ManifestError, must
+from pipeline.folds import folds_in
 from pipeline.manifest import MANIFEST
 from pipeline.places import absolute
 from pipeline.shards import Dataset
@@ -72,6 +73,12 @@ def _folds(place: Path) -> list[Path]:
     if (place / MANIFEST).exists() or not place.is_dir():
         return []
     found = sorted(path.parent for path in place.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+    names = folds_in(place)
+    if names is not None and (missing := sorted({*names} - {path.name for path in found})):
+        raise ManifestError(
+            f"'{place}' must hold all {len(names)} folds. It lacks {', '.join(missing[:5])}. Run jobs.prepare again."
+        )
+    found = [path for path in found if names is None or path.name in names]
     if not found:
         raise ManifestError(
             f"--data must be a prepared data set, or a folder of folds (prepared data sets). '{place}' holds no "

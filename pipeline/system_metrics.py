@@ -30,12 +30,14 @@ class SystemMetrics:
             return {}
         self._last = now
         memory, disk, network = psutil.virtual_memory(), psutil.disk_usage("/"), psutil.net_io_counters()
-        return {
+        numbers = {
             "system/cpu_utilization_percentage": psutil.cpu_percent(),
             "system/system_memory_usage_megabytes": memory.used / _MEGA,
             "system/system_memory_usage_percentage": memory.percent,
             "system/process_memory_megabytes": self._process.memory_info().rss / _MEGA,
             "system/disk_usage_percentage": disk.percent,
-            "system/network_receive_megabytes": (network.bytes_recv - self._began.bytes_recv) / _MEGA,
-            "system/network_transmit_megabytes": (network.bytes_sent - self._began.bytes_sent) / _MEGA,
         }
+        if network is not None and self._began is not None:  # a machine may have none
+            numbers["system/network_receive_megabytes"] = (network.bytes_recv - self._began.bytes_recv) / _MEGA
+            numbers["system/network_transmit_megabytes"] = (network.bytes_sent - self._began.bytes_sent) / _MEGA
+        return numbers

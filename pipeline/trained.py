@@ -97,7 +97,9 @@ def evaluate_run(run: str, data: str | Path | None, split: str | None, uri: str 
 
     directory = run_directory(run, uri)
     trained = Trained.load(directory)
-    place = data or RunDirectory(directory).record["settings"]["data.path"]
+    place = data or RunDirectory(directory).record.get("settings", {}).get("data.path")
+    if place is None:
+        raise must("--data", "given for a model without the record of its run", None)
     dataset = Dataset.open(place)
     split = split or ("test" if dataset.num_rows("test") else "train")
     scores = trained.evaluate(dataset, split)

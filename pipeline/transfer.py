@@ -69,7 +69,7 @@ class Encoded:
 
 
 def write_features(
-    data: Path,
+    data: str | Path,
     out: Path,
     *,
     run: str | None = None,
@@ -81,7 +81,7 @@ def write_features(
     """Encode a data set with a frozen extractor.
 
     Args:
-        data: a prepared data set.
+        data: directory or URI of a prepared data set.
         out: directory of the new one: a table with D columns, the same splits, labels and rows.
         run: directory or id of a run whose encoder is taken.
         weights: in its place a torchvision model: `resnet18` (from torchvision's cache) or `resnet18:FILE`.

@@ -29,8 +29,8 @@ SqlAlchemyStore(os.environ["MLFLOW_BACKEND_STORE_URI"], "mlflow-artifacts:/")
 ' || mlflow db upgrade "$MLFLOW_BACKEND_STORE_URI"
 python -m mlflow.server.auth db upgrade --url "$SOMGRAD_AUTH_DATABASE_URI"
 
+# The store is read from the environment: an argument, with its password, would be shown to all by ps.
 exec mlflow server --app-name basic-auth \
   --host "${MLFLOW_HOST:-127.0.0.1}" --port "${MLFLOW_PORT:-5000}" --workers "${MLFLOW_WORKERS:-2}" \
-  --backend-store-uri "$MLFLOW_BACKEND_STORE_URI" \
   --artifacts-destination "$MLFLOW_ARTIFACTS_DESTINATION" \
   ${MLFLOW_SERVER_ALLOWED_HOSTS:+--allowed-hosts "$MLFLOW_SERVER_ALLOWED_HOSTS"}

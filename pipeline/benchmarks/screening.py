@@ -10,6 +10,7 @@ Axes: N samples, K nodes, D features, C classes.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipeline.places import private_folder
 from somcore.config import MapConfig
 from somcore.fixed_point import fixed_point_scale
 from somcore.sampling import _keys, sample_indices
@@ -77,8 +79,11 @@ def library() -> ctypes.CDLL | None:
         return None
     name = hashlib.sha256(SOURCE.read_bytes() + " ".join([compiler, *_FLAGS, sys.platform]).encode()).hexdigest()[:16]
     owner = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"somgrad-screening-{owner}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder = private_folder(Path(tempfile.gettempdir()) / f"somgrad-screening-{owner}")
+    except OSError:  # somebody else made it: what lies in it would be run here
+        folder = Path(tempfile.mkdtemp(prefix="somgrad-screening-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     target = folder / f"{name}.so"
     if not target.exists():
         part = folder / f"{name}.{os.getpid()}.part"

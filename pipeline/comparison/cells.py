@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -69,33 +70,52 @@ def compute(asked: Comparison, minutes: float | None, say: Say) -> tuple[list[di
     Raises:
         UserError: cells in `out` are of other settings.
     """
+    from pipeline.shards import Dataset
+
     end = None if minutes is None else time.monotonic() + 60 * minutes
+    data = Dataset.open(asked.settings["data.path"]).manifest_hash
     cells, missing = [], []
     for one, fraction, seed in asked.cells():
         path = asked.path(one.name, fraction, seed)
         settings = one.settings({**asked.settings, "train.labelled_fraction": fraction, "train.seed": seed})
-        if not path.exists():
+        now = {**_plain(settings), "rows": asked.rows, "manifest_hash": data}
+        cell = _read(path, now) if path.exists() else None
+        if cell is None or _lacks(cell, one, asked.fractions):
             if end is not None and time.monotonic() > end:
                 missing.append(path.stem)
-                continue
-            say(f"{one.name}, {fraction:g} of the labels, seed {seed}")
-            cell = _in_its_own_process(asked, one, settings, fraction, seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(cell, indent=1).encode())
-        cells.append(_read(path, settings, asked.rows))
+            else:
+                say(f"{one.name}, {fraction:g} of the labels, seed {seed}")
+                made = _in_its_own_process(asked, one, settings, fraction, seed)
+                cell = _joined(cell, {**made, "settings": now})
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, json.dumps(cell, indent=1).encode())
+        cells += [] if cell is None else [cell]
     return cells, missing
 
 
-def _read(path: Path, settings: dict[str, Any], rows: int) -> dict[str, Any]:
+def _read(path: Path, now: dict[str, Any]) -> dict[str, Any]:
     from pipeline.errors import must
 
     cell: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    now = {**_plain(settings), "rows": rows}
     for key in sorted(now.keys() | cell["settings"].keys()):
         before, given = cell["settings"].get(key), now.get(key)
-        if before != given and not key.startswith(("cluster.", "tracking.")):
+        known = before is not None or key != "manifest_hash"  # cells of earlier versions have none
+        if known and before != given and not key.startswith(("cluster.", "tracking.")):
             raise must(key, f"{before!r} to go on with {path}", given, remedy="Give another --out to start anew.")
     return cell
+
+
+def _lacks(cell: dict[str, Any], one: Contestant, fractions: Sequence[float]) -> bool:
+    """Whether a classifier on frozen features was not asked yet about a fraction that is asked for now."""
+    return not one.learns_from_labels and not {f"{share:g}" for share in fractions} <= cell["accuracy"].keys()
+
+
+def _joined(before: dict[str, Any] | None, cell: dict[str, Any]) -> dict[str, Any]:
+    """The cell with what is known already: cost, which is that of the training, and other fractions."""
+    if before is None:
+        return cell
+    cost = {name: before[name] for name in ("seconds", "memory_bytes")}
+    return {**cell, **cost, "accuracy": {**before["accuracy"], **cell["accuracy"]}}
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -105,13 +125,23 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 def _in_its_own_process(
     asked: Comparison, one: Contestant, settings: dict[str, Any], fraction: float, seed: int
 ) -> dict[str, Any]:
-    """So that the peak of its memory is its own."""
+    """So that the peak of its memory is its own; whoever stops this process stops that one too."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         place = asked.out / "runs" / f"{one.name}-{fraction:g}-{seed}"
-        cell = pool.submit(measure, one, settings, place, asked.fractions, asked.rows).result()
-    about = {"contestant": one.name, "fraction": fraction, "seed": seed}
-    return {**about, **cell, "settings": {**_plain(settings), "rows": asked.rows}}
+        cell = pool.submit(_measured, one, settings, place, asked.fractions, asked.rows)
+        try:
+            return {"contestant": one.name, "fraction": fraction, "seed": seed, **cell.result()}
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise KeyboardInterrupt("Finished cells are kept; the same command goes on.") from None
+
+
+def _measured(*arguments: Any) -> dict[str, Any]:
+    """`measure` in a process of its own, which saves its state when it is told to end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return measure(*arguments)
 
 
 def measure(

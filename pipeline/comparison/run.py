@@ -14,6 +14,7 @@ from pipeline.errors import must
 from pipeline.places import write_atomically
 from pipeline.shards import Dataset
 from pipeline.tracking import Tracker
+from somcore.config import UNLABELLED
 
 NAME = "comparison"
 
@@ -43,11 +44,21 @@ class Wish:
     command: str
 
 
-def compare(data: Path, out: Path, settings: Mapping[str, Any], wish: Wish, say: Say) -> dict[str, Any]:
+def name_of(data: str | Path) -> str:
+    """The last part of a directory or URI.
+
+    Example:
+        >>> name_of("s3://bucket/data/digits?region=eu-west-1")
+        'digits'
+    """
+    return Path(str(data).partition("?")[0]).name
+
+
+def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish, say: Say) -> dict[str, Any]:
     """Compare on one data set; finished cells in `out` are kept, so the same command goes on.
 
     Args:
-        data: a prepared data set with classes and a test split.
+        data: directory or URI of a prepared data set with classes and a test split.
         out: directory of the comparison.
         settings: common flat keys of `RunConfig`.
         wish: see `Wish`.
@@ -66,12 +77,13 @@ def compare(data: Path, out: Path, settings: Mapping[str, Any], wish: Wish, say:
     if wish.reference is not None and wish.reference not in wish.models:
         raise must("--reference", f"one of --models ({', '.join(wish.models)})", wish.reference)
     dataset = Dataset.open(data)
-    if dataset.num_classes < 2 or dataset.num_rows("test") == 0:
+    known = dataset.num_rows("test") > 0 and bool((dataset.labels("test") != UNLABELLED).any())
+    if dataset.num_classes < 2 or not known:
         raise must("--data", "a data set with classes and a test split", str(data))
     common = {"cluster.workers": 0, **settings, "data.path": str(data)}
     asked = Comparison(common, found, wish.fractions, wish.seeds, wish.rows, out, wish.command)
     cells, missing = compute(asked, wish.minutes, say)
-    page = Page(asked, cells, missing, data.name, wish.reference)
+    page = Page(asked, cells, missing, name_of(data), wish.reference)
     out.mkdir(parents=True, exist_ok=True)
     files = {"markdown": out / f"{NAME}.md", "page": out / f"{NAME}.html"}
     for path, text in zip(files.values(), (page.markdown(), page.html()), strict=True):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.deep_plan import DeepRound
-from pipeline.deep_rounds import exact_sum, trained_rows
+from pipeline.deep_rounds import summed, trained_rows
 from pipeline.errors import RoundFailed
 from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat
 from pipeline.plan import TrainingPlan, training_labels
@@ -82,7 +82,8 @@ class RivalRounds:
                 features.append(seen.detach().cpu().to(torch.float32))
                 first = place.start if first is None else first
         stay()
-        gradient, tallies = self._joined(gradients, tallies, cut, reduction)
+        exact = self._plan.reduction == "exact"
+        gradient, (tallies,) = summed(gradients, self._size, cut.num_tiles, reduction, [tallies], exact)
         network = snapshot.network
         assert network is not None
         if bool((tallies[1::2] > 0).any()):
@@ -135,15 +136,6 @@ class RivalRounds:
                 values[2 * place] = torch.round(terms[name].sum.detach().double() * 2.0**_SUM_BITS).to(torch.int64)
                 values[2 * place + 1] = terms[name].count
         return values
-
-    def _joined(
-        self, gradients: list[Tensor], tallies: Tensor, cut: DeepRound, reduction: Reduction
-    ) -> tuple[Tensor, Tensor]:
-        if self._plan.reduction == "exact":
-            whole, bits = exact_sum(gradients, self._size, cut.num_tiles, reduction, [tallies])
-            return whole[0].to(torch.float64) * 2.0**-bits, whole[1]
-        total = torch.stack(gradients).sum(0) if gradients else torch.zeros(self._size, device=self._plan.device)
-        return reduction.sum(total).to(torch.float64), reduction.sum(tallies)
 
     def _step(self, network: NetworkState, gradient: Tensor, number: int) -> NetworkState:
         deep = self._deep.deep

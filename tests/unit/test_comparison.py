@@ -1,6 +1,11 @@
 """Cells that are kept, tables and tests of significance, transfer of features, the fixed lattice of deep runs."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -17,7 +22,7 @@ from pipeline.shards import Dataset
 from pipeline.trained import Trained
 from pipeline.trainer import train
 from pipeline.transfer import write_features
-from tests.training import small, table
+from tests.training import REPOSITORY, small, table
 
 WISH = {"own": [], "fractions": [0.2], "seeds": [0], "rows": 300, "reference": None, "minutes": None, "command": "it"}
 COMMON = {"tracking.uri": "none", "map.epochs": 1, "encoder.width": 4, "encoder.dim": 6, "deep.rate_warmup_rounds": 1}
@@ -47,6 +52,42 @@ def test_a_comparison_keeps_its_cells_and_says_what_is_missing(digits, tmp_path)
     assert again["table"] == found["table"] and lines == []  # all kept
     with pytest.raises(UserError, match=r"map.epochs|rows must be 300 to go on"):
         compare(digits, tmp_path, COMMON, wish(models=asked.models, rows=200), lines.append)
+
+
+def test_cells_take_fractions_that_are_asked_for_later_but_no_other_rows(rng, tmp_path):
+    labels = np.arange(60) % 3
+    one, other = (
+        table(tmp_path / n, rng.normal(labels[:, None], 0.1, (60, 3)), labels, test_fraction=0.5) for n in "ab"
+    )
+    place, lines = tmp_path / "out", []
+    first = compare(one, place, COMMON, wish(models=["kmeans"]), lines.append)["table"]["kmeans"]
+    later = {"models": ["kmeans"], "fractions": [0.2, 0.5]}
+    assert compare(one, place, COMMON, wish(**later, minutes=0.0), print)["missing"] == ["kmeans-0-0"]
+    then = compare(one, place, COMMON, wish(**later), lines.append)["table"]["kmeans"]
+    assert then.pop("accuracy@0.5") > 0.8 and then == first
+    assert compare(one, place, COMMON, wish(models=["kmeans"]), lines.append)["table"]["kmeans"] == first
+    assert len(lines) == 2
+    shutil.rmtree(one)
+    shutil.move(other, one)
+    with pytest.raises(UserError, match="manifest_hash must be"):
+        compare(one, place, COMMON, wish(models=["kmeans"]), lines.append)
+
+
+@pytest.mark.timeout(300)
+def test_a_comparison_that_is_terminated_saves_its_cell_and_ends_at_once(digits, tmp_path):
+    words = ["--models", "supervised", "--fractions", "0.2", "--seeds", "0", "--tracking-uri", "none"]
+    long = [*words, "--set", "map.epochs=100000", "--set", "encoder.width=4", "--set", "train.checkpoint_s=1"]
+    asked = [sys.executable, "-m", "jobs.compare", "--data", str(digits), "--out", str(tmp_path / "out"), *long]
+    process = subprocess.Popen(asked, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    run = tmp_path / "out" / "runs" / "supervised-0.2-0"
+    until = time.monotonic() + 120
+    while not list(run.glob("checkpoints/*")):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Finished cells are kept; the same command goes on." in err
+    assert json.loads((run / "run.json").read_text())["status"] in ("killed", "interrupted")
 
 
 @pytest.mark.parametrize(

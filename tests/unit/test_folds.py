@@ -1,5 +1,7 @@
 """Stacked folds: a data set each, one name for a sweep."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,6 +61,26 @@ def test_what_cannot_be_folds(stacked, folds, tmp_path):
         prepare_folds("digits", None, SourceOptions(), "rep", tmp_path / "o", PrepareOptions())
     with pytest.raises(UserError, match="is a prepared data set"):
         prepare_folds("table", stacked, OPTIONS, "rep", folds / "rep1-fold2", PrepareOptions())
+    with pytest.raises(UserError, match="or a folder of the same folds"):
+        prepare_folds("table", stacked, OPTIONS, "rep", folds, PrepareOptions())
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="--data must be a prepared data set, or a folder of folds"):
         open_tables([str(tmp_path / "empty")])
+
+
+def test_a_part_of_the_folds_is_not_taken_for_all(folds, tmp_path):
+    shutil.copytree(folds, tmp_path / "part")
+    shutil.copytree(folds / "rep1-fold2", tmp_path / "part" / "stranger")
+    assert len(open_tables([str(tmp_path / "part")])) == 4
+    shutil.rmtree(tmp_path / "part" / "rep2-fold10")
+    with pytest.raises(UserError, match=r"must hold all 4 folds\. It lacks rep2-fold10"):
+        open_tables([str(tmp_path / "part")])
+
+
+def test_folds_whose_directories_would_be_one_are_refused(tmp_path):
+    rows = pd.DataFrame({"a": range(8), "y": [0, 1] * 4, "site": ["x y", "x/y"] * 4})
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    options = SourceOptions(label_column="y", test_fraction=0.5)
+    with pytest.raises(UserError, match="must differ in letters and digits. Got x y and x/y"):
+        prepare_folds("table", tmp_path / "rows.csv", options, "site", tmp_path / "out", PrepareOptions())
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.places import Place
+from pipeline.places import Place, private_folder
 
 
 class Store:
@@ -37,3 +37,12 @@ def test_an_upload_that_never_began_leaves_the_old_object(when, left):
     with pytest.raises(OSError, match=r"no route|reset"):
         Place(store, "bucket/run", "s3://bucket/run").write("latest", b"new")
     assert store.content == left
+
+
+def test_a_folder_that_somebody_else_may_write_to_is_not_ours(tmp_path):
+    assert private_folder(tmp_path / "own").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "own").chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("own", "link"):
+        with pytest.raises(PermissionError, match="a folder of your own"):
+            private_folder(tmp_path / name)

@@ -1,15 +1,18 @@
 """Reports of data whose names are odd, and the command that does a run again."""
 
 import csv
+import shutil
 
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.report.automatic import FIGURES, PAGE, report_of_run
 from pipeline.report.collect import collect
 from pipeline.report.figures import confusion_figure, map_figure
 from pipeline.report.make import command_of, run_page
 from pipeline.sources import SourceOptions, open_source
+from pipeline.trained import evaluate_run
 from pipeline.trainer import train
 from tests.training import small
 
@@ -61,3 +64,10 @@ def test_the_command_of_a_run_keeps_every_digit():
     assert float(words[words.index("--labelled-fraction") + 1]) == 1 / 3
     assert "deep.list=[0.5, 1]" in command_of({"deep.list": [0.5, 1]})
     assert "--labelled-fraction 1 " in command_of({**settings, "train.labelled_fraction": 1.0}).replace("\\", "")
+
+
+def test_a_map_without_the_record_of_its_run_needs_its_data_named(odd, tmp_path):
+    shutil.copy(odd / "map.safetensors", tmp_path)
+    with pytest.raises(UserError, match="--data must be given for a model without the record of its run"):
+        evaluate_run(str(tmp_path), None, None)
+    assert evaluate_run(str(tmp_path), odd.parent / "data", None)["rows"] == 20

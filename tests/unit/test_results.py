@@ -44,3 +44,9 @@ def test_unknown_names_are_told_with_the_known_ones(runs, tracking_uri):
         grouped(runs, "accuracy", ["sead"])
     with pytest.raises(UserError, match="--experiment must be the name of an experiment .*study.* Got 'nope'"):
         tracked_runs("nope", tracking_uri)
+
+
+@pytest.mark.parametrize("ask", [lambda runs: grouped(runs, "model", ["seed"]), lambda runs: best_run(runs, "model")])
+def test_only_numbers_are_compared(runs, ask):
+    with pytest.raises(UserError, match="--metric must be a column of numbers. Got 'model'"):
+        ask(runs)
