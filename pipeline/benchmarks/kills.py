@@ -122,13 +122,20 @@ def _command(
 def _killed(command: list[str], out: Path, sign: signal.Signals, wanted: int, pause_s: float) -> int:
     """Starts a sitting and ends its driver when so many trials are finished, and a moment later."""
     resume = ["--resume"] if (out / "sweep.json").exists() else []
-    process = subprocess.Popen([*command, *resume], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, *resume], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_hear_interrupts
+    )
     until = time.monotonic() + _TIMEOUT_S
     while len(_finished(out)) < wanted and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(pause_s)
     process.send_signal(sign)
     return process.wait(_TIMEOUT_S)
+
+
+def _hear_interrupts() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _finished(out: Path) -> dict[str, int]:
