@@ -17,6 +17,7 @@ def fractions(
     seeds: Annotated[str, typer.Option(help="Seeds, by comma.")] = "0,1,2",
     methods: Annotated[str, typer.Option(help="deep, supervised or both, by comma.")] = "deep,supervised",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
+    sweep: Annotated[Path | None, typer.Option(help="A sweep of the recipe: its trials are the deep runs.")] = None,
     workers: Annotated[int, typer.Option(help="Ray actors of the deep runs; 0 = in this process.")] = 0,
     time_budget: Annotated[float | None, typer.Option(help="Start nothing new after so many minutes.")] = None,
 ) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def fractions(
         methods=methods.split(","),
         out=out,
         command="python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]),
+        sweep=sweep,
     )
     cells = deep_curve.compute(curve, time_budget, lambda line: print(line, file=sys.stderr, flush=True))
     name = config.stem

@@ -11,8 +11,8 @@ from jobs._run import job
 
 def kills(
     kills: Annotated[int, typer.Option(min=1, help="How often.")] = 10,
-    samples: Annotated[int, typer.Option(min=1, help="Sets of hyper-parameters, at two fractions each.")] = 20,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each trial.")] = 3,
+    samples: Annotated[int, typer.Option(min=1, help="Sets of hyper-parameters, at two fractions each.")] = 40,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each trial.")] = 80,
     seed: Annotated[int, typer.Option(help="Of the moments and signals.")] = 0,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster. [default: one of its own]")] = None,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/sweeps"),

@@ -196,7 +196,12 @@ class Cluster:
                 raise UserError(f"There is no job '{job}' at {self.address}. See --list.") from None
             if "already exists" in text or "already been used" in text or "already submitted" in text:
                 raise must("--name", "a name that no job of the cluster has had", text[:160]) from None
-            raise MachineError(f"The cluster at {self.address} refused: {text[:300]}") from None
+            if "No available agent" in text:
+                raise MachineError(
+                    f"No node of the cluster at {self.address} takes jobs: the head's agent did not start, as when "
+                    "another node on its machine has the port. Start each with its own --dashboard-agent-listen-port."
+                ) from None
+            raise MachineError(f"The cluster at {self.address} refused: {text[:300].rstrip('.')}") from None
 
 
 class Unreachable(UserError):

@@ -113,12 +113,12 @@ class SweepPlan:
         return [self.space.drawn(index, search) for index in range(self.num_sets)]
 
     def trials_of(self, index: int, values: Values) -> list[Trial]:
-        """The trials of one set: every data set, fraction and seed."""
+        """The trials of one set: every data set, seed and fraction, so that each seed completes a curve."""
         return [
             self._trial(table, fraction, seed, index, values)
             for table in self.tables
-            for fraction in self.definition["fractions"]
             for seed in self.definition["seeds"]
+            for fraction in self.definition["fractions"]
         ]
 
     def _trial(self, table: Table, fraction: float, seed: int, index: int, values: Values) -> Trial:

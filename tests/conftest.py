@@ -21,6 +21,7 @@ for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "
     os.environ.pop(name, None)  # a test never writes to a server or joins a cluster of the person who runs it
 
 import shutil
+import signal
 import tempfile
 import zlib
 from collections import defaultdict
@@ -28,6 +29,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background: commands would ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = ("architecture", "unit", "laws", "golden", "equivalence", "robustness", "cluster", "system", "infra")

@@ -16,12 +16,16 @@ from typing import Any
 
 import torch
 
+from pipeline.errors import must
 from pipeline.places import write_atomically
+from pipeline.report.sweep_data import read_sweep
 from pipeline.rundir import RunDirectory
 from pipeline.supervised import train_supervised
 from pipeline.trainer import train
+from pipeline.trials import FINISHED
 
 METHODS = ("deep", "supervised")
+_KEPT = ("accuracy", "seconds", "nodes", "map_digest")
 Say = Callable[[str], None]
 
 
@@ -36,6 +40,7 @@ class Curve:
         methods: some of `METHODS`.
         out: where runs and results are kept.
         command: that makes the table.
+        sweep: folder of a sweep of the same settings whose finished trials are the deep runs; None = run them.
     """
 
     settings: dict[str, Any]
@@ -44,15 +49,20 @@ class Curve:
     methods: Sequence[str]
     out: Path
     command: str
+    sweep: Path | None = None
 
 
 def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any]]:
     """All cells that are done; computes the missing ones while there is time."""
     end = None if minutes is None else time.monotonic() + 60 * minutes
+    swept = {} if curve.sweep is None else _swept(curve.sweep)
     cells = []
     for seed in curve.seeds:
         for fraction in curve.fractions:
             for method in curve.methods:
+                if method == "deep" and curve.sweep is not None:
+                    cells += swept.get((fraction, seed), [])
+                    continue
                 path = curve.out / f"{method}-{fraction:g}-{seed}.json"
                 if not path.exists():
                     if end is not None and time.monotonic() > end:
@@ -65,6 +75,27 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
     return cells
 
 
+def _swept(folder: Path) -> dict[tuple[float, int], list[dict[str, Any]]]:
+    """The finished trials of a sweep of one data set and one set of parameters as cells, by fraction and seed.
+
+    Raises:
+        UserError: several data sets or sets were swept, or another model.
+    """
+    _, rows = read_sweep(folder)
+    for name in ("data", "set", "model"):
+        values = sorted({str(row[name]) for row in rows})
+        if len(values) > 1 or (name == "model" and values != ["deep"]):
+            raise must("--sweep", f"a sweep of one {name}" if name != "model" else "a sweep of deep", ", ".join(values))
+    return {
+        (float(row["labelled_fraction"]), int(row["seed"])): [
+            {"method": "deep", "fraction": float(row["labelled_fraction"]), "seed": int(row["seed"])}
+            | {name: row[name] for name in _KEPT}
+        ]
+        for row in rows
+        if row["status"] == FINISHED
+    }
+
+
 def _cell(curve: Curve, method: str, fraction: float, seed: int, say: Say) -> dict[str, Any]:
     settings = {**curve.settings, "train.labelled_fraction": fraction, "train.seed": seed}
     if method == "supervised":
@@ -72,7 +103,7 @@ def _cell(curve: Curve, method: str, fraction: float, seed: int, say: Say) -> di
     else:
         directory = curve.out / "runs" / f"{fraction:g}-{seed}"
         result = train(settings, directory, resume=bool(RunDirectory(directory).record), say=say)
-    kept = {name: result.get(name) for name in ("accuracy", "seconds", "nodes", "map_digest")}
+    kept = {name: result.get(name) for name in _KEPT}
     return {"method": method, "fraction": fraction, "seed": seed, **kept}
 
 

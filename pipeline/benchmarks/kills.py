@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.benchmarks.markdown import table
 from pipeline.benchmarks.speed import Report, machine
-from pipeline.errors import MachineError
+from pipeline.errors import MachineError, UserError
 from pipeline.prepare import prepare
 from pipeline.sources import open_source
 
@@ -42,6 +42,10 @@ def measure(kills: int, samples: int, epochs: int, seed: int, address: str | Non
     Returns:
         trials, kills (trials that had ended at each, and the signal), repeated (finished trials that were done
         again), lost, equal, runs (of MLflow, by status), seconds.
+
+    Raises:
+        UserError: the trials are too few or too short, so that a kill came after the last of them.
+        MachineError: a finished trial was lost or done again.
     """
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="somgrad-kills-") as name:
@@ -63,6 +67,11 @@ def measure(kills: int, samples: int, epochs: int, seed: int, address: str | Non
             report(f"kill {number + 1}: {sign.name}, exit {code}, {len(finished)} of {2 * samples} trials finished")
             if changed:
                 raise MachineError(f"Finished trials were done again or lost: {', '.join(changed[:5])}.")
+            if len(finished) == 2 * samples:
+                raise UserError(
+                    f"--samples and --epochs must leave trials for {kills} kills. Got {samples} and {epochs}: all "
+                    f"trials had ended by kill {number + 1}. Ask for more of them."
+                )
         disturbed = _run([*command, "--resume"] if (scratch / "out" / "sweep.json").exists() else command)
         seconds = time.monotonic() - began
         after = _finished(scratch / "out")
@@ -113,13 +122,20 @@ def _command(
 def _killed(command: list[str], out: Path, sign: signal.Signals, wanted: int, pause_s: float) -> int:
     """Starts a sitting and ends its driver when so many trials are finished, and a moment later."""
     resume = ["--resume"] if (out / "sweep.json").exists() else []
-    process = subprocess.Popen([*command, *resume], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, *resume], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_hear_interrupts
+    )
     until = time.monotonic() + _TIMEOUT_S
     while len(_finished(out)) < wanted and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(pause_s)
     process.send_signal(sign)
     return process.wait(_TIMEOUT_S)
+
+
+def _hear_interrupts() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _finished(out: Path) -> dict[str, int]:

@@ -37,6 +37,7 @@ _MAPS = {"map.epochs": 300, "map.batch_size": 360, "map.tile_size": 60, "map.pru
 _DEEP = {
     "map.epochs": 80, "map.batch_size": 360, "map.tile_size": 60, "encoder.width": 4, "encoder.dim": 8,
     "deep.refresh_rounds": 20, "deep.refresh_rows": 400, "deep.final_passes": 1,
+    "deep.on_collapse": "go_on",  # asked for are bits, of an encoder too small for more
 }  # fmt: skip
 _PATIENCE_S = 600.0  # for one thing to happen
 _JITTER_S = 0.3
@@ -174,9 +175,7 @@ def measure(
     return {"models": results, "workers": workers, "seed": seed, "interval": INTERVAL, "machine": machine(1)}
 
 
-def disturb(
-    run: Command, rng: random.Random, wanted: int, undisturbed: dict[str, Any], report: Report
-) -> list[Kill]:
+def disturb(run: Command, rng: random.Random, wanted: int, undisturbed: dict[str, Any], report: Report) -> list[Kill]:
     """Kills at random epochs, one after the other; those for which the run was too quick are left out."""
     rounds_per_epoch = undisturbed["rounds"] / undisturbed["epochs"]
     done = []
@@ -263,7 +262,7 @@ def markdown(result: dict[str, Any], command: str) -> str:
     ends = "; ".join(f"{m}: {f['equal']} of {f['runs']} runs ({f['rounds']} rounds each, {len(f['kills'])} kills)"
                      for m, f in result["models"].items())  # fmt: skip
     return "\n\n".join([
-        "## Soak: kills at random times", f"`{command}`",
+        f"## Soak: kills at random times, {', '.join(result['models'])}", f"`{command}`",
         f"Runs of `jobs.train` on {result['workers']} Ray workers, a checkpoint every {result['interval']} rounds, "
         f"load {result['machine']['load']} on {result['machine']['cpus']} CPUs. "
         f"Ended with the undisturbed digest: {ends}. "

@@ -21,7 +21,10 @@ from tests.training import REPOSITORY
         ({"model": "kohonen", "samples": 3}, "--samples must be 1 without a --space to draw from. Got 3."),
         ({"fractions": [2.0]}, r"train.labelled_fraction must be a share in \[0, 1\]. Got 2.0."),
         ({"seeds": [-1]}, "train.seed must be an integer"),
-        ({"settings": {"train.seed": 3}}, "train.seed must be given .* by its own option. Got 'train.seed=3'."),
+        (
+            {"settings": {"train.seed": 3}},
+            "train.seed must be given to the sweep by its own option. Got 'train.seed=3'",
+        ),
         ({"settings": {"train.model": "deep"}}, "train.model must be given to the sweep by its own option"),
         ({"settings": {"map.epoch": 3}}, "Unknown key 'map.epoch'. Did you mean 'map.epochs'?"),
         ({"settings": {"map.capacity": -3}}, "map.capacity must be"),

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.benchmarks.deep_curve import Curve, compute, figure, markdown
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UserError
 from pipeline.supervised import train_supervised
 from tests.training import small
 
@@ -35,3 +35,23 @@ def test_a_curve_keeps_its_cells_and_draws_what_is_there(settings, tmp_path):
     text = markdown(curve, cells, "digits")
     assert "| 10% |" in text and "| 100% |" in text and "`the command`" in text
     assert figure(curve, cells, "digits", tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_a_sweep_gives_the_deep_cells(settings, tmp_path):
+    head = "trial,status,data,model,labelled_fraction,seed,set,nodes,accuracy,map_digest,seconds"
+    rows = [
+        "a,finished,d,deep,0.1,0,0,20,0.8,ab,60.0",
+        "b,failed,d,deep,1.0,0,0,,,,",
+        "c,finished,d,deep,1.0,1,0,20,0.9,cd,60",
+    ]
+    (tmp_path / "sweep.json").write_text('{"definition": {}}')
+    (tmp_path / "trials.csv").write_text("\n".join([head, *rows]))
+    curve = Curve(settings, (0.1, 1.0), (0, 1), ("deep",), tmp_path / "out", "the command", sweep=tmp_path)
+    cells = compute(curve, None, pytest.fail)
+    assert [(c["fraction"], c["seed"], c["accuracy"], c["map_digest"]) for c in cells] == [
+        (0.1, 0, 0.8, "ab"), (1.0, 1, 0.9, "cd"),
+    ]  # fmt: skip
+    assert "| 10% | 0.8000 ± 0.0000 (1) | – | – | 1.0 |" in markdown(curve, cells, "d")
+    (tmp_path / "trials.csv").write_text("\n".join([head, *rows, "e,finished,d,deep,1.0,1,1,20,0.9,ef,60"]))
+    with pytest.raises(UserError, match="--sweep must be a sweep of one set. Got '0, 1'."):
+        compute(curve, None, pytest.fail)
