@@ -97,8 +97,8 @@ class Cluster:
                 with self._asking():
                     self._client.submit_job(**request)
                 return
-            except MachineError as error:
-                if "No available agent" not in str(error) or time.monotonic() > until:
+            except NoAgent:
+                if time.monotonic() > until:
                     raise
             time.sleep(2.0)
 
@@ -197,11 +197,15 @@ class Cluster:
             if "already exists" in text or "already been used" in text or "already submitted" in text:
                 raise must("--name", "a name that no job of the cluster has had", text[:160]) from None
             if "No available agent" in text:
-                raise MachineError(
+                raise NoAgent(
                     f"No node of the cluster at {self.address} takes jobs: the head's agent did not start, as when "
                     "another node on its machine has the port. Start each with its own --dashboard-agent-listen-port."
                 ) from None
             raise MachineError(f"The cluster at {self.address} refused: {text[:300].rstrip('.')}") from None
+
+
+class NoAgent(MachineError):
+    """The cluster takes no jobs, not yet or not at all."""
 
 
 class Unreachable(UserError):

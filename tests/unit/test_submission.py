@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from jobs._words import understand
-from pipeline.errors import UserError
+from pipeline.errors import MachineError, UserError
 from pipeline.package import GIVEN, check, files_of, lock_of, stage
 from pipeline.submission import Cluster
 from pipeline.task import Task, module_of, variables
@@ -188,6 +188,13 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
             return self.connection.close()  # as a head node that dies
         return self._say(404, {"msg": "Job nobody does not exist"})
 
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked = getattr(self.server, "asked", 0) + 1
+        if self.server.asked < 3:  # as long as the agent of the head is starting
+            return self._say(500, {"msg": "No available agent to submit job, please try again later."})
+        return self._say(200, {"submission_id": "new", "job_id": "new"})
+
     def _say(self, code, content):
         self.send_response(code)
         self.end_headers()
@@ -197,15 +204,28 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_log_that_is_not_to_be_had_is_no_fault(monkeypatch):
+@pytest.fixture
+def dashboard(monkeypatch):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dashboard)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        cluster = Cluster(f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(UserError, match="There is no job 'nobody'"):
-            cluster.follow("nobody", print)
-        assert cluster.follow("done", print)["status"] == "SUCCEEDED"
-    finally:
-        server.shutdown()
-        server.server_close()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_log_that_is_not_to_be_had_is_no_fault(dashboard):
+    cluster = Cluster(f"http://127.0.0.1:{dashboard.server_port}")
+    with pytest.raises(UserError, match="There is no job 'nobody'"):
+        cluster.follow("nobody", print)
+    assert cluster.follow("done", print)["status"] == "SUCCEEDED"
+
+
+def test_a_cluster_that_is_still_starting_is_asked_again(dashboard, monkeypatch):
+    cluster = Cluster(f"http://127.0.0.1:{dashboard.server_port}")
+    assert cluster.submit(Task(("jobs.train",), environment="none"))["files"] == 0
+    assert dashboard.asked == 3
+    dashboard.asked = 0
+    monkeypatch.setattr("pipeline.submission._AWAY_S", -1.0)
+    with pytest.raises(MachineError, match="No node of the cluster .* takes jobs"):
+        cluster.submit(Task(("jobs.train",), environment="none"))
