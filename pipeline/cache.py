@@ -46,7 +46,7 @@ def cached_split(place: Place, manifest: Manifest, split: str) -> Path:
     for folder in _folders(place):
         path = folder / f"{key}.rows"
         try:
-            if folder.parent == Path(tempfile.gettempdir()):
+            if folder == _for_all():
                 private_folder(folder)
             if _whole(path, size):
                 return path
@@ -66,7 +66,11 @@ def _folders(place: Place) -> list[Path]:
     if chosen:
         return [Path(chosen)]
     beside = [] if place.local is None else [place.local / CACHE]
-    return [*beside, Path(tempfile.gettempdir()) / f"somgrad-cache-{os.getuid()}"]
+    return [*beside, _for_all()]
+
+
+def _for_all() -> Path:
+    return Path(tempfile.gettempdir()) / f"somgrad-cache-{os.getuid()}"
 
 
 def _whole(path: Path, size: int) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.places import write_atomically
+from pipeline.report.palette import printed
 from pipeline.selection import best_trial, selected, write_table
 from pipeline.trials import FAILED, FINISHED, STOPPED
 
@@ -71,7 +72,7 @@ def _draw(path: Path, model: str, choices: Sequence[Row]) -> None:
         rows = [row for row in choices if row["data"] == data and row["mean"] is not None]
         places = [100 * row["labelled_fraction"] for row in rows]
         bars = [row["sd"] or 0.0 for row in rows]
-        axes.errorbar(places, [row["mean"] for row in rows], yerr=bars, marker="o", capsize=3, label=data)
+        axes.errorbar(places, [row["mean"] for row in rows], yerr=bars, marker="o", capsize=3, label=printed(data))
     if min(fractions) > 0:
         axes.set_xscale("log")
     axes.set_xticks([100 * f for f in fractions], [f"{100 * f:g}" for f in fractions])

@@ -1,8 +1,16 @@
 """Directories elsewhere: what a failure leaves behind. Real stores are in tests/system/test_remote_places.py."""
 
+import os
+import tempfile
+
+import numpy as np
 import pytest
 
+from pipeline import cache
+from pipeline.errors import ManifestError
 from pipeline.places import Place, private_folder
+from pipeline.shards import Dataset
+from tests.training import table
 
 
 class Store:
@@ -46,3 +54,14 @@ def test_a_folder_that_somebody_else_may_write_to_is_not_ours(tmp_path):
     for name in ("own", "link"):
         with pytest.raises(PermissionError, match="a folder of your own"):
             private_folder(tmp_path / name)
+
+
+def test_rows_are_not_read_from_a_cache_that_all_may_write_to(rng, tmp_path, monkeypatch):
+    data = table(tmp_path / "t", rng.normal(size=(20, 2)), np.arange(20) % 2)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("SOMGRAD_CACHE", raising=False)
+    monkeypatch.setattr(cache, "_folders", lambda place: [cache._for_all()])  # as where DIR cannot be written
+    assert len(Dataset.open(data).read("train", slice(0, 20))[0]) == 20
+    (tmp_path / f"somgrad-cache-{os.getuid()}").chmod(0o777)
+    with pytest.raises(ManifestError, match="A cache directory must be writable"):
+        Dataset.open(data).read("train", slice(0, 20))
