@@ -13,11 +13,11 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.deep_plan import DeepRound
-from pipeline.deep_rounds import exact_sum, trained_rows
+from pipeline.deep_rounds import trained_rows
 from pipeline.errors import RoundFailed
 from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat
 from pipeline.plan import TrainingPlan, training_labels
-from pipeline.reduction import Reduction
+from pipeline.reduction import Reduction, exact_sum
 from pipeline.rivals import rival_class
 from pipeline.rivals.base import Terms, Tile
 from pipeline.rivals.clusters import nearest_nodes

@@ -11,7 +11,15 @@ from pipeline.pretrained import FrozenFeatures
 
 GREY, COLOUR = SampleShape("image", (1, 28, 28)), SampleShape("image", (3, 32, 32))
 SPEECH, TABLE = SampleShape("audio", (8000,), 8000), SampleShape("table", (13,))
-CASES = [("auto", GREY), ("cnn", COLOUR), ("residual", COLOUR), ("standardised", GREY), ("auto", SPEECH), ("auto", TABLE), ("mlp", GREY)]
+CASES = [
+    ("auto", GREY),
+    ("cnn", COLOUR),
+    ("residual", COLOUR),
+    ("standardised", GREY),
+    ("auto", SPEECH),
+    ("auto", TABLE),
+    ("mlp", GREY),
+]
 
 
 def samples(sample, count, generator):
