@@ -53,7 +53,7 @@ WEAK = {
 }
 STRONG = {
     "digits": Strength(shift=0.08, turn=0.2, scale=0.12, shear=0.15, elastic=0.04),  # more makes other digits
-    "clothes": Strength(shift=0.08, cover=0.4, mirror=True, whole=True),
+    "clothes": Strength(shift=0.1, turn=0.15, scale=0.15, shear=0.1, tone=0.3, cover=0.4, mirror=True),
     "objects": Strength(shift=0.125, turn=0.25, scale=0.2, shear=0.2, tone=0.5, cover=0.5, mirror=True),
     "characters": Strength(shift=0.12, turn=0.15, scale=0.15, shear=0.2, tone=0.5, cover=0.3),
 }
