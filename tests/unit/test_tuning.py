@@ -1,12 +1,16 @@
 """Prototypes tuned at the end of a deep run: the slope is that of the cross-entropy, and adds up over any workers."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from pipeline.deep_tuning import tuned
+from pipeline.deep_tuning import labelled_parts, tuned
+from pipeline.encoders import SampleShape, initialise, make_encoder
 from pipeline.reduction import LocalReduction
+from pipeline.shards import Dataset
 from somcore import MapConfig
 from somcore.initial import initial_state
 from somcore.latent import errors_to
@@ -84,3 +88,47 @@ def test_the_order_of_parts_does_not_matter(generator):
         ).prototypes  # fmt: skip
 
     assert torch.equal(run(parts), run(parts[::-1]))
+
+
+class Joined:
+    """Workers in threads that wait for each other at every sum."""
+
+    def __init__(self, rank, world_size, barrier, board):
+        self.rank, self.world_size, self._barrier, self._board = rank, world_size, barrier, board
+
+    def _gather(self, value):
+        self._board[self.rank] = value
+        self._barrier.wait(60)
+        values = list(self._board)
+        self._barrier.wait(60)
+        return values
+
+    def max(self, value):
+        return max(self._gather(value))
+
+    def sum(self, values):
+        return torch.stack(self._gather(values)).sum(0)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+def test_any_number_of_workers_tunes_the_same_map(world_size, digits, generator):
+    dataset = Dataset.open(digits)
+    labels = dataset.labels("train")
+    network = make_encoder("mlp", SampleShape("table", (64,)), dim=4, width=4)
+    initialise(network, seed=0)
+    state = a_map(generator, classes=10)
+    rows = torch.arange(300)
+
+    def run(reduction):
+        parts, total = labelled_parts(network, dataset, labels, rows, 5, reduction, lambda: None)
+        assert total == 4
+        return tuned(
+            state, parts, total, TEMPERATURE, steps=5, rate=0.02, exact=True, reduction=reduction, stay=lambda: None
+        ).prototypes
+
+    barrier, board = threading.Barrier(world_size), [None] * world_size
+    with ThreadPoolExecutor(world_size) as pool:
+        found = list(pool.map(run, [Joined(rank, world_size, barrier, board) for rank in range(world_size)]))
+    alone = run(LocalReduction())
+    assert not torch.equal(alone, state.prototypes)
+    assert all(torch.equal(one, alone) for one in found)
