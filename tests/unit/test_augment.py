@@ -61,16 +61,6 @@ def test_clothes_are_mirrored_half_of_the_time():
     assert 0.42 < share < 0.58
 
 
-def test_whole_shifts_move_every_pixel_to_a_pixel():
-    point = torch.zeros(200, *IMAGE)
-    point[:, :, 14, 14] = 1.0
-    strength = Strength(shift=0.08, whole=True)  # 2.24 pixels to each side
-    view = image_view(point.flatten(1), IMAGE, strength, draws(range(200))).view(200, 28, 28)
-    assert torch.allclose(view.amax((1, 2)), torch.ones(200), atol=1e-4)  # nothing is spread over two pixels
-    rows, columns = (view > 0.5).nonzero()[:, 1], (view > 0.5).nonzero()[:, 2]
-    assert set(rows.tolist()) == set(columns.tolist()) == {12, 13, 14, 15, 16}
-
-
 def test_no_strength_is_no_change():
     x = torch.rand(4, 784, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(image_view(x, IMAGE, Strength(), draws(range(4))), x, atol=1e-5)
