@@ -38,9 +38,12 @@ class EncoderConfig(Section):
     """From samples to latent features."""
 
     name: (
-        Literal["auto", "cnn", "residual", "mlp", "audio", "pretrained"]
+        Literal["auto", "cnn", "standardised", "residual", "mlp", "audio", "pretrained"]
         | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-    ) = Field("auto", description="auto, cnn, residual, mlp, audio, pretrained, or module:function of your own")
+    ) = Field(
+        "auto",
+        description="auto, cnn, standardised, residual, mlp, audio, pretrained, or module:function of your own",
+    )
     dim: int = Field(64, ge=2, description="a number of latent features >= 2")
     width: int = Field(32, ge=4, multiple_of=4, description="channels of the first layer, a multiple of 4")
     weights: str | None = Field(None, description="a torchvision model, or model:file, for name=pretrained")
@@ -67,6 +70,8 @@ class DeepConfig(Section):
     labelled_only: bool = Field(False, description="true (train on the labelled rows alone) or false")
     refresh_rounds: int | None = Field(None, ge=0, description="a number of rounds >= 0 (0: never, none: 40)")
     refresh_rows: int = Field(2048, ge=1, description="a number of rows >= 1")
+    tune_steps: int = Field(0, ge=0, description="a number of steps >= 0 (0: prototypes stay where they settled)")
+    tune_rate: float = Field(0.02, gt=0, le=1, description="a step in (0, 1]")
     final_passes: int = Field(3, ge=1, description="a number of passes >= 1")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="float32 or bfloat16")
     on_collapse: Literal["stop", "go_on"] = Field("stop", description="stop or go_on")

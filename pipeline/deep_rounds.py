@@ -7,7 +7,6 @@ their sum, like that of the statistics, is the same for any number of workers. W
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import torch
@@ -17,10 +16,11 @@ from pipeline.checkpoint import Snapshot
 from pipeline.collapse import monitored
 from pipeline.deep_plan import DeepRound, deep_map_config, encode
 from pipeline.deep_step import TileResult, TileStep, term_sums
+from pipeline.deep_tuning import labelled_parts, tuned
 from pipeline.errors import RoundFailed
 from pipeline.network import NetworkState, adam_step, load_flat
 from pipeline.plan import TrainingPlan, training_labels
-from pipeline.reduction import Reduction
+from pipeline.reduction import Reduction, sum_gradients
 from pipeline.shards import Dataset
 from pipeline.step import scale_of, tally
 from somcore.config import UNLABELLED, MapConfig
@@ -33,7 +33,6 @@ from somcore.statistics import BatchStatistics
 from somcore.threshold import NUM_BINS, calibrated, pair_histogram
 from somcore.update import accumulate, advance, empty_statistics
 
-_BITS = 61  # of an int64 sum: a sign, and one bit to spare
 _EARLY = 4
 _RARE = 0.25  # share of labelled rows below which a refresh looks at more of them
 _REFRESH_EPOCH = -1000  # orders of their own, apart from the epochs of training
@@ -120,7 +119,7 @@ class DeepRounds:
         parts = [tallies, moments.table.flatten()]
         gradients = [result.gradient for result in results]
         exact = self._plan.reduction == "exact"
-        gradient, (tallies, table) = summed(gradients, self._size, cut.num_tiles, reduction, parts, exact)
+        gradient, (tallies, table) = sum_gradients(gradients, self._size, cut.num_tiles, reduction, parts, exact)
         return merged, gradient, term_sums(tallies), LatentMoments(table.view_as(moments.table))
 
     @property
@@ -226,7 +225,24 @@ class DeepRounds:
             network = dataclasses.replace(network, values=network.average)
         for number in range(self._deep.deep.final_passes):
             state, network = self._refresh(state, network, reduction, stay, self._deep.rounds + number, len(self._rows))
+        if self._deep.deep.tune_steps and state.num_classes and self._deep.num_labelled:
+            state = self._tune(state, network, reduction, stay)
         return dataclasses.replace(state, growing=False, finished=True), network
+
+    def _tune(self, state: MapState, network: NetworkState, reduction: Reduction, stay: Callable[[], None]) -> MapState:
+        """Prototypes moved to where they decide best on the labelled rows."""
+        config = deep_map_config(self._plan.config, network.threshold)
+        temperature, _ = self._deep.losses.decisions(config.error_threshold)
+        load_flat(self._network, network.values)
+        rows = self._rows[self._labels[self._rows] != UNLABELLED]
+        parts, total = labelled_parts(
+            self._network, self._dataset, self._labels, rows, config.tile_size, reduction, stay
+        )
+        deep, exact = self._deep.deep, self._plan.reduction == "exact"
+        return tuned(
+            state, parts, total, temperature, steps=deep.tune_steps, rate=deep.tune_rate, exact=exact,
+            reduction=reduction, stay=stay,
+        )  # fmt: skip
 
 
 def trained_rows(plan: TrainingPlan, labels: Tensor, withheld: Tensor) -> Tensor:
@@ -237,53 +253,3 @@ def trained_rows(plan: TrainingPlan, labels: Tensor, withheld: Tensor) -> Tensor
     if plan.deep.deep.labelled_only:
         taken &= labels != UNLABELLED
     return taken.nonzero().squeeze(1)
-
-
-def summed(
-    gradients: list[Tensor], size: int, num_tiles: int, reduction: Reduction, parts: list[Tensor], exact: bool
-) -> tuple[Tensor, list[Tensor]]:
-    """Σ of the tiles' gradients over all workers, and of integers along with them.
-
-    Args:
-        gradients: (P,) float32 of each own tile.
-        size: P.
-        num_tiles: tiles of the round, over all workers.
-        reduction: joins the workers.
-        parts: int64 vectors to be summed along.
-        exact: the same bits for any number of workers, or floats as they come.
-
-    Returns:
-        The gradient (P,) float64 and the summed parts.
-    """
-    if exact:
-        whole, bits = exact_sum(gradients, size, num_tiles, reduction, parts)
-        return whole[0].to(torch.float64) * 2.0**-bits, whole[1:]
-    total = torch.stack(gradients).sum(0) if gradients else torch.zeros(size, device=parts[0].device)
-    gradient = reduction.sum(total).to(torch.float64)
-    return gradient, list(reduction.sum(torch.cat(parts)).split([len(part) for part in parts]))
-
-
-def exact_sum(
-    gradients: list[Tensor], size: int, num_tiles: int, reduction: Reduction, parts: list[Tensor]
-) -> tuple[list[Tensor], int]:
-    """Σ of the tiles' gradients over all workers as integers, in one message with other integers.
-
-    Args:
-        gradients: (P,) float32 of each own tile.
-        size: P.
-        num_tiles: tiles of the round, over all workers.
-        reduction: joins the workers.
-        parts: int64 vectors to be summed along.
-
-    Returns:
-        The summed gradient as int64 and the summed parts, and the bits of its scale: value = integer / 2^bits.
-    """
-    own = max((float(gradient.abs().max()) for gradient in gradients), default=0.0)
-    largest = reduction.max(own)
-    exponent = math.ceil(math.log2(largest)) if largest > 0 else 0
-    bits = min(_BITS - exponent - math.ceil(math.log2(max(1, num_tiles))), 1000)
-    total = torch.zeros(size, dtype=torch.int64, device=parts[0].device)
-    for gradient in gradients:
-        total += torch.round(gradient.to(torch.float64) * 2.0**bits).to(torch.int64)
-    summed = reduction.sum(torch.cat([total, *parts]))
-    return list(summed.split([size, *(len(part) for part in parts)])), bits

@@ -156,9 +156,7 @@ class WorkerGroup:
             reports.append(report)
         return reports, ""
 
-    def _trouble(
-        self, lost: list[Member], hung: list[Member], reported: str, waiting: dict[Any, Member]
-    ) -> str:
+    def _trouble(self, lost: list[Member], hung: list[Member], reported: str, waiting: dict[Any, Member]) -> str:
         """Frees the survivors, takes out the lost; a peer errs before Ray can say who died."""
         import ray
 
@@ -290,4 +288,3 @@ class WorkerGroup:
         for member in joined:
             member.served = True
         return len(joined) == len(members) and all(joined.values())
-

@@ -8,6 +8,7 @@ result. W workers.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import struct
@@ -20,6 +21,8 @@ from torch import Tensor
 from somcore.statistics import BatchStatistics
 
 _DENSE = 2**15  # numbers: below, one message costs less than finding out what can be left out of it
+
+_BITS = 61  # of an int64 sum: a sign, and one bit to spare
 
 
 class ReductionBroken(RuntimeError):
@@ -224,3 +227,53 @@ def _choose_interface(address: str) -> None:
                 if socket.inet_ntoa(answer[20:24]) == address:
                     os.environ["GLOO_SOCKET_IFNAME"] = name
                     return
+
+
+def exact_sum(
+    gradients: list[Tensor], size: int, num_tiles: int, reduction: Reduction, parts: list[Tensor]
+) -> tuple[list[Tensor], int]:
+    """Σ of the tiles' gradients over all workers as integers, in one message with other integers.
+
+    Args:
+        gradients: (P,) float32 of each own tile.
+        size: P.
+        num_tiles: tiles of the round, over all workers.
+        reduction: joins the workers.
+        parts: int64 vectors to be summed along.
+
+    Returns:
+        The summed gradient as int64 and the summed parts, and the bits of its scale: value = integer / 2^bits.
+    """
+    own = max((float(gradient.abs().max()) for gradient in gradients), default=0.0)
+    largest = reduction.max(own)
+    exponent = math.ceil(math.log2(largest)) if largest > 0 else 0
+    bits = min(_BITS - exponent - math.ceil(math.log2(max(1, num_tiles))), 1000)
+    total = torch.zeros(size, dtype=torch.int64, device=parts[0].device)
+    for gradient in gradients:
+        total += torch.round(gradient.to(torch.float64) * 2.0**bits).to(torch.int64)
+    summed = reduction.sum(torch.cat([total, *parts]))
+    return list(summed.split([size, *(len(part) for part in parts)])), bits
+
+
+def sum_gradients(
+    gradients: list[Tensor], size: int, num_tiles: int, reduction: Reduction, parts: list[Tensor], exact: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Σ of the tiles' gradients over all workers, and of integers along with them.
+
+    Args:
+        gradients: (P,) float32 of each own tile.
+        size: P.
+        num_tiles: tiles of the round, over all workers.
+        reduction: joins the workers.
+        parts: int64 vectors to be summed along.
+        exact: the same bits for any number of workers, or floats as they come.
+
+    Returns:
+        The gradient (P,) float64 and the summed parts.
+    """
+    if exact:
+        whole, bits = exact_sum(gradients, size, num_tiles, reduction, parts)
+        return whole[0].to(torch.float64) * 2.0**-bits, whole[1:]
+    total = torch.stack(gradients).sum(0) if gradients else torch.zeros(size, device=parts[0].device)
+    gradient = reduction.sum(total).to(torch.float64)
+    return gradient, list(reduction.sum(torch.cat(parts)).split([len(part) for part in parts]))

@@ -55,9 +55,7 @@ class Optuna:
         known: sets of earlier sittings by their number, finished or not.
     """
 
-    def __init__(
-        self, plan: SweepPlan, metric: str, record_of: RecordOf, known: dict[int, dict[str, Any]]
-    ) -> None:
+    def __init__(self, plan: SweepPlan, metric: str, record_of: RecordOf, known: dict[int, dict[str, Any]]) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)

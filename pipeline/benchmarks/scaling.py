@@ -190,8 +190,7 @@ def measure(workers: int, rounds: int, repeats: int, folder: Path | None, report
             for one in shares:
                 report(_line(one))
             weak = [
-                {w: bench.measure("kohonen", 400, 784, 0, w, 8 * w)["seconds"] for w in (1, 2)}
-                for _ in range(repeats)
+                {w: bench.measure("kohonen", 400, 784, 0, w, 8 * w)["seconds"] for w in (1, 2)} for _ in range(repeats)
             ]
         finally:
             bench.close()

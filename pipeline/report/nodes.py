@@ -56,9 +56,7 @@ def node_details(data: MapData, gallery: Gallery) -> tuple[list[dict[str, Any]],
     pictures = _pictures_of(data, listed, gallery)
     details = []
     for node in range(data.num_nodes):
-        members, misfits = (
-            [_sample(data, node, row, pictures) for row in rows.tolist()] for rows in listed[node]
-        )
+        members, misfits = ([_sample(data, node, row, pictures) for row in rows.tolist()] for rows in listed[node])
         shown_first = members[0].get("p") if members else None
         own = None if prototypes is None else gallery.add(prototypes[node])
         details.append(

@@ -193,5 +193,3 @@ def borders(spots: np.ndarray) -> np.ndarray:
     edge[:-1] |= spots[:-1] != spots[1:]
     edge[:, :-1] |= spots[:, :-1] != spots[:, 1:]
     return edge & (spots >= 0)
-
-

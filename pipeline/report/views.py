@@ -234,5 +234,3 @@ def _spacing(data: MapData) -> float:
 
     near = cKDTree(data.places).query(data.places, 2)[0][:, 1]
     return 0.9 * float(np.median(near) if data.lattice else max(np.quantile(near, 0.25), 1e-9))
-
-

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.deep_plan import DeepRound
-from pipeline.deep_rounds import summed, trained_rows
+from pipeline.deep_rounds import trained_rows
 from pipeline.errors import RoundFailed
 from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat
 from pipeline.plan import TrainingPlan, training_labels
-from pipeline.reduction import Reduction
+from pipeline.reduction import Reduction, sum_gradients
 from pipeline.rivals import rival_class
 from pipeline.rivals.base import Terms, Tile
 from pipeline.rivals.clusters import nearest_nodes
@@ -83,7 +83,7 @@ class RivalRounds:
                 first = place.start if first is None else first
         stay()
         exact = self._plan.reduction == "exact"
-        gradient, (tallies,) = summed(gradients, self._size, cut.num_tiles, reduction, [tallies], exact)
+        gradient, (tallies,) = sum_gradients(gradients, self._size, cut.num_tiles, reduction, [tallies], exact)
         network = snapshot.network
         assert network is not None
         if bool((tallies[1::2] > 0).any()):

@@ -22,6 +22,7 @@ def deep(data, **changes):
         "deep__refresh_rounds": 3,
         "deep__refresh_rows": 200,
         "deep__final_passes": 1,
+        "deep__tune_steps": 4,
         "train__evaluate_epochs": 0,
     }
     return small("deep", data, **(settings | changes))

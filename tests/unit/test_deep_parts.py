@@ -10,11 +10,10 @@ from torch import nn
 from pipeline.collapse import monitored
 from pipeline.config import RunConfig, read_file
 from pipeline.deep_plan import DeepRound
-from pipeline.deep_rounds import exact_sum
 from pipeline.errors import Collapsed
 from pipeline.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
 from pipeline.recipes import names, recipe
-from pipeline.reduction import LocalReduction
+from pipeline.reduction import LocalReduction, exact_sum
 from somcore import MapConfig
 from somcore.latent import LatentMoments
 
@@ -164,8 +163,8 @@ def test_a_recipe_is_a_configuration_that_builds(name):
         ({"encoder.width": 6}, "encoder.width must be channels of the first layer, a multiple of 4. Got 6."),
         (
             {"encoder.name": "vit"},
-            "encoder.name must be auto, cnn, residual, mlp, audio, pretrained, or module:function of your own. "
-            "Got 'vit'.",
+            "encoder.name must be auto, cnn, standardised, residual, mlp, audio, pretrained, or module:function of "
+            "your own. Got 'vit'.",
         ),
         ({"loss.pull_weight": -1.0}, "loss.pull_weight must be a number in [0, inf). Got -1.0."),
         ({"deep.learning_rate": 0.0}, "deep.learning_rate must be a number > 0. Got 0.0."),

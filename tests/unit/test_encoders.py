@@ -11,7 +11,15 @@ from pipeline.pretrained import FrozenFeatures
 
 GREY, COLOUR = SampleShape("image", (1, 28, 28)), SampleShape("image", (3, 32, 32))
 SPEECH, TABLE = SampleShape("audio", (8000,), 8000), SampleShape("table", (13,))
-CASES = [("auto", GREY), ("cnn", COLOUR), ("residual", COLOUR), ("auto", SPEECH), ("auto", TABLE), ("mlp", GREY)]
+CASES = [
+    ("auto", GREY),
+    ("cnn", COLOUR),
+    ("residual", COLOUR),
+    ("standardised", GREY),
+    ("auto", SPEECH),
+    ("auto", TABLE),
+    ("mlp", GREY),
+]
 
 
 def samples(sample, count, generator):
@@ -30,6 +38,18 @@ def test_features_lie_in_the_unit_interval_and_depend_on_the_sample_alone(name, 
     assert not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in encoder.modules())
     z.sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in encoder.parameters())
+
+
+def test_the_length_and_the_mean_of_a_standardised_filter_do_not_matter(generator):
+    encoder = make_encoder("standardised", GREY, dim=6, width=8)
+    initialise(encoder, seed=0)
+    x = samples(GREY, 4, generator)
+    before = encoder(x)
+    with torch.no_grad():
+        for layer in encoder.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.mul_(3.0).add_(0.5)
+    assert torch.allclose(encoder(x), before, atol=1e-4)
 
 
 @pytest.mark.parametrize("sample", [GREY, COLOUR, SPEECH, TABLE, SampleShape("image", (1, 8, 8))])
