@@ -24,10 +24,14 @@ def soak(
     from pipeline.benchmarks import speed
 
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-    result = kill.measure(models.split(","), kills, per_run, workers, seed, scratch, say)
-    text = kill.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
-    print(text)
-    return speed.publish("soak", result, text, out, table_out)
+    command = "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]])
+    results = {}
+    for model in models.split(","):  # each is kept when it is done
+        result = kill.measure([model], kills, per_run, workers, seed, scratch, say)
+        text = kill.markdown(result, command)
+        print(text)
+        results[model] = speed.publish(f"soak-{model}", result, text, out, table_out)
+    return results
 
 
 app = job(example="python -m jobs.benchmark soak --kills 20")(soak)

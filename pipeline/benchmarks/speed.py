@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from pipeline.config import MODELS
 from pipeline.errors import OutputError
 from pipeline.places import write_atomically
 
@@ -20,7 +21,7 @@ Report = Callable[[str], None]
 _GENERATED = "Generated: each section names its command. Ratios say more than seconds."
 PAGES = {
     "speed": ("# Speed", ("batch", "growing", "overhead")),
-    "elastic": ("# Elastic: kills, scaling, memory", ("soak", "scaling", "memory")),
+    "elastic": ("# Elastic: kills, scaling, memory", (*(f"soak-{model}" for model in MODELS), "scaling", "memory")),
     "sweeps": ("# Sweeps, tracking, prediction", ("kills", "tracking", "predict")),
 }  # title and sections of a page
 
