@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.prepare import PrepareOptions, prepare
+from pipeline.report import sweep_data
 from pipeline.report.automatic import FIGURES, PAGE, report_of_run
 from pipeline.report.collect import collect
 from pipeline.report.figures import confusion_figure, map_figure
@@ -71,3 +72,13 @@ def test_a_map_without_the_record_of_its_run_needs_its_data_named(odd, tmp_path)
     with pytest.raises(UserError, match="--data must be given for a model without the record of its run"):
         evaluate_run(str(tmp_path), None, None)
     assert evaluate_run(str(tmp_path), odd.parent / "data", None)["rows"] == 20
+
+
+def test_the_nearest_labelled_row_is_left_out_where_it_takes_long(digits, monkeypatch):
+    assert set(sweep_data.baselines(str(digits), [0.1], [0])) == set(sweep_data.BASELINES)
+    monkeypatch.setattr(sweep_data, "_PRODUCTS", 144 * 359 * 64 - 1)
+    assert {name: list(found) for name, found in sweep_data.baselines(str(digits), [0.05, 0.1], [0]).items()} == {
+        "majority": [0.05, 0.1],
+        "neighbour": [0.05],
+        "spreading": [0.05, 0.1],
+    }
