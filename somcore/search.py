@@ -261,7 +261,7 @@ def _scores(x: Tensor, nodes: _Nodes, owner: Tensor, node: Tensor) -> Tensor:
     starts = pad(torch.bincount(owner, minlength=len(x)).cumsum(0), (1, 0))
     size = (len(x), len(nodes.gaps))
     pairs = torch.sparse_csr_tensor(starts, node, x.new_zeros(len(node)), size, check_invariants=False)
-    dots = torch.sparse.sampled_addmm(pairs, x, nodes.gaps.T, beta=0.0).values()
+    dots: Tensor = torch.sparse.sampled_addmm(pairs, x, nodes.gaps.T, beta=0.0).values()
     return dots.to(torch.float64).add_(nodes.offsets[node])
 
 
