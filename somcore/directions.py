@@ -5,8 +5,6 @@ Axes: n vectors, D features, M directions.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -42,9 +40,3 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return result
     return torch.nn.functional.linear(x, weight, bias)
-
-
-def two_levels(number: int) -> tuple[int, int]:
-    """Factors of a number of terms, as equal as can be: sums of sums round less often on the way of each term."""
-    inner = next(n for n in range(math.isqrt(number), 0, -1) if number % n == 0)
-    return number // inner, inner

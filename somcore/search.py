@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -26,20 +27,18 @@ from torch.nn.functional import pad
 
 from somcore import device
 from somcore.config import MapConfig
-from somcore.directions import leading_directions, linear, two_levels
-from somcore.distance import Tile, exact_errors
+from somcore.desk import WORD, Desk
+from somcore.directions import leading_directions, linear
 from somcore.state import MapState
 from somcore.statistics import TALLIES, BatchStatistics
 from somcore.update import empty_statistics
 
-_DIRECTIONS = 112  # of the samples
-_EXTRA = 24  # of the prototypes of one map
+_DIRECTIONS = 64  # of the samples
+_EXTRA = 32  # of the prototypes of one map
 _WIDE = 0.1  # share of the prototypes' lengths outside all directions that makes bounds by directions too loose
 _SUBSAMPLE = 2048  # samples that choose the directions, at least
 _BLOCK = 1024  # samples at a time: their scores stay in the cache
-_PAIRS = 256  # pairs at a time whose scores are computed feature by feature
-_EXACT = 4096  # fixed-point rows that float64 adds up exactly
-_WORD = 8  # marks of nodes that are read as one int64
+_PAIRS = 256  # pairs at a time that are decided in float64
 _U32, _U64 = 2.0**-24, 2.0**-53  # unit roundoff
 _TINY = 2.0**-100  # far above where float32 loses relative precision
 _Result = TypeVar("_Result")
@@ -91,6 +90,9 @@ class PreparedSamples:
 
         for _ in each(write, range(0, len(features), _BLOCK)):
             pass
+        with warnings.catch_warnings():  # torch says once that sparse tensors may change: not from a thread
+            warnings.simplefilter("ignore")
+            torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), rest[:0])
         return cls(features, centre, directions, coordinates, norms, rest)
 
 
@@ -114,7 +116,7 @@ class _Nodes:
         gaps, own = state.prototypes - mean, samples.directions.to(torch.float64)
         inside = gaps @ own
         left = gaps - inside @ own.T
-        extra = leading_directions(left, _EXTRA, beside=samples.directions)
+        extra = leading_directions(left.to(torch.float32), _EXTRA, beside=samples.directions)
         beyond = gaps @ extra.to(torch.float64)
         left -= beyond @ extra.to(torch.float64).T
         inside, q = torch.cat([inside, beyond], dim=1), torch.cat([own, extra.to(torch.float64)], dim=1)
@@ -123,8 +125,8 @@ class _Nodes:
         reach = float(norms.max())
         rest = torch.linalg.vector_norm(left, dim=1) + (defect + _U32) * norms
         offsets = norms.square() + 2 * (gaps @ (mean - centre))
-        filler = -len(gaps) % _WORD
-        growth = float(torch.linalg.vector_norm(inside.abs() @ q.abs().T, dim=1).max()) + reach
+        filler = -len(gaps) % WORD
+        growth = float(torch.linalg.matrix_norm(q)) * reach + reach  # ‖ |Qᵀ(c − a)| |Q|ᵀ ‖ and more
         wide = float(rest.norm()) > _WIDE * float(norms.norm())
         factors = gaps if wide else torch.cat([inside, rest.unsqueeze(1)], dim=1)
         return cls(
@@ -139,15 +141,15 @@ class _Nodes:
             growth=0.0 if wide else growth,
         )
 
-    def slack(self, norms: Tensor, num_features: int) -> tuple[Tensor, Tensor]:
-        """Bounds (B,) float64 of what rounding does to a score: to one from the directions, to one from all features.
+    def slacks(self, norms: Tensor, num_features: int) -> tuple[Tensor, Tensor]:
+        """Bounds (N,) float64 of what rounding does to a score: to one from the directions, to one from all features.
 
-        The first holds the rotation of the sample and the product; the second a float32 dot product on two levels.
+        The first holds the rotation of the sample and the product; the second a float32 dot product in any order.
         Both hold what float64 itself does to an error, so that float64 orders alike what they tell apart.
         """
         size = norms.to(torch.float64) + self.size
         exact = 2 * _U64 * (num_features + 8) * size.square() + 8 * _U32 * self.reach * size + _TINY
-        exact += 2.02 * _U32 * sum(two_levels(num_features)) * self.reach * norms
+        exact += 2.02 * _U32 * (num_features + 8) * self.reach * norms
         rotation = _U32 * (num_features + 8) * self.growth + self.defect * self.reach
         products = 4 * _U32 * self.factors.shape[1] * self.reach
         return 1.01 * (2 * rotation * norms + products * size) + exact, exact
@@ -176,30 +178,27 @@ def winners(
         sums: (K, D) int64 fixed point, zero without a scale.
     """
     nodes = _Nodes.of(state, samples)
-    bmu, sums = [], torch.zeros_like(state.prototypes, dtype=torch.int64)
-    starts = range(0, len(samples.features), _EXACT)
-    for found, part in each(lambda start: _part(samples, nodes, state, scale, start), starts):
-        bmu.append(found)
-        sums += part
-    return torch.cat(bmu), sums
+    slacks = nodes.slacks(samples.norms, state.num_features)
+    spare: list[Desk] = []
+    bmu = torch.empty(len(samples.features), dtype=torch.int64)
 
-
-def _part(
-    samples: PreparedSamples, nodes: _Nodes, state: MapState, scale: int | None, start: int
-) -> tuple[Tensor, Tensor]:
-    """BMUs and fixed-point sums of so many samples as float64 adds up exactly."""
-    stop = min(start + _EXACT, len(samples.features))
-    bmu = torch.empty(stop - start, dtype=torch.int64)
-    sums = torch.zeros_like(state.prototypes) if scale is not None else torch.zeros(())
-    room = torch.empty(0 if scale is None else _BLOCK, state.num_features, dtype=torch.float64)
-    for first in range(start, stop, _BLOCK):
-        rows = slice(first, min(first + _BLOCK, stop))
-        own = _block_winners(samples, nodes, state, rows)
-        bmu[first - start : rows.stop - start] = own
+    def work(first: int) -> None:
+        try:
+            desk = spare.pop()
+        except IndexError:  # one desk for each thread at most
+            desk = Desk.of(state, samples.features, _BLOCK)
+        rows = slice(first, min(first + _BLOCK, len(bmu)))
+        bmu[rows] = _block_winners(samples, nodes, state, rows, [slack[rows] for slack in slacks], desk)
         if scale is not None:
-            whole = torch.mul(samples.features[rows], 2.0**scale, out=room[: len(own)]).round_()
-            sums.index_add_(0, own, whole)
-    return bmu, sums.to(torch.int64)
+            desk.add(samples.features[rows], bmu[rows], scale)
+        spare.append(desk)
+
+    for _ in each(work, range(0, len(bmu), _BLOCK)):
+        pass
+    sums = torch.zeros_like(state.prototypes, dtype=torch.int64)
+    for desk in spare:
+        sums += desk.total()
+    return bmu, sums
 
 
 def batch_statistics(
@@ -222,35 +221,27 @@ def batch_statistics(
     return dataclasses.replace(empty, sums=empty.sums | known)
 
 
-def _block_winners(samples: PreparedSamples, nodes: _Nodes, state: MapState, rows: slice) -> Tensor:
+def _block_winners(
+    samples: PreparedSamples, nodes: _Nodes, state: MapState, rows: slice, slacks: list[Tensor], desk: Desk
+) -> Tensor:
     """The BMUs of one block."""
     features = samples.features[rows]
-    x = (features - samples.centre).to(torch.float32)
-    norms = samples.norms[rows]
-    slack, direct = nodes.slack(norms, x.shape[1])
+    number = len(features)
+    x = torch.sub(features, samples.centre, out=desk.x[:number])
     known, rest = _coordinates(samples, nodes, x, rows)
     lower = linear(known, nodes.factors, nodes.offsets)
-    least = torch.addcmul(lower, rest, nodes.spread).amin(1)
-    marks = lower <= (least + 2 * slack).to(torch.float32).unsqueeze(1)
+    least = torch.addcmul(lower, rest, nodes.spread, out=desk.upper[:number]).amin(1)
+    marks = lower <= (least + 2 * slacks[0]).to(torch.float32).unsqueeze(1)
     owner, word = marks.view(torch.int64).nonzero(as_tuple=True)  # eight marks at a time
-    place, bit = marks.view(len(x), -1, _WORD)[owner, word].nonzero(as_tuple=True)
-    owner, node = owner[place], word[place] * _WORD + bit
-    bmu = torch.empty(len(x), dtype=torch.int64)
-    bmu[owner] = node  # final where a sample has one pair
-    owner, node = _contested(owner, node, len(x))
-    # The score of the likeliest node tightens the bound for the others.
-    low = lower[owner, node]
-    likely = low == _least(low, owner, len(x))[owner]
-    scores = torch.empty(len(owner), dtype=torch.float64)
-    scores[likely] = _scores(x, nodes, owner[likely], node[likely])
-    bound = _least(scores[likely], owner[likely], len(x)) + slack + direct
-    others = (low <= bound[owner]) & ~likely
-    scores[others] = _scores(x, nodes, owner[others], node[others])
-    scores = torch.where(likely | others, scores, torch.inf)
-    kept = scores <= (_least(scores, owner, len(x)) + 2 * direct)[owner]
+    place, bit = marks.view(number, -1, WORD)[owner, word].nonzero(as_tuple=True)
+    owner, node = owner[place], word[place] * WORD + bit
+    bmu = torch.empty(number, dtype=torch.int64)
+    scores = _scores(x, nodes, owner, node)
+    kept = scores <= (_least(scores, owner, number) + 2 * slacks[1])[owner]
     owner, node = owner[kept], node[kept]
-    bmu[owner] = node
-    owner, node = _contested(owner, node, len(x))
+    bmu[owner] = node  # final where a sample has one node left
+    several = (torch.bincount(owner, minlength=number) > 1)[owner]
+    owner, node = owner[several], node[several]
     return _decided(state, features, bmu, owner, node) if len(owner) else bmu
 
 
@@ -266,27 +257,22 @@ def _coordinates(samples: PreparedSamples, nodes: _Nodes, x: Tensor, rows: slice
 
 
 def _scores(x: Tensor, nodes: _Nodes, owner: Tensor, node: Tensor) -> Tensor:
-    """(P,) float64 scores of pairs, from all features."""
-    parts = zip(owner.split(_PAIRS), node.split(_PAIRS), strict=True)
-    levels = two_levels(x.shape[1])
-    products = (x.index_select(0, a).mul_(nodes.gaps.index_select(0, b)) for a, b in parts)
-    dots = [each.view(-1, *levels).sum(2).sum(1) for each in products]
-    return torch.cat(dots).to(torch.float64).add_(nodes.offsets[node])
+    """(P,) float64 scores of pairs, ordered by owner, from all features."""
+    starts = pad(torch.bincount(owner, minlength=len(x)).cumsum(0), (1, 0))
+    size = (len(x), len(nodes.gaps))
+    pairs = torch.sparse_csr_tensor(starts, node, x.new_zeros(len(node)), size, check_invariants=False)
+    dots: Tensor = torch.sparse.sampled_addmm(pairs, x, nodes.gaps.T, beta=0.0).values()
+    return dots.to(torch.float64).add_(nodes.offsets[node])
 
 
 def _decided(state: MapState, features: Tensor, bmu: Tensor, owner: Tensor, node: Tensor) -> Tensor:
-    """BMUs with those of the given pairs decided in float64; ties to the lowest index."""
-    parts = zip(owner.split(_PAIRS), node.unsqueeze(1).split(_PAIRS), strict=True)
-    errors = torch.cat([exact_errors(state, Tile.of(features[a], "error"), b) for a, b in parts]).squeeze(1)
+    """BMUs with those of the given pairs decided as `exact_errors` decides; ties to the lowest index."""
+    parts = zip(owner.split(_PAIRS), node.split(_PAIRS), strict=True)
+    gaps = (features[a].to(torch.float64).sub_(state.prototypes[b]) for a, b in parts)
+    errors = torch.cat([torch.linalg.vecdot(gap, gap) for gap in gaps]) / features.shape[1]
     best = errors == _least(errors, owner, len(bmu))[owner]
     lowest = torch.full_like(bmu, state.capacity).scatter_reduce_(0, owner[best], node[best], "amin")
     return torch.where(lowest < state.capacity, lowest, bmu)
-
-
-def _contested(owner: Tensor, node: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """The pairs of the samples that have more than one."""
-    several = (torch.bincount(owner, minlength=number) > 1)[owner]
-    return owner[several], node[several]
 
 
 def _least(values: Tensor, owner: Tensor, number: int) -> Tensor:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import gzip
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 from somcore import KohonenSOM, MapConfig, accumulate, advance, initial_state, round_scale, search
+from somcore.desk import Desk
 from somcore.estimators import training
 from somcore.matching import match
 from tests.conftest import real_data
@@ -78,6 +80,36 @@ def test_winners_sums_and_the_next_map_are_those_of_the_plain_path(kind, spread,
     statistics = search.batch_statistics(prepared, state, config, scale)
     assert torch.equal(statistics.sums["won"], plain.sums["won"])
     assert advance(state, statistics, config).digest() == advance(state, plain, config).digest()
+
+
+def test_sums_are_exact_however_many_rows_one_node_wins():
+    largest = torch.tensor([[1.0 - 2.0**-24, -1.0]])
+    state = initial_state(_config(largest, 1, 1), num_features=2, num_classes=0, samples=largest)
+    own = Desk.of(state, largest.expand(1024, 2), 1024)
+    for _ in range(20):
+        own.add(largest.expand(1024, 2), torch.zeros(1024, dtype=torch.int64), 40)
+    assert own.total().tolist() == [[20 * 1024 * (2**40 - 2**16), -20 * 1024 * 2**40]]
+
+
+@pytest.mark.parametrize("copies", (2, 40))
+def test_a_block_of_rivals_that_only_float64_tells_apart(copies, generator):
+    x = torch.rand(300, 60, generator=generator)
+    config = _config(x, 1, 5 * copies)
+    state = initial_state(config, num_features=60, num_classes=0, samples=x[torch.arange(5 * copies) % 5])
+    shift = 1e-9 * torch.rand(state.prototypes.shape, generator=generator, dtype=torch.float64)
+    state = dataclasses.replace(state, prototypes=state.prototypes + shift)
+    bmu, _ = search.winners(search.PreparedSamples.of(x), state)
+    assert torch.equal(bmu, match(state, x, config=config).bmu)
+
+
+def test_threads_give_the_same_sums(generator):
+    x = torch.rand(3000, 30, generator=generator)
+    config = _config(x, 4, 4)
+    state = initial_state(config, num_features=30, num_classes=0, samples=x[:16])
+    prepared = search.PreparedSamples.of(x)
+    alone = search.winners(prepared, state, 40)
+    with ThreadPoolExecutor(3) as pool:
+        assert all(map(torch.equal, search.winners(prepared, state, 40, pool.map), alone))
 
 
 def test_ties_go_to_the_lowest_index():
