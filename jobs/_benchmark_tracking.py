@@ -10,7 +10,7 @@ from jobs._run import job
 
 
 def tracking(
-    epochs: Annotated[int, typer.Option(min=1, help="Of the training; about ten seconds.")] = 60,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the training; about ten seconds.")] = 600,
     repeats: Annotated[int, typer.Option(min=1, help="Of each.")] = 3,
     children: Annotated[int, typer.Option(min=1, help="Trials of one sweep.")] = 1000,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/sweeps"),
