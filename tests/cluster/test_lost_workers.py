@@ -48,7 +48,7 @@ def test_a_worker_that_hangs_in_a_block_is_replaced(group, said, digits, undistu
     group.resize(3)
     pids = group.pids()
     said.clear()
-    monkeypatch.setattr(group, "_config", group._config.model_copy(update={"collective_s": 5.0}))
+    monkeypatch.setattr(group, "_collective_s", 5.0)
 
     def stop(epoch, expected, metrics):
         if epoch == 3:

@@ -79,7 +79,7 @@ def test_a_driver_killed_twice_in_a_row_is_resumed_twice(ray_cluster, settings, 
 def test_a_disk_that_is_full_for_a_while_costs_checkpoints_not_the_run(settings, undisturbed, tmp_path):
     """The kernel refuses to let any file of the command grow beyond a few bytes, then allows it again."""
     out = tmp_path / "run"
-    longer = settings | {"map.epochs": 120, "train.checkpoint_rounds": 10}
+    longer = settings | {"map.epochs": 500, "train.checkpoint_rounds": 10}  # not at its end before there is room
     job = begun(words(longer, out, "--workers", 0), out)
     _, hard = resource.prlimit(job.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(job.pid, resource.RLIMIT_FSIZE, (100, hard))
