@@ -234,12 +234,7 @@ def exact_sum(
 ) -> tuple[list[Tensor], int]:
     """Σ of the tiles' gradients over all workers as integers, in one message with other integers.
 
-    Args:
-        gradients: (P,) float32 of each own tile.
-        size: P.
-        num_tiles: tiles of the round, over all workers.
-        reduction: joins the workers.
-        parts: int64 vectors to be summed along.
+    Args: as of `sum_gradients`.
 
     Returns:
         The summed gradient as int64 and the summed parts, and the bits of its scale: value = integer / 2^bits.
