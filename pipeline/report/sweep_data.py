@@ -142,6 +142,8 @@ class SweepData:
     def meaning(self) -> str:
         """Which trials the means are over."""
         choice = "the set that validation rows chose, over its seeds, at the fractions where they could choose one"
+        if self.chosen and all(row["score"] is None for row in self.chosen):
+            choice = "the only set, over its seeds, at the fractions where all of them are done"
         return choice if self.chosen else "all trials of a fraction"
 
     def by_fraction(self, name: str) -> list[tuple[float, float, float | None, int]]:

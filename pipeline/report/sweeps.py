@@ -157,7 +157,8 @@ def _sweep_panel(data: SweepData) -> str:
         [_text(row[key]) for key in ("data", "labelled_fraction", "set", "mean", "sd", "seeds", "chosen_by", "score")]
         for row in data.chosen
     ]
-    made = f"<h2>Chosen by validation</h2>{table(head, chosen)}" if chosen else ""
+    title = "The only set" if all(row["score"] is None for row in data.chosen) else "Chosen by validation"
+    made = f"<h2>{title}</h2>{table(head, chosen)}" if chosen else ""
     return f"{made}<h2>What was asked</h2>{table(['key', 'value'], rows)}"
 
 
