@@ -12,15 +12,16 @@ from jobs._run import job
 def tracking(
     epochs: Annotated[int, typer.Option(min=1, help="Of the training; about ten seconds.")] = 600,
     repeats: Annotated[int, typer.Option(min=1, help="Of each.")] = 3,
-    children: Annotated[int, typer.Option(min=1, help="Trials of one sweep.")] = 1000,
+    trials: Annotated[int, typer.Option(min=1, help="Of each sweep that is timed.")] = 8,
+    children: Annotated[int, typer.Option(min=1, help="Trials of a sweep that is only sent.")] = 1000,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/sweeps"),
     table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/sweeps.md.")] = None,
 ) -> dict[str, Any]:
-    """Seconds of a training with and without tracking; seconds to send and to find the children of one parent."""
+    """Seconds of a training with and without tracking; of a sweep likewise; seconds to send and find many trials."""
     from pipeline.benchmarks import speed, tracking_cost
 
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-    result = tracking_cost.measure(epochs, repeats, children, say)
+    result = tracking_cost.measure(epochs, repeats, trials, children, say)
     text = tracking_cost.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
     return speed.publish("tracking", result, text, out, table_out)

@@ -70,9 +70,9 @@ def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
         )
         command.__annotations__ = {**function.__annotations__, **extra}
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        app.command(
-            function.__name__.replace("_", "-"), help=inspect.getdoc(function), epilog=f"Example: {example}"
-        )(command)
+        app.command(function.__name__.replace("_", "-"), help=inspect.getdoc(function), epilog=f"Example: {example}")(
+            command
+        )
         return app
 
     return decorate

@@ -86,34 +86,34 @@ class ProcessGroupReduction:
         counts, as does how many rows each worker brings, so no message is needed to learn it. Integers add up to the
         same whichever way they travel. Small tables go along with the counts.
         """
-        flat, rows = statistics.pack()
-        shapes = [value.shape for value in statistics.sums.values()]
-        parts = list(flat.split([shape.numel() for shape in shapes]))
-        tables = [n for n, shape in enumerate(shapes) if len(shape) == 2 and shape[1] > 1]
-        if sum(parts[n].numel() for n in tables) <= _DENSE:
-            tables = []
-        whole = {n: parts[n].view(shapes[n]) for n in tables}
-        for n, table in whole.items():
-            parts[n] = (table != 0).any(dim=1).to(flat.dtype)
-        row_counts = flat.new_zeros(self.world_size)
+        own, rows = statistics.wire_sums(), statistics.packed_rows()
+        tables = {name: value for name, value in own.items() if value.dim() == 2 and value.shape[1] > 1}
+        if sum(table.numel() for table in tables.values()) <= _DENSE:
+            tables = {}
+        ahead = own | {name: table.any(dim=1).to(table.dtype) for name, table in tables.items()}
+        row_counts = rows.new_zeros(self.world_size, dtype=next(iter(own.values())).dtype)
         row_counts[self.rank] = rows.shape[0]
-        summed = list(self.sum(torch.cat([*parts, row_counts])).split([*map(len, parts), self.world_size]))
+        flat = self._sum_in_place(torch.cat([*(value.flatten() for value in ahead.values()), row_counts]))
+        *parts, counts = flat.split([*(value.numel() for value in ahead.values()), self.world_size])
+        sums = {name: part.view(ahead[name].shape) for name, part in zip(ahead, parts, strict=True)}
         if tables:
-            summed = self._sum_touched(whole, summed)
-        counted = [int(n) for n in summed.pop().tolist()]
+            sums |= self._sum_touched(tables, {name: sums[name] > 0 for name in tables})
+        counted = [int(n) for n in counts.tolist()]
         merged = self._gather(rows, counted) if any(counted) else rows
-        return BatchStatistics.unpack(statistics, torch.cat(summed), merged)
+        return BatchStatistics.joined(statistics, sums, merged)
 
-    def _sum_touched(self, tables: dict[int, Tensor], parts: list[Tensor]) -> list[Tensor]:
-        """Puts the summed tables where it was said how many workers have something for each of their rows."""
-        touched = {n: parts[n] > 0 for n in tables}
-        chosen = [table[touched[n]].flatten() for n, table in tables.items()]
-        sums = self.sum(torch.cat(chosen)).split([len(part) for part in chosen])
-        for (n, table), values in zip(tables.items(), sums, strict=True):
-            total = torch.zeros_like(table)
-            total[touched[n]] = values.view(-1, table.shape[1])
-            parts[n] = total.flatten()
-        return parts
+    def _sum_touched(self, tables: dict[str, Tensor], touched: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The summed tables, of which only the rows travel that some worker has something for."""
+        rows = {name: mask.nonzero().squeeze(1) for name, mask in touched.items()}
+        sizes = [len(rows[name]) * table.shape[1] for name, table in tables.items()]
+        message = next(iter(tables.values())).new_empty(sum(sizes))
+        for (name, table), part in zip(tables.items(), message.split(sizes), strict=True):
+            torch.index_select(table, 0, rows[name], out=part.view(-1, table.shape[1]))
+        parts = self._sum_in_place(message).split(sizes)
+        return {
+            name: torch.zeros_like(table).index_copy_(0, rows[name], part.view(-1, table.shape[1]))
+            for (name, table), part in zip(tables.items(), parts, strict=True)
+        }
 
     def max(self, value: float) -> float:
         """The largest value of all workers."""
@@ -124,7 +124,11 @@ class ProcessGroupReduction:
 
     def sum(self, values: Tensor) -> Tensor:
         """The elementwise sum over all workers; exact for integers."""
-        buffer = values.to(self.device, copy=True)
+        return self._sum_in_place(values.clone())
+
+    def _sum_in_place(self, values: Tensor) -> Tensor:
+        """The sum; on the device of the collective `values` are overwritten with it."""
+        buffer = values.to(self.device)
         self.sent_bytes += buffer.numel() * buffer.element_size()
         with _collective():
             torch.distributed.all_reduce(buffer)

@@ -142,9 +142,7 @@ def _neighbour_links(state: MapState, labels: Tensor, winner: Tensor, mask: Tens
     return rows, links
 
 
-def _contested(
-    moments: Moments, found: Match, key: Tensor, mask: Tensor | None, weights: Tensor | None
-) -> Contested:
+def _contested(moments: Moments, found: Match, key: Tensor, mask: Tensor | None, weights: Tensor | None) -> Contested:
     if mask is None:
         mask = torch.zeros_like(key, dtype=torch.bool)[:0]
     rows = rows_where(mask)

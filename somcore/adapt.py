@@ -92,9 +92,7 @@ def adapt_by_decay(state: MapState, statistics: BatchStatistics, config: MapConf
     pull, neighbour, relevance = (
         statistics.split(statistics.sums[role]) for role in ("pull", "neighbour", "relevance")
     )
-    prototypes = pulled(
-        state.prototypes, [(config.bmu_rate, *pull[:2]), (config.neighbour_rate, *neighbour[:2])]
-    )
+    prototypes = pulled(state.prototypes, [(config.bmu_rate, *pull[:2]), (config.neighbour_rate, *neighbour[:2])])
     number = pull[0] + neighbour[0] + relevance[0]
     mean = (pull[2] + neighbour[2] + relevance[2]) / number.clamp_min(1)
     kept = kept_share(number, config.deviation_decay)

@@ -20,9 +20,7 @@ UNLABELLED = -1
 Decay = Literal["linear", "exponential", "inverse", "constant"]
 
 
-def _parameter(
-    default: Any, symbol: str, valid: str, used_by: tuple[str, ...], meaning: str, unit: str = "–"
-) -> Any:
+def _parameter(default: Any, symbol: str, valid: str, used_by: tuple[str, ...], meaning: str, unit: str = "–") -> Any:
     """A dataclass field that carries its documentation: symbol, valid range, unit, users, meaning."""
     metadata = {"symbol": symbol, "valid": valid, "unit": unit, "used_by": used_by, "meaning": meaning}
     return field(default=default, metadata=metadata)

@@ -231,9 +231,7 @@ def _covered(tile: Tile, prototype: Tensor, reach: Tensor | None, config: MapCon
     return (gap.square() * tile.observed).sum(1) / tile.observed.sum(1) <= config.error_threshold
 
 
-def _accepted_by_box(
-    state: MapState, tile: Tile, candidates: Candidates, updates: Tensor, config: MapConfig
-) -> Tensor:
+def _accepted_by_box(state: MapState, tile: Tile, candidates: Candidates, updates: Tensor, config: MapConfig) -> Tensor:
     """(n,) bool: candidates inside the box of their BMU by now, its class permitting.
 
     A box that only the candidate itself has moved does not count: a round of one sample is the online step,

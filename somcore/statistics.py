@@ -206,10 +206,20 @@ class BatchStatistics:
 
         Returns:
             flat: 1-D int64 (float64 without a scale), the same length for every tile of a map.
-            rows: (r, columns) int64, floats by their bits; any order and any split means the same.
+            rows: (r, columns) int64, as of `packed_rows`.
         """
+        return torch.cat([value.flatten() for value in self.wire_sums().values()]), self.packed_rows()
+
+    def wire_sums(self) -> dict[str, Tensor]:
+        """`sums`, all of one type: int64, or float64 without a scale."""
         dtype = torch.float64 if self.scale is None else torch.int64
-        flat = torch.cat([value.to(dtype).flatten() for value in self.sums.values()])
+        return {name: value.to(dtype) for name, value in self.sums.items()}
+
+    def packed_rows(self) -> Tensor:
+        """(r, columns) int64: candidates and contested moments, floats by their bits.
+
+        Any order and any split of them means the same.
+        """
         own = self.canonical()
         c, k = own.candidates, own.contested.compact()
         c = c.take(c.valid.nonzero().squeeze(1))
@@ -220,17 +230,20 @@ class BatchStatistics:
         clones = torch.cat([torch.ones_like(k.key).unsqueeze(1), torch.stack([k.key, k.updates], 1), moments], dim=1)
         width = max(proposals.shape[1], clones.shape[1])
         pad = torch.nn.functional.pad
-        rows = torch.cat([pad(part, (0, width - part.shape[1])) for part in (proposals, clones)])
-        return flat, rows
+        return torch.cat([pad(part, (0, width - part.shape[1])) for part in (proposals, clones)])
 
     @classmethod
     def unpack(cls, template: BatchStatistics, flat: Tensor, rows: Tensor) -> BatchStatistics:
         """The inverse of `pack`, for summed vectors and concatenated rows of several parts."""
-        sums, start = {}, 0
-        for name, value in template.sums.items():
-            sums[name] = flat[start : start + value.numel()].reshape(value.shape).to(value.dtype)
-            start += value.numel()
-        assert start == flat.numel()
+        sizes = [value.numel() for value in template.sums.values()]
+        parts = flat.split(sizes)
+        sums = {name: part.reshape(template.sums[name].shape) for name, part in zip(template.sums, parts, strict=True)}
+        return cls.joined(template, sums, rows)
+
+    @classmethod
+    def joined(cls, template: BatchStatistics, sums: dict[str, Tensor], rows: Tensor) -> BatchStatistics:
+        """Of summed `wire_sums` and concatenated `packed_rows` of several parts."""
+        sums = {name: sums[name].to(value.dtype) for name, value in template.sums.items()}
         proposals, clones = rows[rows[:, 0] == 0], rows[rows[:, 0] == 1]
         features = template.num_features
         label = proposals[:, 3]

@@ -86,4 +86,3 @@ VARIANTS: dict[str, Variant] = {
     "sssom": Variant(adapt=adapt.adapt_by_rates, assign=assign_by_label),
     "altsssom": Variant(adapt=adapt.adapt_by_decay, assign=assign_by_box),
 }
-

@@ -1,11 +1,13 @@
-"""What tracking costs: a training with and without a real MLflow server, and a thousand children in one parent."""
+"""What a real MLflow server costs: a sweep and a training with it and without, a thousand children in one parent."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,20 +30,24 @@ from pipeline.trainer import train
 
 _START_S = 180.0
 _EPOCHS = 10
+_TIMEOUT_S = 3600.0
 
 
-def measure(epochs: int, repeats: int, children: int, report: Report) -> dict[str, Any]:
-    """Trains on digits with tracking and without, in turns; then sends children and looks at them.
+def measure(epochs: int, repeats: int, trials: int, children: int, report: Report) -> dict[str, Any]:
+    """Trains on digits with tracking and without, alone and in sweeps, in turns; then sends children and looks at them.
 
     Args:
-        epochs: of the training; choose them so that it takes about ten seconds.
+        epochs: of a training; choose them so that it takes about ten seconds.
         repeats: of each.
-        children: trials of one sweep.
+        trials: of the sweeps that are timed.
+        children: trials of the sweep that is only sent.
         report: receives lines of progress.
 
     Returns:
-        plain, tracked (seconds of a whole training, as spreads), cost (tracked / plain − 1, of the medians), children,
-        child_seconds (of sending one), pull_seconds (all of them as a table), page_seconds (the newest hundred).
+        plain, tracked (seconds of a whole training, as spreads), cost (tracked / plain − 1, of the medians), sweep
+        (the same of sweeps, with trials, trial_seconds, and cost: seconds that tracking adds for each trial / its
+        seconds), children, child_seconds (of sending one), pull_seconds (all of them as a table), page_seconds (the
+        newest hundred).
     """
     with tempfile.TemporaryDirectory(prefix="somgrad-tracking-") as name, server(Path(name)) as uri:
         scratch = Path(name)
@@ -56,6 +62,7 @@ def measure(epochs: int, repeats: int, children: int, report: Report) -> dict[st
                 plain.append(without)
                 tracked.append(by)
                 report(f"{epochs} epochs: {without:.2f} s without tracking, {by:.2f} s with")
+        sweeps = _sweeps(scratch, uri, epochs, repeats, trials, report)
         sent, parent = _children(scratch, uri, children)
         report(f"{children} children sent in {sent:.1f} s")
         pull, pulled = timed(lambda: tracked_runs("children", uri, "thousand"))
@@ -66,6 +73,7 @@ def measure(epochs: int, repeats: int, children: int, report: Report) -> dict[st
             "plain": one,
             "tracked": two,
             "cost": two["median"] / one["median"] - 1,
+            "sweep": sweeps,
             "children": children,
             "child_seconds": sent / children,
             "pull_seconds": pull,
@@ -76,12 +84,15 @@ def measure(epochs: int, repeats: int, children: int, report: Report) -> dict[st
 
 def markdown(result: dict[str, Any], command: str) -> str:
     """The section of the page."""
+    sweep = result["sweep"]
     rows = [
+        [f"a sweep of {sweep['trials']} trials without tracking, seconds", in_words(sweep["plain"]), ""],
+        ["the same, sent to the server", in_words(sweep["tracked"]), ""],
+        [f"what that adds to a trial of {sweep['trial_seconds']:.1f} s", f"{100 * sweep['cost']:.1f} %", "5 %"],
         ["a training without tracking, seconds", in_words(result["plain"]), ""],
         ["the same, sent to the server", in_words(result["tracked"]), ""],
         ["what that costs a run of its own, with its end waiting for the server", f"{100 * result['cost']:.1f} %", ""],
         [f"sending one of {result['children']} trials of a sweep, seconds", f"{result['child_seconds']:.3f}", ""],
-        ["what that is of a trial of 10 s", f"{100 * result['child_seconds'] / 10:.1f} %", "5 %"],
         ["all of them as a table (`jobs.results --sweep`), seconds", f"{result['pull_seconds']:.2f}", ""],
         ["the newest hundred, as the page shows them, seconds", f"{result['page_seconds']:.2f}", ""],
     ]
@@ -126,6 +137,29 @@ def server(folder: Path) -> Iterator[str]:
 def _trained(settings: Mapping[str, Any], out: Path, uri: str) -> float:
     asked = {**settings, "tracking.uri": uri, "tracking.experiment": "cost"}
     return timed(lambda: train(asked, out))[0]
+
+
+def _sweeps(scratch: Path, uri: str, epochs: int, repeats: int, trials: int, report: Report) -> dict[str, Any]:
+    """Whole sweeps, one trial per processor at a time, with the server and without, in turns."""
+    found: dict[str, list[float]] = {"none": [], uri: []}
+    each: list[float] = []
+    seeds = ",".join(map(str, range(trials)))
+    for repeat in range(repeats):
+        for store, seconds in found.items():
+            out = scratch / "sweeps" / f"{store != 'none'}{repeat}"
+            words = ["jobs.sweep", "--data", str(scratch / "data"), "--model", "sssom", "--fractions", "0.1", "--json"]
+            words += ["--seeds", seeds, "--epochs", str(epochs), "--tracking-uri", store, "--out", str(out)]
+            words += ["--experiment", "cost"]
+            done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=_TIMEOUT_S)
+            if done.returncode:
+                raise MachineError(f"jobs.sweep ended with {done.returncode}: {' '.join(done.stderr.split())[-300:]}")
+            result = json.loads(done.stdout.splitlines()[-1])
+            seconds.append(result["seconds"])
+            each += [row["seconds"] for row in result["rows"]]
+        report(f"{trials} trials: {found['none'][-1]:.1f} s without tracking, {found[uri][-1]:.1f} s with")
+    plain, tracked, trial = spread(found["none"]), spread(found[uri]), statistics.median(each)
+    cost = (tracked["median"] - plain["median"]) / trials / trial
+    return {"trials": trials, "plain": plain, "tracked": tracked, "trial_seconds": trial, "cost": cost}
 
 
 def _children(scratch: Path, uri: str, count: int) -> tuple[float, str]:
