@@ -70,7 +70,12 @@ class DeepConfig(Section):
     labelled_only: bool = Field(False, description="true (train on the labelled rows alone) or false")
     refresh_rounds: int | None = Field(None, ge=0, description="a number of rounds >= 0 (0: never, none: 40)")
     refresh_rows: int = Field(2048, ge=1, description="a number of rows >= 1")
+    growth_rounds: int | None = Field(
+        None, ge=1, description="a number of rounds >= 1 in which nodes are inserted (none: all)"
+    )
+    refresh_tune_steps: int = Field(0, ge=0, description="a number of steps >= 0 after every refresh")
     tune_steps: int = Field(0, ge=0, description="a number of steps >= 0 (0: prototypes stay where they settled)")
+    refresh_tune_rate: float = Field(0.01, gt=0, le=1, description="a step in (0, 1]")
     tune_rate: float = Field(0.02, gt=0, le=1, description="a step in (0, 1]")
     final_passes: int = Field(3, ge=1, description="a number of passes >= 1")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="float32 or bfloat16")

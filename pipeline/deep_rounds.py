@@ -51,6 +51,8 @@ class DeepRounds:
         self._dataset = Dataset.open(plan.data_path)
         self._labels, withheld = training_labels(plan, self._dataset.labels("train"))
         self._rows = trained_rows(plan, self._labels, withheld)
+        trained = self._labels[self._rows]
+        self._classes = trained[trained != UNLABELLED].unique()
         self._network = self._deep.network().to(plan.device)
 
     def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
@@ -64,11 +66,16 @@ class DeepRounds:
         state, network = snapshot.state, snapshot.network
         assert network is not None
         if self._refresh_due(state, network):
-            state, network = self._refresh(state, network, reduction, stay, state.round, self._deep.deep.refresh_rows)
+            deep = self._deep.deep
+            state, network = self._refresh(
+                state, network, reduction, stay, state.round, deep.refresh_rows, deep.refresh_tune_steps
+            )
         load_flat(self._network, network.values)
         config = deep_map_config(self._plan.config, network.threshold)
         cut = DeepRound.of(state.round, config, self._labels, self._rows, self._deep.extra)
         frozen = with_plain_relevances(state, self._deep.losses.relevance_warmup_rounds or 0)
+        if self._is_grown(state):
+            frozen = dataclasses.replace(frozen, growing=False)
         results = self._measure(frozen, config, cut, reduction, stay)
         stay()
         merged, gradient, sums, moments = self._join(results, frozen, config, cut, reduction)
@@ -78,6 +85,8 @@ class DeepRounds:
                 f"Got {merged.tally('samples')}."
             )
         after = advance(frozen, merged, config)
+        if frozen.growing != state.growing:
+            after = dataclasses.replace(after, growing=state.growing, finished=state.finished)
         active = any(sums[n][1] for n in WEIGHTS)
         network = self._step(network, gradient, state.round) if active else network
         network, measures = monitored(network, merged, moments, state.round, self._deep, reduction.rank)
@@ -157,6 +166,14 @@ class DeepRounds:
         old = {} if begins else snapshot.tallies
         return {name: old.get(name, 0.0) + value for name, value in new.items()}
 
+    def _is_grown(self, state: MapState) -> bool:
+        """Whether nodes are inserted no more: the rounds of growth are over, and every class with labels has a node."""
+        rounds = self._deep.deep.growth_rounds
+        if rounds is None or state.round < rounds:
+            return False
+        represented = state.classes[state.alive].to(self._classes.device)
+        return bool(torch.isin(self._classes, represented).all())
+
     def _refresh_due(self, state: MapState, network: NetworkState) -> bool:
         """Every `refresh_rounds`; four times as often in the beginning, when features move fastest."""
         if not self._plan.config.is_growing:
@@ -174,8 +191,12 @@ class DeepRounds:
         stay: Callable[[], None],
         number: int,
         limit: int,
+        steps: int = 0,
     ) -> tuple[MapState, NetworkState]:
-        """The map and its threshold, put where the encoder is now, from clean views of some rows."""
+        """The map and its threshold, put where the encoder is now, from clean views of some rows.
+
+        Then some steps of tuning on the labelled ones among them.
+        """
         load_flat(self._network, network.values)
         config = deep_map_config(self._plan.config, network.threshold)
         chosen = self._refresh_rows(config.seed, number, limit)
@@ -186,6 +207,7 @@ class DeepRounds:
         histogram = torch.zeros(NUM_BINS, dtype=torch.int64, device=state.device)
         tiles = range(0, count, config.tile_size)
         first, last = (len(tiles) * r // reduction.world_size for r in (reduction.rank, reduction.rank + 1))
+        marked: list[tuple[Tensor, Tensor]] = []
         for start in tiles[first:last]:
             stay()
             places = torch.arange(start, min(start + config.tile_size, count))
@@ -195,10 +217,17 @@ class DeepRounds:
             labels = self._labels[rows].to(state.device) if state.num_classes else None
             part = accumulate(opened, features, labels, open_config, positions=places.to(state.device), scale=scale)
             statistics = statistics.merge(part)
+            if steps and labels is not None:
+                known = labels != UNLABELLED
+                marked.append((features[known], labels[known]))
         merged, histogram = reduction.reduce(statistics), reduction.sum(histogram)
         numeric = calibrated(deep_map_config(self._plan.config, 0.0), histogram).activation_threshold
-        threshold = 1.0 if isinstance(numeric, str) else numeric
-        return refreshed(state, merged, config), dataclasses.replace(network, threshold=threshold)
+        network = dataclasses.replace(network, threshold=1.0 if isinstance(numeric, str) else numeric)
+        moved = refreshed(state, merged, config)
+        if steps and state.num_classes:
+            rate = self._deep.deep.refresh_tune_rate
+            moved = self._tuned(moved, network, marked, len(tiles), steps, rate, reduction, stay)
+        return moved, network
 
     def _refresh_rows(self, seed: int, number: int, limit: int) -> Tensor:
         """Rows that a refresh looks at, in random order: some of all, and more labelled ones where they are rare."""
@@ -231,18 +260,29 @@ class DeepRounds:
 
     def _tune(self, state: MapState, network: NetworkState, reduction: Reduction, stay: Callable[[], None]) -> MapState:
         """Prototypes moved to where they decide best on the labelled rows."""
-        config = deep_map_config(self._plan.config, network.threshold)
-        temperature, _ = self._deep.losses.decisions(config.error_threshold)
         load_flat(self._network, network.values)
         rows = self._rows[self._labels[self._rows] != UNLABELLED]
-        parts, total = labelled_parts(
-            self._network, self._dataset, self._labels, rows, config.tile_size, reduction, stay
-        )
-        deep, exact = self._deep.deep, self._plan.reduction == "exact"
+        tile_size, deep = self._plan.config.tile_size, self._deep.deep
+        parts, total = labelled_parts(self._network, self._dataset, self._labels, rows, tile_size, reduction, stay)
+        return self._tuned(state, network, parts, total, deep.tune_steps, deep.tune_rate, reduction, stay)
+
+    def _tuned(
+        self,
+        state: MapState,
+        network: NetworkState,
+        parts: list[tuple[Tensor, Tensor]],
+        total: int,
+        steps: int,
+        rate: float,
+        reduction: Reduction,
+        stay: Callable[[], None],
+    ) -> MapState:
+        config = deep_map_config(self._plan.config, network.threshold)
+        temperature, _ = self._deep.losses.decisions(config.error_threshold)
+        exact = self._plan.reduction == "exact"
         return tuned(
-            state, parts, total, temperature, steps=deep.tune_steps, rate=deep.tune_rate, exact=exact,
-            reduction=reduction, stay=stay,
-        )  # fmt: skip
+            state, parts, total, temperature, steps=steps, rate=rate, exact=exact, reduction=reduction, stay=stay
+        )
 
 
 def trained_rows(plan: TrainingPlan, labels: Tensor, withheld: Tensor) -> Tensor:

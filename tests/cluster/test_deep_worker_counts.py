@@ -22,6 +22,8 @@ def deep(data, **changes):
         "deep__refresh_rounds": 3,
         "deep__refresh_rows": 200,
         "deep__final_passes": 1,
+        "deep__refresh_tune_steps": 2,
+        "deep__growth_rounds": 4,
         "deep__tune_steps": 4,
         "train__evaluate_epochs": 0,
     }
