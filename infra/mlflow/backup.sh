@@ -4,6 +4,8 @@
 # TARGET appears whole or not at all. Records are dumped before files are copied, so no record is without its file;
 # the server may go on. Needs pg_dump, and rclone where the files are in a bucket.
 set -eu
+# shellcheck source=infra/mlflow/database.sh
+. "$(dirname -- "$0")/database.sh"
 fail() { echo "$*" >&2; exit 2; }
 [ $# = 1 ] || fail "Usage: $0 TARGET (a folder that does not exist yet)"
 target=$1
@@ -11,15 +13,14 @@ target=$1
 for name in MLFLOW_BACKEND_STORE_URI SOMGRAD_AUTH_DATABASE_URI MLFLOW_ARTIFACTS_DESTINATION; do
   eval "[ -n \"\${$name:-}\" ]" || fail "$name must be set, as for serve.sh."
 done
-libpq() { printf %s "$1" | sed 's/^postgresql+[a-z0-9]*:/postgresql:/'; } # without SQLAlchemy's driver
 
 umask 077
 part=$target.part
 rm -rf "$part"
 mkdir -p "$part/artifacts"
 trap 'rm -rf "$part"' EXIT
-pg_dump --format custom --no-owner --dbname "$(libpq "$MLFLOW_BACKEND_STORE_URI")" --file "$part/mlflow.dump"
-pg_dump --format custom --no-owner --dbname "$(libpq "$SOMGRAD_AUTH_DATABASE_URI")" --file "$part/mlflow_auth.dump"
+on_database "$MLFLOW_BACKEND_STORE_URI" pg_dump --format custom --no-owner --file "$part/mlflow.dump"
+on_database "$SOMGRAD_AUTH_DATABASE_URI" pg_dump --format custom --no-owner --file "$part/mlflow_auth.dump"
 case $MLFLOW_ARTIFACTS_DESTINATION in
 s3://*) rclone copy --quiet ":s3,env_auth=true${MLFLOW_S3_ENDPOINT_URL:+,provider=Other,endpoint='$MLFLOW_S3_ENDPOINT_URL'}:${MLFLOW_ARTIFACTS_DESTINATION#s3://}" "$part/artifacts" ;;
 *) [ ! -d "$MLFLOW_ARTIFACTS_DESTINATION" ] || cp -a "$MLFLOW_ARTIFACTS_DESTINATION/." "$part/artifacts/" ;;

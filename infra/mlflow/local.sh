@@ -26,6 +26,12 @@ as_database() { # PostgreSQL refuses to run as root
   if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi
 }
 postgres_runs() { as_database "$binaries/pg_ctl" -D "$data" status >/dev/null 2>&1; }
+began() { ps -o lstart= -p "$1" 2>/dev/null || true; } # a number alone may be another process by now
+server_runs() {
+  [ -f "$dir/server.pid" ] || return 1
+  { read -r server; read -r since; } <"$dir/server.pid" || return 1
+  [ -n "$since" ] && [ "$(began "$server")" = "$since" ]
+}
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
 start_database() {
@@ -51,7 +57,7 @@ start_database() {
 
 start() {
   port=${1:-5000}
-  if [ -f "$dir/server.pid" ] && kill -0 "$(cat "$dir/server.pid")" 2>/dev/null; then fail "It runs already. Stop it: $0 stop $dir"; fi
+  if server_runs; then fail "It runs already. Stop it: $0 stop $dir"; fi
   python -c "import socket; socket.create_connection(('127.0.0.1', $port), 2)" 2>/dev/null && fail "Port $port is taken. Give another: $0 start $dir PORT"
   database_port=$((port + 1))
   start_database
@@ -83,7 +89,7 @@ END
     exec setsid "$here/serve.sh" </dev/null >>"$dir/server.log" 2>&1
   ) &
   server=$!
-  echo "$server" >"$dir/server.pid"
+  printf '%s\n' "$server" "$(began "$server")" >"$dir/server.pid"
   tries=0
   until python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$port/health', timeout=2)" 2>/dev/null; do
     tries=$((tries + 1))
@@ -95,14 +101,13 @@ END
 }
 
 stop() {
-  if [ -f "$dir/server.pid" ]; then
-    server=$(cat "$dir/server.pid")
+  if server_runs; then
     kill -s TERM -- "-$server" 2>/dev/null || true
     tries=0
     while kill -s 0 -- "-$server" 2>/dev/null && [ "$tries" -lt 20 ]; do sleep 1; tries=$((tries + 1)); done
     kill -s KILL -- "-$server" 2>/dev/null || true
-    rm -f "$dir/server.pid"
   fi
+  rm -f "$dir/server.pid"
   if postgres_runs; then as_database "$binaries/pg_ctl" -D "$data" -m fast -w stop >/dev/null; fi
   say "Stopped. Records stay in $dir."
 }
