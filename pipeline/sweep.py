@@ -18,14 +18,14 @@ from typing import Any
 from pipeline.config import ClusterConfig
 from pipeline.errors import MachineError, must
 from pipeline.report import automatic
-from pipeline.selection import best_trial, chooser_of, metric_of, selected
+from pipeline.selection import best_trial, chooser_of, metric_of, selected, write_table
 from pipeline.sets import Listed, Optuna, Source
 from pipeline.signals import unhurried
 from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan, replaced
 from pipeline.sweep_progress import Progress
 from pipeline.sweep_record import Recorder
 from pipeline.sweep_resources import trial_resources
-from pipeline.sweep_result import summarise, write_results
+from pipeline.sweep_result import TABLE, summarise, write_results
 from pipeline.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of
 
 Say = Callable[[str], None]
@@ -275,6 +275,8 @@ class _Sweep:
     def _end(self, status: str, result: dict[str, Any] | None) -> None:
         tags: dict[str, Any] = {}
         artifacts = []
+        if status == "KILLED":
+            write_table(self.plan.folder / TABLE, self._result()["rows"])  # what there is so far
         if result is not None:
             artifacts = [*write_results(self.plan.folder, self.plan.model, result), self.plan.folder / "sweep.json"]
             if automatic.wanted(self.plan.definition["settings"].get("tracking.report")):

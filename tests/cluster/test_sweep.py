@@ -1,11 +1,13 @@
 """Sweeps on Ray Tune: what they record, what they survive."""
 
+import csv
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,10 @@ def test_a_sweep_that_was_killed_ends_as_if_nothing_had_happened(
     process.send_signal(number)
     error = process.communicate(timeout=120)[1]
     assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), error
+    if number == signal.SIGTERM:  # the table says what there is so far
+        with open(tmp_path / "out" / "trials.csv", newline="") as table:
+            said = Counter(row["status"] for row in csv.DictReader(table))
+        assert said["finished"] >= len(done) and sum(said.values()) == 6
     before = {path: path.stat().st_mtime_ns for path in done}
     resumed = subprocess.run([*command, "--resume"], cwd=REPOSITORY, capture_output=True, text=True, timeout=240)
     result = last_json(resumed)
