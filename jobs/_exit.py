@@ -13,7 +13,9 @@ from pipeline.errors import UserError
 
 DONE, FAULT, USER, INTERRUPTED = 0, 1, 2, 130
 _OURS = ("somcore", "pipeline", "jobs", "__main__")
-_FIXABLE = {"EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "EROFS", "ENOSPC", "ENAMETOOLONG"}
+_FIXABLE = {
+    "EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "ENAMETOOLONG"
+}  # fmt: skip
 
 
 def exit_code(error: BaseException) -> int:

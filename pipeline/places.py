@@ -150,9 +150,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        if error.filename is None:  # a full disk is met while writing, and says no name
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
     with contextlib.suppress(OSError):  # some filesystems cannot sync a directory
         descriptor = os.open(path.parent, os.O_RDONLY)

@@ -1,6 +1,7 @@
 """Directories elsewhere: what a failure leaves behind. Real stores are in tests/system/test_remote_places.py."""
 
 import os
+import resource
 import tempfile
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from pipeline import cache
 from pipeline.errors import ManifestError
-from pipeline.places import Place, private_folder
+from pipeline.places import Place, private_folder, write_atomically
 from pipeline.shards import Dataset
 from tests.training import table
 
@@ -65,3 +66,16 @@ def test_rows_are_not_read_from_a_cache_that_all_may_write_to(rng, tmp_path, mon
     (tmp_path / f"somgrad-cache-{os.getuid()}").chmod(0o777)
     with pytest.raises(ManifestError, match="A cache directory must be writable"):
         Dataset.open(data).read("train", slice(0, 20))
+
+
+def test_a_file_that_there_is_no_room_for_is_named_and_the_old_one_stays(tmp_path):
+    path = tmp_path / "predictions.csv"
+    write_atomically(path, b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="predictions.csv"):
+            write_atomically(path, b"new" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
