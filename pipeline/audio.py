@@ -54,7 +54,8 @@ class LogMel(nn.Module):
         power = torch.view_as_real(spectrum).square().sum(-1)
         bands = torch.log(power.transpose(1, 2) @ filters + 1e-6).transpose(1, 2)
         mean, spread = bands.mean((1, 2), keepdim=True), bands.std((1, 2), keepdim=True, correction=0)
-        return ((bands - mean) / (spread + 1e-3)).unsqueeze(1)
+        scaled = ((bands - mean) / (spread + 1e-3)).unsqueeze(1)
+        return scaled.contiguous(memory_format=torch.channels_last)  # the order that convolutions are fastest in
 
 
 class SpectrogramCNN(nn.Module):

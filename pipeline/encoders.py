@@ -181,7 +181,7 @@ def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: 
     if name == "audio":
         if sample.kind != "audio":
             raise UserError(f"encoder.name 'audio' must be used on recordings. Got {sample.kind} data.")
-        return nn.Sequential(LogMel(sample.sample_rate), SpectrogramCNN(dim, width), Latent())
+        return _fast(nn.Sequential(LogMel(sample.sample_rate), SpectrogramCNN(dim, width), Latent()))
     if sample.kind != "image" or len(sample.shape) != 3:
         raise UserError(f"encoder.name '{name}' must be used on images. Got {sample.kind} data; use auto or mlp.")
     shape = (sample.shape[0], sample.shape[1], sample.shape[2])
@@ -189,7 +189,11 @@ def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: 
         features, outputs = frozen_features(weights, shape)
         return nn.Sequential(features, nn.LayerNorm(outputs), nn.Linear(outputs, dim), Latent())
     makers = {"cnn": image_cnn, "standardised": image_standardised, "residual": image_residual}
-    encoder = makers[name](shape, dim, width)
+    return _fast(makers[name](shape, dim, width))
+
+
+def _fast(encoder: nn.Module) -> nn.Module:
+    """The encoder with its filters in the memory order that convolutions and pooling are fastest in."""
     return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
