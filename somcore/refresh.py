@@ -46,7 +46,8 @@ def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -
 
     Nodes move to the mean of the samples they win, their deviations likewise (measured from the old prototypes, as
     every statistic is), their class is that of most labelled samples they win (ties: lowest), none without such a
-    sample. Nodes that win nothing are removed: they stand where samples used to be. Nothing is inserted, no round or
+    sample; in a full map no class that has samples is left without a node (`with_every_class`). Nodes that win nothing
+    are removed: they stand where samples used to be. Nothing is inserted, no round or
     win counted.
 
     Args:
@@ -64,6 +65,8 @@ def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -
     if state.num_classes:
         votes = statistics.sums["classes"].view(state.capacity, state.num_classes)
         classes = torch.where(votes.sum(1) > 0, votes.argmax(1), UNLABELLED)
+        if bool(state.alive.all()):  # growth cannot help
+            classes = with_every_class(classes, votes)
     moved = dataclasses.replace(
         state,
         prototypes=torch.where(won, features / divisor, state.prototypes),
@@ -72,3 +75,33 @@ def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -
         classes=classes,
     )
     return reconnect(keep_nodes(moved, state.alive & won.all(1)), config)
+
+
+def with_every_class(classes: Tensor, votes: Tensor) -> Tensor:
+    """Classes of nodes, such that a class with samples has a node wherever another can spare one.
+
+    A class that is nowhere in the majority takes the node that won most of its samples, of those whose own class has
+    another node; the class with most samples first, ties to the lowest. Without a node it could never be said again.
+
+    Args:
+        classes: (K,) int64, by majority.
+        votes: (K, C) labelled samples that each node won.
+
+    Returns:
+        (K,) int64.
+
+    Source: decision of this project (decision 0021).
+
+    Example:
+        >>> with_every_class(torch.tensor([0, 0]), torch.tensor([[5, 0], [4, 3]])).tolist()
+        [0, 1]
+    """
+    classes, samples = classes.clone(), votes.sum(0)
+    for label in samples.argsort(stable=True, descending=True).tolist():
+        if samples[label] == 0 or bool((classes == label).any()):
+            continue
+        spare = (classes.unsqueeze(1) == classes).sum(1) > 1
+        won = torch.where(spare, votes[:, label], 0)
+        if int(won.max()) > 0:
+            classes[won.argmax()] = label
+    return classes

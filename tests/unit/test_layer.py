@@ -10,7 +10,7 @@ from torch import nn
 from somcore import LossConfig, MapConfig, SOMLayer, advance
 from somcore.latent import LatentMoments
 from somcore.losses import RoundTotals, Views
-from somcore.refresh import open_map, refreshed
+from somcore.refresh import open_map, refreshed, with_every_class
 from somcore.update import accumulate
 
 
@@ -172,3 +172,29 @@ def test_pull_alone_collapses_and_an_anchor_prevents_it(generator):
     alone = rank_after(LossConfig.unsupervised(variance_weight=0.0))
     anchored = rank_after(LossConfig.unsupervised(variance_weight=200.0))
     assert alone < 0.02 and anchored > 0.08
+
+
+def test_a_class_without_a_node_takes_one_that_another_class_can_spare():
+    votes = torch.tensor([[9, 0, 0], [8, 4, 0], [7, 5, 0], [0, 0, 6]])
+    assert with_every_class(votes.argmax(1), votes).tolist() == [0, 0, 1, 2]  # most of its samples are there
+    rare = torch.tensor([[9, 1, 1], [8, 0, 0]])
+    assert with_every_class(rare.argmax(1), rare).tolist() == [1, 0]  # one to spare: the lower of two as rare
+    assert with_every_class(torch.tensor([0]), torch.tensor([[5, 4]])).tolist() == [0]  # none to spare
+    assert with_every_class(torch.tensor([-1, 0]), torch.tensor([[0, 0], [5, 0]])).tolist() == [-1, 0]
+
+
+def test_a_full_map_loses_no_class_in_a_refresh():
+    """Of two clusters one is mixed: by majority alone the rarer class in it would have no node, and never get one."""
+    config = MapConfig(capacity=3, activation_threshold=0.9)
+    layer = SOMLayer(config, dim=1, num_classes=3)
+    features = torch.tensor([[0.1], [0.12], [0.14], [0.5], [0.51], [0.9]])
+    labels = torch.tensor([0, 0, 1, 0, 0, 2])
+    state = dataclasses.replace(
+        layer.state,
+        prototypes=torch.tensor([[0.1], [0.5], [0.9]], dtype=torch.float64),
+        alive=torch.ones(3, dtype=torch.bool),
+        classes=torch.tensor([0, 0, 2]),
+    )
+    opened, open_config = open_map(state, layer.config)
+    statistics = accumulate(opened, features, labels, open_config, scale=40)
+    assert refreshed(state, statistics, layer.config).classes.tolist() == [1, 0, 2]
