@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from torch import Tensor
 
 from somcore.config import UNLABELLED, MapConfig
 from somcore.growth import keep_nodes, reconnect
