@@ -10,7 +10,7 @@ from jobs._run import job
 
 
 def tracking(
-    epochs: Annotated[int, typer.Option(min=1, help="Of the training; about ten seconds.")] = 100,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the training; about ten seconds.")] = 600,
     repeats: Annotated[int, typer.Option(min=1, help="Of each.")] = 3,
     trials: Annotated[int, typer.Option(min=1, help="Of each sweep that is timed.")] = 8,
     children: Annotated[int, typer.Option(min=1, help="Trials of a sweep that is only sent.")] = 1000,
