@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 SCRIPTS = Path(__file__).parents[2] / "infra" / "mlflow"
 SECRET = "pa%ss/w:ord@1"
@@ -18,7 +19,7 @@ def shell(text, **variables):
 
 
 def test_a_password_goes_by_the_environment_and_never_by_an_argument():
-    uri = "postgresql+psycopg2://mlflow:pa%25ss%2Fw%3Aord%401@db.example:5432/mlflow?sslmode=require"
+    uri = f"postgresql+psycopg2://mlflow:{quote(SECRET, safe='')}@db.example:5432/mlflow?sslmode=require"
     text = f'. {SCRIPTS}/database.sh; on_database "$GIVEN" sh -c \'echo "$PGPASSWORD"; echo "$@"\' name --format custom'
     password, arguments = shell(text, GIVEN=uri).splitlines()
     assert password == SECRET
