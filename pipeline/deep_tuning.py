@@ -1,4 +1,4 @@
-"""The end of a deep run with labels: prototypes are moved to where they decide best, on the finished encoder.
+"""Prototypes are moved to where they decide best, on an encoder that stands still: at a refresh, and at the end of a run.
 
 Features of the labelled rows are computed once; then every step adds up the slopes of all of them, as integers, so
 the map is the same for any number of workers. K nodes, D features, M labelled rows.
@@ -34,7 +34,7 @@ def labelled_parts(
     """Features (n, D) and labels (n,) of the own parts of some rows, and the number of parts over all workers.
 
     Args:
-        network: the finished encoder.
+        network: the encoder.
         dataset: with a training split.
         labels: (all rows,).
         rows: (M,) the labelled ones.
@@ -68,7 +68,7 @@ def tuned(
     """The map after some steps of Adam on the mean cross-entropy; the rate falls to 0 in a straight line.
 
     Args:
-        state: the settled map.
+        state: the map.
         parts: features (n, D) and labels (n,) of the own parts of the labelled rows.
         total: number of parts, over all workers.
         temperature: ϑ.
