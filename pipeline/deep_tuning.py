@@ -1,4 +1,4 @@
-"""Prototypes are moved to where they decide best, on an encoder that stands still: at a refresh, and at the end of a run.
+"""Prototypes move to where they decide best, on an encoder that stands still: at a refresh, and at the end of a run.
 
 Features of the labelled rows are computed once; then every step adds up the slopes of all of them, as integers, so
 the map is the same for any number of workers. K nodes, D features, M labelled rows.
