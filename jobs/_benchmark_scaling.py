@@ -13,7 +13,7 @@ def scaling(
     workers: Annotated[int, typer.Option(min=2, help="The most Ray workers.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each measurement.")] = 10,
     repeats: Annotated[int, typer.Option(min=1, help="Of weak scaling.")] = 5,
-    scratch: Annotated[Path | None, typer.Option(help="Where tables lie meanwhile; 300 MB.")] = None,
+    scratch: Annotated[Path | None, typer.Option(help="Where tables lie meanwhile; 500 MB.")] = None,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/elastic"),
     table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/elastic.md.")] = None,
 ) -> dict[str, Any]:

@@ -22,6 +22,9 @@ def compare(
     fractions: Annotated[str, typer.Option(help="Labelled fractions, by comma.")] = "0.01,0.1,1",
     seeds: Annotated[str, typer.Option(help="Seeds, by comma; three at least for a test.")] = "0,1,2",
     config: Annotated[Path | None, typer.Option(help="Settings of all: a recipe or a file.")] = None,
+    unlabelled_config: Annotated[
+        Path | None, typer.Option(help="Settings of trainings without labels. [default: those of --config]")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all models that read it.")
     ] = None,
@@ -46,12 +49,14 @@ def compare(
     from pipeline.comparison.run import Wish, compare, name_of
     from pipeline.config import parse_setting, read_file
 
-    flat = read_file(config) if config else {}
-    flat |= dict(parse_setting(text) for text in settings or [])
-    flat |= {"tracking.uri": tracking_uri} if tracking_uri else {}
-    flat["tracking.experiment"] = experiment
+    over = dict(parse_setting(text) for text in settings or [])
+    over |= {"tracking.uri": tracking_uri} if tracking_uri else {}
+    over["tracking.experiment"] = experiment
+    flat = (read_file(config) if config else {}) | over
+    unlabelled = read_file(unlabelled_config) | over if unlabelled_config else flat
     wish = Wish(
         models=models.split(","),
+        unlabelled=unlabelled,
         own=own or [],
         fractions=_numbers("--fractions", fractions, float),
         seeds=_numbers("--seeds", seeds, int),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ class Dataset:
         return self.scaling(flat.rows(rows)), flat.labels[torch.from_numpy(rows)]
 
     def ahead(self, split: str, indices: Indices) -> None:
-        """Says which rows are read soon, so that a disk can fetch many of them at once; they are not waited for."""
+        """Says which rows are read next: a thread reads them meanwhile, and they are not waited for."""
         self._flat(split).ahead(self._rows(split, indices))
 
     def read_raw(self, split: str, indices: Indices) -> torch.Tensor:
@@ -150,7 +151,8 @@ class _FlatSplit:
     def __init__(self, place: Place, manifest: Manifest, split: str) -> None:
         self._dtype, self._shape = np.dtype(manifest.dtype), manifest.shape
         self._row_bytes = manifest.num_features * self._dtype.itemsize
-        self._told: list[np.ndarray] = []  # the last three: of a tile, of this one and of the next
+        self._reader: ThreadPoolExecutor | None = None  # one thread, from the first rows on that are told ahead
+        self._coming: list[tuple[np.ndarray, Future[np.ndarray]]] = []  # the last two that were told
         count = manifest.splits.get(split, Split()).num_samples
         self.labels = torch.empty(0, dtype=torch.int64)
         self._mapped: np.ndarray | None = np.empty((0, *self._shape), dtype=self._dtype)
@@ -172,20 +174,30 @@ class _FlatSplit:
         """(n, *shape): a copy of the rows."""
         if self._mapped is not None:
             return self._mapped[rows]
-        if not any(np.array_equal(told, rows) for told in self._told):
-            self.ahead(rows)
-        fd, size = self._file.fileno(), self._row_bytes
-        raw = bytearray(b"".join([os.pread(fd, length * size, first * size) for first, length in _runs(rows)]))
-        assert len(raw) == len(rows) * size, "short read from the cache"
-        return np.frombuffer(raw, dtype=self._dtype).reshape(len(rows), *self._shape)
+        for told, future in self._coming:
+            if np.array_equal(told, rows):
+                self._coming = [other for other in self._coming if other[1] is not future]
+                return future.result()
+        return self._fetched(rows)
 
     def ahead(self, rows: np.ndarray) -> None:
-        """Asks the system to fetch rows; a disk that gets many wishes at once is several times faster (0007)."""
+        """Begins to read rows, for the next call of `rows` that asks for them."""
         if self._mapped is None:
-            fd, size = self._file.fileno(), self._row_bytes
-            self._told = [*self._told[-2:], rows]
-            for first, length in _runs(rows):
-                os.posix_fadvise(fd, first * size, length * size, os.POSIX_FADV_WILLNEED)
+            self._reader = self._reader or ThreadPoolExecutor(1, thread_name_prefix="reads-ahead")
+            self._coming = [*self._coming[-1:], (rows, self._reader.submit(self._fetched, rows))]
+
+    def _fetched(self, rows: np.ndarray) -> np.ndarray:
+        """All wishes first: a disk that gets many of them at once is several times faster (0007)."""
+        fd, size = self._file.fileno(), self._row_bytes
+        runs = [(first * size, length * size) for first, length in _runs(rows)]
+        for offset, length in runs:
+            os.posix_fadvise(fd, offset, length, os.POSIX_FADV_WILLNEED)
+        found = np.empty((len(rows), *self._shape), dtype=self._dtype)
+        room, done = found.reshape(-1).view(np.uint8), 0
+        for offset, length in runs:
+            done += os.preadv(fd, [room[done : done + length]], offset)
+        assert done == len(room), "short read from the cache"
+        return found
 
 
 def _runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -28,7 +28,8 @@ from pipeline.worker import Worker
 from somcore.statistics import BatchStatistics
 
 TILE = 1024
-_ROWS = 32 * TILE
+_ROWS = 64 * TILE
+_WEAK = (2, 8, 32)  # tiles per worker of weak scaling
 _WARM_UP = 3
 _SIZES = (2**10, 2**14, 2**17, 2**19, 2**21)  # int64 numbers of a bare all-reduce
 # model, K, D, C: one thing at a time from the middle one
@@ -157,6 +158,11 @@ class Bench:
         case = {"model": model, "nodes": nodes, "features": features, "classes": classes}
         return case | {"workers": workers, "tiles": tiles, "alive": state.num_nodes} | middle
 
+    def weak(self, tiles: int) -> float:
+        """Samples per second of 2 workers over those of 1, both with so many tiles per worker in a round."""
+        one, two = (self.measure("kohonen", 400, 784, 0, w, w * tiles)["seconds"] for w in (1, 2))
+        return 2 * one / two
+
     def exchange(self, workers: int) -> dict[int, float]:
         """Seconds of a bare all-reduce by number of int64; the group is that of the last measurement."""
         return {numbers: statistics.median(self.group.asked("exchange", numbers, 15)) for numbers in _SIZES}
@@ -189,17 +195,15 @@ def measure(workers: int, rounds: int, repeats: int, folder: Path | None, report
             ]
             for one in shares:
                 report(_line(one))
-            weak = [
-                {w: bench.measure("kohonen", 400, 784, 0, w, 8 * w)["seconds"] for w in (1, 2)} for _ in range(repeats)
-            ]
+            weak = {tiles: [bench.weak(tiles) for _ in range(repeats)] for tiles in _WEAK}
         finally:
             bench.close()
     model = fitted(bare)
     checked = [one | {"predicted": predicted(model, one["workers"], one["bytes"])} for one in cases + shares
                if one["workers"] > 1]  # fmt: skip
     return {
-        "cases": cases, "shares": shares, "weak": [2 * pair[1] / pair[2] for pair in weak], "bare": bare,
-        "model": model, "checked": checked, "machine": machine(1),
+        "cases": cases, "shares": shares, "weak": weak, "bare": bare, "model": model,
+        "checked": checked, "machine": machine(1),
     }  # fmt: skip
 
 

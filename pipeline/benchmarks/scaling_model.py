@@ -77,8 +77,9 @@ def _head(result: dict[str, Any]) -> str:
         f"Random tables, tiles of {_TILE:,} rows, workers of one thread on {about['cpus']} CPUs, load {about['load']}. "
         "Bytes are what one worker hands to collectives in a round. Share: the exact reduction (packing, collectives, "
         "unpacking) in a round without the time that a worker waits for the slowest.\n\n"
-        f"Weak scaling, 1 to 2 workers, K=400, D=784, 8 tiles each: {in_words(spread(result['weak']))} times the "
-        "samples per second; target 1.8."
+        "Weak scaling at K=400, D=784: samples per second of 2 workers over those of 1, measured in turns; target 1.8. "
+        + "; ".join(f"{tiles} tiles each: {in_words(spread(found))}" for tiles, found in result["weak"].items())
+        + "."
     )
 
 

@@ -28,6 +28,7 @@ class Comparison:
 
     Attributes:
         settings: common flat keys, `data.path` included; each contestant takes what it reads.
+        unlabelled: the same for trainings without labels.
         contestants: the rows of the table.
         fractions: labelled fractions.
         seeds: of labels, order and start.
@@ -37,6 +38,7 @@ class Comparison:
     """
 
     settings: dict[str, Any]
+    unlabelled: dict[str, Any]
     contestants: Sequence[Contestant]
     fractions: Sequence[float]
     seeds: Sequence[int]
@@ -53,6 +55,11 @@ class Comparison:
                 if one.learns_from_labels:
                     for fraction in self.fractions:
                         yield one, fraction, seed
+
+    def settings_of(self, one: Contestant, fraction: float, seed: int) -> dict[str, Any]:
+        """Flat settings of a cell."""
+        common = self.settings if fraction else self.unlabelled
+        return one.settings({**common, "train.labelled_fraction": fraction, "train.seed": seed})
 
     def path(self, name: str, fraction: float, seed: int) -> Path:
         """Where a cell is kept."""
@@ -77,7 +84,7 @@ def compute(asked: Comparison, minutes: float | None, say: Say) -> tuple[list[di
     cells, missing = [], []
     for one, fraction, seed in asked.cells():
         path = asked.path(one.name, fraction, seed)
-        settings = one.settings({**asked.settings, "train.labelled_fraction": fraction, "train.seed": seed})
+        settings = asked.settings_of(one, fraction, seed)
         now = {**_plain(settings), "rows": asked.rows, "manifest_hash": data}
         cell = _read(path, now) if path.exists() else None
         if cell is None or _lacks(cell, one, asked.fractions):

@@ -25,6 +25,7 @@ class Wish:
 
     Attributes:
         models: names, see `contestants.NAMES`.
+        unlabelled: common flat keys of trainings without labels; None = those of the others.
         own: settings of single models, NAME:key=value.
         fractions: labelled fractions in (0, 1].
         seeds: of labels, order and start.
@@ -35,6 +36,7 @@ class Wish:
     """
 
     models: Sequence[str]
+    unlabelled: Mapping[str, Any] | None
     own: Sequence[str]
     fractions: Sequence[float]
     seeds: Sequence[int]
@@ -60,7 +62,7 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     Args:
         data: directory or URI of a prepared data set with classes and a test split.
         out: directory of the comparison.
-        settings: common flat keys of `RunConfig`.
+        settings: common flat keys of `RunConfig`; those of trainings without labels may be others, see `Wish`.
         wish: see `Wish`.
         say: told what is being done.
 
@@ -80,8 +82,10 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     known = dataset.num_rows("test") > 0 and bool((dataset.labels("test") != UNLABELLED).any())
     if dataset.num_classes < 2 or not known:
         raise must("--data", "a data set with classes and a test split", str(data))
-    common = {"cluster.workers": 0, **settings, "data.path": str(data)}
-    asked = Comparison(common, found, wish.fractions, wish.seeds, wish.rows, out, wish.command)
+    fixed = {"data.path": str(data)}
+    common = {"cluster.workers": 0, **settings, **fixed}
+    unlabelled = common if wish.unlabelled is None else {"cluster.workers": 0, **wish.unlabelled, **fixed}
+    asked = Comparison(common, unlabelled, found, wish.fractions, wish.seeds, wish.rows, out, wish.command)
     cells, missing = compute(asked, wish.minutes, say)
     page = Page(asked, cells, missing, name_of(data), wish.reference)
     out.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,16 @@ from pipeline.trainer import train
 from pipeline.transfer import write_features
 from tests.training import REPOSITORY, small, table
 
-WISH = {"own": [], "fractions": [0.2], "seeds": [0], "rows": 300, "reference": None, "minutes": None, "command": "it"}
+WISH = {
+    "unlabelled": None,
+    "own": [],
+    "fractions": [0.2],
+    "seeds": [0],
+    "rows": 300,
+    "reference": None,
+    "minutes": None,
+    "command": "it",
+}
 COMMON = {"tracking.uri": "none", "map.epochs": 1, "encoder.width": 4, "encoder.dim": 6, "deep.rate_warmup_rounds": 1}
 
 
@@ -88,6 +97,14 @@ def test_a_comparison_that_is_terminated_saves_its_cell_and_ends_at_once(digits,
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "Finished cells are kept; the same command goes on." in err
     assert json.loads((run / "run.json").read_text())["status"] in ("killed", "interrupted")
+
+
+def test_trainings_without_labels_may_have_settings_of_their_own(digits, tmp_path):
+    few = {**COMMON, "map.capacity": 5}
+    asked = wish(models=["sssom"], unlabelled=few)
+    compare(digits, tmp_path, {**COMMON, "map.capacity": 9}, asked, lambda line: None)
+    cells = {share: json.loads((tmp_path / f"cells/sssom-{share}-0.json").read_text()) for share in ("0", "0.2")}
+    assert cells["0"]["settings"]["map.capacity"] == 5 and cells["0.2"]["settings"]["map.capacity"] == 9
 
 
 @pytest.mark.parametrize(

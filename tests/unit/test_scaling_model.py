@@ -33,11 +33,11 @@ def test_the_page_has_every_measurement():
     bare = {2: {2**10: 1e-4, 2**21: 2e-2}}
     checked = [case | {"predicted": 0.009} for case in [cases[1], *shares]]
     page = markdown(
-        {"cases": cases, "shares": shares, "weak": [1.7, 1.9, 1.8], "bare": bare, "model": fitted(bare),
+        {"cases": cases, "shares": shares, "weak": {8: [1.7, 1.9, 1.8]}, "bare": bare, "model": fitted(bare),
          "checked": checked, "machine": {"cpus": 2, "load": 0.1}},
         "the command",
     )  # fmt: skip
-    assert "`the command`" in page and "1.80 (1.70 to 1.90)" in page
+    assert "`the command`" in page and "8 tiles each: 1.80 (1.70 to 1.90)." in page
     assert "| kohonen | 400 | 784 | 0 | 5.00 | 5.0 | 5.0 |" in page
     assert "| sssom | 2 | 200 | 5.0 | 10.0 | 6.7 % |" in page
     assert "W=1024" in page
