@@ -193,7 +193,7 @@ class _FlatSplit:
         for offset, length in runs:
             os.posix_fadvise(fd, offset, length, os.POSIX_FADV_WILLNEED)
         found = np.empty((len(rows), *self._shape), dtype=self._dtype)
-        room, done = found.reshape(-1).view(np.uint8), 0
+        room, done = memoryview(found.reshape(-1).view(np.uint8)), 0
         for offset, length in runs:
             done += os.preadv(fd, [room[done : done + length]], offset)
         assert done == len(room), "short read from the cache"
