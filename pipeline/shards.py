@@ -192,12 +192,12 @@ class _FlatSplit:
         runs = [(first * size, length * size) for first, length in _runs(rows)]
         for offset, length in runs:
             os.posix_fadvise(fd, offset, length, os.POSIX_FADV_WILLNEED)
-        found = np.empty((len(rows), *self._shape), dtype=self._dtype)
-        room, done = memoryview(found.reshape(-1).view(np.uint8)), 0
-        for offset, length in runs:
-            done += os.preadv(fd, [room[done : done + length]], offset)
-        assert done == len(room), "short read from the cache"
-        return found
+        raw, done = bytearray(len(rows) * size), 0
+        with memoryview(raw) as room:
+            for offset, length in runs:
+                done += os.preadv(fd, [room[done : done + length]], offset)
+        assert done == len(raw), "short read from the cache"
+        return np.frombuffer(raw, dtype=self._dtype).reshape(len(rows), *self._shape)
 
 
 def _runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:
