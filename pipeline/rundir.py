@@ -135,12 +135,15 @@ class RunDirectory:
         return state, config, about
 
     def _check_writable(self) -> None:
-        """Finds out before the work, not after it."""
+        """Finds out before the work, not after it; leaves nothing, for the settings may still be wrong."""
+        new = [place for place in (self.path, *self.path.parents) if not place.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / f".probe-{os.getpid()}"
             probe.write_bytes(b"")
             probe.unlink()
+            for place in new:
+                place.rmdir()
         except OSError as error:
             reason = error.strerror or error
             raise OutputError(f"--out must be a directory that can be written. Got '{self.path}': {reason}.") from None
