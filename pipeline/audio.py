@@ -1,6 +1,6 @@
 """The audio front end: recordings to log-mel spectrograms in torch, and the CNN that reads them.
 
-n recordings, S samples each, M mel bands, T frames.
+n recordings, S samples each, M mel bands, T frames, F frames that a word is stretched to.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 BANDS = 40
 WINDOW_S, HOP_S = 0.032, 0.010
+WORD_FRAMES = 48  # F
+_QUIET = 0.01  # of the power of the loudest frame: 20 dB below it
 
 
 def mel_filters(sample_rate: int, num_bins: int, bands: int) -> Tensor:
@@ -48,25 +50,56 @@ class LogMel(nn.Module):
 
     def forward(self, recordings: Tensor) -> Tensor:
         """Power per band in nats, shifted and scaled per recording to mean 0 and deviation 1."""
+        return self.scaled(torch.log(self.power(recordings) + 1e-6))
+
+    def power(self, recordings: Tensor) -> Tensor:
+        """(n, T, M) power per frame and band."""
         wave = (recordings.to(torch.float32) - 0.5) * 2
         hann, filters = self.get_buffer("hann"), self.get_buffer("filters")
         spectrum = torch.stft(wave, self._window, self._hop, window=hann, return_complex=True, pad_mode="constant")
         power = torch.view_as_real(spectrum).square().sum(-1)
-        bands = torch.log(power.transpose(1, 2) @ filters + 1e-6).transpose(1, 2)
+        return power.transpose(1, 2) @ filters
+
+    @staticmethod
+    def scaled(frames: Tensor) -> Tensor:
+        """(n, T, M) to (n, 1, M, T) with mean 0 and deviation 1 each."""
+        bands = frames.transpose(1, 2)
         mean, spread = bands.mean((1, 2), keepdim=True), bands.std((1, 2), keepdim=True, correction=0)
         scaled = ((bands - mean) / (spread + 1e-3)).unsqueeze(1)
         return scaled.contiguous(memory_format=torch.channels_last)  # the order that convolutions are fastest in
 
 
+class LogMelWord(LogMel):
+    """The same of a single word: what lies between its first and last loud frame, stretched to F frames.
+
+    So a word begins and ends at the same places however fast it is spoken and wherever it lies in the recording.
+    """
+
+    def forward(self, recordings: Tensor) -> Tensor:
+        """(n, S) to (n, 1, M, F)."""
+        power = self.power(recordings)
+        energy = power.sum(2)
+        loud = (energy >= _QUIET * energy.amax(1, keepdim=True)).to(torch.int64)  # all of them in silence
+        last = energy.shape[1] - 1
+        start, stop = loud.argmax(1, keepdim=True), last - loud.flip(1).argmax(1, keepdim=True)
+        places = start + (stop - start) * torch.linspace(0, 1, WORD_FRAMES, device=power.device)
+        before = places.floor()
+        frames = torch.log(power + 1e-6)
+        near = [(before.to(torch.int64) + step).clamp(max=last).unsqueeze(2) for step in (0, 1)]
+        left, right = (frames.gather(1, place.expand(-1, -1, frames.shape[2])) for place in near)
+        return self.scaled(torch.lerp(left, right, (places - before).unsqueeze(2)))
+
+
 class SpectrogramCNN(nn.Module):
-    """Convolutions over a spectrogram, then mean and maximum over time.
+    """Convolutions over a spectrogram; then mean and maximum over time, or, of words, all times.
 
     Args:
         dim: D, outputs.
         width: channels of the first layer; a multiple of 4.
+        frames: F, where the time in a spectrogram has a meaning; None = it has none.
     """
 
-    def __init__(self, dim: int, width: int) -> None:
+    def __init__(self, dim: int, width: int, frames: int | None = None) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 1
@@ -76,10 +109,13 @@ class SpectrogramCNN(nn.Module):
             layers += [nn.GroupNorm(4, outputs), nn.ReLU()]
             inputs = outputs
         self.body = nn.Sequential(*layers)
-        bands = math.ceil(math.ceil(math.ceil(BANDS / 2) / 2) / 2)
-        self.head = nn.Linear(2 * inputs * bands, dim)
+        self._timed = frames is not None
+        times = 2 if frames is None else math.ceil(frames / 8)
+        self.head = nn.Linear(times * inputs * math.ceil(BANDS / 8), dim)
 
     def forward(self, spectrograms: Tensor) -> Tensor:
         """(n, 1, M, T) to (n, D)."""
         features = self.body(spectrograms)
-        return self.head(torch.cat([features.mean(3), features.amax(3)], dim=1).flatten(1))
+        if not self._timed:
+            features = torch.cat([features.mean(3), features.amax(3)], dim=1)
+        return self.head(features.flatten(1))

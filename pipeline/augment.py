@@ -139,21 +139,32 @@ def _covered(images: Tensor, share: float, draws: Draws) -> Tensor:
 
 
 def audio_view(samples: Tensor, strong: bool, draws: Draws) -> Tensor:
-    """A recording moved in time, louder or softer; the strong view also with noise and a silenced part."""
+    """A recording moved in time, louder or softer, faster and higher or slower and lower, as if others spoke.
+
+    The strong view goes further, and has noise and a silenced part.
+    """
     wave = samples - 0.5  # silence is one half
     length = wave.shape[1]
-    reach = 0.1 if strong else 0.05
-    offset = (draws.around("shift", reach)[:, :1] * length).to(torch.int64)
-    places = torch.arange(length, device=wave.device) - offset
-    wave = torch.where((places >= 0) & (places < length), wave.gather(1, places.clamp(0, length - 1)), 0.0)
+    shift = draws.around("shift", 0.1 if strong else 0.05) * length
+    speed = 1 + draws.around("speed", 0.2 if strong else 0.05)
+    middle = (length - 1) / 2
+    places = (torch.arange(length, device=wave.device) - middle) * speed + middle - shift
+    first = places.floor()
+    after = torch.lerp(_at(wave, first), _at(wave, first + 1), places - first)
+    wave = torch.where((places >= 0) & (places <= length - 1), after, 0.0)
     wave = wave * torch.exp(draws.around("gain", 0.7 if strong else 0.3))
     if strong:
         time = torch.arange(length, device=wave.device) / length
         start, width = draws.uniform("start"), draws.uniform("width") * 0.15
         wave = torch.where((time >= start) & (time < start + width), 0.0, wave)
-        level = wave.abs().amax(1, keepdim=True) * draws.uniform("noise") * 0.05
+        level = wave.abs().amax(1, keepdim=True) * draws.uniform("noise") * 0.02
         wave = wave + level * draws.around("grain", 1.0, length)
     return (wave + 0.5).clamp(0, 1)
+
+
+def _at(wave: Tensor, places: Tensor) -> Tensor:
+    """Values at whole places (n, S), the ends beyond them."""
+    return wave.gather(1, places.to(torch.int64).clamp(0, wave.shape[1] - 1))
 
 
 def table_view(samples: Tensor, strong: bool, draws: Draws) -> Tensor:

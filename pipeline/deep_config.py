@@ -38,11 +38,11 @@ class EncoderConfig(Section):
     """From samples to latent features."""
 
     name: (
-        Literal["auto", "cnn", "standardised", "residual", "mlp", "audio", "pretrained"]
+        Literal["auto", "cnn", "standardised", "residual", "mlp", "audio", "word", "pretrained"]
         | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
     ) = Field(
         "auto",
-        description="auto, cnn, standardised, residual, mlp, audio, pretrained, or module:function of your own",
+        description="auto, cnn, standardised, residual, mlp, audio, word, pretrained, or module:function of your own",
     )
     dim: int = Field(64, ge=2, description="a number of latent features >= 2")
     width: int = Field(32, ge=4, multiple_of=4, description="channels of the first layer, a multiple of 4")

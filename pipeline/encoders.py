@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.audio import LogMel, SpectrogramCNN
+from pipeline.audio import WORD_FRAMES, LogMel, LogMelWord, SpectrogramCNN
 from pipeline.errors import UserError, must
 from pipeline.pretrained import frozen_features
 
-ENCODERS = ("auto", "cnn", "standardised", "residual", "mlp", "audio", "pretrained")
+ENCODERS = ("auto", "cnn", "standardised", "residual", "mlp", "audio", "word", "pretrained")
 GROUPS = 4
 _SPREAD, _SPREAD_TILE, _CONSTANT = 0.7, 128, 1e-6
 _SHORTEST = 1e-6  # filter
@@ -178,10 +178,12 @@ def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: 
         size *= extent
     if name == "mlp":
         return table_mlp(size, dim, width)
-    if name == "audio":
+    if name in ("audio", "word"):
         if sample.kind != "audio":
-            raise UserError(f"encoder.name 'audio' must be used on recordings. Got {sample.kind} data.")
-        return _fast(nn.Sequential(LogMel(sample.sample_rate), SpectrogramCNN(dim, width), Latent()))
+            raise UserError(f"encoder.name '{name}' must be used on recordings. Got {sample.kind} data.")
+        front = LogMel if name == "audio" else LogMelWord
+        body = SpectrogramCNN(dim, width, None if name == "audio" else WORD_FRAMES)
+        return _fast(nn.Sequential(front(sample.sample_rate), body, Latent()))
     if sample.kind != "image" or len(sample.shape) != 3:
         raise UserError(f"encoder.name '{name}' must be used on images. Got {sample.kind} data; use auto or mlp.")
     shape = (sample.shape[0], sample.shape[1], sample.shape[2])

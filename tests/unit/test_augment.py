@@ -81,3 +81,12 @@ def test_silence_stays_silence_and_loudness_changes():
     tone = torch.sin(torch.arange(400) / 5).expand(3, -1) * 0.3 + 0.5
     assert not torch.allclose(weak(tone, draws(range(3))), tone)
     assert (strong(tone, draws(range(3))) - 0.5).abs().max() <= 0.5
+
+
+def test_a_recording_is_played_faster_or_slower_each_time():
+    time = torch.arange(8000)
+    tone = torch.sin(2 * torch.pi * 440 * time / 8000).expand(200, -1) * 0.3 + 0.5
+    for view, reach in zip(views_of("audio", (8000,)), (0.05, 0.2), strict=True):
+        spectrum = torch.fft.rfft(view(tone, draws(range(200))) - 0.5).abs()
+        pitch = spectrum.argmax(1) / 440  # a bin is 1 Hz
+        assert 1 - reach - 0.01 < pitch.min() < 1 - 0.8 * reach and 1 + 0.8 * reach < pitch.max() < 1 + reach + 0.01

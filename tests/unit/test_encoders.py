@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.audio import LogMel, mel_filters
+from pipeline.audio import WORD_FRAMES, LogMel, LogMelWord, mel_filters
 from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
 from pipeline.errors import UserError
 from pipeline.pretrained import FrozenFeatures
@@ -17,6 +17,7 @@ CASES = [
     ("residual", COLOUR),
     ("standardised", GREY),
     ("auto", SPEECH),
+    ("word", SPEECH),
     ("auto", TABLE),
     ("mlp", GREY),
 ]
@@ -98,6 +99,20 @@ def test_silence_is_no_reason_for_nan():
     assert torch.isfinite(LogMel(8000)(torch.full((2, 8000), 0.5))).all()
 
 
+def test_a_word_looks_alike_wherever_it_lies_and_however_long_it_is():
+    def word(start, seconds):  # a tone that rises from 500 to 2,000 Hz
+        time = torch.arange(8000) / 8000 - start
+        tone = torch.sin(2 * torch.pi * (500 * time + 750 * time.square() / seconds))
+        return 0.5 + 0.3 * tone * ((time >= 0) & (time < seconds))
+
+    words = torch.stack([word(0.1, 0.3), word(0.6, 0.3), word(0.2, 0.6)])
+    found = {front: front(8000)(words)[:, 0] for front in (LogMel, LogMelWord)}
+    off = {front: [(z - y[0]).square().mean().item() for z in y[1:]] for front, y in found.items()}
+    assert found[LogMelWord].shape == (3, 40, WORD_FRAMES)
+    assert max(off[LogMelWord]) < 0.2 < 1.0 < min(off[LogMel])
+    assert torch.isfinite(LogMelWord(8000)(torch.full((2, 8000), 0.5))).all()
+
+
 def test_frozen_features_are_never_trained_and_need_no_labels(generator):
     network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=8), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1))
     features = FrozenFeatures(network, (1, 28, 28)).train()
@@ -123,7 +138,7 @@ def test_pretrained_weights_come_from_a_file_or_not_at_all(tmp_path, monkeypatch
     assert sum(p.requires_grad for p in encoder.parameters()) == 4  # LayerNorm and the last linear map
 
 
-@pytest.mark.parametrize(("name", "sample"), [("cnn", TABLE), ("audio", GREY), ("residual", SPEECH)])
+@pytest.mark.parametrize(("name", "sample"), [("cnn", TABLE), ("audio", GREY), ("word", TABLE), ("residual", SPEECH)])
 def test_an_encoder_that_does_not_fit_the_data_is_named(name, sample):
     with pytest.raises(UserError, match=rf"encoder.name '{name}' must be used on"):
         make_encoder(name, sample, 4, 4)
