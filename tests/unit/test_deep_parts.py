@@ -163,8 +163,8 @@ def test_a_recipe_is_a_configuration_that_builds(name):
         ({"encoder.width": 6}, "encoder.width must be channels of the first layer, a multiple of 4. Got 6."),
         (
             {"encoder.name": "vit"},
-            "encoder.name must be auto, cnn, standardised, residual, mlp, audio, word, pretrained, or module:function of "
-            "your own. Got 'vit'.",
+            "encoder.name must be auto, cnn, standardised, residual, mlp, audio, word, pretrained, or module:function "
+            "of your own. Got 'vit'.",
         ),
         ({"loss.pull_weight": -1.0}, "loss.pull_weight must be a number in [0, inf). Got -1.0."),
         ({"deep.learning_rate": 0.0}, "deep.learning_rate must be a number > 0. Got 0.0."),
