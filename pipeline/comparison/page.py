@@ -60,7 +60,7 @@ class Page:
         self.table: Table = tabulated(cells, asked.fractions)
         self.reference = reference or asked.contestants[0].name
         self.order = ordered(self.table, asked.fractions)
-        self.accuracies = {f"accuracy@{fraction:g}": f"{fraction:.4g}" for fraction in asked.fractions}
+        self.accuracies = {f"accuracy@{fraction:g}": f"{100 * fraction:.4g} %" for fraction in asked.fractions}
         self.differences = differences(self.table, self.reference, [*CLUSTERS, *FEATURES, *self.accuracies])
 
     def markdown(self) -> str:

@@ -54,7 +54,12 @@ def test_a_comparison_keeps_its_cells_and_says_what_is_missing(digits, tmp_path)
     assert row["parameters"] == 640 and row["memory_bytes"] > 100 and row["seconds"] > 0
     assert found["table"]["label-spreading"]["accuracy@0.2"] > 0.8
     text = found["markdown"].read_text()
-    assert "| kmeans † |" in text and "too few seeds" in text and "Command: `it`" in text
+    assert (
+        "| accuracy, 20 % of labels |" in text
+        and "| kmeans † |" in text
+        and "too few seeds" in text
+        and "Command: `it`" in text
+    )
     assert "data:image/png;base64," in found["page"].read_text() and "http" not in found["page"].read_text()
     lines.clear()
     again = compare(digits, tmp_path, COMMON, asked, lines.append)
