@@ -53,10 +53,9 @@ def compare(
     over |= {"tracking.uri": tracking_uri} if tracking_uri else {}
     over["tracking.experiment"] = experiment
     flat = (read_file(config) if config else {}) | over
-    unlabelled = read_file(unlabelled_config) | over if unlabelled_config else flat
     wish = Wish(
         models=models.split(","),
-        unlabelled=unlabelled,
+        unlabelled=read_file(unlabelled_config) | over if unlabelled_config else None,
         own=own or [],
         fractions=_numbers("--fractions", fractions, float),
         seeds=_numbers("--seeds", seeds, int),

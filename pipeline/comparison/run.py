@@ -82,9 +82,8 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     known = dataset.num_rows("test") > 0 and bool((dataset.labels("test") != UNLABELLED).any())
     if dataset.num_classes < 2 or not known:
         raise must("--data", "a data set with classes and a test split", str(data))
-    fixed = {"data.path": str(data)}
-    common = {"cluster.workers": 0, **settings, **fixed}
-    unlabelled = common if wish.unlabelled is None else {"cluster.workers": 0, **wish.unlabelled, **fixed}
+    given = (settings, settings if wish.unlabelled is None else wish.unlabelled)
+    common, unlabelled = ({"cluster.workers": 0, **flat, "data.path": str(data)} for flat in given)
     asked = Comparison(common, unlabelled, found, wish.fractions, wish.seeds, wish.rows, out, wish.command)
     cells, missing = compute(asked, wish.minutes, say)
     page = Page(asked, cells, missing, name_of(data), wish.reference)
