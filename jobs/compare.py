@@ -36,6 +36,9 @@ def compare(
         str | None, typer.Option(help="Against whom differences are tested. [default: the first of --models]")
     ] = None,
     time_budget: Annotated[float | None, typer.Option(help="Start nothing new after so many minutes.")] = None,
+    parallel: Annotated[
+        int, typer.Option(min=1, help="Cells at a time, each one thread; seconds then compare roughly.")
+    ] = 1,
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow store; none = record nothing. [default: MLflow's own]")
     ] = None,
@@ -62,6 +65,7 @@ def compare(
         rows=rows,
         reference=reference,
         minutes=time_budget,
+        parallel=parallel,
         command="python -m " + " ".join(["jobs.compare", *sys.argv[1:]]),
     )
     results = []

@@ -7,11 +7,12 @@ their accuracy at a fraction is that of a linear classifier on their frozen feat
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from pipeline.comparison.contestants import Contestant
 from pipeline.places import write_atomically
 
 Say = Callable[[str], None]
+Cell = dict[str, Any]
+Place = tuple[Contestant, float, int]
+"""Who, labelled fraction, seed."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Comparison:
     out: Path
     command: str
 
-    def cells(self) -> Iterator[tuple[Contestant, float, int]]:
+    def cells(self) -> Iterator[Place]:
         """All cells; fraction 0 is the training without labels."""
         for seed in self.seeds:
             for one in self.contestants:
@@ -66,12 +70,13 @@ class Comparison:
         return self.out / "cells" / f"{name}-{fraction:g}-{seed}.json"
 
 
-def compute(asked: Comparison, minutes: float | None, say: Say) -> tuple[list[dict[str, Any]], list[str]]:
+def compute(asked: Comparison, minutes: float | None, parallel: int, say: Say) -> tuple[list[Cell], list[str]]:
     """The cells that are done, and the names of those that are not; computes missing ones while there is time.
 
     Args:
         asked: the comparison.
         minutes: nothing new is begun afterwards; None = to the end.
+        parallel: cells at a time.
         say: told what is being done.
 
     Raises:
@@ -79,31 +84,56 @@ def compute(asked: Comparison, minutes: float | None, say: Say) -> tuple[list[di
     """
     from pipeline.shards import Dataset
 
-    end = None if minutes is None else time.monotonic() + 60 * minutes
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     data = Dataset.open(asked.settings["data.path"]).manifest_hash
-    cells, missing = [], []
-    for one, fraction, seed in asked.cells():
+    places = list(asked.cells())
+    kept = [_kept(asked, place, data) for place in places]
+
+    def completed(place: Place, cell: Cell | None) -> Cell | None:
+        if not _lacks(cell, place, asked) or time.monotonic() > end:
+            return cell
+        one, fraction, seed = place
+        say(f"{one.name}, {fraction:g} of the labels, seed {seed}")
+        cell = _joined(cell, {**_in_its_own_process(asked, place), "settings": _settings(asked, place, data)})
         path = asked.path(one.name, fraction, seed)
-        settings = asked.settings_of(one, fraction, seed)
-        now = {**_plain(settings), "rows": asked.rows, "manifest_hash": data}
-        cell = _read(path, now) if path.exists() else None
-        if cell is None or _lacks(cell, one, asked.fractions):
-            if end is not None and time.monotonic() > end:
-                missing.append(path.stem)
-            else:
-                say(f"{one.name}, {fraction:g} of the labels, seed {seed}")
-                made = _in_its_own_process(asked, one, settings, fraction, seed)
-                cell = _joined(cell, {**made, "settings": now})
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, json.dumps(cell, indent=1).encode())
-        cells += [] if cell is None else [cell]
-    return cells, missing
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(cell, indent=1).encode())
+        return cell
+
+    with ThreadPoolExecutor(parallel) as threads:
+        try:
+            found = list(threads.map(completed, places, kept))
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise KeyboardInterrupt("Finished cells are kept; the same command goes on.") from None
+    missing = [
+        asked.path(place[0].name, *place[1:]).stem
+        for place, cell in zip(places, found, strict=True)
+        if _lacks(cell, place, asked)
+    ]
+    return [cell for cell in found if cell is not None], missing
 
 
-def _read(path: Path, now: dict[str, Any]) -> dict[str, Any]:
+def _settings(asked: Comparison, place: Place, data: str) -> dict[str, Any]:
+    """What a cell depends on, as it is kept beside its values."""
+    plain = json.loads(json.dumps(asked.settings_of(*place), default=str))
+    return {**plain, "rows": asked.rows, "manifest_hash": data}
+
+
+def _kept(asked: Comparison, place: Place, data: str) -> Cell | None:
+    """The cell that an earlier command left.
+
+    Raises:
+        UserError: it is of other settings.
+    """
     from pipeline.errors import must
 
-    cell: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    one, fraction, seed = place
+    path, now = asked.path(one.name, fraction, seed), _settings(asked, place, data)
+    if not path.exists():
+        return None
+    cell: Cell = json.loads(path.read_text(encoding="utf-8"))
     for key in sorted(now.keys() | cell["settings"].keys()):
         before, given = cell["settings"].get(key), now.get(key)
         known = before is not None or key != "manifest_hash"  # cells of earlier versions have none
@@ -112,12 +142,16 @@ def _read(path: Path, now: dict[str, Any]) -> dict[str, Any]:
     return cell
 
 
-def _lacks(cell: dict[str, Any], one: Contestant, fractions: Sequence[float]) -> bool:
-    """Whether a classifier on frozen features was not asked yet about a fraction that is asked for now."""
-    return not one.learns_from_labels and not {f"{share:g}" for share in fractions} <= cell["accuracy"].keys()
+def _lacks(cell: Cell | None, place: Place, asked: Comparison) -> bool:
+    """Whether there is no cell, or a classifier on frozen features was not asked yet about a fraction asked for now."""
+    if cell is None:
+        return True
+    return (
+        not place[0].learns_from_labels and not {f"{share:g}" for share in asked.fractions} <= cell["accuracy"].keys()
+    )
 
 
-def _joined(before: dict[str, Any] | None, cell: dict[str, Any]) -> dict[str, Any]:
+def _joined(before: Cell | None, cell: Cell) -> Cell:
     """The cell with what is known already: cost, which is that of the training, and other fractions."""
     if before is None:
         return cell
@@ -125,24 +159,13 @@ def _joined(before: dict[str, Any] | None, cell: dict[str, Any]) -> dict[str, An
     return {**cell, **cost, "accuracy": {**before["accuracy"], **cell["accuracy"]}}
 
 
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(settings, default=str)))
-
-
-def _in_its_own_process(
-    asked: Comparison, one: Contestant, settings: dict[str, Any], fraction: float, seed: int
-) -> dict[str, Any]:
+def _in_its_own_process(asked: Comparison, place: Place) -> Cell:
     """So that the peak of its memory is its own; whoever stops this process stops that one too."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        place = asked.out / "runs" / f"{one.name}-{fraction:g}-{seed}"
-        cell = pool.submit(_measured, one, settings, place, asked.fractions, asked.rows)
-        try:
-            return {"contestant": one.name, "fraction": fraction, "seed": seed, **cell.result()}
-        except KeyboardInterrupt:
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise KeyboardInterrupt("Finished cells are kept; the same command goes on.") from None
+    one, fraction, seed = place
+    folder = asked.out / "runs" / f"{one.name}-{fraction:g}-{seed}"
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        cell = pool.submit(_measured, one, asked.settings_of(*place), folder, asked.fractions, asked.rows)
+        return {"contestant": one.name, "fraction": fraction, "seed": seed, **cell.result()}
 
 
 def _measured(*arguments: Any) -> dict[str, Any]:

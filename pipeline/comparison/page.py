@@ -144,6 +144,9 @@ class Page:
                 spread = [s.deviation or 0.0 for _, s in points]
                 axes.errorbar(x, y, spread, label=marked(name, self.asked.contestants), marker="o", capsize=3)
         axes.set(xscale="log", xlabel="labels, %", ylabel="test accuracy")
+        shown = [100 * f for f in sorted(self.asked.fractions)]
+        axes.set_xticks(shown, [f"{f:g}" for f in shown])
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
 
