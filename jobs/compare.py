@@ -36,7 +36,7 @@ def compare(
         str | None, typer.Option(help="Against whom differences are tested. [default: the first of --models]")
     ] = None,
     time_budget: Annotated[float | None, typer.Option(help="Start nothing new after so many minutes.")] = None,
-    parallel: Annotated[
+    concurrent: Annotated[
         int, typer.Option(min=1, help="Cells at a time, each one thread; seconds then compare roughly.")
     ] = 1,
     tracking_uri: Annotated[
@@ -65,7 +65,7 @@ def compare(
         rows=rows,
         reference=reference,
         minutes=time_budget,
-        parallel=parallel,
+        concurrent=concurrent,
         command="python -m " + " ".join(["jobs.compare", *sys.argv[1:]]),
     )
     results = []

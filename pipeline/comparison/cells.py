@@ -70,13 +70,13 @@ class Comparison:
         return self.out / "cells" / f"{name}-{fraction:g}-{seed}.json"
 
 
-def compute(asked: Comparison, minutes: float | None, parallel: int, say: Say) -> tuple[list[Cell], list[str]]:
+def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say) -> tuple[list[Cell], list[str]]:
     """The cells that are done, and the names of those that are not; computes missing ones while there is time.
 
     Args:
         asked: the comparison.
         minutes: nothing new is begun afterwards; None = to the end.
-        parallel: cells at a time.
+        concurrent: cells at a time.
         say: told what is being done.
 
     Raises:
@@ -100,7 +100,7 @@ def compute(asked: Comparison, minutes: float | None, parallel: int, say: Say) -
         write_atomically(path, json.dumps(cell, indent=1).encode())
         return cell
 
-    with ThreadPoolExecutor(parallel) as threads:
+    with ThreadPoolExecutor(concurrent) as threads:
         try:
             found = list(threads.map(completed, places, kept))
         except KeyboardInterrupt:

@@ -32,7 +32,7 @@ class Wish:
         rows: at most so many for probes and label spreading.
         reference: against whom differences are tested; None = the first model.
         minutes: nothing new is begun afterwards; None = to the end.
-        parallel: cells at a time.
+        concurrent: cells at a time.
         command: that makes the table.
     """
 
@@ -44,7 +44,7 @@ class Wish:
     rows: int
     reference: str | None
     minutes: float | None
-    parallel: int
+    concurrent: int
     command: str
 
 
@@ -87,7 +87,7 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     given = (settings, settings if wish.unlabelled is None else wish.unlabelled)
     common, unlabelled = ({"cluster.workers": 0, **flat, "data.path": str(data)} for flat in given)
     asked = Comparison(common, unlabelled, found, wish.fractions, wish.seeds, wish.rows, out, wish.command)
-    cells, missing = compute(asked, wish.minutes, wish.parallel, say)
+    cells, missing = compute(asked, wish.minutes, wish.concurrent, say)
     page = Page(asked, cells, missing, name_of(data), wish.reference)
     out.mkdir(parents=True, exist_ok=True)
     files = {"markdown": out / f"{NAME}.md", "page": out / f"{NAME}.html"}

@@ -52,9 +52,7 @@ JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if not pa
 def test_a_job_imports_nothing_heavy_before_it_works(job):
     """`--help` answers at once only if torch, Ray and MLflow are imported inside functions."""
     code = f"import sys, jobs.{job}; print([m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
 
@@ -74,7 +72,5 @@ def test_the_core_draws_no_global_random_numbers_and_opens_no_files(path):
         assert name not in ("manual_seed", "seed"), f"{where} seeds a generator"
         if module == "torch" and name in DRAWS:
             assert any(keyword.arg == "generator" for keyword in node.keywords), f"{where} draws globally"
-        assert "random" not in module.split(".") or name in ("default_rng", "Generator"), (
-            f"{where} draws globally"
-        )
+        assert "random" not in module.split(".") or name in ("default_rng", "Generator"), f"{where} draws globally"
         assert (module, name) != ("", "open") or "estimators" in path.parts, f"{where} opens a file"

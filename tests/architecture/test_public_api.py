@@ -25,9 +25,7 @@ def test_importing_the_core_does_not_import_the_estimators_dependencies():
     """A worker needs the map, not scikit-learn, whose import takes seconds: the estimators come on demand."""
     loaded = "print('sklearn' in sys.modules)"
     code = f"import sys, somcore; {loaded}; somcore.SSSOM; {loaded}"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["False", "True"], done.stderr
 
 

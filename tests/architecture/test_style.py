@@ -77,9 +77,7 @@ def test_long_functions_have_a_reason():
         for node in _functions(ast.parse(path.read_text())):
             if _body_lines(node) > MAX_FUNCTION_LINES:
                 long[f"{_relative(path)}:{node.name}"] = _body_lines(node)
-    assert {n: c for n, c in long.items() if n not in LONG_FUNCTIONS} == {}, (
-        "split them, or give a reason above"
-    )
+    assert {n: c for n, c in long.items() if n not in LONG_FUNCTIONS} == {}, "split them, or give a reason above"
     assert set(LONG_FUNCTIONS) <= set(long), "no longer needed"
 
 
@@ -87,9 +85,7 @@ def test_long_functions_have_a_reason():
 def test_the_core_and_the_pipeline_do_not_print(package):
     for path in sorted((REPOSITORY / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            printing = (
-                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
-            )
+            printing = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
             assert not printing, f"{_relative(path)}:{node.lineno} prints"
 
 

@@ -37,6 +37,4 @@ class _OnceOnly(yaml.SafeLoader):
 
 def tool(name: str, *arguments: object) -> subprocess.CompletedProcess:
     """Runs a program of the environment of the tests, in the repository."""
-    return subprocess.run(
-        [BIN / name, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run([BIN / name, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120)

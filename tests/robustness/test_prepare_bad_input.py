@@ -132,9 +132,7 @@ def test_labels_out_of_range(refused, tmp_path, rng):
     write_idx(tmp_path, rng)
     path = tmp_path / "train-labels-idx1-ubyte"
     path.write_bytes(path.read_bytes()[:-1] + bytes([200]))
-    assert refused("mnist", "--root", tmp_path) == (
-        "train-images-idx3-ubyte: row 11: label must be in 0..9. Got 200."
-    )
+    assert refused("mnist", "--root", tmp_path) == ("train-images-idx3-ubyte: row 11: label must be in 0..9. Got 200.")
 
 
 def test_a_class_that_is_only_in_the_test_rows_is_known(prepare, table, tmp_path):

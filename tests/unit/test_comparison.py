@@ -32,7 +32,7 @@ WISH = {
     "rows": 300,
     "reference": None,
     "minutes": None,
-    "parallel": 1,
+    "concurrent": 1,
     "command": "it",
 }
 COMMON = {"tracking.uri": "none", "map.epochs": 1, "encoder.width": 4, "encoder.dim": 6, "deep.rate_warmup_rounds": 1}
@@ -44,7 +44,7 @@ def wish(**changes):
 
 def test_a_comparison_keeps_its_cells_and_says_what_is_missing(digits, tmp_path):
     lines = []
-    asked = wish(models=["kmeans", "label-spreading"], parallel=2)
+    asked = wish(models=["kmeans", "label-spreading"], concurrent=2)
     nothing = compare(digits, tmp_path, COMMON, wish(models=asked.models, minutes=0.0), lines.append)
     assert nothing["missing"] == ["kmeans-0-0", "label-spreading-0.2-0"] and lines == []
     assert "Not run yet (2 cells)" in nothing["markdown"].read_text()
@@ -90,7 +90,18 @@ def test_cells_take_fractions_that_are_asked_for_later_but_no_other_rows(rng, tm
 
 @pytest.mark.timeout(300)
 def test_a_comparison_that_is_terminated_saves_its_cells_and_ends_at_once(digits, tmp_path):
-    words = ["--models", "supervised", "--fractions", "0.2,0.5", "--seeds", "0", "--parallel", "2", "--tracking-uri", "none"]
+    words = [
+        "--models",
+        "supervised",
+        "--fractions",
+        "0.2,0.5",
+        "--seeds",
+        "0",
+        "--concurrent",
+        "2",
+        "--tracking-uri",
+        "none",
+    ]
     long = [*words, "--set", "map.epochs=100000", "--set", "encoder.width=4", "--set", "train.checkpoint_s=1"]
     asked = [sys.executable, "-m", "jobs.compare", "--data", str(digits), "--out", str(tmp_path / "out"), *long]
     process = subprocess.Popen(asked, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
