@@ -18,9 +18,10 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "deep-no-relevance": ("deep", {"map.relevance_floor": 1.0}),
     "deep-no-push": ("deep", {"loss.push_weight": 0.0}),
     "deep-lattice": ("deep", {"deep.variant": "kohonen"}),
+    "deep-kmeans": ("deep", {"deep.variant": "kohonen", "map.radius": 0.1, "map.final_radius": 0.1}),
 }
-"""The deep map without one of its parts: all relevances 1, nothing pushed away, a fixed lattice that does not grow.
-The fourth ablation, k-means in the place of the map, is the rival `deepcluster`."""
+"""The deep map without one of its parts: all relevances 1, nothing pushed away, a fixed lattice that does not grow, and
+k-means with the same loss: nodes of that lattice that move alone, as the neighbourhood reaches nobody."""
 SPREADING = "label-spreading"
 NAMES = (*MODELS, *ABLATIONS, SPREADING)
 _ALWAYS = ("data.", "train.", "cluster.", "tracking.")

@@ -16,12 +16,15 @@ from pipeline.comparison.contestants import NAMES, contestants
 from pipeline.comparison.measures import cluster_measures, num_parameters
 from pipeline.comparison.run import Wish, compare
 from pipeline.comparison.tables import differences, holm, ordered, paired_p, tabulated
+from pipeline.deep_config import LATTICE_DEFAULTS
 from pipeline.errors import UserError
 from pipeline.manifest import Manifest
 from pipeline.shards import Dataset
 from pipeline.trained import Trained
 from pipeline.trainer import train
 from pipeline.transfer import write_features
+from somcore import MapConfig, accumulate, advance, initial_state
+from somcore.fixed_point import fixed_point_scale
 from tests.training import REPOSITORY, small, table
 
 WISH = {
@@ -164,6 +167,18 @@ def test_every_contestant_takes_of_the_common_settings_what_it_reads():
 
 def cell(name, seed, fraction=0.0, **values):
     return {"contestant": name, "seed": seed, "fraction": fraction, "settings": {}, **values}
+
+
+def test_the_means_that_replace_the_map_move_alone(generator):
+    settings = contestants(["deep-kmeans"], [])[0].settings({})
+    own = {key.removeprefix("map."): value for key, value in settings.items() if key.startswith("map.")}
+    given = LATTICE_DEFAULTS | {"rows": 2, "columns": 3, "num_rounds": 4} | own
+    config = MapConfig(variant="kohonen", **given).resolve(num_samples=64, num_features=5)
+    state = initial_state(config, 5, samples=torch.rand(6, 5, generator=generator))
+    near = state.prototypes[:1] + 0.01 * torch.rand(64, 5, generator=generator)
+    after = advance(state, accumulate(state, near, None, config, scale=fixed_point_scale(8.0, 64)), config)
+    moved = (after.prototypes != state.prototypes).any(1)
+    assert moved.tolist() == [True, False, False, False, False, False]
 
 
 def test_a_table_has_means_spreads_and_the_cost_of_the_training_without_labels():
