@@ -22,7 +22,8 @@ class Desk:
 
     Attributes:
         x: (B, D) float32, the samples of a block less their mean.
-        upper: (B, L) float32, upper bounds.
+        upper: (B, L) float32, upper bounds, then 1 where a lower bound is no higher than the limit, else 0.
+        marks: (B, L) bool, the same.
         scaled: (B, D) of the type of the features, the samples of a block in fixed point.
         fixed: (B, D) float64, the same.
         part: (K, D) float64, sums of whole numbers, exact up to _EXACT rows of one node.
@@ -32,6 +33,7 @@ class Desk:
 
     x: Tensor
     upper: Tensor
+    marks: Tensor
     scaled: Tensor
     fixed: Tensor
     part: Tensor
@@ -42,16 +44,27 @@ class Desk:
     def of(cls, state: MapState, features: Tensor, block: int) -> Desk:
         """An empty desk for blocks of so many samples at most."""
         block, width = min(block, len(features)), features.shape[1]
+        slots = state.capacity + -state.capacity % WORD
         part = torch.zeros_like(state.prototypes)
         return cls(
             x=torch.empty(block, width),
-            upper=torch.empty(block, state.capacity + -state.capacity % WORD),
+            upper=torch.empty(block, slots),
+            marks=torch.empty(block, slots, dtype=torch.bool),
             scaled=torch.empty(block, width, dtype=features.dtype),
             fixed=torch.empty(block, width, dtype=torch.float64),
             part=part,
             number=torch.zeros(state.capacity, dtype=torch.int64),
             earlier=part.to(torch.int64),
         )
+
+    def pairs(self, lower: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples, ascending, and nodes where lower bounds (B, L) are no higher than the limits (B,)."""
+        number = len(lower)
+        # torch compares faster into float32 than into bool, even with the conversion after it.
+        marks = self.marks[:number].copy_(torch.le(lower, limit.unsqueeze(1), out=self.upper[:number]))
+        owner, word = marks.view(torch.int64).nonzero(as_tuple=True)  # eight marks at a time
+        place, bit = marks.view(number, -1, WORD)[owner, word].nonzero(as_tuple=True)
+        return owner.index_select(0, place), word.index_select(0, place).mul_(WORD).add_(bit)
 
     def add(self, features: Tensor, bmu: Tensor, scale: int) -> None:
         """Add the samples of a block to the sums of their nodes."""
@@ -66,4 +79,4 @@ class Desk:
 
     def total(self) -> Tensor:
         """(K, D) int64 sums of everything added."""
-        return self.earlier + self.part.to(torch.int64)
+        return self.part.to(torch.int64).add_(self.earlier)

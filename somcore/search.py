@@ -19,7 +19,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,16 +29,15 @@ from somcore import device
 from somcore.config import MapConfig
 from somcore.desk import WORD, Desk
 from somcore.directions import leading_directions, linear
+from somcore.pairs import decided, dots, least, rivals, taken
 from somcore.state import MapState
 from somcore.statistics import TALLIES, BatchStatistics
-from somcore.update import empty_statistics
 
 _DIRECTIONS = 64  # of the samples
 _EXTRA = 32  # of the prototypes of one map
 _WIDE = 0.1  # share of the prototypes' lengths outside all directions that makes bounds by directions too loose
 _SUBSAMPLE = 2048  # samples that choose the directions, at least
-_BLOCK = 1024  # samples at a time: their scores stay in the cache
-_PAIRS = 256  # pairs at a time that are decided in float64
+_BLOCK = 512  # samples at a time: they and their scores stay in the cache
 _U32, _U64 = 2.0**-24, 2.0**-53  # unit roundoff
 _TINY = 2.0**-100  # far above where float32 loses relative precision
 _Result = TypeVar("_Result")
@@ -105,25 +104,27 @@ class _Nodes:
     offsets: Tensor  # (L,) float32, κ; +inf for slots beyond K
     spread: Tensor  # (L,) float32, 4 s
     gaps: Tensor  # (K, D) float32, −2 (c − a)
-    reach: float  # max ‖c − a‖
+    lengths: Tensor  # (K,) float64, ‖c − a‖
+    reach: float  # the largest of them
     size: float  # ‖a‖ + ‖a − μ‖ + reach
     defect: float  # ‖QᵀQ − 1‖
     growth: float  # how far a relative error of the features may move a score, per ‖x − μ‖
+    left_over: float  # error of ‖x − μ‖² − ‖Qᵀ(x − μ)‖² in float32, relative to ‖x − μ‖²
 
     @classmethod
     def of(cls, state: MapState, samples: PreparedSamples) -> _Nodes:
         centre, mean = samples.centre.to(torch.float64), state.prototypes.mean(0)
-        gaps, own = state.prototypes - mean, samples.directions.to(torch.float64)
-        inside = gaps @ own
-        left = gaps - inside @ own.T
-        extra = leading_directions(left.to(torch.float32), _EXTRA, beside=samples.directions)
-        beyond = gaps @ extra.to(torch.float64)
-        left -= beyond @ extra.to(torch.float64).T
-        inside, q = torch.cat([inside, beyond], dim=1), torch.cat([own, extra.to(torch.float64)], dim=1)
+        gaps, own = state.prototypes - mean, samples.directions
+        rough = gaps.to(torch.float32)
+        left = rough - linear(linear(rough, own.T.contiguous()), own)
+        extra = leading_directions(left, _EXTRA, beside=own)
+        q = torch.cat([own, extra], dim=1).to(torch.float64)
+        inside = gaps @ q
         defect = float(torch.linalg.matrix_norm(q.T @ q - torch.eye(q.shape[1], dtype=torch.float64)))
         norms = torch.linalg.vector_norm(gaps, dim=1)
         reach = float(norms.max())
-        rest = torch.linalg.vector_norm(left, dim=1) + (defect + _U32) * norms
+        rest = (norms.square() - inside.square().sum(1)).clamp_min_(0)
+        rest = (rest + _left_over(_U64, q, defect) * norms.square()).sqrt_() + _U32 * norms
         offsets = norms.square() + 2 * (gaps @ (mean - centre))
         filler = -len(gaps) % WORD
         growth = float(torch.linalg.matrix_norm(q)) * reach + reach  # ‖ |Qᵀ(c − a)| |Q|ᵀ ‖ and more
@@ -135,24 +136,61 @@ class _Nodes:
             offsets=pad(offsets, (0, filler), value=torch.inf).to(torch.float32),
             spread=pad(0 * rest if wide else 4 * rest, (0, filler)).to(torch.float32),
             gaps=(-2 * gaps).to(torch.float32),
+            lengths=norms,
             reach=reach,
             size=float(mean.norm() + (mean - centre).norm()) + reach,
             defect=0.0 if wide else defect,
             growth=0.0 if wide else growth,
+            left_over=_left_over(_U32, q, defect),
         )
 
-    def slacks(self, norms: Tensor, num_features: int) -> tuple[Tensor, Tensor]:
-        """Bounds (N,) float64 of what rounding does to a score: to one from the directions, to one from all features.
+    def slacks(self, samples: PreparedSamples) -> _Slacks:
+        """What rounding does to the scores of all samples.
 
-        The first holds the rotation of the sample and the product; the second a float32 dot product in any order.
-        Both hold what float64 itself does to an error, so that float64 orders alike what they tell apart.
+        From directions it is the rotation of the sample and the product; from all features a float32 dot product in
+        any order. Both hold what float64 itself does to an error, so that float64 orders alike what they tell apart.
         """
-        size = norms.to(torch.float64) + self.size
-        exact = 2 * _U64 * (num_features + 8) * size.square() + 8 * _U32 * self.reach * size + _TINY
-        exact += 2.02 * _U32 * (num_features + 8) * self.reach * norms
-        rotation = _U32 * (num_features + 8) * self.growth + self.defect * self.reach
+        norms, features = samples.norms.to(torch.float64), samples.features.shape[1]
+        size = norms + self.size
+        base = 2 * _U64 * (features + 8) * size.square() + 8 * _U32 * self.reach * size + _TINY
+        slope = 2.02 * _U32 * (features + 8) * norms
+        rotation = _U32 * (features + 8) * self.growth + self.defect * self.reach
         products = 4 * _U32 * self.factors.shape[1] * self.reach
-        return 1.01 * (2 * rotation * norms + products * size) + exact, exact
+        bound = 1.01 * (2 * rotation * norms + products * size) + base + slope * self.reach
+        rest = samples.rest + self.left_over * samples.norms.square()
+        return _Slacks(rest, (2 * bound).to(torch.float32), base, slope)
+
+
+class _Slacks(NamedTuple):
+    """Samples, or those of a block, as the bounds need them: computed once per round.
+
+    Attributes:
+        rest: (N,) float32, ‖x − μ‖² − ‖Qᵀ(x − μ)‖² by the directions of the samples, and its rounding errors.
+        bounds: (N,) float32, twice the error of a score from directions.
+        base, slope: (N,) float64, base + slope ‖c − a‖ = error of a score from all features.
+    """
+
+    rest: Tensor
+    bounds: Tensor
+    base: Tensor
+    slope: Tensor
+
+    def of(self, rows: slice) -> _Slacks:
+        """Those of a block."""
+        return _Slacks(*(values[rows] for values in self))
+
+
+def _left_over(unit: float, q: Tensor, defect: float) -> float:
+    """How far ‖g‖² − ‖Qᵀg‖², computed with this unit roundoff, may lie below the square of what Q leaves of g.
+
+    With Q = U Σ Vᵀ that is ‖g‖² − ‖Uᵀg‖², and ‖Qᵀg‖² ≤ (1 + defect) ‖Uᵀg‖²: no more than 2 defect ‖g‖² apart. A
+    coordinate errs by D unit ‖g‖ at most, and so the sum of their squares by 2 √M D unit ‖g‖²; as much again is for
+    the sums of squares, M ≤ D of them, and for what is smaller.
+
+    Returns:
+        The error relative to ‖g‖².
+    """
+    return 4 * 1.01 * unit * (q.shape[0] + 8) * math.sqrt(q.shape[1]) + 2 * defect
 
 
 def pays(config: MapConfig, features: Tensor) -> bool:
@@ -178,7 +216,7 @@ def winners(
         sums: (K, D) int64 fixed point, zero without a scale.
     """
     nodes = _Nodes.of(state, samples)
-    slacks = nodes.slacks(samples.norms, state.num_features)
+    slacks = nodes.slacks(samples)
     spare: list[Desk] = []
     bmu = torch.empty(len(samples.features), dtype=torch.int64)
 
@@ -188,7 +226,7 @@ def winners(
         except IndexError:  # one desk for each thread at most
             desk = Desk.of(state, samples.features, _BLOCK)
         rows = slice(first, min(first + _BLOCK, len(bmu)))
-        bmu[rows] = _block_winners(samples, nodes, state, rows, [slack[rows] for slack in slacks], desk)
+        bmu[rows] = _block_winners(samples, nodes, state, rows, slacks.of(rows), desk)
         if scale is not None:
             desk.add(samples.features[rows], bmu[rows], scale)
         spare.append(desk)
@@ -202,14 +240,14 @@ def winners(
 
 
 def batch_statistics(
-    samples: PreparedSamples, state: MapState, config: MapConfig, scale: int, each: Each = map
+    samples: PreparedSamples, state: MapState, empty: BatchStatistics, scale: int, each: Each = map
 ) -> BatchStatistics:
     """What a round of the batch map needs of all samples: numbers and sums by BMU; no errors, no monitoring.
 
     Args:
         samples: the prepared data set.
         state: the frozen map.
-        config: resolved hyper-parameters.
+        empty: statistics of no samples, of any round.
         scale: fixed-point scale of the round.
         each: `map`, or what does the same in threads.
     """
@@ -217,64 +255,45 @@ def batch_statistics(
     number = torch.bincount(bmu, minlength=state.capacity)
     tally = torch.tensor([len(bmu) if name == "samples" else 0 for name in TALLIES])
     known = {"won": torch.cat([number.unsqueeze(1), sums], dim=1), "wins": number, "hits": number, "tally": tally}
-    empty = empty_statistics(state, config, scale)
-    return dataclasses.replace(empty, sums=empty.sums | known)
+    return dataclasses.replace(empty, scale=scale, sums=empty.sums | known)
 
 
 def _block_winners(
-    samples: PreparedSamples, nodes: _Nodes, state: MapState, rows: slice, slacks: list[Tensor], desk: Desk
+    samples: PreparedSamples, nodes: _Nodes, state: MapState, rows: slice, slacks: _Slacks, desk: Desk
 ) -> Tensor:
     """The BMUs of one block."""
     features = samples.features[rows]
     number = len(features)
     x = torch.sub(features, samples.centre, out=desk.x[:number])
-    known, rest = _coordinates(samples, nodes, x, rows)
+    known, rest = _coordinates(samples, nodes, x, rows, slacks.rest)
     lower = linear(known, nodes.factors, nodes.offsets)
-    least = torch.addcmul(lower, rest, nodes.spread, out=desk.upper[:number]).amin(1)
-    marks = lower <= (least + 2 * slacks[0]).to(torch.float32).unsqueeze(1)
-    owner, word = marks.view(torch.int64).nonzero(as_tuple=True)  # eight marks at a time
-    place, bit = marks.view(number, -1, WORD)[owner, word].nonzero(as_tuple=True)
-    owner, node = owner[place], word[place] * WORD + bit
+    upper = torch.addcmul(lower, rest, nodes.spread, out=desk.upper[:number])
+    owner, node = desk.pairs(lower, upper.amin(1).add_(slacks.bounds))
     bmu = torch.empty(number, dtype=torch.int64)
-    scores = _scores(x, nodes, owner, node)
-    kept = scores <= (_least(scores, owner, number) + 2 * slacks[1])[owner]
-    owner, node = owner[kept], node[kept]
     bmu[owner] = node  # final where a sample has one node left
-    several = (torch.bincount(owner, minlength=number) > 1)[owner]
-    owner, node = owner[several], node[several]
-    return _decided(state, features, bmu, owner, node) if len(owner) else bmu
+    owner, node = rivals(owner, node, number)
+    if len(owner):
+        owner, node = _closest(x, nodes, owner, node, slacks)
+        bmu[owner] = node
+        owner, node = rivals(owner, node, number)
+    return decided(state, features, bmu, owner, node) if len(owner) else bmu
 
 
-def _coordinates(samples: PreparedSamples, nodes: _Nodes, x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+def _coordinates(
+    samples: PreparedSamples, nodes: _Nodes, x: Tensor, rows: slice, rest: Tensor
+) -> tuple[Tensor, Tensor]:
     """What is multiplied with the nodes' factors, and the lengths (B, 1) of what is left of the samples."""
     if nodes.extra is None:
         return x, x.new_zeros(len(x), 1)
-    more, norms = linear(x, nodes.extra), samples.norms[rows]
-    rounding = 4 * 1.01 * _U32 * (x.shape[1] + 8) * math.sqrt(nodes.factors.shape[1]) + 2 * nodes.defect
-    rest = (samples.rest[rows] - more.square().sum(1)).clamp_min_(0).add_(norms.square(), alpha=rounding)
-    rest = rest.sqrt_().unsqueeze(1)
+    more = linear(x, nodes.extra)
+    rest = (rest - more.square().sum(1)).clamp_min_(0).sqrt_().unsqueeze(1)
     return torch.cat([samples.coordinates[rows], more, rest], dim=1), rest
 
 
-def _scores(x: Tensor, nodes: _Nodes, owner: Tensor, node: Tensor) -> Tensor:
-    """(P,) float64 scores of pairs, ordered by owner, from all features."""
-    starts = pad(torch.bincount(owner, minlength=len(x)).cumsum(0), (1, 0))
-    size = (len(x), len(nodes.gaps))
-    pairs = torch.sparse_csr_tensor(starts, node, x.new_zeros(len(node)), size, check_invariants=False)
-    dots: Tensor = torch.sparse.sampled_addmm(pairs, x, nodes.gaps.T, beta=0.0).values()
-    return dots.to(torch.float64).add_(nodes.offsets[node])
-
-
-def _decided(state: MapState, features: Tensor, bmu: Tensor, owner: Tensor, node: Tensor) -> Tensor:
-    """BMUs with those of the given pairs decided as `exact_errors` decides; ties to the lowest index."""
-    parts = zip(owner.split(_PAIRS), node.split(_PAIRS), strict=True)
-    gaps = (features[a].to(torch.float64).sub_(state.prototypes[b]) for a, b in parts)
-    errors = torch.cat([torch.linalg.vecdot(gap, gap) for gap in gaps]) / features.shape[1]
-    best = errors == _least(errors, owner, len(bmu))[owner]
-    lowest = torch.full_like(bmu, state.capacity).scatter_reduce_(0, owner[best], node[best], "amin")
-    return torch.where(lowest < state.capacity, lowest, bmu)
-
-
-def _least(values: Tensor, owner: Tensor, number: int) -> Tensor:
-    """(B,) smallest value of each sample's pairs; +inf for a sample without any."""
-    return values.new_full((number,), torch.inf).scatter_reduce_(0, owner, values, "amin")
+def _closest(x: Tensor, nodes: _Nodes, owner: Tensor, node: Tensor, slacks: _Slacks) -> tuple[Tensor, ...]:
+    """Owner and node of the pairs that may be the closest of their sample by scores from all features."""
+    scores = dots(x, nodes.gaps, owner, node).to(torch.float64).add_(nodes.offsets.index_select(0, node))
+    slope, base = taken(owner, slacks.slope, slacks.base)
+    slack = slope.mul_(nodes.lengths.index_select(0, node)).add_(base)
+    most = least(scores + slack, owner, len(x)).index_select(0, owner)
+    return taken((scores.sub_(slack) <= most).nonzero().squeeze(1), owner, node)

@@ -22,7 +22,7 @@ from somcore.sampling import sample_indices
 from somcore.search import Each, PreparedSamples, batch_statistics, pays, winners
 from somcore.state import MapState
 from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
-from somcore.update import accumulate, advance, round_scale
+from somcore.update import accumulate, advance, empty_statistics, round_scale
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,10 @@ def _train_prepared(state: MapState, samples: Samples, config: MapConfig) -> tup
     """The rounds of a batch map through the prepared search: the same map to the bit."""
     with _threads() as each:
         prepared, max_abs = PreparedSamples.of(samples.features, each), samples.max_abs
+        empty = empty_statistics(state, config, scale=0)
         while not state.finished:
             scale = round_scale(state, max_abs, len(samples))
-            state = advance(state, batch_statistics(prepared, state, config, scale, each), config)
+            state = advance(state, batch_statistics(prepared, state, empty, scale, each), config)
         return state, config, winners(prepared, state, each=each)[0]
 
 
