@@ -9,28 +9,28 @@ import torch
 from torch import Tensor
 
 
-def leading_directions(rows: Tensor, number: int, beside: Tensor | None = None) -> Tensor:
-    """Orthonormal directions close to the principal ones of some rows, by subspace iteration from the rows themselves.
+def leading_directions(rows: Tensor, most: int, share: float) -> Tensor:
+    """Orthonormal directions close to the principal ones of some rows, as many as leave little outside.
+
+    One step of subspace iteration from some of the rows, then the principal axes of all rows in that subspace.
 
     Args:
-        rows: (n, D) vectors.
-        number: directions wanted; there may be room for fewer.
-        beside: (D, M) float32, orthonormal directions to stay orthogonal to.
+        rows: (n, D) float32.
+        most: directions at most.
+        share: of the rows' length, the root of all squares, that may be left outside.
 
     Returns:
-        (D, at most number) float32.
+        (D, M) float32; M is a multiple of 16, as products like it, unless there is no room.
     """
-    room = rows.shape[1] - (0 if beside is None else beside.shape[1])
-    number = min(number, len(rows), room)
-    q = rows[:: max(1, len(rows) // max(1, number))][:number].T
-    for _ in range(2):
-        q = rows.T @ (rows @ torch.linalg.qr(q)[0])
+    number = min(most, *rows.shape)
+    q = rows[:: len(rows) // number][:number].T
+    q = rows.T @ (rows @ torch.linalg.qr(q)[0])
     q = torch.linalg.qr(q.to(torch.float64))[0]
-    if beside is not None:
-        others = beside.to(torch.float64)
-        for _ in range(2):  # twice is enough (Kahan, Parlett)
-            q = torch.linalg.qr(q - others @ (others.T @ q))[0]
-    directions: Tensor = q.to(torch.float32)
+    inside = (rows @ q.to(torch.float32)).to(torch.float64)
+    squares, axes = torch.linalg.eigh(inside.T @ inside)
+    whole = rows.square().sum(dtype=torch.float64)
+    needed = 1 + int((whole - squares.flip(0).cumsum(0) > share**2 * whole).sum())
+    directions: Tensor = (q @ axes.flip(1)[:, : needed + -needed % 16]).to(torch.float32)
     return directions
 
 

@@ -1,9 +1,9 @@
 """The exact BMUs of a fixed data set, again and again, without most of the distance products: batch maps in memory.
 
-The samples are written once in the few orthonormal directions in which they vary most. Per map one small float32
-product in these directions, and in a few more that its prototypes ask for, bounds all distances from below and above.
-A node whose lower bound exceeds the upper bound of another cannot win. That decides most samples; for the others the
-nodes left over are compared by float32 dot products, and what these cannot tell apart in float64.
+Per map the samples are written in the few orthonormal directions in which its prototypes vary most; one small float32
+product in these bounds all distances from below and above. A node whose lower bound exceeds the upper bound of another
+cannot win. That decides most samples; for the others the nodes left over are compared by float32 dot products, and
+what these cannot tell apart in float64.
 
 With sample x, its mean μ, prototype c, mean prototype a and directions Q the score of a node is
 ‖x − c‖² − ‖x − a‖² = κ − 2 (x − μ)·(c − a), κ = ‖c − a‖² + 2 (a − μ)·(c − a), and by Cauchy and Schwarz
@@ -33,10 +33,10 @@ from somcore.pairs import decided, dots, least, rivals, taken
 from somcore.state import MapState
 from somcore.statistics import TALLIES, BatchStatistics
 
-_DIRECTIONS = 64  # of the samples
-_EXTRA = 32  # of the prototypes of one map
+_DIRECTIONS = 64  # of the prototypes of one map, at most
+_LEFT = 0.01  # share of the prototypes' lengths that may be left outside the directions if fewer will do
 _WIDE = 0.1  # share of the prototypes' lengths outside all directions that makes bounds by directions too loose
-_SUBSAMPLE = 2048  # samples that choose the directions, at least
+_SUBSAMPLE = 2048  # samples that choose μ, at least
 _BLOCK = 512  # samples at a time: they and their scores stay in the cache
 _U32, _U64 = 2.0**-24, 2.0**-53  # unit roundoff
 _TINY = 2.0**-100  # far above where float32 loses relative precision
@@ -52,55 +52,41 @@ class Each(Protocol):
 
 @dataclass(frozen=True)
 class PreparedSamples:
-    """Samples in the directions in which they vary most; holds N (M + 2) float32 numbers beside them.
+    """Samples and what bounds need of them, whatever the map; holds N float32 numbers beside them.
 
     Attributes:
         features: (N, D) float32 or float64 on a CPU, complete, small enough for `fixed_point_scale`.
         centre: (D,) μ, of the type of the features.
-        directions: (D, M) float32, orthonormal.
-        coordinates: (N, M) float32, Qᵀ(x − μ).
         norms: (N,) float32, ‖x − μ‖.
-        rest: (N,) float32, ‖x − μ‖² − ‖Qᵀ(x − μ)‖².
     """
 
     features: Tensor
     centre: Tensor
-    directions: Tensor
-    coordinates: Tensor
     norms: Tensor
-    rest: Tensor
 
     @classmethod
     def of(cls, features: Tensor, each: Each = map) -> PreparedSamples:
-        """Choose directions from a subsample and write all samples in them, part by part."""
-        some = features[:: max(1, len(features) // _SUBSAMPLE)]
-        centre = some.mean(0)
-        directions = leading_directions((some - centre).to(torch.float32), _DIRECTIONS)
-        across = directions.T.contiguous()
-        coordinates = torch.empty(len(features), directions.shape[1])
-        norms, rest = torch.empty(2, len(features))
+        """Measure all samples from about their mean, part by part."""
+        centre, norms = features[:: max(1, len(features) // _SUBSAMPLE)].mean(0), torch.empty(len(features))
 
         def write(first: int) -> None:
             rows = slice(first, first + _BLOCK)
-            x = (features[rows] - centre).to(torch.float32)
-            coordinates[rows] = linear(x, across)
-            torch.linalg.vector_norm(x, dim=1, out=norms[rows])
-            rest[rows] = norms[rows].square() - coordinates[rows].square().sum(1)
+            torch.linalg.vector_norm((features[rows] - centre).to(torch.float32), dim=1, out=norms[rows])
 
         for _ in each(write, range(0, len(features), _BLOCK)):
             pass
         with warnings.catch_warnings():  # torch says once that sparse tensors may change: not from a thread
             warnings.simplefilter("ignore")
-            torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), rest[:0])
-        return cls(features, centre, directions, coordinates, norms, rest)
+            torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), norms[:0])
+        return cls(features, centre, norms)
 
 
 @dataclass(frozen=True)
 class _Nodes:
     """A map as the bounds need it: computed in float64, once per round."""
 
-    extra: Tensor | None  # (e, D) float32, directions beside those of the samples; None = all features are compared
-    factors: Tensor  # (L, M + e + 1) float32, −2 [Qᵀ(c − a), s], or (L, D), −2 (c − a); zero for slots beyond K
+    across: Tensor | None  # (M, D) float32, Qᵀ; None = all features are compared
+    factors: Tensor  # (L, M + 1) float32, −2 [Qᵀ(c − a), s], or (L, D), −2 (c − a); zero for slots beyond K
     offsets: Tensor  # (L,) float32, κ; +inf for slots beyond K
     spread: Tensor  # (L,) float32, 4 s
     gaps: Tensor  # (K, D) float32, −2 (c − a)
@@ -108,30 +94,28 @@ class _Nodes:
     reach: float  # the largest of them
     size: float  # ‖a‖ + ‖a − μ‖ + reach
     defect: float  # ‖QᵀQ − 1‖
-    growth: float  # how far a relative error of the features may move a score, per ‖x − μ‖
-    left_over: float  # error of ‖x − μ‖² − ‖Qᵀ(x − μ)‖² in float32, relative to ‖x − μ‖²
+    growth: float  # max Σ |qᵀ(c − a)| over the directions q, and more: how an error of qᵀ(x − μ) moves a score
 
     @classmethod
     def of(cls, state: MapState, samples: PreparedSamples) -> _Nodes:
         centre, mean = samples.centre.to(torch.float64), state.prototypes.mean(0)
-        gaps, own = state.prototypes - mean, samples.directions
-        rough = gaps.to(torch.float32)
-        left = rough - linear(linear(rough, own.T.contiguous()), own)
-        extra = leading_directions(left, _EXTRA, beside=own)
-        q = torch.cat([own, extra], dim=1).to(torch.float64)
-        inside = gaps @ q
-        defect = float(torch.linalg.matrix_norm(q.T @ q - torch.eye(q.shape[1], dtype=torch.float64)))
+        gaps = state.prototypes - mean
+        directions = leading_directions(gaps.to(torch.float32), _DIRECTIONS, _LEFT)
+        q = directions.to(torch.float64)
+        inside, gram = gaps @ q, q.T @ q
+        defect = float(torch.linalg.matrix_norm(gram - torch.eye(len(gram), dtype=torch.float64)))
         norms = torch.linalg.vector_norm(gaps, dim=1)
         reach = float(norms.max())
-        rest = (norms.square() - inside.square().sum(1)).clamp_min_(0)
-        rest = (rest + _left_over(_U64, q, defect) * norms.square()).sqrt_() + _U32 * norms
+        # ‖g − QQᵀg‖² with g = c − a. QᵀQ errs by D roundoffs an element, by M D ‖Qᵀg‖² altogether; the rest is less.
+        left = norms.square() - (inside * (2 * inside - inside @ gram)).sum(1)
+        left = left.clamp_min_(0) + 4 * _U64 * (q.shape[0] + 8) * q.shape[1] * norms.square()
+        rest = left.sqrt_() + (defect + _U32) * norms
         offsets = norms.square() + 2 * (gaps @ (mean - centre))
         filler = -len(gaps) % WORD
-        growth = float(torch.linalg.matrix_norm(q)) * reach + reach  # ‖ |Qᵀ(c − a)| |Q|ᵀ ‖ and more
         wide = float(rest.norm()) > _WIDE * float(norms.norm())
         factors = gaps if wide else torch.cat([inside, rest.unsqueeze(1)], dim=1)
         return cls(
-            extra=None if wide else extra.T.contiguous(),
+            across=None if wide else directions.T.contiguous(),
             factors=pad(-2 * factors, (0, 0, 0, filler)).to(torch.float32),
             offsets=pad(offsets, (0, filler), value=torch.inf).to(torch.float32),
             spread=pad(0 * rest if wide else 4 * rest, (0, filler)).to(torch.float32),
@@ -140,8 +124,7 @@ class _Nodes:
             reach=reach,
             size=float(mean.norm() + (mean - centre).norm()) + reach,
             defect=0.0 if wide else defect,
-            growth=0.0 if wide else growth,
-            left_over=_left_over(_U32, q, defect),
+            growth=0.0 if wide else 1.01 * (1 + defect) * float(inside.abs().sum(1).max()) + reach,
         )
 
     def slacks(self, samples: PreparedSamples) -> _Slacks:
@@ -149,6 +132,10 @@ class _Nodes:
 
         From directions it is the rotation of the sample and the product; from all features a float32 dot product in
         any order. Both hold what float64 itself does to an error, so that float64 orders alike what they tell apart.
+
+        A coordinate of a sample errs by D roundoffs ‖x − μ‖ at most, and so the sum of the squares of M of them by
+        2 √M D roundoffs ‖x − μ‖². As much again is for the sums of squares and what is smaller. That Q is not quite
+        orthonormal adds no more than twice its defect: ‖Qᵀg‖² ≤ (1 + defect) ‖g‖² for g among the directions.
         """
         norms, features = samples.norms.to(torch.float64), samples.features.shape[1]
         size = norms + self.size
@@ -157,15 +144,15 @@ class _Nodes:
         rotation = _U32 * (features + 8) * self.growth + self.defect * self.reach
         products = 4 * _U32 * self.factors.shape[1] * self.reach
         bound = 1.01 * (2 * rotation * norms + products * size) + base + slope * self.reach
-        rest = samples.rest + self.left_over * samples.norms.square()
-        return _Slacks(rest, (2 * bound).to(torch.float32), base, slope)
+        left = 4 * 1.01 * _U32 * (features + 8) * math.sqrt(self.factors.shape[1]) + 2 * self.defect
+        return _Slacks((1 + left) * samples.norms.square(), (2 * bound).to(torch.float32), base, slope)
 
 
 class _Slacks(NamedTuple):
     """Samples, or those of a block, as the bounds need them: computed once per round.
 
     Attributes:
-        rest: (N,) float32, ‖x − μ‖² − ‖Qᵀ(x − μ)‖² by the directions of the samples, and its rounding errors.
+        rest: (N,) float32, ‖x − μ‖² and what rounding does to ‖x − μ‖² − ‖Qᵀ(x − μ)‖².
         bounds: (N,) float32, twice the error of a score from directions.
         base, slope: (N,) float64, base + slope ‖c − a‖ = error of a score from all features.
     """
@@ -178,19 +165,6 @@ class _Slacks(NamedTuple):
     def of(self, rows: slice) -> _Slacks:
         """Those of a block."""
         return _Slacks(*(values[rows] for values in self))
-
-
-def _left_over(unit: float, q: Tensor, defect: float) -> float:
-    """How far ‖g‖² − ‖Qᵀg‖², computed with this unit roundoff, may lie below the square of what Q leaves of g.
-
-    With Q = U Σ Vᵀ that is ‖g‖² − ‖Uᵀg‖², and ‖Qᵀg‖² ≤ (1 + defect) ‖Uᵀg‖²: no more than 2 defect ‖g‖² apart. A
-    coordinate errs by D unit ‖g‖ at most, and so the sum of their squares by 2 √M D unit ‖g‖²; as much again is for
-    the sums of squares, M ≤ D of them, and for what is smaller.
-
-    Returns:
-        The error relative to ‖g‖².
-    """
-    return 4 * 1.01 * unit * (q.shape[0] + 8) * math.sqrt(q.shape[1]) + 2 * defect
 
 
 def pays(config: MapConfig, features: Tensor) -> bool:
@@ -265,7 +239,7 @@ def _block_winners(
     features = samples.features[rows]
     number = len(features)
     x = torch.sub(features, samples.centre, out=desk.x[:number])
-    known, rest = _coordinates(samples, nodes, x, rows, slacks.rest)
+    known, rest = _coordinates(nodes, x, slacks.rest)
     lower = linear(known, nodes.factors, nodes.offsets)
     upper = torch.addcmul(lower, rest, nodes.spread, out=desk.upper[:number])
     owner, node = desk.pairs(lower, upper.amin(1).add_(slacks.bounds))
@@ -279,15 +253,13 @@ def _block_winners(
     return decided(state, features, bmu, owner, node) if len(owner) else bmu
 
 
-def _coordinates(
-    samples: PreparedSamples, nodes: _Nodes, x: Tensor, rows: slice, rest: Tensor
-) -> tuple[Tensor, Tensor]:
+def _coordinates(nodes: _Nodes, x: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
     """What is multiplied with the nodes' factors, and the lengths (B, 1) of what is left of the samples."""
-    if nodes.extra is None:
+    if nodes.across is None:
         return x, x.new_zeros(len(x), 1)
-    more = linear(x, nodes.extra)
-    rest = (rest - more.square().sum(1)).clamp_min_(0).sqrt_().unsqueeze(1)
-    return torch.cat([samples.coordinates[rows], more, rest], dim=1), rest
+    inside = linear(x, nodes.across)
+    rest = (rest - inside.square().sum(1)).clamp_min_(0).sqrt_().unsqueeze(1)
+    return torch.cat([inside, rest], dim=1), rest
 
 
 def _closest(x: Tensor, nodes: _Nodes, owner: Tensor, node: Tensor, slacks: _Slacks) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ import torch
 
 from somcore import KohonenSOM, MapConfig, accumulate, advance, empty_statistics, initial_state, round_scale, search
 from somcore.desk import Desk
+from somcore.directions import leading_directions
 from somcore.estimators import training
 from somcore.matching import match
 from tests.conftest import real_data
@@ -100,6 +101,30 @@ def test_a_block_of_rivals_that_only_float64_tells_apart(copies, generator):
     state = dataclasses.replace(state, prototypes=state.prototypes + shift)
     bmu, _ = search.winners(search.PreparedSamples.of(x), state)
     assert torch.equal(bmu, match(state, x, config=config).bmu)
+
+
+@pytest.mark.parametrize("nodes", (1, 2))
+def test_a_map_of_hardly_any_nodes(nodes, generator):
+    x = torch.rand(300, 60, generator=generator)
+    config = _config(x, 1, nodes)
+    state = initial_state(config, num_features=60, num_classes=0, samples=x[:nodes])
+    bmu, sums = search.winners(search.PreparedSamples.of(x), state, 40)
+    assert torch.equal(bmu, match(state, x, config=config).bmu)
+    assert torch.equal(sums, _plain(state, x, config, 40).sums["won"][:, 1:])
+
+
+@pytest.mark.parametrize(("rank", "number"), ((3, 16), (20, 32), (60, 48)))
+def test_directions_are_orthonormal_and_as_many_as_the_prototypes_need(rank, number, generator):
+    rows = torch.randn(90, rank, generator=generator) @ torch.randn(rank, 70, generator=generator)
+    q = leading_directions(rows, 48, 0.01)
+    assert q.shape == (70, number)
+    torch.testing.assert_close(q.T @ q, torch.eye(number), atol=1e-6, rtol=0)
+    if rank < 48:
+        assert (rows - rows @ q @ q.T).norm() < 0.01 * rows.norm()
+
+
+def test_directions_of_rows_that_are_all_zero():
+    assert leading_directions(torch.zeros(5, 40), 64, 0.01).shape == (40, 5)
 
 
 def test_threads_give_the_same_sums(generator):
