@@ -24,9 +24,9 @@ def leading_directions(rows: Tensor, most: int, share: float) -> Tensor:
     """
     number = min(most, *rows.shape)
     q = rows[:: len(rows) // number][:number].T
-    q = rows.T @ (rows @ torch.linalg.qr(q)[0])
+    q = rows.T @ linear(rows, torch.linalg.qr(q)[0].T.contiguous())
     q = torch.linalg.qr(q.to(torch.float64))[0]
-    inside = (rows @ q.to(torch.float32)).to(torch.float64)
+    inside = linear(rows, q.T.to(torch.float32).contiguous()).to(torch.float64)
     squares, axes = torch.linalg.eigh(inside.T @ inside)
     whole = rows.square().sum(dtype=torch.float64)
     needed = 1 + int((whole - squares.flip(0).cumsum(0) > share**2 * whole).sum())
