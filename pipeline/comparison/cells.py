@@ -144,11 +144,9 @@ def _kept(asked: Comparison, place: Place, data: str) -> Cell | None:
 
 def _lacks(cell: Cell | None, place: Place, asked: Comparison) -> bool:
     """Whether there is no cell, or a classifier on frozen features was not asked yet about a fraction asked for now."""
-    if cell is None:
-        return True
-    return (
-        not place[0].learns_from_labels and not {f"{share:g}" for share in asked.fractions} <= cell["accuracy"].keys()
-    )
+    if cell is None or place[0].learns_from_labels:
+        return cell is None
+    return not {f"{share:g}" for share in asked.fractions} <= cell["accuracy"].keys()
 
 
 def _joined(before: Cell | None, cell: Cell) -> Cell:
