@@ -35,6 +35,8 @@ _NOTES = (
     "differences can be significant.",
     "Nothing was chosen by these scores: every setting is in the command, or a default.",
 )
+_MARKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+"""Accuracies named on the axis, and the lowest and highest drawn."""
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:75em;padding:0 1em}"
     "table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.25em .7em;text-align:right}"
@@ -131,24 +133,32 @@ class Page:
             axes.set(xlabel="clustering accuracy without labels", xlim=(0, 1))
             found.append(("clusters without labels", _png(canvas)))
         if len(self.accuracies) > 1:
-            canvas, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+            canvas, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
             self._curves(axes)
             found.append(("accuracy by labelled fraction", _png(canvas)))
         return found
 
     def _curves(self, axes: Any) -> None:
+        lows, highs = [], []
         for name in self.order:
             points = [(100 * f, s) for f in sorted(self.asked.fractions) if (s := self._accuracy(name, f))]
             if points:
-                x, y = [f for f, _ in points], [s.mean for _, s in points]
+                x, y = [f for f, _ in points], [min(max(s.mean, _MARKS[0]), _MARKS[-1]) for _, s in points]
                 spread = [s.deviation or 0.0 for _, s in points]
                 axes.errorbar(x, y, spread, label=marked(name, self.asked.contestants), marker="o", capsize=3)
+                lows.append(min(y))
+                highs.append(max(y))
         axes.set(xscale="log", xlabel="labels, %", ylabel="test accuracy")
+        axes.set_yscale("logit", nonpositive="clip")  # half the errors is the same way up wherever it begins
         shown = [100 * f for f in sorted(self.asked.fractions)]
         axes.set_xticks(shown, [f"{f:g}" for f in shown])
+        axes.set_yticks(_MARKS, [f"{mark:g}" for mark in _MARKS])
         axes.minorticks_off()
+        if lows:
+            below = [mark for mark in _MARKS if mark < min(lows)] or _MARKS[:1]
+            axes.set_ylim(below[-1], next((mark for mark in _MARKS if mark > max(highs)), _MARKS[-1]))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 
     def _accuracy(self, name: str, fraction: float) -> Spread | None:
         return self.table[name].get(f"accuracy@{fraction:g}")
