@@ -87,9 +87,11 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     data = Dataset.open(asked.settings["data.path"]).manifest_hash
     places = list(asked.cells())
-    kept = [_kept(asked, place, data) for place in places]
+    for place in places:  # cells of other settings are refused before anything is computed
+        _kept(asked, place, data)
 
-    def completed(place: Place, cell: Cell | None) -> Cell | None:
+    def completed(place: Place) -> Cell | None:
+        cell = _kept(asked, place, data)  # another command may have made it meanwhile
         if not _lacks(cell, place, asked) or time.monotonic() > end:
             return cell
         one, fraction, seed = place
@@ -102,7 +104,7 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
 
     with ThreadPoolExecutor(concurrent) as threads:
         try:
-            found = list(threads.map(completed, places, kept))
+            found = list(threads.map(completed, places))
         except KeyboardInterrupt:
             for child in multiprocessing.active_children():
                 child.terminate()
