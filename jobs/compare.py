@@ -35,13 +35,9 @@ def compare(
         list[str] | None, typer.Option(metavar="NAME:KEY=VALUE", help="A setting of one model, e.g. dec:map.epochs=20.")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="At most so many rows for probes and label spreading.")] = 5000,
-    reference: Annotated[
-        str | None, typer.Option(help="Against whom differences are tested. [default: the first of --models]")
-    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Whom to test against. [default: the first model]")] = None,
     time_budget: Annotated[float | None, typer.Option(help="Start nothing new after so many minutes.")] = None,
-    concurrent: Annotated[
-        int, typer.Option(min=1, help="Cells at a time, each one thread; seconds then compare roughly.")
-    ] = 1,
+    concurrent: Annotated[int, typer.Option(min=1, help="Cells at a time; seconds then compare roughly.")] = 1,
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow store; none = record nothing. [default: MLflow's own]")
     ] = None,
