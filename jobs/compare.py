@@ -17,10 +17,7 @@ def compare(
     ],
     out: Annotated[Path, typer.Option(help="Where cells, tables and pages are kept; the same folder resumes.")],
     models: Annotated[
-        str,
-        typer.Option(
-            help="By comma: models of jobs.train, deep-no-relevance, deep-no-push, deep-lattice, deep-kmeans."
-        ),
+        str, typer.Option(help="By comma: models of jobs.train, deep-no-relevance, -no-push, -lattice, -kmeans.")
     ] = MODELS,
     fractions: Annotated[str, typer.Option(help="Labelled fractions, by comma.")] = "0.01,0.1,1",
     seeds: Annotated[str, typer.Option(help="Seeds, by comma; three at least for a test.")] = "0,1,2",

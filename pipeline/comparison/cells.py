@@ -145,7 +145,7 @@ def _kept(asked: Comparison, place: Place, data: str) -> Cell | None:
 
 
 def _lacks(cell: Cell | None, place: Place, asked: Comparison) -> bool:
-    """Whether there is no cell, or a classifier on frozen features was not asked yet about a fraction asked for now."""
+    """Whether there is no cell, or one whose classifier on frozen features was not asked about all fractions."""
     if cell is None or place[0].learns_from_labels:
         return cell is None
     return not {f"{share:g}" for share in asked.fractions} <= cell["accuracy"].keys()

@@ -139,24 +139,23 @@ class Page:
         return found
 
     def _curves(self, axes: Any) -> None:
-        lows, highs = [], []
+        means: list[float] = []
         for name in self.order:
             points = [(100 * f, s) for f in sorted(self.asked.fractions) if (s := self._accuracy(name, f))]
             if points:
                 x, y = [f for f, _ in points], [min(max(s.mean, _MARKS[0]), _MARKS[-1]) for _, s in points]
                 spread = [s.deviation or 0.0 for _, s in points]
                 axes.errorbar(x, y, spread, label=marked(name, self.asked.contestants), marker="o", capsize=3)
-                lows.append(min(y))
-                highs.append(max(y))
+                means += y
         axes.set(xscale="log", xlabel="labels, %", ylabel="test accuracy")
         axes.set_yscale("logit", nonpositive="clip")  # half the errors is the same way up wherever it begins
         shown = [100 * f for f in sorted(self.asked.fractions)]
         axes.set_xticks(shown, [f"{f:g}" for f in shown])
         axes.set_yticks(_MARKS, [f"{mark:g}" for mark in _MARKS])
         axes.minorticks_off()
-        if lows:
-            below = [mark for mark in _MARKS if mark < min(lows)] or _MARKS[:1]
-            axes.set_ylim(below[-1], next((mark for mark in _MARKS if mark > max(highs)), _MARKS[-1]))
+        if means:
+            below = max((mark for mark in _MARKS if mark < min(means)), default=_MARKS[0])
+            axes.set_ylim(below, min((mark for mark in _MARKS if mark > max(means)), default=_MARKS[-1]))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 
