@@ -38,8 +38,9 @@ _NOTES = (
 _MARKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 """Accuracies named on the axis, and the lowest and highest drawn."""
 _STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:75em;padding:0 1em}"
-    "table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.25em .7em;text-align:right}"
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:100em;padding:0 1em}"
+    "table{border-collapse:collapse;font-size:85%}td{white-space:nowrap}"
+    "td,th{border-bottom:1px solid #ccc;padding:.25em .5em;text-align:right}"
     "td:first-child,th:first-child{text-align:left}img{max-width:100%}code{word-break:break-all}"
 )
 
