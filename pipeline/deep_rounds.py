@@ -7,6 +7,7 @@ their sum, like that of the statistics, is the same for any number of workers. W
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -105,7 +106,7 @@ class DeepRounds:
         results = []
         device = self._plan.device
         places = list(cut.tiles(reduction.rank, reduction.world_size))
-        for place, following in zip(places, [*places[1:], None], strict=True):
+        for place, following in itertools.zip_longest(places, places[1:]):
             stay()
             if following is not None:
                 self._dataset.ahead("train", cut.rows[following])

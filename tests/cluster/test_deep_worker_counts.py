@@ -44,6 +44,13 @@ def test_any_number_of_workers_gives_the_encoder_and_the_map_of_none(group, digi
     assert result["accuracy"] == local["accuracy"] and result["nodes"] == local["nodes"]
 
 
+def test_rounds_with_fewer_tiles_than_workers_leave_some_idle(group, digits, tmp_path):
+    settings = {"map__epochs": 1, "map__batch_size": 64, "map__tile_size": 64, "deep__refresh_rows": 60}
+    one = train(deep(digits, **settings), tmp_path / "one")
+    group.resize(2)
+    assert train(deep(digits, **settings), tmp_path / "two", group=group)["map_digest"] == one["map_digest"]
+
+
 def test_every_part_was_at_work(local, digits, tmp_path):
     store = tmp_path / "run"
     train(deep(digits, train__checkpoint_rounds=5, train__keep_checkpoints=9), store)
