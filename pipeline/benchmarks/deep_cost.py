@@ -29,6 +29,7 @@ from pipeline.trainer import train
 
 _WARM, _STEADY = 3, 4
 _FAR = 1000  # epochs: no measured round is the last of its run, which has the passes of the end in it
+_ONE_VIEW = {"loss.strong_cross_entropy_weight": 0.0, "loss.agreement_weight": 0.0}
 Round = Callable[[int], None]
 
 
@@ -81,12 +82,12 @@ def plain_rounds(settings: Mapping[str, Any]) -> Round:
 
 
 def measure(settings: Mapping[str, Any], turns: int) -> dict[str, float]:
-    """Samples per CPU second of each contestant, all labels given, so that every sample is one view.
+    """Samples per CPU second of each contestant, all labels given and no strong views: every sample is one view.
 
     Returns:
         plain, exact, fast: samples per second; exact_to_plain, exact_to_fast: median ratios of neighbouring turns.
     """
-    flat = {**settings, "train.labelled_fraction": 1.0, "train.model": "deep", "map.epochs": _FAR}
+    flat = {**settings, "train.labelled_fraction": 1.0, "train.model": "deep", "map.epochs": _FAR, **_ONE_VIEW}
     batch = int(RunConfig.build(flat).map_config().batch_size)
     contestants = {
         "plain": plain_rounds(flat), "exact": deep_rounds(flat, "exact"), "fast": deep_rounds(flat, "fast"),
