@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.augment import Draws, View
 from pipeline.deep_plan import DeepPlan, Network
 from pipeline.errors import RoundFailed
-from pipeline.network import flat_gradient
+from pipeline.network import flat_gradient, narrowed
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments, errors_to
 from somcore.layer import LayerOutput, measure
@@ -114,8 +114,7 @@ class TileStep:
             return view(samples, Draws(self._seed, epoch, positions, name))
 
     def _encode(self, samples: Tensor) -> Tensor:
-        narrow = self._plan.deep.precision == "bfloat16"
-        with torch.autocast(samples.device.type, torch.bfloat16, enabled=narrow):
+        with narrowed(self._plan.deep.precision, samples.device):
             features: Tensor = self._network(samples)
         return features.to(torch.float32)
 

@@ -111,6 +111,11 @@ def flat_gradient(module: nn.Module) -> Tensor:
     return torch.cat(parts)
 
 
+def narrowed(precision: str, device: torch.device | str) -> torch.autocast:
+    """What forward passes of a training run in: bfloat16 for products and convolutions, or everything as it stands."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
 @dataclass(frozen=True)
 class StepSize:
     """The learning rate over a training: a linear warm-up, then half a cosine.

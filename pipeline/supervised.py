@@ -19,7 +19,7 @@ from pipeline.config import RunConfig
 from pipeline.deep_plan import DeepRound, encode
 from pipeline.encoders import initialise
 from pipeline.errors import DataError
-from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat
+from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed
 from pipeline.plan import make_plan, training_labels
 from pipeline.shards import Dataset
 from somcore.config import UNLABELLED
@@ -77,8 +77,10 @@ def train_supervised(
             continue
         samples, draws = dataset.read("train", cut.rows[marked])[0], _draws(plan.config.seed, cut, marked, view)
         load_flat(module, network.values)
-        functional.cross_entropy(module(distort(samples, draws)), cut.labels[marked]).backward()  # type: ignore[no-untyped-call]
         settings_of = deep.deep
+        with narrowed(settings_of.precision, samples.device):
+            loss = functional.cross_entropy(module(distort(samples, draws)), cut.labels[marked])
+        loss.backward()  # type: ignore[no-untyped-call]
         network = adam_step(
             network,
             flat_gradient(module).to(torch.float64),

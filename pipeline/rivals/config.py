@@ -25,8 +25,16 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 RIVALS = tuple(SETTINGS)
 CLASSIFIERS = ("supervised", "fixmatch")
 MAP_DEFAULTS: dict[str, Any] = {"epochs": 10, "batch_size": 512, "tile_size": 128}
-DEEP_KEYS = ("learning_rate", "final_rate", "rate_warmup_rounds", "weight_decay", "clip_norm", "average_decay")
-"""`deep.*` that rivals read: their optimiser."""
+DEEP_KEYS = (
+    "learning_rate",
+    "final_rate",
+    "rate_warmup_rounds",
+    "weight_decay",
+    "clip_norm",
+    "average_decay",
+    "precision",
+)
+"""`deep.*` that rivals read: their optimiser, and the precision of their passes."""
 MAP_KEYS = ("epochs", "batch_size", "tile_size", "num_rounds", "sampling")
 """`map.*` that rivals read: how their samples are cut into rounds and tiles."""
 

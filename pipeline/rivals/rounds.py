@@ -15,7 +15,7 @@ from pipeline.checkpoint import Snapshot
 from pipeline.deep_plan import DeepRound
 from pipeline.deep_rounds import trained_rows
 from pipeline.errors import RoundFailed
-from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat
+from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed
 from pipeline.plan import TrainingPlan, training_labels
 from pipeline.reduction import Reduction, sum_gradients
 from pipeline.rivals import rival_class
@@ -75,7 +75,8 @@ class RivalRounds:
         gradients, tallies, features, first = [], self._no_tallies(), [], None
         for place in cut.tiles(reduction.rank, reduction.world_size):
             stay()
-            terms, seen = self._rival.loss(snapshot, self._tile(cut, place))
+            with narrowed(self._deep.deep.precision, self._plan.device):
+                terms, seen = self._rival.loss(snapshot, self._tile(cut, place))
             gradients.append(self._gradient(terms, number))
             tallies += self._tallied(terms)
             if seen is not None:

@@ -65,6 +65,16 @@ def test_a_rival_trains_resumes_and_is_used_like_any_model(model, digits, tmp_pa
     assert resumed["map_digest"] == whole["map_digest"]
 
 
+@pytest.mark.parametrize("model", [name for name in RIVALS if name != "kmeans"])
+def test_narrow_numbers_train_a_rival_too(model, digits, tmp_path):
+    wide, narrow = (
+        train(settings(model, digits, deep__precision=precision), tmp_path / precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert narrow["map_digest"] != wide["map_digest"]
+    assert abs(narrow["clustering_accuracy"] - wide["clustering_accuracy"]) < 0.3
+
+
 def test_without_labels_clusters_have_no_classes(digits, tmp_path):
     result = train(settings("autoencoder-kmeans", digits, train__labelled_fraction=0.0), tmp_path / "run")
     assert result["accuracy"] is None and result["clustering_accuracy"] > 0
