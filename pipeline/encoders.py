@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from pipeline.audio import WORD_FRAMES, LogMel, LogMelWord, SpectrogramCNN
 from pipeline.errors import UserError, must
+from pipeline.manifest import Manifest
 from pipeline.pretrained import frozen_features
 
 ENCODERS = ("auto", "cnn", "standardised", "residual", "mlp", "audio", "word", "pretrained")
@@ -37,6 +38,11 @@ class SampleShape:
     kind: str
     shape: tuple[int, ...]
     sample_rate: int = 0
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> SampleShape:
+        """Of a prepared data set."""
+        return cls(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
 
 
 class Latent(nn.Module):

@@ -181,8 +181,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         num_rounds = 1 if rival.name == "kmeans" else given.num_rounds
         given = replace(given, capacity=rival.num_clusters, num_rounds=num_rounds)
     config = given.resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
-    manifest = dataset.manifest
-    sample = SampleShape(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
+    sample = SampleShape.of(dataset.manifest)
     losses = run.loss_config(num_labelled > 0 and run.deep.variant not in LATTICES)
     return TrainingPlan(
         data_path=absolute(run.data.path),
@@ -204,7 +203,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
             sample,
             num_samples=num_samples,
             num_labelled=num_labelled,
-            source=str(manifest.source.get("name", "")),
+            source=str(dataset.manifest.source.get("name", "")),
             rival=rival,
         ),
     )

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.benchmarks.paths import path_measures, probe_decoder
 from pipeline.deep_model import DeepModel
+from pipeline.encoders import SampleShape
 from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
 from pipeline.supervised import train_supervised
@@ -46,7 +48,8 @@ def study(run: Path, rows: int, supervised: bool, say: Callable[[str], None]) ->
 
     Returns:
         By name of the representation: linear_probe, nearest_neighbour, clustering_accuracy, nmi, ari, trustworthiness,
-        continuity; for the deep one also what `relevance_measures` gives.
+        continuity; where a decoder makes sense what `path_measures` gives, between the prototypes of the deep map and
+        the centres of k-means elsewhere; for the deep one also what `relevance_measures` gives.
     """
     settings = RunDirectory(run).record["settings"]
     dataset = Dataset.open(settings["data.path"])
@@ -55,13 +58,25 @@ def study(run: Path, rows: int, supervised: bool, say: Callable[[str], None]) ->
     if supervised:
         say("training the encoder on the labels alone")
         known["labels alone"] = train_supervised(settings, say=say)["encode"]
+    sample = SampleShape.of(dataset.manifest)
     train_part, test_part = (_part(dataset, split, rows) for split in ("train", "test"))
     results = {}
     for name, encode in known.items():
         say(f"measuring {name}")
-        results[name] = _measures(encode, train_part, test_part, dataset.num_classes)
+        results[name], centres = _measures(encode, train_part, test_part, dataset.num_classes)
+        if sample.kind != "audio":
+            ends = model.state.prototypes[model.state.alive].to(torch.float32) if name == "deep map" else centres
+            results[name] |= _paths(encode, train_part[0], ends, sample, learned=name != "samples")
     results["deep map"] |= relevance_measures(model.state)
     return results
+
+
+def _paths(encode: Encode, samples: Tensor, ends: Tensor, sample: SampleShape, learned: bool) -> dict[str, float]:
+    """Paths in a learned representation are decoded; raw samples are what they are."""
+    if not learned:
+        return path_measures(lambda features: features, ends, samples)
+    features = torch.from_numpy(_encoded(encode, samples)).to(torch.float32)
+    return path_measures(probe_decoder(features, samples, sample), ends, samples)
 
 
 def _part(dataset: Dataset, split: str, limit: int) -> tuple[Tensor, np.ndarray]:
@@ -75,7 +90,8 @@ def _part(dataset: Dataset, split: str, limit: int) -> tuple[Tensor, np.ndarray]
 
 def _measures(
     encode: Encode, train_part: tuple[Tensor, np.ndarray], test_part: tuple[Tensor, np.ndarray], classes: int
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Tensor]:
+    """The measures of one representation, and the centres of its clusters."""
     from sklearn.cluster import KMeans
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -86,10 +102,11 @@ def _measures(
         warnings.simplefilter("ignore")  # a probe that has not converged yet is still a probe
         probe = LogisticRegression(max_iter=300).fit(known, train_part[1])
     nearest = KNeighborsClassifier(_NEIGHBOURS).fit(known, train_part[1])
-    clusters = KMeans(classes, n_init=3, random_state=0).fit(known).predict(test)
+    grouping = KMeans(classes, n_init=3, random_state=0).fit(known)
+    clusters = grouping.predict(test)
     table = contingency(torch.from_numpy(clusters.astype(np.int64)), torch.from_numpy(truth), classes, classes)
     raw, few = test_part[0][:_TILE].to(torch.float64), torch.from_numpy(test[:_TILE])
-    return {
+    measures = {
         "linear_probe": float(probe.score(test, truth)),
         "nearest_neighbour": float(nearest.score(test, truth)),
         "clustering_accuracy": clustering_accuracy(table),
@@ -98,6 +115,7 @@ def _measures(
         "trustworthiness": trustworthiness(raw, few, _NEIGHBOURS),
         "continuity": continuity(raw, few, _NEIGHBOURS),
     }
+    return measures, torch.from_numpy(grouping.cluster_centers_).to(torch.float32)
 
 
 def _encoded(encode: Encode, samples: Tensor) -> np.ndarray:
