@@ -15,7 +15,9 @@ def fractions(
     out: Annotated[Path, typer.Option(help="Where finished cells are kept; the same folder resumes.")],
     fractions: Annotated[str, typer.Option(help="Labelled fractions, by comma.")] = "0.01,0.05,0.1,0.25,0.5,0.75,1",
     seeds: Annotated[str, typer.Option(help="Seeds, by comma.")] = "0,1,2",
-    methods: Annotated[str, typer.Option(help="deep, supervised or both, by comma.")] = "deep,supervised",
+    methods: Annotated[
+        str, typer.Option(help="deep, supervised, supervised-strong: some, by comma.")
+    ] = "deep,supervised",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
     sweep: Annotated[Path | None, typer.Option(help="A sweep of the recipe: its trials are the deep runs.")] = None,
     workers: Annotated[int, typer.Option(help="Ray actors of the deep runs; 0 = in this process.")] = 0,

@@ -1,7 +1,7 @@
 """The baseline of the deep layer: the same encoder with a linear classifier, trained on the labelled rows alone.
 
-Same labelled samples in the same order, same views, same number of optimiser steps, same step sizes and averaging as
-the deep run with these settings; cross-entropy instead of the map, nothing from unlabelled rows. C classes.
+Same labelled samples in the same order, same weak views, same number of optimiser steps, same step sizes and averaging
+as the deep run with these settings; cross-entropy instead of the map, nothing from unlabelled rows. C classes.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Classifier(nn.Module):
 
 
 def train_supervised(
-    settings: Mapping[str, Any], view: str = "weak", say: Callable[[str], None] = lambda line: None
+    settings: Mapping[str, Any], strong: bool = False, say: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Trains the baseline of a deep run in this process.
 
     Args:
         settings: flat keys of the deep run.
-        view: "weak" or "strong", how its samples are distorted.
+        strong: learn from strong views too, with the weight that they have in the deep run.
         say: told about the progress.
 
     Returns:
@@ -68,19 +68,24 @@ def train_supervised(
     module = Classifier(deep.network().encoder, plan.num_features, dataset.num_classes)
     initialise(module, plan.config.seed)
     network = NetworkState.of(module)
-    rows, distort = torch.arange(len(labels)), deep.views()[view == "strong"]
+    rows = torch.arange(len(labels))
+    views = {"weak": (deep.views()[0], 1.0)}
+    if strong:
+        views["strong"] = (deep.views()[1], deep.losses.strong_cross_entropy_weight)
     began = time.monotonic()
     for number in range(deep.rounds):
         cut = DeepRound.of(number, plan.config, labels, rows, deep.extra)
         marked = cut.labels != UNLABELLED
         if not bool(marked.any()):
             continue
-        samples, draws = dataset.read("train", cut.rows[marked])[0], _draws(plan.config.seed, cut, marked, view)
+        samples = dataset.read("train", cut.rows[marked])[0]
         load_flat(module, network.values)
         settings_of = deep.deep
-        with narrowed(settings_of.precision, samples.device):
-            loss = functional.cross_entropy(module(distort(samples, draws)), cut.labels[marked])
-        loss.backward()  # type: ignore[no-untyped-call]
+        for view, (distort, weight) in views.items():
+            seen = distort(samples, Draws(plan.config.seed, cut.epoch, cut.positions[marked], view))
+            with narrowed(settings_of.precision, samples.device):
+                loss = weight * functional.cross_entropy(module(seen), cut.labels[marked])
+            loss.backward()  # type: ignore[no-untyped-call]
         network = adam_step(
             network,
             flat_gradient(module).to(torch.float64),
@@ -96,10 +101,6 @@ def train_supervised(
     accuracy = _accuracy(module, dataset)
     result = {"accuracy": accuracy, "labelled": deep.num_labelled, "rounds": deep.rounds, "seconds": round(seconds, 1)}
     return {**result, "encode": lambda samples: encode(module.encoder, samples)}
-
-
-def _draws(seed: int, cut: DeepRound, marked: Tensor, view: str) -> Draws:
-    return Draws(seed, cut.epoch, cut.positions[marked], view)
 
 
 @torch.no_grad()

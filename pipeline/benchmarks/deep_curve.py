@@ -24,7 +24,10 @@ from pipeline.supervised import train_supervised
 from pipeline.trainer import train
 from pipeline.trials import FINISHED
 
-METHODS = ("deep", "supervised")
+METHODS = {
+    "deep": "deep map", "supervised": "labels alone", "supervised-strong": "labels alone, strong views too",
+}  # fmt: skip
+"""What may be compared, and its name in table and figure."""
 _KEPT = ("accuracy", "seconds", "nodes", "map_digest")
 Say = Callable[[str], None]
 
@@ -53,7 +56,14 @@ class Curve:
 
 
 def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any]]:
-    """All cells that are done; computes the missing ones while there is time."""
+    """All cells that are done; computes the missing ones while there is time.
+
+    Raises:
+        UserError: a method is not known, or a sweep is not one of the deep runs.
+    """
+    for method in curve.methods:
+        if method not in METHODS:
+            raise must("--methods", f"some of {', '.join(METHODS)}", method)
     end = None if minutes is None else time.monotonic() + 60 * minutes
     swept = {} if curve.sweep is None else _swept(curve.sweep)
     cells = []
@@ -98,8 +108,8 @@ def _swept(folder: Path) -> dict[tuple[float, int], list[dict[str, Any]]]:
 
 def _cell(curve: Curve, method: str, fraction: float, seed: int, say: Say) -> dict[str, Any]:
     settings = {**curve.settings, "train.labelled_fraction": fraction, "train.seed": seed}
-    if method == "supervised":
-        result = train_supervised(settings, say=say)
+    if method != "deep":
+        result = train_supervised(settings, strong=method == "supervised-strong", say=say)
     else:
         directory = curve.out / "runs" / f"{fraction:g}-{seed}"
         result = train(settings, directory, resume=bool(RunDirectory(directory).record), say=say)
@@ -116,19 +126,23 @@ def spread(cells: list[dict[str, Any]], method: str, fraction: float) -> tuple[f
 
 
 def markdown(curve: Curve, cells: list[dict[str, Any]], name: str) -> str:
-    """The table: accuracy as mean ± standard deviation (seeds), minutes per deep run."""
+    """The table: accuracy as mean ± standard deviation (seeds), error cut of the better baseline, minutes of a run."""
+    baselines = [method for method in METHODS if method in curve.methods and method != "deep"]
+    names = " | ".join(METHODS[method] for method in ("deep", *baselines))
     lines = [
         f"### {name}: test accuracy by labelled fraction",
         "",
-        "| labels | deep map | labels alone | error cut | minutes |",
+        f"| labels | {names} | error cut | minutes |",
+        "|---" * (len(baselines) + 4) + "|",
     ]
-    lines.append("|---|---|---|---|---|")
     for fraction in curve.fractions:
-        deep, alone = (spread(cells, method, fraction) for method in METHODS)
-        cut = f"{1 - (1 - deep[0]) / (1 - alone[0]):.0%}" if deep and alone and alone[0] < 1 else "–"
+        deep, *others = (spread(cells, method, fraction) for method in ("deep", *baselines))
+        alone = max((other[0] for other in others if other), default=1.0)
+        cut = f"{1 - (1 - deep[0]) / (1 - alone):.0%}" if deep and alone < 1 else "–"
         minutes = [c["seconds"] / 60 for c in cells if c["method"] == "deep" and c["fraction"] == fraction]
         spent = f"{statistics.mean(minutes):.1f}" if minutes else "–"
-        lines.append(f"| {fraction:.0%} | {_text(deep)} | {_text(alone)} | {cut} | {spent} |")
+        texts = " | ".join(_text(value) for value in (deep, *others))
+        lines.append(f"| {fraction:.0%} | {texts} | {cut} | {spent} |")
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     return "\n".join([*lines, "", f"Command: `{curve.command}`. {versions}.", ""])
 
@@ -145,13 +159,12 @@ def figure(curve: Curve, cells: list[dict[str, Any]], name: str, path: Path) -> 
     from matplotlib import pyplot
 
     canvas, axes = pyplot.subplots(figsize=(5, 3.5), layout="constrained")
-    labels = {"deep": "deep map", "supervised": "labels alone"}
     for method in curve.methods:
         points = [(f, s) for f in curve.fractions if (s := spread(cells, method, f)) is not None]
         if points:
             x, values = zip(*points, strict=True)
             axes.errorbar(
-                [100 * f for f in x], [v[0] for v in values], [v[1] for v in values], label=labels[method],
+                [100 * f for f in x], [v[0] for v in values], [v[1] for v in values], label=METHODS[method],
                 marker="o", capsize=3,
             )  # fmt: skip
     axes.set(xscale="log", xlabel="labels, %", ylabel="test accuracy", title=name)

@@ -1,9 +1,11 @@
 """The supervised baseline and the figure of accuracy by labelled fraction."""
 
 import pytest
+import torch
 
-from pipeline.benchmarks.deep_curve import Curve, compute, figure, markdown
+from pipeline.benchmarks.deep_curve import METHODS, Curve, compute, figure, markdown
 from pipeline.errors import DataError, UserError
+from pipeline.shards import Dataset
 from pipeline.supervised import train_supervised
 from tests.training import small
 
@@ -23,13 +25,33 @@ def test_the_baseline_learns_from_its_labels_and_repeats_itself(settings):
         train_supervised({**settings, "train.labelled_fraction": 0.0})
 
 
+def test_the_baseline_learns_from_strong_views_with_their_weight_in_the_deep_run(settings, digits):
+    samples = Dataset.open(digits).read("test", slice(0, 50))[0]
+
+    def features(strong, weight):
+        given = {**settings, "train.labelled_fraction": 1.0, "loss.strong_cross_entropy_weight": weight}
+        return train_supervised(given, strong=strong)["encode"](samples)
+
+    plain = features(False, 1.0)
+    assert torch.equal(features(True, 0.0), plain)
+    assert not torch.equal(features(True, 0.5), plain)
+
+
+def test_a_method_that_is_not_known_is_refused(settings, tmp_path):
+    curve = Curve(settings, (0.1,), (0,), ("deep", "supervize"), tmp_path, "the command")
+    with pytest.raises(
+        UserError, match="--methods must be some of deep, supervised, supervised-strong. Got 'supervize'"
+    ):
+        compute(curve, None, pytest.fail)
+
+
 def test_a_curve_keeps_its_cells_and_draws_what_is_there(settings, tmp_path):
     settings = {key: value for key, value in settings.items() if key != "train.labelled_fraction"}
-    curve = Curve(settings, (0.1, 1.0), (0,), ("deep", "supervised"), tmp_path, "the command")
+    curve = Curve(settings, (0.1, 1.0), (0,), ("deep", "supervised", "supervised-strong"), tmp_path, "the command")
     lines = []
     assert compute(curve, 0.0, lines.append) == [] and lines == []  # no time, nothing begun
     cells = compute(curve, None, lines.append)
-    assert len(cells) == 4 and {c["method"] for c in cells} == {"deep", "supervised"}
+    assert len(cells) == 6 and {c["method"] for c in cells} == set(METHODS)
     lines.clear()
     assert compute(curve, None, lines.append) == cells and lines == []  # all kept
     text = markdown(curve, cells, "digits")
@@ -51,7 +73,7 @@ def test_a_sweep_gives_the_deep_cells(settings, tmp_path):
     assert [(c["fraction"], c["seed"], c["accuracy"], c["map_digest"]) for c in cells] == [
         (0.1, 0, 0.8, "ab"), (1.0, 1, 0.9, "cd"),
     ]  # fmt: skip
-    assert "| 10% | 0.8000 ± 0.0000 (1) | – | – | 1.0 |" in markdown(curve, cells, "d")
+    assert "| 10% | 0.8000 ± 0.0000 (1) | – | 1.0 |" in markdown(curve, cells, "d")
     (tmp_path / "trials.csv").write_text("\n".join([head, *rows, "e,finished,d,deep,1.0,1,1,20,0.9,ef,60"]))
     with pytest.raises(UserError, match="--sweep must be a sweep of one set. Got '0, 1'."):
         compute(curve, None, pytest.fail)
