@@ -51,6 +51,14 @@ def test_rounds_with_fewer_tiles_than_workers_leave_some_idle(group, digits, tmp
     assert train(deep(digits, **settings), tmp_path / "two", group=group)["map_digest"] == one["map_digest"]
 
 
+def test_narrow_numbers_are_the_same_on_any_number_of_workers(group, digits, tmp_path):
+    settings = {"map__epochs": 1, "deep__precision": "bfloat16", "encoder__name": "standardised"}
+    one = train(deep(digits, **settings), tmp_path / "one")
+    group.resize(2)
+    two = train(deep(digits, **settings), tmp_path / "two", group=group)
+    assert two["map_digest"] == one["map_digest"] and two["accuracy"] == one["accuracy"]
+
+
 def test_every_part_was_at_work(local, digits, tmp_path):
     store = tmp_path / "run"
     train(deep(digits, train__checkpoint_rounds=5, train__keep_checkpoints=9), store)
