@@ -24,22 +24,29 @@ from somcore.sampling import hash_uniform
 Say = Callable[[str], None]
 
 OFF = {f"loss.{name}_weight": 0.0 for name in (
-    "pull", "labelled_pull", "push", "cross_entropy", "consistency", "reconstruction", "variance", "covariance"
+    "pull", "labelled_pull", "push", "cross_entropy", "strong_cross_entropy", "consistency", "agreement", "balance",
+    "reconstruction", "variance", "covariance",
 )}  # fmt: skip
+UNLABELLED = {"train.labelled_fraction": 0.0}
 PULL = OFF | {"loss.pull_weight": 1.0}
 LABELLED = PULL | {"loss.labelled_pull_weight": 1.0, "loss.push_weight": 1.0}
 ANCHORS: dict[str, dict[str, Any]] = {
-    "pull alone, no labels": PULL | {"train.labelled_fraction": 0.0},
-    "+ variance floor": PULL | {"train.labelled_fraction": 0.0, "loss.variance_weight": 1.0},
-    "+ decoder": PULL | {"train.labelled_fraction": 0.0, "loss.reconstruction_weight": 4.0},
-    "+ both": PULL | {"train.labelled_fraction": 0.0, "loss.variance_weight": 1.0, "loss.reconstruction_weight": 4.0},
+    "pull alone, no labels": PULL | UNLABELLED,
+    "+ variance floor": PULL | UNLABELLED | {"loss.variance_weight": 1.0},
+    "+ variance floor, covariance": PULL | UNLABELLED | {"loss.variance_weight": 1.0, "loss.covariance_weight": 1.0},
+    "+ decoder": PULL | UNLABELLED | {"loss.reconstruction_weight": 4.0},
+    "+ decoder, variance floor": PULL | UNLABELLED | {"loss.reconstruction_weight": 4.0, "loss.variance_weight": 1.0},
+    "+ balance": PULL | UNLABELLED | {"loss.balance_weight": 1.0},
+    "+ agreement": PULL | UNLABELLED | {"loss.agreement_weight": 1.0},
+    "+ agreement, balance": PULL | UNLABELLED | {"loss.agreement_weight": 1.0, "loss.balance_weight": 1.0},
     "pull and push, labels": LABELLED,
     "+ variance floor, labels": LABELLED | {"loss.variance_weight": 1.0},
     "+ decoder, labels": LABELLED | {"loss.reconstruction_weight": 4.0},
     "+ cross-entropy": LABELLED | {"loss.cross_entropy_weight": 1.0},
     "+ cross-entropy, consistency": LABELLED | {"loss.cross_entropy_weight": 1.0, "loss.consistency_weight": 1.0},
-    "all but decoder": LABELLED | {
-        "loss.cross_entropy_weight": 1.0, "loss.consistency_weight": 1.0, "loss.variance_weight": 1.0
+    "+ cross-entropy, consistency, variance floor, balance": LABELLED | {
+        "loss.cross_entropy_weight": 1.0, "loss.consistency_weight": 1.0, "loss.variance_weight": 1.0,
+        "loss.balance_weight": 0.3,
     },
 }  # fmt: skip
 """The ablation: each row's settings over the recipe's."""
