@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 
+from pipeline.collapse import is_collapsed
 from pipeline.errors import Collapsed, RoundFailed
 from pipeline.places import write_atomically
 from pipeline.rundir import RunDirectory
 from pipeline.trainer import train
+from somcore.loss_config import LossConfig
 from somcore.sampling import hash_uniform
 
 Say = Callable[[str], None]
@@ -131,12 +133,17 @@ def _run(trial: Trial, settings: dict[str, Any], directory: Path, say: Say) -> d
         result |= {"ended": "failed", "reason": str(failure)}
     measures = ("largest_share", "effective_nodes", "embedding_rank", "mean_std")
     result |= {name: last[name] for name in measures if name in last and name not in result}
+    if result["ended"] == "finished" and all(name in result for name in measures):
+        result["ended"] = "collapsed" if is_collapsed(result, LossConfig().collapse_share) else "finished"
     say(f"{trial.name}: {result['ended']}, largest node {result.get('largest_share', math.nan):.2f}")
     return result
 
 
 def markdown(results: list[dict[str, Any]], title: str, command: str) -> str:
-    """One row per trial: how it ended, and the shares and scores of its last epoch."""
+    """One row per trial: how it ended, and the shares and scores of its last epoch.
+
+    Collapsed is what the alarm ended, and, where it was off, what it would have ended in the last epoch.
+    """
     columns = (
         "largest_share", "effective_nodes", "embedding_rank", "mean_std", "nodes", "accuracy", "nmi", "purity"
     )  # fmt: skip

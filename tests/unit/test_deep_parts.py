@@ -124,15 +124,20 @@ HEALTHY = {"largest_share": 0.1, "effective_nodes": 12.0}
 
 
 @pytest.mark.parametrize(
-    ("shares", "rank"),
-    [({"largest_share": 0.9, "effective_nodes": 3.0}, 5), ({**HEALTHY, "effective_nodes": 1.5}, 5), (HEALTHY, 1)],
-    ids=["one node wins", "few nodes", "one dimension"],
+    ("shares", "rank", "reach"),
+    [
+        ({"largest_share": 0.9, "effective_nodes": 3.0}, 5, 1.0),
+        ({**HEALTHY, "effective_nodes": 1.5}, 5, 1.0),
+        (HEALTHY, 1, 1.0),
+        (HEALTHY, 5, 0.003),
+    ],
+    ids=["one node wins", "few nodes", "one dimension", "one point"],
 )
-def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, generator):
+def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, reach, generator):
     plan = RunConfig.build(BASE)
     losses = plan.loss_config(True).resolve(10)
     deep = type("Plan", (), {"losses": losses, "deep": plan.deep})
-    basis = torch.rand(400, rank, generator=generator)
+    basis = 0.5 + reach * (torch.rand(400, rank, generator=generator) - 0.5)
     moments = LatentMoments.of(basis[:, torch.arange(6) % rank])
     network = NetworkState(*(torch.zeros(1) for _ in range(4)))
     warm, _ = monitored(network, Quiet(**shares), moments, 5, deep, 0)

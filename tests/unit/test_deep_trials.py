@@ -19,13 +19,14 @@ def test_random_sets_cover_their_ranges_and_build():
 def test_trials_are_kept_and_a_collapse_is_a_row(digits, tmp_path):
     settings = small("deep", digits, map__epochs=1, encoder__width=4, encoder__dim=8)
     settings["loss.relevance_warmup_rounds"] = 0
-    trials = [Trial("well", {}), Trial("one node", {"map.capacity": 1, "map.epochs": 4})]
+    single = {"map.capacity": 1, "map.epochs": 4}
+    trials = [Trial("well", {}), Trial("one node", single), Trial("on", single | {"deep.on_collapse": "go_on"})]
     lines = []
     assert run_trials(trials, settings, tmp_path, 0.0, lines.append) == []
     results = run_trials(trials, settings, tmp_path, None, lines.append)
-    assert [r["ended"] for r in results] == ["finished", "collapsed"]
+    assert [r["ended"] for r in results] == ["finished", "collapsed", "collapsed"]
     assert results[1]["largest_share"] == 1.0 and results[0]["accuracy"] > 0
     lines.clear()
     assert run_trials(trials, settings, tmp_path, None, lines.append) == results and lines == []
     text = markdown(results, "Trials", "the command")
-    assert "| one node | collapsed | 1.000 |" in text and "1 finished, 1 collapsed, 0 failed" in text
+    assert "| one node | collapsed | 1.000 |" in text and "1 finished, 2 collapsed, 0 failed" in text
