@@ -15,7 +15,6 @@ from somcore.latent import LatentMoments
 from somcore.statistics import BatchStatistics
 
 _FEWEST_NODES, _LOWEST_RANK, _LEAST_SPREAD = 2.0, 2.0, 1e-3
-
 _REPORTED = ("largest_share", "effective_nodes", "embedding_rank", "mean_std")
 
 
@@ -62,8 +61,8 @@ def monitored(
         raise Collapsed(
             f"The representation collapsed in round {round_index}: largest node {measures['largest_share']:.3f} of the "
             f"samples, {measures['effective_nodes']:.2f} effective nodes, embedding rank "
-            f"{measures['embedding_rank']:.2f}, deviation {measures['mean_std']:.4f}, {alarms} rounds in a row. Give an anchor more weight "
-            "(loss.reconstruction_weight, loss.variance_weight) or a smaller deep.learning_rate.",
+            f"{measures['embedding_rank']:.2f}, deviation {measures['mean_std']:.4f}, {alarms} rounds in a row. "
+            "Give an anchor more weight (loss.reconstruction_weight, loss.variance_weight) or a smaller deep.learning_rate.",
             round=round_index,
             **{name: measures[name] for name in _REPORTED},
         )
