@@ -62,7 +62,8 @@ def monitored(
             f"The representation collapsed in round {round_index}: largest node {measures['largest_share']:.3f} of the "
             f"samples, {measures['effective_nodes']:.2f} effective nodes, embedding rank "
             f"{measures['embedding_rank']:.2f}, deviation {measures['mean_std']:.4f}, {alarms} rounds in a row. "
-            "Give an anchor more weight (loss.reconstruction_weight, loss.variance_weight) or a smaller deep.learning_rate.",
+            "Give an anchor more weight (loss.reconstruction_weight, loss.variance_weight) or lower "
+            "deep.learning_rate.",
             round=round_index,
             **{name: measures[name] for name in _REPORTED},
         )
