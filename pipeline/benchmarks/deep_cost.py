@@ -1,7 +1,7 @@
 """What the map costs a network: rounds of deep training beside plain cross-entropy, exact beside fast, in one run.
 
 All contestants take the same tiles, views and encoder and are measured in turns, in CPU seconds of one thread, so that
-other work on the machine disturbs them little. The median over the turns counts.
+other work on the machine disturbs them little. Rates are of the median turn, ratios of all turns, refreshes included.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def measure(settings: Mapping[str, Any], turns: int) -> dict[str, float]:
     """Samples per CPU second of each contestant, all labels given and no strong views: every sample is one view.
 
     Returns:
-        plain, exact, fast: samples per second; exact_to_plain, exact_to_fast: median ratios of neighbouring turns.
+        plain, exact, fast: samples per second; exact_to_plain, exact_to_fast: of the seconds of all turns.
     """
     flat = {**settings, "train.labelled_fraction": 1.0, "train.model": "deep", "map.epochs": _FAR, **_ONE_VIEW}
     batch = int(RunConfig.build(flat).map_config().batch_size)

@@ -29,18 +29,18 @@ OFF = {f"loss.{name}_weight": 0.0 for name in (
     "pull", "labelled_pull", "push", "cross_entropy", "strong_cross_entropy", "consistency", "agreement", "balance",
     "reconstruction", "variance", "covariance",
 )}  # fmt: skip
-UNLABELLED = {"train.labelled_fraction": 0.0}
+NO_LABELS = {"train.labelled_fraction": 0.0}
 PULL = OFF | {"loss.pull_weight": 1.0}
 LABELLED = PULL | {"loss.labelled_pull_weight": 1.0, "loss.push_weight": 1.0}
 ANCHORS: dict[str, dict[str, Any]] = {
-    "pull alone, no labels": PULL | UNLABELLED,
-    "+ variance floor": PULL | UNLABELLED | {"loss.variance_weight": 1.0},
-    "+ variance floor, covariance": PULL | UNLABELLED | {"loss.variance_weight": 1.0, "loss.covariance_weight": 1.0},
-    "+ decoder": PULL | UNLABELLED | {"loss.reconstruction_weight": 4.0},
-    "+ decoder, variance floor": PULL | UNLABELLED | {"loss.reconstruction_weight": 4.0, "loss.variance_weight": 1.0},
-    "+ balance": PULL | UNLABELLED | {"loss.balance_weight": 1.0},
-    "+ agreement": PULL | UNLABELLED | {"loss.agreement_weight": 1.0},
-    "+ agreement, balance": PULL | UNLABELLED | {"loss.agreement_weight": 1.0, "loss.balance_weight": 1.0},
+    "pull alone, no labels": PULL | NO_LABELS,
+    "+ variance floor": PULL | NO_LABELS | {"loss.variance_weight": 1.0},
+    "+ variance floor, covariance": PULL | NO_LABELS | {"loss.variance_weight": 1.0, "loss.covariance_weight": 1.0},
+    "+ decoder": PULL | NO_LABELS | {"loss.reconstruction_weight": 4.0},
+    "+ decoder, variance floor": PULL | NO_LABELS | {"loss.reconstruction_weight": 4.0, "loss.variance_weight": 1.0},
+    "+ balance": PULL | NO_LABELS | {"loss.balance_weight": 1.0},
+    "+ agreement": PULL | NO_LABELS | {"loss.agreement_weight": 1.0},
+    "+ agreement, balance": PULL | NO_LABELS | {"loss.agreement_weight": 1.0, "loss.balance_weight": 1.0},
     "pull and push, labels": LABELLED,
     "+ variance floor, labels": LABELLED | {"loss.variance_weight": 1.0},
     "+ decoder, labels": LABELLED | {"loss.reconstruction_weight": 4.0},
@@ -133,8 +133,9 @@ def _run(trial: Trial, settings: dict[str, Any], directory: Path, say: Say) -> d
         result |= {"ended": "failed", "reason": str(failure)}
     measures = ("largest_share", "effective_nodes", "embedding_rank", "mean_std")
     result |= {name: last[name] for name in measures if name in last and name not in result}
-    if result["ended"] == "finished" and all(name in result for name in measures):
-        result["ended"] = "collapsed" if is_collapsed(result, LossConfig().collapse_share) else "finished"
+    share = flat.get("loss.collapse_share", LossConfig().collapse_share)
+    if result["ended"] == "finished" and all(name in result for name in measures) and is_collapsed(result, share):
+        result["ended"] = "collapsed"
     say(f"{trial.name}: {result['ended']}, largest node {result.get('largest_share', math.nan):.2f}")
     return result
 

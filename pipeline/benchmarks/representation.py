@@ -63,19 +63,18 @@ def study(run: Path, rows: int, supervised: bool, say: Callable[[str], None]) ->
     results = {}
     for name, encode in known.items():
         say(f"measuring {name}")
-        results[name], centres = _measures(encode, train_part, test_part, dataset.num_classes)
+        results[name], features, centres = _measures(encode, train_part, test_part, dataset.num_classes)
         if sample.kind != "audio":
             ends = model.state.prototypes[model.state.alive].to(torch.float32) if name == "deep map" else centres
-            results[name] |= _paths(encode, train_part[0], ends, sample, learned=name != "samples")
+            results[name] |= _paths(features, train_part[0], ends, sample, learned=name != "samples")
     results["deep map"] |= relevance_measures(model.state)
     return results
 
 
-def _paths(encode: Encode, samples: Tensor, ends: Tensor, sample: SampleShape, learned: bool) -> dict[str, float]:
+def _paths(features: Tensor, samples: Tensor, ends: Tensor, sample: SampleShape, learned: bool) -> dict[str, float]:
     """Paths in a learned representation are decoded; raw samples are what they are."""
     if not learned:
-        return path_measures(lambda features: features, ends, samples)
-    features = torch.from_numpy(_encoded(encode, samples)).to(torch.float32)
+        return path_measures(lambda raw: raw, ends, samples)
     return path_measures(probe_decoder(features, samples, sample), ends, samples)
 
 
@@ -90,8 +89,8 @@ def _part(dataset: Dataset, split: str, limit: int) -> tuple[Tensor, np.ndarray]
 
 def _measures(
     encode: Encode, train_part: tuple[Tensor, np.ndarray], test_part: tuple[Tensor, np.ndarray], classes: int
-) -> tuple[dict[str, float], Tensor]:
-    """The measures of one representation, and the centres of its clusters."""
+) -> tuple[dict[str, float], Tensor, Tensor]:
+    """The measures of one representation, the features of its training rows, and the centres of its clusters."""
     from sklearn.cluster import KMeans
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -115,7 +114,8 @@ def _measures(
         "trustworthiness": trustworthiness(raw, few, _NEIGHBOURS),
         "continuity": continuity(raw, few, _NEIGHBOURS),
     }
-    return measures, torch.from_numpy(grouping.cluster_centers_).to(torch.float32)
+    features, centres = (torch.from_numpy(part).to(torch.float32) for part in (known, grouping.cluster_centers_))
+    return measures, features, centres
 
 
 def _encoded(encode: Encode, samples: Tensor) -> np.ndarray:
