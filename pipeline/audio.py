@@ -14,6 +14,8 @@ BANDS = 40
 WINDOW_S, HOP_S = 0.032, 0.010
 WORD_FRAMES = 48  # F
 _QUIET = 0.01  # of the power of the loudest frame: 20 dB below it
+_SILENCE = 1e-12
+_FLOOR = 1e-4  # of the power of the loudest band of any frame: what is quieter by 40 dB does not count
 
 
 def mel_filters(sample_rate: int, num_bins: int, bands: int) -> Tensor:
@@ -72,7 +74,10 @@ class LogMel(nn.Module):
 class LogMelWord(LogMel):
     """The same of a single word: what lies between its first and last loud frame, stretched to F frames.
 
-    So a word begins and ends at the same places however fast it is spoken and wherever it lies in the recording.
+    So a word begins and ends at the same places however fast it is spoken and wherever it lies in the recording. Each
+    band loses its mean over the word, the voice and the microphone that colour all of it alike.
+
+    Source: Atal 1974 (the mean of the cepstrum taken away), here of log-mel bands, which is the same up to a rotation.
     """
 
     def forward(self, recordings: Tensor) -> Tensor:
@@ -84,10 +89,12 @@ class LogMelWord(LogMel):
         start, stop = loud.argmax(1, keepdim=True), last - loud.flip(1).argmax(1, keepdim=True)
         places = start + (stop - start) * torch.linspace(0, 1, WORD_FRAMES, device=power.device)
         before = places.floor()
-        frames = torch.log(power + 1e-6)
+        loudest = power.amax((1, 2), keepdim=True).clamp_min(_SILENCE)
+        frames = torch.log(power / loudest + _FLOOR)
         near = [(before.to(torch.int64) + step).clamp(max=last).unsqueeze(2) for step in (0, 1)]
         left, right = (frames.gather(1, place.expand(-1, -1, frames.shape[2])) for place in near)
-        return self.scaled(torch.lerp(left, right, (places - before).unsqueeze(2)))
+        word = torch.lerp(left, right, (places - before).unsqueeze(2))
+        return self.scaled(word - word.mean(1, keepdim=True))
 
 
 class SpectrogramCNN(nn.Module):

@@ -77,6 +77,9 @@ class DeepConfig(Section):
     tune_steps: int = Field(0, ge=0, description="a number of steps >= 0 (0: prototypes stay where they settled)")
     refresh_tune_rate: float = Field(0.01, gt=0, le=1, description="a step in (0, 1]")
     tune_rate: float = Field(0.02, gt=0, le=1, description="a step in (0, 1]")
+    crossings: bool = Field(
+        False, description="true (nodes are connected by the views that cross between them) or false"
+    )
     final_passes: int = Field(3, ge=1, description="a number of passes >= 1")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="float32 or bfloat16")
     on_collapse: Literal["stop", "go_on"] = Field("stop", description="stop or go_on")

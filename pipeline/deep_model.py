@@ -26,13 +26,13 @@ from somcore.loss_config import LossConfig
 from somcore.matching import predict_classes, predict_nodes
 from somcore.state import MapState
 
-_VALUES = "encoder.values"
+_VALUES, _CROSSINGS = "encoder.values", "crossings"
 
 
 def described(
     plan: TrainingPlan, snapshot: Snapshot, about: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What is written beside the final map: a description, and the encoder's parameters in deep runs."""
+    """What is written beside the final map: a description; of deep runs the encoder's parameters, and crossings."""
     if plan.deep is None or snapshot.network is None:
         return dict(about), {}
     sample = plan.deep.sample
@@ -41,7 +41,10 @@ def described(
         "sample": {"kind": sample.kind, "shape": list(sample.shape), "sample_rate": sample.sample_rate},
         "num_labelled": plan.deep.num_labelled,
     }
-    return {**about, "deep": deep}, {_VALUES: snapshot.network.values}
+    tensors = {_VALUES: snapshot.network.values}
+    if snapshot.network.crossings is not None:
+        tensors[_CROSSINGS] = snapshot.network.crossings
+    return {**about, "deep": deep}, tensors
 
 
 def deep_metrics(tallies: Mapping[str, float]) -> dict[str, float]:
@@ -64,10 +67,12 @@ class DeepModel:
         network: the encoder, with its values.
         state: the map on its features.
         config: hyper-parameters of the map, threshold included.
+        crossings: (K, K) int64 between nodes (`somcore.crossings`); None if they were not counted.
     """
 
-    def __init__(self, network: Network, state: MapState, config: MapConfig) -> None:
+    def __init__(self, network: Network, state: MapState, config: MapConfig, crossings: Tensor | None = None) -> None:
         self.network, self.state, self.config = network.eval(), state, config
+        self.crossings = crossings
 
     @classmethod
     def load(cls, directory: str | Path) -> DeepModel:
@@ -97,7 +102,8 @@ class DeepModel:
         network = plan.network()
         with safe_open(run.map_path, framework="pt") as file:
             load_flat(network, file.get_tensor(_VALUES))
-        return cls(network, state, deep_map_config(config, deep["threshold"]))
+            crossings = file.get_tensor(_CROSSINGS) if _CROSSINGS in set(file.keys()) else None
+        return cls(network, state, deep_map_config(config, deep["threshold"]), crossings)
 
     def encode(self, samples: Tensor) -> Tensor:
         """(n, P) scaled samples to (n, D) features in (0, 1)."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline.augment import View, views_of
 from pipeline.deep_config import DeepConfig, EncoderConfig
 from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
+from pipeline.errors import must
 from pipeline.network import NetworkState, StepSize
 from pipeline.rivals.config import RivalPlan
 from somcore.config import UNLABELLED, MapConfig
@@ -77,6 +78,14 @@ class DeepPlan:
         """Weak and strong view."""
         return views_of(self.encoder.augment, self.sample.shape)
 
+    def trained_rows(self, labels: Tensor, withheld: Tensor) -> Tensor:
+        """(N,) rows that are trained on: all but those withheld for validation, or the labelled ones alone."""
+        taken = torch.ones(len(labels), dtype=torch.bool)
+        taken[withheld] = False
+        if self.deep.labelled_only:
+            taken &= labels != UNLABELLED
+        return taken.nonzero().squeeze(1)
+
     def network(self) -> Network:
         """The modules, with no values yet."""
         if self.rival is not None:
@@ -129,7 +138,11 @@ def resolve_deep(
     source: str = "",
     rival: RivalPlan | None = None,
 ) -> DeepPlan:
-    """Fills what is automatic; the augmentation by the name of the data's source, else by their kind."""
+    """Fills what is automatic; the augmentation by the name of the data's source, else by their kind.
+
+    Raises:
+        UserError: crossings of views are asked for where there are no views.
+    """
     per_epoch = config.rounds_per_epoch(num_samples)
     assert config.num_rounds is not None
     extra = deep.labelled_per_round
@@ -139,12 +152,15 @@ def resolve_deep(
     if num_labelled == 0:
         extra = 0
     automatic = _OF_SOURCE.get(source, _AUGMENT[sample.kind])
+    augment = automatic if encoder.augment == "auto" else encoder.augment
+    if deep.crossings and augment == "none" and rival is None:
+        raise must("deep.crossings", "false where encoder.augment is none: every view is the sample itself", True)
     names = {"image": "cnn", "audio": "audio", "table": "mlp"}
     return DeepPlan(
         encoder=encoder.model_copy(
             update={
                 "name": names[sample.kind] if encoder.name == "auto" else encoder.name,
-                "augment": automatic if encoder.augment == "auto" else encoder.augment,
+                "augment": augment,
             }
         ),
         deep=deep.model_copy(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.collapse import monitored
+from pipeline.deep_crossings import counted_crossings, with_classes_spread
 from pipeline.deep_plan import DeepRound, deep_map_config, encode
 from pipeline.deep_step import TileResult, TileStep, term_sums
 from pipeline.deep_tuning import labelled_parts, tuned
@@ -51,7 +52,7 @@ class DeepRounds:
         self._plan, self._deep = plan, plan.deep
         self._dataset = Dataset.open(plan.data_path)
         self._labels, withheld = training_labels(plan, self._dataset.labels("train"))
-        self._rows = trained_rows(plan, self._labels, withheld)
+        self._rows = self._deep.trained_rows(self._labels, withheld)
         trained = self._labels[self._rows]
         self._classes = trained[trained != UNLABELLED].unique()
         self._network = self._deep.network().to(plan.device)
@@ -225,7 +226,7 @@ class DeepRounds:
         numeric = calibrated(deep_map_config(self._plan.config, 0.0), histogram).activation_threshold
         network = dataclasses.replace(network, threshold=1.0 if isinstance(numeric, str) else numeric)
         moved = refreshed(state, merged, config)
-        if steps and state.num_classes:
+        if steps and self._is_tunable(state):
             rate = self._deep.deep.refresh_tune_rate
             moved = self._tuned(moved, network, marked, len(tiles), steps, rate, reduction, stay)
         return moved, network
@@ -255,9 +256,18 @@ class DeepRounds:
             network = dataclasses.replace(network, values=network.average)
         for number in range(self._deep.deep.final_passes):
             state, network = self._refresh(state, network, reduction, stay, self._deep.rounds + number, len(self._rows))
-        if self._deep.deep.tune_steps and state.num_classes and self._deep.num_labelled:
+        if self._deep.deep.tune_steps and self._is_tunable(state):
             state = self._tune(state, network, reduction, stay)
+        if self._deep.deep.crossings:
+            load_flat(self._network, network.values)
+            config, view = deep_map_config(self._plan.config, network.threshold), self._deep.views()[1]
+            found = counted_crossings(state, self._network, config, view, self._dataset, self._rows, reduction, stay)
+            state, network = with_classes_spread(state, found), dataclasses.replace(network, crossings=found)
         return dataclasses.replace(state, growing=False, finished=True), network
+
+    def _is_tunable(self, state: MapState) -> bool:
+        """Whether labels say where prototypes decide best: there must be more labelled rows than nodes."""
+        return state.num_classes > 0 and self._deep.num_labelled > state.num_nodes
 
     def _tune(self, state: MapState, network: NetworkState, reduction: Reduction, stay: Callable[[], None]) -> MapState:
         """Prototypes moved to where they decide best on the labelled rows."""
@@ -284,13 +294,3 @@ class DeepRounds:
         return tuned(
             state, parts, total, temperature, steps=steps, rate=rate, exact=exact, reduction=reduction, stay=stay
         )
-
-
-def trained_rows(plan: TrainingPlan, labels: Tensor, withheld: Tensor) -> Tensor:
-    """(N,) rows that are trained on: all but those withheld for validation, or the labelled ones alone."""
-    assert plan.deep is not None
-    taken = torch.ones(len(labels), dtype=torch.bool)
-    taken[withheld] = False
-    if plan.deep.deep.labelled_only:
-        taken &= labels != UNLABELLED
-    return taken.nonzero().squeeze(1)

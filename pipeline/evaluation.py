@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from somcore.config import LABEL_AWARE, LATTICES, UNLABELLED, MapConfig
+from somcore.crossings import group_by_crossings
 from somcore.grouping import group_nodes
 from somcore.matching import predict_classes, predict_nodes
 from somcore.metrics import (
@@ -48,11 +49,13 @@ class Scores:
     table: Tensor | None = None
     answers: Tensor | None = None
 
-    def metrics(self, lattice: bool, state: MapState | None = None) -> dict[str, float | None]:
+    def metrics(
+        self, lattice: bool, state: MapState | None = None, crossings: Tensor | None = None
+    ) -> dict[str, float | None]:
         """The usual numbers; None where one does not apply. With the map also of its nodes in groups."""
         known = self.table is not None and int(self.table.sum()) > 0
         table = self.table if known else None
-        grouped = _grouped(state, table) if state is not None and table is not None else None
+        grouped = _grouped(state, table, crossings) if state is not None and table is not None else None
         return {
             "accuracy": _number(accuracy, self.answers if known else None),
             "clustering_accuracy": _number(clustering_accuracy, table),
@@ -73,6 +76,7 @@ def evaluate(
     num_classes: int,
     rows: Tensor | None = None,
     quality: bool = True,
+    crossings: Tensor | None = None,
 ) -> dict[str, float | None]:
     """Scores of a map on a split.
 
@@ -84,6 +88,7 @@ def evaluate(
         num_classes: C, 0 if the data have no classes.
         rows: (n,) int64, row numbers to look at; None = all.
         quality: whether to measure quantization and topographic error too, which costs as much as the rest.
+        crossings: (K, K) int64, what nodes are grouped by; None = by their prototypes.
 
     Returns:
         accuracy, clustering_accuracy (one node per class), grouped_accuracy (the same of nodes in as many groups as
@@ -106,13 +111,20 @@ def evaluate(
         if semi_supervised:
             answers = confusion(labels, _classes(state, features, nodes, config), num_classes)
             scores.answers = answers if scores.answers is None else scores.answers + answers
-    return scores.metrics(lattice=config.variant in LATTICES, state=state)
+    return scores.metrics(lattice=config.variant in LATTICES, state=state, crossings=crossings)
 
 
-def _grouped(state: MapState, table: Tensor) -> Tensor:
+def groups_of(state: MapState, counts: Tensor, num_groups: int, crossings: Tensor | None) -> Tensor:
+    """(K,) group of each node: by crossings where they were counted, else by prototypes and counts (K,)."""
+    if crossings is not None:
+        return group_by_crossings(crossings, num_groups)
+    return group_nodes(state, counts, num_groups)
+
+
+def _grouped(state: MapState, table: Tensor, crossings: Tensor | None) -> Tensor:
     """(C + 1, C) rows by group of nodes and class, from (K + 1, C); nodes weigh what they won, labels take no part."""
     num_classes = table.shape[1]
-    groups = group_nodes(state, table[:-1].sum(1).to(state.device), num_classes).to(table.device)
+    groups = groups_of(state, table[:-1].sum(1).to(state.device), num_classes, crossings).to(table.device)
     rows = torch.cat([groups, groups.new_full((1,), UNLABELLED)])
     return table.new_zeros(num_classes + 1, num_classes).index_add(0, torch.where(rows < 0, num_classes, rows), table)
 

@@ -30,6 +30,7 @@ class NetworkState:
         steps: optimiser steps done.
         threshold: a_t of the map, as calibrated last; 0 before.
         alarms: rounds in a row that looked collapsed.
+        crossings: (K, K) int64 between the nodes of the final map, where they were counted.
     """
 
     values: Tensor
@@ -39,6 +40,7 @@ class NetworkState:
     steps: int = 0
     threshold: float = 0.0
     alarms: int = 0
+    crossings: Tensor | None = None
 
     @classmethod
     def of(cls, module: nn.Module) -> NetworkState:
@@ -56,11 +58,15 @@ class NetworkState:
 
     def to(self, device: torch.device | str) -> NetworkState:
         """The same state on another device."""
-        return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+        moved = {name: getattr(self, name).to(device) for name in _TENSORS}
+        crossings = None if self.crossings is None else self.crossings.to(device)
+        return dataclasses.replace(self, **moved, crossings=crossings)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Every field as a tensor."""
         tensors = {name: getattr(self, name) for name in _TENSORS}
+        if self.crossings is not None:
+            tensors["crossings"] = self.crossings
         counts = {name: torch.tensor(getattr(self, name), dtype=torch.int64) for name in ("steps", "alarms")}
         return tensors | counts | {"threshold": torch.tensor(self.threshold, dtype=torch.float64)}
 
@@ -76,7 +82,7 @@ class NetworkState:
             raise ValueError(f"The network's tensors must include '{missing[0]}'. Got {sorted(tensors)}.")
         values: dict[str, Any] = {name: tensors[name] for name in _TENSORS}
         values |= {"steps": int(tensors["steps"]), "alarms": int(tensors["alarms"])}
-        return cls(**values, threshold=float(tensors["threshold"]))
+        return cls(**values, threshold=float(tensors["threshold"]), crossings=tensors.get("crossings"))
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

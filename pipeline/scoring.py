@@ -84,7 +84,8 @@ class Scorer:
             return encode(features), labels
 
         count, classes = self._dataset.num_rows(split), self._dataset.num_classes
-        return evaluate(snapshot.state, config, read, count, classes, rows, quality)
+        crossings = None if snapshot.network is None else snapshot.network.crossings
+        return evaluate(snapshot.state, config, read, count, classes, rows, quality, crossings)
 
 
 def encoder_of(plan: TrainingPlan, snapshot: Snapshot) -> tuple[Callable[[Tensor], Tensor], MapConfig]:

@@ -30,6 +30,7 @@ class Trained:
         encode: (n, P) scaled samples to (n, D) features; the identity for maps on the samples themselves.
         about: model, num_classes, class_names, manifest_hash and the like.
         digest: of the map, in deep runs of the encoder too.
+        crossings: (K, K) int64 between nodes, of deep runs that counted them.
         represent: the same as `encode`, but of classifiers the features before the classes.
     """
 
@@ -39,6 +40,7 @@ class Trained:
     about: dict[str, Any]
     digest: str | None
     represent: Callable[[Tensor], Tensor] = lambda samples: samples
+    crossings: Tensor | None = None
 
     @classmethod
     def load(cls, directory: Path) -> Trained:
@@ -55,7 +57,7 @@ class Trained:
         from pipeline.deep_model import DeepModel
 
         model = DeepModel.load(directory)
-        return cls(model.state, model.config, model.encode, about, digest, model.represent)
+        return cls(model.state, model.config, model.encode, about, digest, model.represent, model.crossings)
 
     def evaluate(self, dataset: Dataset, split: str) -> dict[str, float | None]:
         """Scores on a split of a prepared data set; see `pipeline.evaluation.evaluate`.
@@ -78,7 +80,7 @@ class Trained:
             samples, labels = dataset.read(split, rows)
             return self.encode(samples), labels
 
-        return evaluate(self.state, self.config, read, count, dataset.num_classes)
+        return evaluate(self.state, self.config, read, count, dataset.num_classes, crossings=self.crossings)
 
 
 def evaluate_run(run: str, data: str | Path | None, split: str | None, uri: str | None = None) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.evaluation import groups_of
 from pipeline.labels import labelled_fraction
 from pipeline.shards import Dataset
 from pipeline.trained import Trained
 from somcore.config import UNLABELLED
-from somcore.grouping import group_nodes
 from somcore.matching import predict_nodes
 from somcore.metrics import adjusted_rand_index, clustering_accuracy, contingency, normalized_mutual_information
 from somcore.sampling import sample_indices
@@ -31,8 +31,9 @@ Part = tuple[np.ndarray, np.ndarray]
 def cluster_measures(trained: Trained, dataset: Dataset) -> dict[str, float]:
     """ACC, NMI and ARI on the test split with as many clusters as classes, and the share of unassigned rows.
 
-    A map with more nodes than classes has its nodes grouped into C groups first (`group_nodes`, weighted by the rows
-    they win, no label looked at); a row without a node is wrong in ACC, and a cluster of its own in NMI and ARI.
+    A map with more nodes than classes has its nodes grouped into C groups first (`groups_of`: by crossings, or by
+    Ward's method weighted by the rows they win; no label looked at). A row without a node is wrong in ACC, and a
+    cluster of its own in NMI and ARI.
     """
     nodes, labels = [], []
     for start in range(0, dataset.num_rows("test"), _TILE):
@@ -41,7 +42,7 @@ def cluster_measures(trained: Trained, dataset: Dataset) -> dict[str, float]:
         labels.append(truth)
     node, truth = torch.cat(nodes), torch.cat(labels)
     counts = torch.bincount(node[node >= 0], minlength=trained.state.capacity)
-    groups = group_nodes(trained.state, counts, dataset.num_classes)
+    groups = groups_of(trained.state, counts, dataset.num_classes, trained.crossings)
     known = truth != UNLABELLED
     found = torch.where(node >= 0, groups[node], -1)[known]
     table = contingency(found, truth[known], dataset.num_classes, dataset.num_classes)

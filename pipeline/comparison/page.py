@@ -28,7 +28,8 @@ from pipeline.comparison.tables import (
 _NOTES = (
     "Means ± standard deviations over seeds (their number in brackets); best first by ACC, then by accuracy.",
     "ACC, NMI, ARI: trained without labels, scored on the test split with as many clusters as classes; a map with more "
-    "nodes has them grouped by Ward's criterion on the prototypes first.",
+    "nodes has them grouped first: by the views that cross between them where a run counted those, else by Ward's "
+    "criterion on the prototypes.",
     "Linear probe and 10-NN: on the frozen features of the training without labels.",
     "† learns nothing from labels: its accuracy at a fraction is that of a linear classifier on its frozen features.",
     "p: paired t-test over seeds, two-sided, Holm's correction within a measure. With three seeds only large, steady "

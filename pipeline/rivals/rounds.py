@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.deep_plan import DeepRound
-from pipeline.deep_rounds import trained_rows
 from pipeline.errors import RoundFailed
 from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed
 from pipeline.plan import TrainingPlan, training_labels
@@ -41,7 +40,7 @@ class RivalRounds:
         self._plan, self._deep = plan, plan.deep
         self._dataset = Dataset.open(plan.data_path)
         self._labels, withheld = training_labels(plan, self._dataset.labels("train"))
-        self._rows = trained_rows(plan, self._labels, withheld)
+        self._rows = plan.deep.trained_rows(self._labels, withheld)
         self._network = self._deep.network().to(plan.device)
         self._rival = rival_class(plan.deep.rival.name)(plan, self._network, self._labels)
         self._size = sum(p.numel() for p in self._network.parameters() if p.requires_grad)

@@ -25,6 +25,7 @@ def deep(data, **changes):
         "deep__refresh_tune_steps": 2,
         "deep__growth_rounds": 4,
         "deep__tune_steps": 4,
+        "deep__crossings": True,
         "train__evaluate_epochs": 0,
     }
     return small("deep", data, **(settings | changes))

@@ -105,3 +105,9 @@ def test_a_saved_model_predicts_what_was_scored(digits, tmp_path):
     train(small("sssom", digits), tmp_path / "classical")
     with pytest.raises(OutputError, match="must hold a deep model. Got sssom"):
         DeepModel.load(tmp_path / "classical")
+
+
+def test_crossings_of_views_need_views(digits, tmp_path):
+    with pytest.raises(UserError, match="deep.crossings must be false where encoder.augment is none"):
+        train(deep(digits, deep__crossings=True, encoder__augment="none"), tmp_path / "run")
+    assert not (tmp_path / "run" / "map.safetensors").exists()

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.deep_model import DeepModel
 from pipeline.prepare import prepare
 from pipeline.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
+from pipeline.trained import evaluate_run
 from pipeline.trainer import train
 from tests.conftest import real_data
 from tests.training import small, table
@@ -105,3 +107,22 @@ def test_a_table_through_the_perceptron(tmp_path):
     changes |= {"train__labelled_fraction": 1.0, "deep__on_collapse": "go_on"}  # the classes lie on one line
     result = train(deep(data, deep__learning_rate=0.01, **changes), tmp_path / "run")
     assert result["accuracy"] > 0.8
+
+
+def test_crossings_group_nodes_and_give_them_classes(digits, tmp_path):
+    """Of a run with few labels: every node that samples fall on has a class, and the saved model scores as trained."""
+    settings = {"map__capacity": 30, "train__labelled_fraction": 0.02, "deep__on_collapse": "go_on"}
+    result = train(deep(digits, deep__crossings=True, **settings), tmp_path / "run")
+    plain = train(deep(digits, **settings), tmp_path / "plain")
+    model, without = DeepModel.load(tmp_path / "run"), DeepModel.load(tmp_path / "plain")
+    rows = Dataset.open(digits).num_rows("train")
+    assert int(model.crossings.sum()) == 2 * rows and torch.equal(model.crossings, model.crossings.T)
+    assert without.crossings is None
+    assert torch.equal(model.state.prototypes, without.state.prototypes)
+    before, after = without.state.classes, model.state.classes
+    assert (before[before >= 0] == after[before >= 0]).all() and (before < 0)[model.crossings.sum(1) > 0].any()
+    assert (after >= 0)[model.crossings.sum(1) > 0].all()
+    scores = evaluate_run(str(tmp_path / "run"), digits, "test")
+    for name in ("accuracy", "grouped_accuracy", "clustering_accuracy"):
+        assert scores[name] == result[name], name
+    assert plain["grouped_accuracy"] is not None

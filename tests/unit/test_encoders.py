@@ -113,6 +113,19 @@ def test_a_word_looks_alike_wherever_it_lies_and_however_long_it_is():
     assert torch.isfinite(LogMelWord(8000)(torch.full((2, 8000), 0.5))).all()
 
 
+def test_what_colours_a_whole_word_alike_matters_less():
+    time = torch.arange(8000) / 8000
+    noise = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))
+    duller = (noise + noise.roll(1) + noise.roll(2)) / 3
+    word = torch.where(time < 0.4, noise, duller) * ((time >= 0.2) & (time < 0.6))
+    brighter = torch.cat([word[:1], word[1:] - 0.7 * word[:-1]])
+    off = []
+    for front in (LogMel, LogMelWord):
+        one, other = front(8000)(torch.stack([word, brighter]) + 0.5)
+        off.append((one - other).square().mean().item())
+    assert off[1] < off[0] / 3
+
+
 def test_frozen_features_are_never_trained_and_need_no_labels(generator):
     network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=8), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1))
     features = FrozenFeatures(network, (1, 28, 28)).train()

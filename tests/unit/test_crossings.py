@@ -1,0 +1,79 @@
+"""Nodes joined, and given classes, by the views that cross between them."""
+
+import numpy as np
+import pytest
+import torch
+
+from somcore.crossings import crossings_of, group_by_crossings, spread_classes
+
+
+def blocks(rng, sizes, within=20, between=2):
+    """Crossings of planted groups: many within, few between; with the group of each node, in random order."""
+    group = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    rate = np.where(group[:, None] == group, within, between) + np.eye(len(group)) * 100
+    drawn = np.triu(rng.poisson(rate))
+    return torch.from_numpy(drawn + drawn.T), torch.from_numpy(group)
+
+
+def same_partition(found, planted):
+    return len(set(zip(found.tolist(), planted.tolist(), strict=True))) == len(set(planted.tolist()))
+
+
+def test_pairs_are_counted_both_ways_and_those_without_a_node_not_at_all(rng):
+    one, other = torch.from_numpy(rng.integers(-1, 5, 300)), torch.from_numpy(rng.integers(-1, 5, 300))
+    table = crossings_of(one, other, 6)
+    told = list(zip(one.tolist(), other.tolist(), strict=True))
+    expected = [[told.count((a, b)) + told.count((b, a)) for b in range(6)] for a in range(6)]
+    assert table.tolist() == expected
+    assert int(table.sum()) == 2 * int(((one >= 0) & (other >= 0)).sum())
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3, 3), (1, 2, 4, 8), (1, 1, 9)])
+def test_planted_groups_are_found(rng, sizes):
+    crossings, planted = blocks(rng, sizes)
+    found = group_by_crossings(crossings, len(sizes))
+    assert found.unique().numel() == len(sizes) and same_partition(found, planted)
+
+
+def test_crossings_count_by_what_chance_would_give():
+    """10 of the 70 of a rare node join it before 80 of the 980 of a busy one."""
+    crossings = torch.tensor([[900, 10, 10, 80], [10, 50, 0, 0], [10, 0, 900, 0], [80, 0, 0, 900]])
+    assert group_by_crossings(crossings, 3).tolist() == [0, 0, 1, 2]
+
+
+def test_groups_do_not_depend_on_the_order_of_nodes(rng):
+    crossings, _ = blocks(rng, (4, 5, 6), within=9, between=4)
+    order = torch.from_numpy(rng.permutation(15))
+    assert same_partition(group_by_crossings(crossings[order][:, order], 5), group_by_crossings(crossings, 5)[order])
+
+
+def test_nodes_that_nothing_falls_on_are_in_no_group():
+    crossings = torch.zeros(4, 4, dtype=torch.int64)
+    crossings[1, 1] = crossings[3, 3] = 5
+    assert group_by_crossings(crossings, 3).tolist() == [-1, 0, -1, 1]
+    assert group_by_crossings(crossings, 1).tolist() == [-1, 0, -1, 0]
+    assert group_by_crossings(torch.zeros(2, 2, dtype=torch.int64), 2).tolist() == [-1, -1]
+    with pytest.raises(ValueError, match="num_groups must be at least 1. Got 0."):
+        group_by_crossings(crossings, 0)
+
+
+def test_one_label_names_its_planted_group(rng):
+    crossings, planted = blocks(rng, (2, 4, 8))
+    classes = torch.full((14,), -1)
+    for group in range(3):
+        classes[(planted == group).nonzero()[0]] = group
+    assert torch.equal(spread_classes(classes, crossings, 3), planted)
+
+
+def test_classes_stay_where_they_are_and_reach_no_island():
+    crossings = torch.tensor([[9, 90, 0, 0], [90, 9, 5, 0], [0, 5, 9, 0], [0, 0, 0, 9]])
+    assert spread_classes(torch.tensor([0, 1, -1, -1]), crossings, 2).tolist() == [0, 1, 1, -1]
+    assert spread_classes(torch.full((4,), -1), crossings, 2).tolist() == [-1] * 4
+
+
+def test_a_class_with_many_labelled_nodes_does_not_win_by_their_number():
+    """A node half way between two classes goes with the one that it crosses to more, not with the commoner one."""
+    crossings = torch.eye(6, dtype=torch.int64) * 100
+    for node, count in ((1, 5), (2, 5), (3, 5), (4, 12)):
+        crossings[0, node] = crossings[node, 0] = count
+    assert spread_classes(torch.tensor([-1, 0, 0, 0, 1, -1]), crossings, 2)[0] == 1
