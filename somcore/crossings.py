@@ -38,10 +38,10 @@ def crossings_of(nodes: Tensor, others: Tensor, capacity: int) -> Tensor:
 
 
 def group_by_crossings(crossings: Tensor, num_groups: int) -> Tensor:
-    """Joins nodes into groups: always the two between which views cross most, by what chance would give.
+    """Joins nodes into groups such that the group of a sample says most of the group of its view.
 
-    Of groups with sums s_a and s_b of crossings that is the pair with the largest c_ab / (s_a s_b) (ties: lowest
-    numbers); joined, their crossings add up. Reads no label.
+    That is the mutual information of both: always the two groups are joined whose union loses least of it (ties: lowest
+    numbers); their crossings add up. Reads no label. O(K^4) time, for maps of up to a few hundred nodes.
 
     Args:
         crossings: (K, K) int64, symmetric.
@@ -53,7 +53,7 @@ def group_by_crossings(crossings: Tensor, num_groups: int) -> Tensor:
     Raises:
         ValueError: fewer than one group is asked for.
 
-    Source: decision 0026 of this project.
+    Source: Slonim & Tishby 1999 (agglomerative information bottleneck), here both sides joined alike; decision 0026.
 
     Example:
         >>> group_by_crossings(torch.tensor([[80, 1, 9], [1, 80, 0], [9, 0, 80]]), 2).tolist()
@@ -64,19 +64,35 @@ def group_by_crossings(crossings: Tensor, num_groups: int) -> Tensor:
     members = (crossings.sum(1) > 0).nonzero().squeeze(1)
     table = crossings[members][:, members].to(torch.float64)
     owner = torch.arange(len(members), device=crossings.device)
-    for _ in range(len(members) - num_groups):
-        sums = table.sum(1)
-        lift = table / (sums[:, None] * sums)
-        lift.fill_diagonal_(-1)
-        lift[sums == 0] = lift[:, sums == 0] = -1  # joined into another
-        kept, joined = sorted(divmod(int(lift.argmax()), len(members)))
+    while len(table) > num_groups:
+        kept, joined = sorted(divmod(int(_lost(table).argmin()), len(table)))
         table[kept] += table[joined]
         table[:, kept] += table[:, joined]
-        table[joined] = table[:, joined] = 0
-        owner[owner == joined] = kept
+        rest = torch.arange(len(table), device=table.device) != joined
+        table = table[rest][:, rest]
+        owner = torch.where(owner == joined, kept, owner - (owner > joined).to(torch.int64))
     groups = torch.full((len(crossings),), UNLABELLED, dtype=torch.int64, device=crossings.device)
-    groups[members] = torch.unique(owner, return_inverse=True)[1]
+    groups[members] = owner
     return groups
+
+
+def _lost(table: Tensor) -> Tensor:
+    """(G, G) mutual information, times all crossings, that joining two groups loses; infinite on the diagonal.
+
+    With h(x) = x log x the information is Σ h(c_ab) − 2 Σ h(s_a), up to a constant.
+    """
+    own, sums = table.diagonal(), table.sum(1)
+    apart, rows = _h(table), _h(table).sum(1)
+    both = torch.stack([_h(table + row).sum(1) for row in table])
+    mixed = _h(own[:, None] + table)  # what an own crossing becomes in the sum above
+    before = 2 * (rows[:, None] + rows) - _h(own)[:, None] - _h(own) - 2 * apart
+    after = 2 * (both - mixed - mixed.T) + _h(own[:, None] + own + 2 * table)
+    margins = _h(sums)[:, None] + _h(sums) - _h(sums[:, None] + sums)
+    return (before - after - 2 * margins).fill_diagonal_(torch.inf)
+
+
+def _h(values: Tensor) -> Tensor:
+    return torch.xlogy(values, values)
 
 
 def spread_classes(classes: Tensor, crossings: Tensor, num_classes: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Nodes joined, and given classes, by the views that cross between them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -28,17 +30,38 @@ def test_pairs_are_counted_both_ways_and_those_without_a_node_not_at_all(rng):
     assert int(table.sum()) == 2 * int(((one >= 0) & (other >= 0)).sum())
 
 
-@pytest.mark.parametrize("sizes", [(3, 3, 3, 3), (1, 2, 4, 8), (1, 1, 9)])
+@pytest.mark.parametrize("sizes", [(3, 3, 3, 3), (2, 3, 4, 5), (6, 6)])
 def test_planted_groups_are_found(rng, sizes):
     crossings, planted = blocks(rng, sizes)
     found = group_by_crossings(crossings, len(sizes))
     assert found.unique().numel() == len(sizes) and same_partition(found, planted)
 
 
-def test_crossings_count_by_what_chance_would_give():
-    """10 of the 70 of a rare node join it before 80 of the 980 of a busy one."""
-    crossings = torch.tensor([[900, 10, 10, 80], [10, 50, 0, 0], [10, 0, 900, 0], [80, 0, 0, 900]])
-    assert group_by_crossings(crossings, 3).tolist() == [0, 0, 1, 2]
+def information(table):
+    """Mutual information of rows and columns of a table of counts."""
+    shares = table / table.sum()
+    chance = shares.sum(1, keepdim=True) * shares.sum(0, keepdim=True)
+    return float(torch.xlogy(shares, shares / chance).nansum())
+
+
+def joined(table, groups):
+    """The table of groups."""
+    member = torch.nn.functional.one_hot(groups).to(torch.float64)
+    return member.T @ table.to(torch.float64) @ member
+
+
+def test_every_step_joins_the_two_that_lose_least_information(rng):
+    crossings, _ = blocks(rng, (2, 3, 4), within=15, between=5)
+    before = torch.arange(9)
+    for num_groups in range(8, 0, -1):
+        found = group_by_crossings(crossings, num_groups)
+        trials = []
+        for one, other in itertools.combinations(range(num_groups + 1), 2):
+            tried = torch.unique(torch.where(before == other, one, before), return_inverse=True)[1]
+            trials.append((information(joined(crossings, tried)), tried.tolist()))
+        best = max(trials)
+        assert information(joined(crossings, found)) == pytest.approx(best[0], abs=1e-9)
+        before = found
 
 
 def test_groups_do_not_depend_on_the_order_of_nodes(rng):
