@@ -108,7 +108,8 @@ def _say(line: str) -> None:
 
 def _sentence(summary: dict[str, Any]) -> str:
     parts = [f"{summary['model']}: {summary['nodes']} nodes after {summary['epochs']} epochs"]
-    scores = ("accuracy", "clustering_accuracy", "nmi", "quantization_error")
+    first = "grouped_accuracy" if summary.get("accuracy") is None else "accuracy"
+    scores = (first, "clustering_accuracy", "nmi", "quantization_error")
     parts += [f"{key} {summary[key]:.4f}" for key in scores if summary.get(key) is not None]
     return f"{', '.join(parts)}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."
 

@@ -28,6 +28,7 @@ METHODS = ("pca", "tsne", "umap")
 _TILES = {
     "accuracy": ("accuracy", "{:.1%}"),
     "clustering_accuracy": ("clustering accuracy", "{:.1%}"),
+    "grouped_accuracy": ("accuracy of groups", "{:.1%}"),
     "nmi": ("NMI", "{:.3f}"),
     "purity": ("purity", "{:.1%}"),
     "quantization_error": ("quantization error", "{:.4g}"),

@@ -126,3 +126,9 @@ def test_crossings_group_nodes_and_give_them_classes(digits, tmp_path):
     for name in ("accuracy", "grouped_accuracy", "clustering_accuracy"):
         assert scores[name] == result[name], name
     assert plain["grouped_accuracy"] is not None
+
+
+def test_without_any_label_groups_are_scored_instead_of_classes(digits, tmp_path):
+    settings = {"train__labelled_fraction": 0.0, "deep__crossings": True, "map__capacity": 20}
+    result = train(deep(digits, **settings), tmp_path / "run")
+    assert result["accuracy"] is None and result["grouped_accuracy"] > 0.1
