@@ -60,7 +60,8 @@ class LogMel(nn.Module):
         hann, filters = self.get_buffer("hann"), self.get_buffer("filters")
         spectrum = torch.stft(wave, self._window, self._hop, window=hann, return_complex=True, pad_mode="constant")
         power = torch.view_as_real(spectrum).square().sum(-1)
-        return power.transpose(1, 2) @ filters
+        with torch.autocast(power.device.type, enabled=False):  # powers span more than narrow numbers tell apart
+            return power.transpose(1, 2) @ filters
 
     @staticmethod
     def scaled(frames: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import nn
 from pipeline.audio import WORD_FRAMES, LogMel, LogMelWord, mel_filters
 from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
 from pipeline.errors import UserError
+from pipeline.network import narrowed
 from pipeline.pretrained import FrozenFeatures
 
 GREY, COLOUR = SampleShape("image", (1, 28, 28)), SampleShape("image", (3, 32, 32))
@@ -37,6 +38,18 @@ def test_features_lie_in_the_unit_interval_and_depend_on_the_sample_alone(name, 
     assert z.shape == (5, 6) and z.min() >= 0 and z.max() <= 1
     assert torch.allclose(encoder(x[2:3]), z[2:3], atol=1e-5)  # no normalisation over the batch
     assert not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in encoder.modules())
+    z.sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize(("name", "sample"), CASES, ids=[f"{n}-{s.kind}-{s.shape[0]}" for n, s in CASES])
+def test_narrow_numbers_change_features_little_and_carry_the_gradient(name, sample, generator):
+    encoder = make_encoder(name, sample, dim=6, width=8)
+    initialise(encoder, seed=0)
+    x = samples(sample, 5, generator)
+    with narrowed("bfloat16", "cpu"):
+        z = encoder(x)
+    assert (z - encoder(x)).abs().max() < 0.05
     z.sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in encoder.parameters())
 
