@@ -13,9 +13,9 @@ def test_the_end_looks_at_some_training_rows_or_at_all_test_rows(rng, tmp_path, 
     seen: list[int] = []
     evaluate = scoring.evaluate
 
-    def counted(state, config, read, count, classes, rows, quality):
+    def counted(state, config, read, count, classes, rows, *others):
         seen.append(count if rows is None else len(set(rows.tolist())))
-        return evaluate(state, config, read, count, classes, rows, quality)
+        return evaluate(state, config, read, count, classes, rows, *others)
 
     monkeypatch.setattr(scoring, "_MOST", 50)
     monkeypatch.setattr(scoring, "evaluate", counted)
