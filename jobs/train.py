@@ -108,7 +108,7 @@ def _say(line: str) -> None:
 
 def _sentence(summary: dict[str, Any]) -> str:
     parts = [f"{summary['model']}: {summary['nodes']} nodes after {summary['epochs']} epochs"]
-    first = "grouped_accuracy" if summary.get("accuracy") is None else "accuracy"
+    first = "accuracy" if summary.get("accuracy") else "grouped_accuracy"  # no class is said without labels
     scores = (first, "clustering_accuracy", "nmi", "quantization_error")
     parts += [f"{key} {summary[key]:.4f}" for key in scores if summary.get(key) is not None]
     return f"{', '.join(parts)}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."

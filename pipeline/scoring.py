@@ -85,8 +85,7 @@ class Scorer:
 
         count, classes = self._dataset.num_rows(split), self._dataset.num_classes
         crossings = None if snapshot.network is None else snapshot.network.crossings
-        scores = evaluate(snapshot.state, config, read, count, classes, rows, quality, crossings)
-        return scores if self._plan.labelled_fraction > 0 else scores | {"accuracy": None}  # no node has a class
+        return evaluate(snapshot.state, config, read, count, classes, rows, quality, crossings)
 
 
 def encoder_of(plan: TrainingPlan, snapshot: Snapshot) -> tuple[Callable[[Tensor], Tensor], MapConfig]:
