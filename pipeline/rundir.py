@@ -9,7 +9,7 @@ tracking.jsonl      everything that was recorded
 from __future__ import annotations
 
 import json
-import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,15 +135,11 @@ class RunDirectory:
         return state, config, about
 
     def _check_writable(self) -> None:
-        """Finds out before the work, not after it; leaves nothing, for the settings may still be wrong."""
-        new = [place for place in (self.path, *self.path.parents) if not place.exists()]
+        """Finds out before the work, not after it; makes nothing, for the settings may still be wrong."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".probe-{os.getpid()}"
-            probe.write_bytes(b"")
-            probe.unlink()
-            for place in new:
-                place.rmdir()
+            there = next(place for place in (self.path, *self.path.parents) if place.exists())
+            with tempfile.TemporaryFile(dir=there):
+                pass
         except OSError as error:
             reason = error.strerror or error
             raise OutputError(f"--out must be a directory that can be written. Got '{self.path}': {reason}.") from None

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -73,6 +74,15 @@ def test_an_output_below_a_file_is_told_before_the_work(digits, tmp_path):
     assert "--out must be a directory that can be written" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_runs_that_begin_at_once_below_a_new_folder_do_not_disturb_each_other(tmp_path):
+    with ThreadPoolExecutor(8) as threads:
+        for turn in range(50):
+            new = tmp_path / str(turn)
+            runs = [RunDirectory(new / "runs" / str(number)) for number in range(8)]
+            assert list(threads.map(lambda run: run.settings({}, resume=False), runs)) == [{}] * 8
+            assert not new.exists()
 
 
 def test_the_directory_of_another_run_is_refused_and_left_as_it_was(digits, tmp_path):
