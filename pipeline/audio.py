@@ -14,7 +14,7 @@ BANDS = 40
 WINDOW_S, HOP_S = 0.032, 0.010
 WORD_FRAMES = 48  # F
 _QUIET = 0.01  # of the power of the loudest frame: 20 dB below it
-_SILENCE = 1e-12
+_SILENCE = 1e-12  # power below which a recording has nothing to be measured against
 _FLOOR = 1e-4  # of the power of the loudest band of any frame: what is quieter by 40 dB does not count
 
 
@@ -76,7 +76,7 @@ class LogMelWord(LogMel):
     """The same of a single word: what lies between its first and last loud frame, stretched to F frames.
 
     So a word begins and ends at the same places however fast it is spoken and wherever it lies in the recording. Each
-    band loses its mean over the word, the voice and the microphone that colour all of it alike.
+    band loses its mean over the word: what voice and microphone add to all of it alike.
 
     Source: Atal 1974 (the mean of the cepstrum taken away), here of log-mel bands, which is the same up to a rotation.
     """

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.augment import Draws, View
 from pipeline.deep_plan import Network, encode
-from pipeline.reduction import Reduction
+from pipeline.reduction import Reduction, dealt
 from pipeline.shards import Dataset
 from somcore.config import MapConfig
 from somcore.crossings import crossings_of, spread_classes
@@ -43,9 +43,8 @@ def counted_crossings(
         stay: called before every tile; may raise to leave early.
     """
     tiles = range(0, len(rows), config.tile_size)
-    first, last = (len(tiles) * r // reduction.world_size for r in (reduction.rank, reduction.rank + 1))
     crossings = torch.zeros(state.capacity, state.capacity, dtype=torch.int64, device=state.device)
-    for start in tiles[first:last]:
+    for start in tiles[dealt(len(tiles), reduction.rank, reduction.world_size)]:
         stay()
         positions = torch.arange(start, min(start + config.tile_size, len(rows)))
         samples = dataset.read("train", rows[positions])[0].to(state.device)

@@ -19,6 +19,7 @@ from pipeline.deep_config import DeepConfig, EncoderConfig
 from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
 from pipeline.errors import must
 from pipeline.network import NetworkState, StepSize
+from pipeline.reduction import dealt
 from pipeline.rivals.config import RivalPlan
 from somcore.config import UNLABELLED, MapConfig
 from somcore.loss_config import LossConfig
@@ -227,9 +228,8 @@ class DeepRound:
         return -(-self.num_samples // self.tile_size)
 
     def tiles(self, rank: int, world_size: int) -> Iterator[slice]:
-        """Places of each tile dealt to a worker: consecutive, as even as whole tiles allow."""
-        first, last = (self.num_tiles * r // world_size for r in (rank, rank + 1))
-        for tile in range(first, last):
+        """Places of each tile dealt to a worker."""
+        for tile in range(self.num_tiles)[dealt(self.num_tiles, rank, world_size)]:
             yield slice(tile * self.tile_size, min((tile + 1) * self.tile_size, self.num_samples))
 
 

@@ -22,7 +22,7 @@ from pipeline.deep_tuning import labelled_parts, tuned
 from pipeline.errors import RoundFailed
 from pipeline.network import NetworkState, adam_step, load_flat
 from pipeline.plan import TrainingPlan, training_labels
-from pipeline.reduction import Reduction, sum_gradients
+from pipeline.reduction import Reduction, dealt, sum_gradients
 from pipeline.shards import Dataset
 from pipeline.step import scale_of, tally
 from somcore.config import UNLABELLED, MapConfig
@@ -208,9 +208,8 @@ class DeepRounds:
         statistics = empty_statistics(opened, open_config, scale)
         histogram = torch.zeros(NUM_BINS, dtype=torch.int64, device=state.device)
         tiles = range(0, count, config.tile_size)
-        first, last = (len(tiles) * r // reduction.world_size for r in (reduction.rank, reduction.rank + 1))
         marked: list[tuple[Tensor, Tensor]] = []
-        for start in tiles[first:last]:
+        for start in tiles[dealt(len(tiles), reduction.rank, reduction.world_size)]:
             stay()
             places = torch.arange(start, min(start + config.tile_size, count))
             rows = chosen[places]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.deep_plan import encode
-from pipeline.reduction import Reduction, sum_gradients
+from pipeline.reduction import Reduction, dealt, sum_gradients
 from pipeline.shards import Dataset
 from somcore.state import MapState
 from somcore.tuning import prototype_slope
@@ -43,10 +43,9 @@ def labelled_parts(
         stay: called before every part.
     """
     parts = list(rows.split(_TILES * tile_size))
-    first, last = (len(parts) * r // reduction.world_size for r in (reduction.rank, reduction.rank + 1))
     own = []
     device = next(network.parameters()).device
-    for part in parts[first:last]:
+    for part in parts[dealt(len(parts), reduction.rank, reduction.world_size)]:
         stay()
         tiles = [encode(network, dataset.read("train", tile)[0].to(device)) for tile in part.split(tile_size)]
         own.append((torch.cat(tiles), labels[part].to(device)))

@@ -29,6 +29,16 @@ class ReductionBroken(RuntimeError):
     """A collective did not complete: a peer is gone, or the group was aborted."""
 
 
+def dealt(count: int, rank: int, world_size: int) -> slice:
+    """Which of so many tiles a worker computes: consecutive ones, as even as whole tiles allow, each with one worker.
+
+    Example:
+        >>> [dealt(5, rank, 3) for rank in range(3)]
+        [slice(0, 1, None), slice(1, 3, None), slice(3, 5, None)]
+    """
+    return slice(count * rank // world_size, count * (rank + 1) // world_size)
+
+
 class Reduction(Protocol):
     """Joins the statistics of all workers of a round."""
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DataError
+from pipeline.reduction import dealt
 from somcore.config import MapConfig
 from somcore.distance import project
 from somcore.sampling import Sampling, sample_indices
@@ -58,10 +59,9 @@ class RoundPlan:
         return self.stop - self.start
 
     def tiles(self, rank: int = 0, world_size: int = 1) -> Iterator[Tensor]:
-        """Positions of each tile dealt to a worker: consecutive, as even as whole tiles allow."""
+        """Positions of each tile dealt to a worker."""
         starts = range(self.start, self.stop, self.tile_size)
-        first, last = (len(starts) * r // world_size for r in (rank, rank + 1))
-        for start in starts[first:last]:
+        for start in starts[dealt(len(starts), rank, world_size)]:
             yield torch.arange(start, min(start + self.tile_size, self.stop))
 
 

@@ -30,8 +30,8 @@ class Trained:
         encode: (n, P) scaled samples to (n, D) features; the identity for maps on the samples themselves.
         about: model, num_classes, class_names, manifest_hash and the like.
         digest: of the map, in deep runs of the encoder too.
-        crossings: (K, K) int64 between nodes, of deep runs that counted them.
         represent: the same as `encode`, but of classifiers the features before the classes.
+        crossings: (K, K) int64 between nodes, of deep runs that counted them.
     """
 
     state: MapState

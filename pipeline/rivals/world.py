@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.deep_plan import encode
-from pipeline.reduction import Reduction
+from pipeline.reduction import Reduction, dealt
 from pipeline.shards import Dataset
 
 _TILE_ROWS = 1024
@@ -53,15 +53,14 @@ class World:
             module: who encodes; None = the network.
         """
         tiles = range(0, len(rows), _TILE_ROWS)
-        rank, workers = self._reduction.rank, self._reduction.world_size
-        first, last = (len(tiles) * r // workers for r in (rank, rank + 1))
+        share = dealt(len(tiles), self._reduction.rank, self._reduction.world_size)
         parts = []
-        for start in tiles[first:last]:
+        for start in tiles[share]:
             self._stay()
             samples = self._dataset.read("train", rows[start : start + _TILE_ROWS])[0]
             parts.append(encode(module or self._network, samples.to(self._device)).cpu())
         own = torch.cat(parts) if parts else None
-        return self.gather(own, first * _TILE_ROWS, len(rows))
+        return self.gather(own, share.start * _TILE_ROWS, len(rows))
 
     def gather(self, own: Tensor | None, start: int, count: int) -> Tensor:
         """(n, D) float32 of all workers from the consecutive rows of each.
