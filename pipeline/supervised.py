@@ -19,7 +19,7 @@ from pipeline.config import RunConfig
 from pipeline.deep_plan import DeepRound, encode
 from pipeline.encoders import initialise
 from pipeline.errors import DataError
-from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed
+from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed, slow_here
 from pipeline.plan import make_plan, training_labels
 from pipeline.shards import Dataset
 from somcore.config import UNLABELLED
@@ -72,6 +72,8 @@ def train_supervised(
     views = {"weak": (deep.views()[0], 1.0)}
     if strong:
         views["strong"] = (deep.views()[1], deep.losses.strong_cross_entropy_weight)
+    if slow := slow_here(deep.deep.precision, "cpu"):
+        say(slow)
     began = time.monotonic()
     for number in range(deep.rounds):
         cut = DeepRound.of(number, plan.config, labels, rows, deep.extra)

@@ -23,6 +23,7 @@ from pipeline.errors import MachineError
 from pipeline.history import HISTORY, History
 from pipeline.keepsakes import keepsakes
 from pipeline.local import Group, LocalGroup
+from pipeline.network import slow_here
 from pipeline.plan import TrainingPlan, first_snapshot, make_plan
 from pipeline.report import automatic
 from pipeline.rundir import RunDirectory, stored_settings
@@ -190,6 +191,8 @@ class Training:
             self._say(f"'{self._directory.path}' holds no run yet: starting from the beginning.")
         elif resume:
             self._say(f"Going on after round {state.round}.")
+        elif slow := slow_here(self._run.deep.precision, self._plan.device):
+            self._say(slow)
         resolved = {f"map.{k}": v for k, v in self._plan.config.to_dict().items() if k not in ("variant", "seed")}
         resolved |= {} if self._plan.deep is None else self._plan.deep.flat()
         self._directory.write(

@@ -54,6 +54,13 @@ def test_a_variant_of_the_deep_model_trains_on_digits(digits, tmp_path, changes)
         assert 0 <= result["validation_accuracy"] <= 1
 
 
+def test_a_run_says_that_its_precision_is_slow_on_this_processor(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    said = []
+    train(deep(digits, deep__precision="bfloat16", map__epochs=1), tmp_path / "run", say=said.append)
+    assert any("deep.precision=bfloat16" in line for line in said)
+
+
 def test_growth_ends_when_it_is_told_to_and_every_class_has_a_node(digits, tmp_path):
     def inserted(rounds):
         settings = deep(digits, deep__growth_rounds=rounds, train__evaluate_epochs=1, map__activation_threshold=0.99)

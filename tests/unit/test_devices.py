@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 import torch
 
+from pipeline.network import slow_here
 from somcore import MapConfig, MapState, accumulate, advance, device, initial_indices, initial_state, match
 
 N, D, C = 24, 5, 3
@@ -83,3 +84,18 @@ def test_products_that_torch_may_round_still_find_the_nearest_node(precision, to
         assert torch.equal(match(state, x, config=config).bmu, plain) == told
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize(
+    "precision, device, processor, told",
+    [
+        ("bfloat16", "cpu", "AVX2", True),
+        ("bfloat16", "cpu", "AVX512", False),
+        ("float32", "cpu", "AVX2", False),
+        ("bfloat16", "cuda", "AVX2", False),
+    ],
+)
+def test_a_precision_that_the_processor_imitates_is_told(precision, device, processor, told, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    line = slow_here(precision, device)
+    assert (line is not None and "deep.precision=float32" in line) == told
