@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs._run import job
+from jobs._run import job, numbers
 
 
 def fractions(
@@ -32,8 +32,8 @@ def fractions(
     flat.setdefault("tracking.uri", "none")
     curve = deep_curve.Curve(
         settings=flat,
-        fractions=[float(text) for text in fractions.split(",")],
-        seeds=[int(text) for text in seeds.split(",")],
+        fractions=numbers("--fractions", fractions, float),
+        seeds=numbers("--seeds", seeds, int),
         methods=methods.split(","),
         out=out,
         command="python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]),
@@ -42,7 +42,6 @@ def fractions(
     cells = deep_curve.compute(curve, time_budget, lambda line: print(line, file=sys.stderr, flush=True))
     name = config.stem
     table = out / f"{name}.md"
-    out.mkdir(parents=True, exist_ok=True)
     table.write_text(deep_curve.markdown(curve, cells, name), encoding="utf-8")
     picture = deep_curve.figure(curve, cells, name, out / f"{name}.png")
     print(table.read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs._run import job
+from jobs._run import job, numbers
 
 
 def predict(
@@ -20,11 +20,10 @@ def predict(
 ) -> dict[str, Any]:
     """Rows per second of jobs.predict, beside the model asked batch by batch on one core."""
     from pipeline.benchmarks import predict_speed, speed
-    from pipeline.sweep_plan import numbers
 
     sizes = numbers("--actors", actors, int) if actors else []
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-    result = predict_speed.measure(model, input, sizes or [], repeats, address, say)
+    result = predict_speed.measure(model, input, sizes, repeats, address, say)
     text = predict_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
     return speed.publish("predict", result, text, out, table_out)

@@ -55,7 +55,6 @@ def _table(trials: Any, flat: dict[str, Any], out: Path, minutes: float | None, 
     results = run_trials(trials, flat, out, minutes, lambda line: print(line, file=sys.stderr, flush=True))
     command = "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]])
     text = markdown(results, title, command)
-    out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(text, encoding="utf-8")
     print(text)
     return {"trials": results, "table": out / "table.md"}

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jobs._exit import DONE, USER, end
+from pipeline.errors import must
 
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -90,6 +91,21 @@ def run(app: typer.Typer, name: str | None = None) -> NoReturn:
         print(f"{text}{hint}", file=sys.stderr, flush=True)
         raise SystemExit(USER) from None
     raise SystemExit(code if isinstance(code, int) else DONE)
+
+
+def numbers(option: str, text: str, kind: type) -> list[Any]:
+    """Reads `0.01,0.05` or `0,1,2`.
+
+    Raises:
+        UserError: something is no number of that kind, or stands twice.
+    """
+    try:
+        found = [kind(word) for word in text.split(",")]
+    except ValueError:
+        raise must(option, f"{'integers' if kind is int else 'numbers'}, separated by commas", text) from None
+    if len(set(found)) != len(found):
+        raise must(option, "free of repetitions", text)
+    return found
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

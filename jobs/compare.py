@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs._run import job, run
+from jobs._run import job, numbers, run
 
 MODELS = "deep,sssom,kmeans,autoencoder-kmeans,dec,deepcluster,vqvae,supervised,fixmatch,label-spreading"
 
@@ -56,8 +56,8 @@ def compare(
         models=models.split(","),
         unlabelled=read_file(unlabelled_config) | over if unlabelled_config else None,
         own=own or [],
-        fractions=_numbers("--fractions", fractions, float),
-        seeds=_numbers("--seeds", seeds, int),
+        fractions=numbers("--fractions", fractions, float),
+        seeds=numbers("--seeds", seeds, int),
         rows=rows,
         reference=reference,
         minutes=time_budget,
@@ -72,15 +72,6 @@ def compare(
         print(f"Page: {found['page']}", file=sys.stderr)
         results.append(found)
     return {"comparisons": results}
-
-
-def _numbers(option: str, text: str, kind: Any) -> list[Any]:
-    from pipeline.errors import must
-
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise must(option, "numbers separated by commas", text) from None
 
 
 app = job(

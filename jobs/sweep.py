@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs._run import job, run
+from jobs._run import job, numbers, run
 from pipeline.errors import must
 
 
@@ -52,7 +52,7 @@ def sweep(
     from jobs._progress import Progress
     from pipeline.config import parse_setting, read_file
     from pipeline.sweep import sweep as sweep_maps
-    from pipeline.sweep_plan import SweepOptions, numbers
+    from pipeline.sweep_plan import SweepOptions
 
     if register and tracking_uri == "none":
         raise must("--register", "used with an MLflow store", "--tracking-uri none")
@@ -61,8 +61,8 @@ def sweep(
     options = SweepOptions(
         data=data,
         model=model,
-        fractions=numbers("--fractions", fractions, float),
-        seeds=numbers("--seeds", seeds, int),
+        fractions=None if fractions is None else numbers("--fractions", fractions, float),
+        seeds=None if seeds is None else numbers("--seeds", seeds, int),
         samples=samples,
         search=search,
         scheduler=scheduler,

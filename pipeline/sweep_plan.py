@@ -181,19 +181,6 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def numbers(option: str, text: str | None, kind: type) -> list[Any] | None:
-    """Reads `0.01,0.05` or `0,1,2`."""
-    if text is None:
-        return None
-    try:
-        found = [kind(word) for word in text.split(",")]
-    except ValueError:
-        raise must(option, f"{'integers' if kind is int else 'numbers'}, separated by commas", text) from None
-    if len(set(found)) != len(found):
-        raise must(option, "free of repetitions", text)
-    return found
-
-
 def _known(folder: Path, resume: bool) -> dict[str, Any]:
     if (folder / RUN).exists():
         raise OutputError(f"'{folder}' already holds a run. Give another --out.")

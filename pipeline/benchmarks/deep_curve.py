@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from pipeline.benchmarks.store import design_of, keep_design
+from pipeline.config import RunConfig
 from pipeline.errors import must
 from pipeline.places import write_atomically
 from pipeline.report.sweep_data import read_sweep
@@ -59,11 +61,14 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
     """All cells that are done; computes the missing ones while there is time.
 
     Raises:
-        UserError: a method is not known, or a sweep is not one of the deep runs.
+        ValueError: a method or setting is not known, a sweep is not one of the deep runs, or `out` keeps other cells.
     """
     for method in curve.methods:
         if method not in METHODS:
             raise must("--methods", f"some of {', '.join(METHODS)}", method)
+    for fraction in curve.fractions:
+        RunConfig.build({**curve.settings, "train.labelled_fraction": fraction})
+    keep_design(curve.out, design_of(curve.settings))
     end = None if minutes is None else time.monotonic() + 60 * minutes
     swept = {} if curve.sweep is None else _swept(curve.sweep)
     cells = []
@@ -79,7 +84,6 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
                         continue
                     say(f"{method}, {fraction:g} of the labels, seed {seed}")
                     cell = _cell(curve, method, fraction, seed, say)
-                    curve.out.mkdir(parents=True, exist_ok=True)
                     write_atomically(path, json.dumps(cell).encode())
                 cells.append(json.loads(path.read_text(encoding="utf-8")))
     return cells

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from pipeline.benchmarks.store import design_of, keep_design
 from pipeline.collapse import is_collapsed
 from pipeline.errors import Collapsed, RoundFailed
 from pipeline.places import write_atomically
@@ -101,7 +102,12 @@ def random_trials(count: int, seed: int = 0) -> list[Trial]:
 def run_trials(
     trials: Sequence[Trial], settings: dict[str, Any], out: Path, minutes: float | None, say: Say
 ) -> list[dict[str, Any]]:
-    """Results of all trials that are done; computes the missing ones while there is time."""
+    """Results of all trials that are done; computes the missing ones while there is time.
+
+    Raises:
+        UserError: `out` keeps results of other settings or trials.
+    """
+    keep_design(out, design_of(settings) | {"trials": [trial.changes for trial in trials]})
     end = None if minutes is None else time.monotonic() + 60 * minutes
     results = []
     for number, trial in enumerate(trials):
@@ -109,7 +115,6 @@ def run_trials(
         if not path.exists():
             if end is not None and time.monotonic() > end:
                 break
-            out.mkdir(parents=True, exist_ok=True)
             result = _run(trial, settings, out / f"run-{number:03d}", say)
             write_atomically(path, json.dumps(result).encode())
         results.append(json.loads(path.read_text(encoding="utf-8")))

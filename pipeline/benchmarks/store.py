@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import RunConfig
 from pipeline.errors import UserError
+from pipeline.places import write_atomically
+from pipeline.shards import Dataset
 
 Row = dict[str, Any]
 
@@ -41,6 +44,37 @@ class Cell:
         return f"{self.kind}/{self.table}-{self.method}-{self.fraction:03d}.jsonl"
 
 
+def keep_design(folder: Path, design: Row) -> None:
+    """Writes into the folder of kept results what they are results of.
+
+    Args:
+        folder: made if it is not there.
+        design: settings, data and the like, as JSON values.
+
+    Raises:
+        UserError: the folder keeps results of something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "design.json"
+    text = json.dumps(design, indent=1, sort_keys=True)
+    if path.exists() and json.loads(path.read_text()) != json.loads(text):
+        raise UserError(f"--out must be new, or of the same design. {folder} has another; see its {path.name}.")
+    if not path.exists():
+        write_atomically(path, text.encode())
+
+
+def design_of(settings: Row) -> Row:
+    """What decides the results of runs: their settings but for places and workers, and the digest of the data.
+
+    Raises:
+        ValueError: the settings are not those of a run, or there is no data set.
+    """
+    RunConfig.build(settings)
+    free = ("data.path", "cluster.", "tracking.")
+    decisive = {key: value for key, value in settings.items() if not key.startswith(free)}
+    return decisive | {"data": Dataset.open(settings["data.path"]).manifest.digest}
+
+
 class Store:
     """Rows of finished work by cell; each row has `set` and, but for clustering, `repetition` and `fold`."""
 
@@ -51,15 +85,7 @@ class Store:
     @classmethod
     def open(cls, folder: Path, design: Row) -> Store:
         """Open or create a store; refuses one that was made with another design (spaces, seed, limits)."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "design.json"
-        text = json.dumps(design, indent=1, sort_keys=True)
-        if path.exists() and json.loads(path.read_text()) != json.loads(text):
-            raise UserError(f"--out must be new, or of the same design. {folder} has another; see its {path.name}.")
-        if not path.exists():
-            temporary = path.with_suffix(".part")
-            temporary.write_text(text)
-            os.replace(temporary, path)
+        keep_design(folder, design)
         store = cls(folder)
         for file in sorted(folder.glob("*/*.jsonl")):
             store._read(file)

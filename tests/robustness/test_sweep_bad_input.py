@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
+from jobs._run import numbers
 from pipeline.errors import UserError
 from pipeline.sweep import sweep
-from pipeline.sweep_plan import SweepOptions, alone_in, numbers
+from pipeline.sweep_plan import SweepOptions, alone_in
 from tests.training import REPOSITORY
 
 

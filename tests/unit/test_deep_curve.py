@@ -1,5 +1,7 @@
 """The supervised baseline and the figure of accuracy by labelled fraction."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -54,9 +56,21 @@ def test_a_curve_keeps_its_cells_and_draws_what_is_there(settings, tmp_path):
     assert len(cells) == 6 and {c["method"] for c in cells} == set(METHODS)
     lines.clear()
     assert compute(curve, None, lines.append) == cells and lines == []  # all kept
+    cells_of_others = dataclasses.replace(curve, settings={**settings, "encoder.width": 4})
+    with pytest.raises(UserError, match="--out must be new, or of the same design"):
+        compute(cells_of_others, None, pytest.fail)
+    assert len(compute(dataclasses.replace(curve, settings={**settings, "cluster.workers": 2}), None, pytest.fail)) == 6
     text = markdown(curve, cells, "digits")
     assert "| 10% |" in text and "| 100% |" in text and "`the command`" in text
     assert figure(curve, cells, "digits", tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_a_setting_that_is_not_known_leaves_nothing_behind(settings, tmp_path):
+    for wrong, fraction in ({"encoder.widht": 4}, 0.1), ({}, 1.5):
+        curve = Curve({**settings, **wrong}, (fraction,), (0,), ("deep",), tmp_path / "out", "the command")
+        with pytest.raises(ValueError, match="widht|labelled_fraction"):
+            compute(curve, None, pytest.fail)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_sweep_gives_the_deep_cells(settings, tmp_path):

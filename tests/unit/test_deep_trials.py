@@ -1,7 +1,10 @@
 """The ablation of anchors and the random sets: resumable, a collapse is a result."""
 
+import pytest
+
 from pipeline.benchmarks.deep_trials import RANGES, Trial, anchor_trials, markdown, random_trials, run_trials
 from pipeline.config import RunConfig
+from pipeline.errors import UserError
 from tests.training import small
 
 
@@ -28,5 +31,7 @@ def test_trials_are_kept_and_a_collapse_is_a_row(digits, tmp_path):
     assert results[1]["largest_share"] == 1.0 and results[0]["accuracy"] > 0
     lines.clear()
     assert run_trials(trials, settings, tmp_path, None, lines.append) == results and lines == []
+    with pytest.raises(UserError, match="--out must be new, or of the same design"):
+        run_trials(trials[:2], settings, tmp_path, None, pytest.fail)
     text = markdown(results, "Trials", "the command")
     assert "| one node | collapsed | 1.000 |" in text and "1 finished, 2 collapsed, 0 failed" in text
