@@ -1,12 +1,12 @@
 """One training: a prepared data set in, a trained map out."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
 
+from jobs._epochs import Epochs, sentence
 from jobs._run import job, run
 from pipeline.errors import must
 
@@ -69,9 +69,9 @@ def train(
     flat |= dict(parse_setting(text) for text in settings or [])
     if (log_model or register) and flat.get("tracking.uri") == "none":
         raise must("--log-model", "used with an MLflow store", "--tracking-uri none")
-    with _Epochs() as on_epoch:
+    with Epochs() as on_epoch:
         summary = trainer.train(flat, out, resume=resume, say=_say, on_epoch=on_epoch)
-    _say(_sentence(summary))
+    _say(sentence(summary))
     if log_model or register:
         from pipeline import model as models
 
@@ -80,38 +80,8 @@ def train(
     return {key: summary.get(key) for key in KEYS}
 
 
-class _Epochs:
-    """One line per epoch, on a terminal one bar."""
-
-    _bar: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, epoch: int, expected: int, metrics: Mapping[str, float | None]) -> None:
-        from jobs._progress import Progress
-
-        self._bar = self._bar or Progress("epochs", max(epoch, expected), every_s=1.0)
-        named = {"nodes": "nodes {:.0f}", "quantization_error": "error {:.4g}", "accuracy": "accuracy {:.3f}",
-                 "samples_per_second": "{:,.0f} samples/s"}  # fmt: skip
-        notes = [text.format(metrics[k]) for k, text in named.items() if metrics.get(k) is not None]
-        self._bar(epoch, " · ".join(notes), max(epoch, expected))
-
-
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _sentence(summary: dict[str, Any]) -> str:
-    parts = [f"{summary['model']}: {summary['nodes']} nodes after {summary['epochs']} epochs"]
-    first = "accuracy" if summary.get("accuracy") else "grouped_accuracy"  # no class is said without labels
-    scores = (first, "clustering_accuracy", "nmi", "quantization_error")
-    parts += [f"{key} {summary[key]:.4f}" for key in scores if summary.get(key) is not None]
-    return f"{', '.join(parts)}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."
 
 
 app = job(example="python -m jobs.train --data data/digits --model sssom --out runs/first")(train)

@@ -11,7 +11,7 @@ from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
 from pipeline.trainer import train
 from tests.conftest import real_data
-from tests.training import small, table
+from tests.training import call_job, small, table
 
 QUICK = {
     "map__epochs": 3,
@@ -139,3 +139,10 @@ def test_without_any_label_no_class_is_said_but_groups_are_scored(digits, tmp_pa
     settings = {"train__labelled_fraction": 0.0, "deep__crossings": True, "map__capacity": 20}
     result = train(deep(digits, **settings), tmp_path / "run")
     assert result["accuracy"] == 0 and result["grouped_accuracy"] > 0.1
+
+
+@pytest.mark.parametrize("fraction, told", [(0.0, "grouped_accuracy"), (1.0, "accuracy")])
+def test_progress_tells_the_score_that_there_is(digits, tmp_path, fraction, told):
+    options = ["--labelled-fraction", fraction, "--set", "encoder.width=4", "--epochs", 3, "--tracking-uri", "none"]
+    code, _, said = call_job("--data", digits, "--model", "deep", "--workers", 0, "--out", tmp_path / "run", *options)
+    assert code == 0 and f"· {told} 0." in said and f", {told} 0." in said and " accuracy 0.000" not in said, said

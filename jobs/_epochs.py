@@ -1,0 +1,42 @@
+"""What a training tells: a line per epoch, and one at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from jobs._progress import Progress
+
+
+class Epochs:
+    """One line per epoch, on a terminal one bar."""
+
+    _bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, epoch: int, expected: int, metrics: Mapping[str, float | None]) -> None:
+        self._bar = self._bar or Progress("epochs", max(epoch, expected), every_s=1.0)
+        score = _score(metrics)
+        named = {"nodes": "nodes {:.0f}", "quantization_error": "error {:.4g}", score: score + " {:.3f}",
+                 "samples_per_second": "{:,.0f} samples/s"}  # fmt: skip
+        notes = [text.format(metrics[k]) for k, text in named.items() if metrics.get(k) is not None]
+        self._bar(epoch, " · ".join(notes), max(epoch, expected))
+
+
+def _score(metrics: Mapping[str, Any]) -> str:
+    """What is told first: without labels no class is said, and groups are."""
+    return "accuracy" if metrics.get("accuracy") else "grouped_accuracy"
+
+
+def sentence(summary: dict[str, Any]) -> str:
+    """The last line of a training."""
+    parts = [f"{summary['model']}: {summary['nodes']} nodes after {summary['epochs']} epochs"]
+    scores = (_score(summary), "clustering_accuracy", "nmi", "quantization_error")
+    parts += [f"{key} {summary[key]:.4f}" for key in scores if summary.get(key) is not None]
+    return f"{', '.join(parts)}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."
