@@ -10,6 +10,7 @@ import json
 import math
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -81,6 +82,7 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
 
     Raises:
         UserError: cells in `out` are of other settings.
+        Exception: that of a cell; those that run beside it are finished and kept first.
     """
     from pipeline.shards import Dataset
 
@@ -90,13 +92,20 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
     for place in places:  # cells of other settings are refused before anything is computed
         _kept(asked, place, data)
 
+    over = threading.Event()  # an error, or an interruption: nothing new is begun
+
     def completed(place: Place) -> Cell | None:
         cell = _kept(asked, place, data)  # another command may have made it meanwhile
-        if not _lacks(cell, place, asked) or time.monotonic() > end:
+        if not _lacks(cell, place, asked) or time.monotonic() > end or over.is_set():
             return cell
         one, fraction, seed = place
         say(f"{one.name}, {fraction:g} of the labels, seed {seed}")
-        cell = _joined(cell, {**_in_its_own_process(asked, place), "settings": _settings(asked, place, data)})
+        try:
+            made = _in_its_own_process(asked, place)
+        except BaseException:
+            over.set()
+            raise
+        cell = _joined(cell, {**made, "settings": _settings(asked, place, data)})
         path = asked.path(one.name, fraction, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(cell, indent=1).encode())
@@ -106,6 +115,7 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
         try:
             found = list(threads.map(completed, places))
         except KeyboardInterrupt:
+            over.set()
             for child in multiprocessing.active_children():
                 child.terminate()
             raise KeyboardInterrupt("Finished cells are kept; the same command goes on.") from None

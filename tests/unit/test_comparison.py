@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from scipy.stats import ttest_rel
 
+from pipeline.comparison import cells
 from pipeline.comparison.contestants import NAMES, contestants
 from pipeline.comparison.measures import cluster_measures, num_parameters
 from pipeline.comparison.run import Wish, compare
@@ -117,6 +119,25 @@ def test_a_comparison_that_is_terminated_saves_its_cells_and_ends_at_once(digits
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "Finished cells are kept; the same command goes on." in err
     assert all(json.loads((run / "run.json").read_text())["status"] in ("killed", "interrupted") for run in runs)
+
+
+def test_after_the_error_of_a_cell_no_other_is_begun(digits, tmp_path, monkeypatch):
+    begun, both, failed = [], threading.Barrier(2, timeout=60), threading.Event()
+
+    def work(asked, place):
+        begun.append(place[2])
+        both.wait()
+        if place[2] == 1:
+            failed.set()
+            raise UserError("the second cell failed")
+        assert failed.wait(60)
+        time.sleep(0.5)
+        return {"accuracy": {}, "seconds": 0.0, "memory_bytes": 0}
+
+    monkeypatch.setattr(cells, "_in_its_own_process", work)
+    with pytest.raises(UserError, match="the second cell failed"):
+        compare(digits, tmp_path, COMMON, wish(models=["supervised"], seeds=[0, 1, 2, 3], concurrent=2), print)
+    assert sorted(begun) == [0, 1] and (tmp_path / "cells/supervised-0.2-0.json").exists()
 
 
 def test_trainings_without_labels_may_have_settings_of_their_own(digits, tmp_path):
