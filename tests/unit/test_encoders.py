@@ -168,3 +168,11 @@ def test_pretrained_weights_come_from_a_file_or_not_at_all(tmp_path, monkeypatch
 def test_an_encoder_that_does_not_fit_the_data_is_named(name, sample):
     with pytest.raises(UserError, match=rf"encoder.name '{name}' must be used on"):
         make_encoder(name, sample, 4, 4)
+
+
+def test_no_convolution_of_single_pixels_has_a_stride():
+    """On processors with AVX2 the gradient of one with 4 channels writes beyond its memory (oneDNN of torch 2.14)."""
+    encoder = make_encoder("residual", COLOUR, dim=6, width=4)
+    single = [c for c in encoder.modules() if isinstance(c, nn.Conv2d) and c.kernel_size == (1, 1)]
+    assert single and all(convolution.stride == (1, 1) for convolution in single)
+    assert encoder(torch.rand(3, 3 * 32 * 32)).shape == (3, 6)
