@@ -68,9 +68,9 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
             raise must("--methods", f"some of {', '.join(METHODS)}", method)
     for fraction in curve.fractions:
         RunConfig.build({**curve.settings, "train.labelled_fraction": fraction})
+    swept = {} if curve.sweep is None else _swept(curve.sweep)
     keep_design(curve.out, design_of(curve.settings))
     end = None if minutes is None else time.monotonic() + 60 * minutes
-    swept = {} if curve.sweep is None else _swept(curve.sweep)
     cells = []
     for seed in curve.seeds:
         for fraction in curve.fractions:

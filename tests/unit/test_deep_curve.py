@@ -56,9 +56,9 @@ def test_a_curve_keeps_its_cells_and_draws_what_is_there(settings, tmp_path):
     assert len(cells) == 6 and {c["method"] for c in cells} == set(METHODS)
     lines.clear()
     assert compute(curve, None, lines.append) == cells and lines == []  # all kept
-    cells_of_others = dataclasses.replace(curve, settings={**settings, "encoder.width": 4})
+    other = dataclasses.replace(curve, settings={**settings, "encoder.width": 4})
     with pytest.raises(UserError, match="--out must be new, or of the same design"):
-        compute(cells_of_others, None, pytest.fail)
+        compute(other, None, pytest.fail)
     assert len(compute(dataclasses.replace(curve, settings={**settings, "cluster.workers": 2}), None, pytest.fail)) == 6
     text = markdown(curve, cells, "digits")
     assert "| 10% |" in text and "| 100% |" in text and "`the command`" in text
