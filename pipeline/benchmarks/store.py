@@ -72,7 +72,7 @@ def design_of(settings: Row) -> Row:
     RunConfig.build(settings)
     free = ("data.path", "cluster.", "tracking.")
     decisive = {key: value for key, value in settings.items() if not key.startswith(free)}
-    return decisive | {"data": Dataset.open(settings["data.path"]).manifest.digest}
+    return decisive | {"data": Dataset.open(settings["data.path"]).manifest_hash}
 
 
 class Store:
