@@ -1,7 +1,7 @@
 """A trained map as an MLflow model: logged with its run, registered by a name, loaded by `mlflow.pyfunc`.
 
-Code and data are apart: the code is a file that MLflow runs (`pipeline.pyfunc`) with the packages it needs beside
-it, the data is the map file (safetensors and JSON). No pickle.
+Code and data are apart: the code is a file that MLflow runs (`pipeline.pyfunc`) with one archive of the packages it
+needs beside it, the data is the map file (safetensors and JSON). No pickle.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import contextlib
 import importlib.metadata
 import logging
 import os
+import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from pipeline.samples import InputSpec
 from pipeline.shards import Dataset
 
 ALIAS = "latest-trained"
+CODE = "somgrad.zip"  # where `pipeline.pyfunc` finds it
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch")
 _EXAMPLE_ROWS = 3
@@ -52,8 +55,8 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
         raise MachineError("The model could not be logged: the run is not in MLflow, its server was not reached.")
     try:
         with _quiet(), _store(uri), mlflow.start_run(run_id=run_id):
-            arguments = _arguments(directory)
-            info = mlflow.pyfunc.log_model(name="model", **arguments)
+            with _arguments(directory) as arguments:
+                info = mlflow.pyfunc.log_model(name="model", **arguments)
             if name is None:
                 return {"model_uri": info.model_uri}
             version = mlflow.register_model(info.model_uri, name, await_registration_for=60)
@@ -73,8 +76,8 @@ def save_model(directory: Path, out: Path) -> Path:
 
     if out.exists():
         raise must("--out", "a directory that does not exist yet", str(out))
-    with _quiet():
-        mlflow.pyfunc.save_model(path=str(out), **_arguments(directory))
+    with _quiet(), _arguments(directory) as arguments:
+        mlflow.pyfunc.save_model(path=str(out), **arguments)
     return out
 
 
@@ -129,21 +132,33 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _arguments(directory: Path) -> dict[str, Any]:
-    """What MLflow is told of a model."""
+@contextlib.contextmanager
+def _arguments(directory: Path) -> Iterator[dict[str, Any]]:
+    """What MLflow is told of a model; the files that it names are there inside the block."""
     import mlflow
 
     predictor = Predictor.load(directory)
     example = _example(directory, predictor.spec)
-    return {
-        "python_model": str(_ROOT / "pipeline" / "pyfunc.py"),
-        "artifacts": {"map": str(directory / MAP)},
-        "code_paths": [str(_ROOT / "somcore"), str(_ROOT / "pipeline")],
-        "signature": mlflow.models.infer_signature(example, _answers(predictor, example)),
-        "input_example": example,
-        "pip_requirements": requirements(),
-        "metadata": {"map_digest": predictor.state.digest(), "model": str(predictor.about.get("model"))},
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        yield {
+            "python_model": str(_ROOT / "pipeline" / "pyfunc.py"),
+            "artifacts": {"map": str(directory / MAP)},
+            "code_paths": [str(_packed(Path(folder) / CODE))],
+            "signature": mlflow.models.infer_signature(example, _answers(predictor, example)),
+            "input_example": example,
+            "pip_requirements": requirements(),
+            "metadata": {"map_digest": predictor.state.digest(), "model": str(predictor.about.get("model"))},
+        }
+
+
+def _packed(archive: Path) -> Path:
+    """The code that answers, as one file that Python imports from: a server takes its time for each file of a model."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as opened:
+        for package in ("somcore", "pipeline"):
+            for path in sorted((_ROOT / package).rglob("*")):
+                if path.is_file() and path.suffix != ".pyc":
+                    opened.write(path, path.relative_to(_ROOT))
+    return archive
 
 
 def _example(directory: Path, spec: InputSpec) -> Any:

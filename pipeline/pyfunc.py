@@ -1,16 +1,22 @@
 """The MLflow model as code: MLflow runs this file when a model is loaded. Nothing is unpickled.
 
-The artifact is the map file of the run; see `pipeline.predictor` for what goes in and what comes out.
+Its packages come from an archive in the saved model. The artifact is the map file of the run; see `pipeline.predictor`
+for what goes in and what comes out.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import mlflow
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from pipeline.predictor import Predictor
+_ARCHIVE = Path(__file__).parent / "code" / "somgrad.zip"
+if _ARCHIVE.exists():  # this is the copy of this file in a saved model
+    sys.path.insert(0, str(_ARCHIVE))
+
+from pipeline.predictor import Predictor  # noqa: E402
 
 MAP_ARTIFACT = "map"
 

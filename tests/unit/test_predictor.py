@@ -97,6 +97,7 @@ def test_the_mlflow_model_answers_far_from_this_repository_and_unpickles_nothing
 
     saved = save_model(numbers, tmp_path / "model")
     assert [path for path in saved.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt")] == []
+    assert sum(path.is_file() for path in saved.rglob("*")) < 20  # a server takes its time for each
     pinned = (saved / "requirements.txt").read_text().split()
     assert all("==" in line for line in pinned) and any(line.startswith("torch==") for line in pinned)
     frame = pd.DataFrame(rows[0], columns=["x0", "x1"])
