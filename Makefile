@@ -78,8 +78,7 @@ licences: setup ## THIRD_PARTY_LICENSES.md, from what is pinned
 
 sbom: setup ## bill of materials of what is pinned (CycloneDX, dist/); needs no network
 	@mkdir -p $(DIST)
-	@$(BIN)/cyclonedx-py requirements infra/requirements.lock --pyproject pyproject.toml --output-reproducible \
-	  --output-format JSON --output-file $(DIST)/somgrad-$(VERSION).cdx.json 2>/dev/null
+	@$(BIN)/python infra/release/sbom.py infra/requirements.lock pyproject.toml $(DIST)/somgrad-$(VERSION).cdx.json
 	@echo "$(DIST)/somgrad-$(VERSION).cdx.json"
 
 audit: setup ## known vulnerabilities of what is pinned; asks a service, AUDIT='-s osv --osv-url URL' names another

@@ -126,7 +126,8 @@ def _connect(ray: Any, address: str | None) -> None:
             ray.init(address=address, **quiet)
         else:
             os.environ.setdefault("RAY_preload_python_modules", "torch")  # while the rest of Ray starts
-            ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+            # "local": without it Ray would join a cluster that `ray start` began on this machine
+            ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
     except Exception as error:  # of Ray's own node many kinds, the commonest an Exception as such
         reason = " ".join(str(error).split())[:200]
         if not address:

@@ -142,6 +142,11 @@ def test_the_bill_of_materials_lists_every_package(tmp_path):
     assert bill["bomFormat"] == "CycloneDX"
 
 
+@pytest.mark.parametrize("name", [RUNTIME, DEV])
+def test_no_tool_slows_every_ray_process(name):
+    assert "\nrfc3987-syntax==" not in (ROOT / name).read_text(), "import ray would take seconds more (decision 0028)"
+
+
 class Answers(http.server.BaseHTTPRequestHandler):
     """A database of vulnerabilities on this machine, with the interface of OSV."""
 

@@ -1,0 +1,37 @@
+"""Which cluster a run is on."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+from pipeline.config import ClusterConfig
+from pipeline.session import Session
+session = Session(ClusterConfig(address={address!r}))
+print(session.address)
+session.close()
+"""
+
+
+@pytest.fixture
+def machine(ray_cluster):
+    """The environment of a machine where somebody began the session's cluster by `ray start`."""
+    folder = Path(tempfile.mkdtemp(prefix="sg", dir="/tmp"))  # paths of sockets over 107 bytes fail
+    (folder / "ray").mkdir()
+    (folder / "ray" / "ray_current_cluster").write_text(ray_cluster)
+    yield os.environ | {"RAY_TMPDIR": str(folder)}
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", [None, "auto"])
+def test_a_run_joins_the_cluster_of_this_machine_only_if_told_to(address, machine, ray_cluster):
+    command = [sys.executable, "-c", SCRIPT.format(address=address)]
+    done = subprocess.run(command, env=machine, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout.splitlines()[-1] == ray_cluster) == (address == "auto")
