@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-LAYERS := architecture unit laws golden equivalence robustness cluster system infra
+LAYERS := architecture unit laws golden equivalence robustness infra system cluster
 TESTS  := $(wildcard $(addprefix tests/,$(LAYERS)))
 DOCS   := tests/system/test_readme.py tests/unit/test_examples.py tests/unit/test_hyperparameter_docs.py
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' somcore/__init__.py)
+# Tests run in so many processes, each file in one; 1 and more. Those on Ray use several cores by themselves.
+PROCESSES ?= 2
+PYTEST  = PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # LOCKED=1: what the tests ran with, by version and hash, instead of the newest that pyproject.toml allows.
 LOCKED ?=
 DIST   := dist
@@ -43,10 +46,10 @@ endif
 
 test: setup lint ## what CI runs: ruff, mypy, import rules, pytest by layer
 	@echo "== tests, by layer: $(notdir $(TESTS))"
-	@PYTHONHASHSEED=0 $(BIN)/python -m pytest $(TESTS)
+	@$(PYTEST) $(TESTS)
 
 $(addprefix test-,$(LAYERS)): test-%: setup
-	@PYTHONHASHSEED=0 $(BIN)/python -m pytest tests/$*
+	@$(PYTEST) tests/$*
 
 lint: setup ## ruff, mypy, import rules
 	@echo "== ruff"
