@@ -52,8 +52,9 @@ def train_fractions(
             directory = RunDirectory(out / f"labels-{fraction:g}")
             begun = bool(directory.record)
             directory.settings(run, resume=begun)  # whose directory is this?
-            summary = directory.record.get("summary")
-            if summary is None:
+            if "summary" in directory.record:
+                summary = {**directory.record["summary"], "run_id": directory.record.get("run_id")}
+            else:
                 group = group or stack.enter_context(open_group(cluster, say))
                 summary = train(run, directory.path, resume=begun, group=group)
             kept = labelled_fraction(labels, fraction, int(settings.get("train.seed", 0)))

@@ -1,0 +1,80 @@
+"""`make demo`, the first command of a new user: all of it, on two Ray workers, and a second time."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.training import REPOSITORY
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def demo(out, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.demo", "--out", str(out), *words],
+        cwd=REPOSITORY,
+        env=os.environ | {"SOMGRAD_REPORT": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def rows(out, *words):
+    """What a demo says as JSON, and on stderr."""
+    process = demo(out, "--json", *words)
+    said, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told
+    return json.loads(said.splitlines()[-1])["rows"], told
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """A demo that was interrupted in its second training, then run to its end."""
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    process = demo(out)
+    for line in process.stderr:
+        if " labels 1% " in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    return rows(out)[0], out
+
+
+def test_accuracy_grows_with_the_labels_and_beats_the_commonest_class(shown):
+    table, _ = shown
+    assert [row["labelled_fraction"] for row in table] == [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0]
+    assert [row["labelled_rows"] for row in table] == [10, 70, 145, 362, 721, 1081, 1438]
+    accuracy = [row["accuracy"] for row in table]
+    assert accuracy[-1] > 0.95 and accuracy[-1] > accuracy[2] > accuracy[0] > 0.4
+    assert all(row["majority"] < 0.2 < row["accuracy"] for row in table)
+
+
+def test_every_run_is_in_mlflow(shown):
+    import mlflow
+
+    table, out = shown
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
+    found = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
+    kept = {run.info.run_id: run.data.metrics["accuracy"] for run in found if run.info.status == "FINISHED"}
+    assert kept == {row["run_id"]: row["accuracy"] for row in table}
+
+
+def test_run_again_it_shows_the_same_without_training_again(shown):
+    table, out = shown
+    again, told = rows(out)
+    assert again == table
+    assert "epochs" not in told
+
+
+def test_without_workers_it_gives_the_same_maps(shown, tmp_path):
+    table, out = shown
+    shutil.copytree(out / "data", tmp_path / "alone" / "data")
+    alone, _ = rows(tmp_path / "alone", "--workers", "0")
+    assert [row["map_digest"] for row in alone] == [row["map_digest"] for row in table]
