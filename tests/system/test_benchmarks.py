@@ -1,4 +1,7 @@
-"""Every benchmark of speed and of faults runs as its documentation says; small, and without a word on how fast."""
+"""The benchmarks of speed run as their documentation says; small, and without a word on how fast.
+
+Not here: `soak` and `kills`, whose faults come at random moments; tests/cluster has such faults at chosen ones.
+"""
 
 import json
 import math
@@ -76,12 +79,3 @@ def test_tracking(tmp_path):
 def test_scaling(tmp_path):
     words = ["--workers", 2, "--rounds", 1, "--repeats", 1, "--scratch", tmp_path]
     measured("scaling", tmp_path / "out", *words)
-
-
-def test_soak(tmp_path):
-    words = ["--models", "sssom", "--kills", 1, "--per-run", 1, "--workers", 2, "--scratch", tmp_path]
-    measured("soak", tmp_path / "out", *words)
-
-
-def test_kills(tmp_path):
-    measured("kills", tmp_path, "--kills", 1, "--samples", 2, "--epochs", 10)
