@@ -42,9 +42,10 @@ def collapse(
 
 
 def _settings(data: Path, config: Path, epochs: int, fraction: float, settings: list[str] | None) -> dict[str, Any]:
+    from pipeline.benchmarks.deep_trials import SHORT
     from pipeline.config import parse_setting, read_file
 
-    flat = read_file(config) | dict(parse_setting(text) for text in settings or [])
+    flat = read_file(config) | SHORT | dict(parse_setting(text) for text in settings or [])
     own = {"data.path": str(data), "map.epochs": epochs, "train.labelled_fraction": fraction}
     return flat | own | {"cluster.workers": 0, "tracking.uri": "none"}
 

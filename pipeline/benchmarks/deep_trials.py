@@ -26,6 +26,9 @@ from somcore.sampling import hash_uniform
 
 Say = Callable[[str], None]
 
+SHORT = {"loss.relevance_warmup_rounds": 20, "loss.consistency_start": 60}
+"""What a recipe begins after an epoch must begin earlier in trainings of one: relevances, the alarm, consistency."""
+
 OFF = {f"loss.{name}_weight": 0.0 for name in (
     "pull", "labelled_pull", "push", "cross_entropy", "strong_cross_entropy", "consistency", "agreement", "balance",
     "reconstruction", "variance", "covariance",
@@ -123,7 +126,7 @@ def run_trials(
 
 def _run(trial: Trial, settings: dict[str, Any], directory: Path, say: Say) -> dict[str, Any]:
     last: dict[str, Any] = {}
-    flat = {"loss.relevance_warmup_rounds": 20, **settings, **trial.changes, "train.model": "deep"}
+    flat = settings | trial.changes | {"train.model": "deep"}
     result: dict[str, Any] = {"name": trial.name, "changes": trial.changes, "ended": "finished"}
 
     def watch(epoch: int, expected: int, metrics: Any) -> None:
