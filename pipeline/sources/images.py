@@ -1,7 +1,8 @@
 """Images: folders per class, parquet with encoded images, npz arrays. One image is decoded at a time.
 
 Axes: N images, C channels, H height, W width. Samples are (C, H, W) uint8. The first image sets the size and the
-number of channels unless --size and --channels do; an image of another size is an error, never a silent crop.
+number of channels unless --size and --channels do; an image of another size is an error, never a silent crop, and so
+is one whose values 8 bits of gray or RGB do not hold.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pipeline.sources.readers import TableFile, open_table
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 _IMAGE_COLUMNS = ("image", "img", "bytes", "jpeg", "png")
+_GRAY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA")  # Pillow converts these to 8 bits as they are meant
 _COMMON = ("test_fraction", "seed", "unlabelled_value")
 
 
@@ -48,12 +50,16 @@ class Decoder:
     expected: tuple[int, ...] | None = None
 
     def __call__(self, raw: bytes | Path, place: str) -> np.ndarray:
-        """Decode one image; `place` names it in messages."""
+        """Decode one image; `place` names it in messages.
+
+        Raises:
+            UserError: it cannot be decoded, is of a kind that 8 bits do not hold, or of another size or colour.
+        """
         from PIL import Image
 
         try:
             with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as file:
-                channels = self._channels(file.mode in ("1", "L", "LA", "I", "I;16", "F"), place)
+                channels = self._channels(file.mode, place)
                 image = file.convert("L" if channels == 1 else "RGB")
                 if self.options.size is not None:
                     height, width = self.options.size
@@ -67,9 +73,14 @@ class Decoder:
             raise must("image", f"{size} (height x width)", got, where=place, remedy="Pass --size HEIGHTxWIDTH.")
         return np.ascontiguousarray(pixels)
 
-    def _channels(self, gray: bool, place: str) -> int:
+    def _channels(self, mode: str, place: str) -> int:
+        if mode not in _GRAY + _COLOUR:  # convert() cuts 16 bits and floats off at 255, and knows no profile of inks
+            wanted = f"8-bit gray, RGB or palette (mode {', '.join(_GRAY + _COLOUR)})"
+            remedy = "Scale or convert it to 8-bit gray or RGB, or leave it out."
+            raise must("image", wanted, f"mode {mode}", where=place, remedy=remedy)
         if self.options.channels is not None:
             return self.options.channels
+        gray = mode in _GRAY
         channels = self.expected[0] if self.expected else (1 if gray else 3)
         if gray != (channels == 1):
             wanted, got = ("gray", "colour") if channels == 1 else ("in colour", "gray")
@@ -122,16 +133,7 @@ class ImageParquet:
 
     def __init__(self, files: list[Path], options: SourceOptions, name: str = "images") -> None:
         self.name, self.options = name, options
-        options.only(
-            name,
-            *_COMMON,
-            "label_column",
-            "split_column",
-            "key_column",
-            "image_column",
-            "size",
-            "channels",
-        )
+        options.only(name, *_COMMON, "label_column", "split_column", "key_column", "image_column", "size", "channels")
         self._tables = [open_table(file) for file in files]
         columns = self._tables[0].columns
         self._image = self._column("--image-column", options.image_column, _IMAGE_COLUMNS)

@@ -219,6 +219,23 @@ def test_wrong_image_sizes(refused, prepare, tmp_path, rng):
     assert prepare("images", "--root", tmp_path / "images", "--size", "4x4", "--out", tmp_path / "ok")[0] == 0
 
 
+def test_a_16_bit_image_far_behind_others(refused, tmp_path, rng):
+    """Batches hold a few images of this size, shards two: some are on disk when the last image is looked at."""
+    from PIL import Image
+
+    folder = tmp_path / "images" / "a"
+    folder.mkdir(parents=True)
+    for number in range(20):
+        kind = np.uint16 if number == 19 else np.uint8
+        pixels = rng.integers(0, np.iinfo(kind).max, (4, 4), dtype=kind)
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    options = ("--size", "1000x1000", "--rows-per-shard", "2", "--test-fraction", "0")
+    assert refused("images", "--root", tmp_path / "images", *options) == (
+        f"{folder / '19.png'}: image must be 8-bit gray, RGB or palette (mode 1, L, LA, P, PA, RGB, RGBA). "
+        "Got 'mode I;16'. Scale or convert it to 8-bit gray or RGB, or leave it out."
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -86,6 +86,44 @@ def test_gray_among_colour_is_an_error_or_converted_on_demand(tmp_path, rng):
     assert collect(_images(tmp_path, channels=1, test_fraction=0.0))["train"][0].shape == (3, 1, 4, 6)
 
 
+@pytest.mark.parametrize("channels", [None, 1, 3])
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        ("I;16", "x.png"), ("I;16", "x.tif"), ("I;16B", "x.tif"), ("I", "x.tif"), ("I", "x.pgm"), ("F", "x.tif"),
+        ("CMYK", "x.jpg"), ("CMYK", "x.tif"), ("LAB", "x.tif"), ("YCbCr", "x.tif"),
+    ],
+)  # fmt: skip
+def test_a_mode_that_8_bits_do_not_hold_is_refused(tmp_path, mode, name, channels):
+    (tmp_path / "a").mkdir()
+    Image.new(mode, (6, 4)).save(tmp_path / "a" / name)
+    line = (
+        rf"a/{name}: image must be 8-bit gray, RGB or palette \(mode 1, L, .*\)\. Got 'mode {mode}'\. Scale or convert"
+    )
+    with pytest.raises(UserError, match=line):
+        _images(tmp_path, channels=channels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_modes_of_8_bits_are_read_as_pillow_means_them_and_a_deeper_one_among_them_is_named(tmp_path, rng, channels):
+    (tmp_path / "a").mkdir()
+    colour = Image.fromarray(_pixels(rng, 1)[0])
+    wanted = {}
+    for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        path = tmp_path / "a" / f"{mode}.tif"
+        colour.convert("P").convert(mode).save(path) if mode == "PA" else colour.convert(mode).save(path)
+        with Image.open(path) as written:
+            assert written.mode == mode
+            pixels = np.asarray(written.convert("L" if channels == 1 else "RGB"))
+        wanted[f"a/{mode}.tif"] = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    features, _, keys = collect(_images(tmp_path, channels=channels, test_fraction=0.0))["train"]
+    assert sorted(keys) == sorted(wanted)
+    assert all((image == wanted[key]).all() for key, image in zip(keys.tolist(), features, strict=True))
+    Image.fromarray(rng.integers(256, 65536, (4, 6), dtype=np.uint16)).save(tmp_path / "a" / "deep.png")
+    with pytest.raises(UserError, match=r"a/deep\.png: image must be .* Got 'mode I;16'"):
+        collect(_images(tmp_path, channels=channels, test_fraction=0.0))
+
+
 def test_a_broken_image_and_an_empty_class_are_named(tmp_path, rng):
     _folder(tmp_path, _pixels(rng, 2), ["a", "b"])
     (tmp_path / "b" / "x.png").write_bytes(_png(_pixels(rng, 1)[0])[:60])
@@ -135,6 +173,17 @@ def test_parquet_without_images_is_refused(tmp_path, rng):
         _images(tmp_path / "t.parquet")
     pq.write_table(pa.table({"image": ["text"], "label": [0]}), tmp_path / "t.parquet")
     with pytest.raises(UserError, match="row 0: image must be the bytes of an encoded image. Got 'str'"):
+        _images(tmp_path / "t.parquet")
+
+
+def test_a_mode_that_8_bits_do_not_hold_is_named_by_its_row_of_a_parquet(tmp_path, rng):
+    gray = _pixels(rng, 3, channels=1)
+    raw = [_png(gray[0]), _png(gray[1]), _png(gray[2].astype(np.uint16) * 257)]
+    pq.write_table(pa.table({"image": raw, "label": [0, 1, 0]}), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"^Shard 0 \(t\.parquet\): row 2: image must be .* Got 'mode I;16'"):
+        collect(_images(tmp_path / "t.parquet", test_fraction=0.0))
+    pq.write_table(pa.table({"image": raw[::-1], "label": [0, 1, 0]}), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"^t\.parquet: row 0: image must be .* Got 'mode I;16'"):
         _images(tmp_path / "t.parquet")
 
 
