@@ -7,64 +7,123 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
 
 from pipeline.deep_plan import DeepPlan
 from pipeline.errors import Collapsed
 from pipeline.network import NetworkState
+from somcore.config import UNLABELLED
 from somcore.latent import LatentMoments
+from somcore.loss_config import LossConfig
 from somcore.statistics import BatchStatistics
 
-_FEWEST_NODES, _LOWEST_RANK, _LEAST_SPREAD = 2.0, 2.0, 1e-3
-_REPORTED = ("largest_share", "effective_nodes", "embedding_rank", "mean_std")
+_LOWEST_RANK, _LEAST_SPREAD = 2.0, 1e-3
+_LABELLED_SHARE, _LARGEST_SHARE = 1.5, 0.95
+MEASURES = ("largest_share", "effective_nodes", "embedding_rank", "mean_std")
 
 
-def is_collapsed(measures: Mapping[str, float], collapse_share: float) -> bool:
-    """Whether the representation says nothing of the samples any more.
+@dataclass(frozen=True)
+class Limits:
+    """Beyond which a representation says nothing of the samples any more.
 
-    It does not if one node wins more than `collapse_share` of them, if fewer than two nodes are in effective use, if
-    the features have fewer than two effective dimensions, or if they deviate by less than a thousandth on average.
+    Attributes:
+        share: the most that one node may win of the samples. As long as that is a half, two nodes are in effective use.
+        rank: the fewest effective dimensions of the features.
     """
-    return (
-        measures["largest_share"] > collapse_share
-        or measures["effective_nodes"] < _FEWEST_NODES
-        or measures["embedding_rank"] < _LOWEST_RANK
-        or measures["mean_std"] < _LEAST_SPREAD
-    )
+
+    share: float = 0.5
+    rank: float = _LOWEST_RANK
+
+    @classmethod
+    def of(cls, losses: LossConfig, labels: Tensor) -> Limits:
+        """Those of a run, as far as its labels agree with them.
+
+        Where labels say that a class has a third of the samples or more, one node may rightly win so many, and half
+        as many again; where they say that there are two classes, one dimension tells them apart.
+
+        Args:
+            losses: has `collapse_share`.
+            labels: (n,) of the training rows, UNLABELLED where unknown.
+        """
+        counts = labels[labels != UNLABELLED].bincount()
+        classes = int((counts > 0).sum())
+        if classes < 2:
+            return cls(losses.collapse_share)
+        most = float(counts.max()) / float(counts.sum())
+        share = max(losses.collapse_share, min(_LARGEST_SHARE, _LABELLED_SHARE * most))
+        return cls(share, min(_LOWEST_RANK, classes - 1.0))
+
+    def are_passed(self, measures: Mapping[str, float]) -> bool:
+        """Whether the representation has collapsed, features that deviate by less than a thousandth included."""
+        return (
+            measures["largest_share"] > self.share
+            or measures["embedding_rank"] < self.rank
+            or measures["mean_std"] < _LEAST_SPREAD
+        )
+
+
+def measures_of(statistics: BatchStatistics, moments: LatentMoments) -> dict[str, float]:
+    """What is watched of a deep run, from merged statistics and moments."""
+    summary = statistics.summary()
+    names = ("largest_share", "effective_nodes", "matched_share", "rerouted_share", "misplaced_share")
+    return {name: summary[name] for name in names} | moments.summary()
 
 
 def monitored(
     network: NetworkState,
-    statistics: BatchStatistics,
-    moments: LatentMoments,
+    measures: Mapping[str, float],
+    limits: Limits,
     round_index: int,
     plan: DeepPlan,
-    rank: int,
-) -> tuple[NetworkState, dict[str, float]]:
+) -> NetworkState:
     """Counts alarming rounds in a row, and ends a training that has collapsed.
 
-    A round alarms if `is_collapsed`, but not during relevance warm-up.
+    Rounds of relevance warm-up do not count: there the map is being made. What it is in the end is judged by
+    `judged`.
 
     Returns:
-        The network with its count of alarms, and what was measured.
+        The network with its count of alarms.
 
     Raises:
         Collapsed: `collapse_patience` alarming rounds in a row.
     """
-    summary = statistics.summary()
-    names = ("largest_share", "effective_nodes", "matched_share", "rerouted_share", "misplaced_share")
-    measures = {name: summary[name] for name in names} | moments.summary()
     losses = plan.losses
-    alarming = is_collapsed(measures, losses.collapse_share)
     warm = round_index < (losses.relevance_warmup_rounds or 0) or measures["largest_share"] == 0  # no map yet
-    alarms = network.alarms + 1 if alarming and not warm else 0
+    alarms = network.alarms + 1 if limits.are_passed(measures) and not warm else 0
     if alarms >= losses.collapse_patience and plan.deep.on_collapse == "stop":
-        raise Collapsed(
-            f"The representation collapsed in round {round_index}: largest node {measures['largest_share']:.3f} of the "
-            f"samples, {measures['effective_nodes']:.2f} effective nodes, embedding rank "
-            f"{measures['embedding_rank']:.2f}, deviation {measures['mean_std']:.4f}, {alarms} rounds in a row. "
-            "Give an anchor more weight (loss.reconstruction_weight, loss.variance_weight) or lower "
-            "deep.learning_rate.",
-            round=round_index,
-            **{name: measures[name] for name in _REPORTED},
-        )
-    return dataclasses.replace(network, alarms=alarms), measures
+        raise _collapsed(measures, limits, round_index, f"in round {round_index}", f", {alarms} rounds in a row")
+    return dataclasses.replace(network, alarms=alarms)
+
+
+def judged(
+    network: NetworkState, measures: Mapping[str, float], limits: Limits, round_index: int, plan: DeepPlan
+) -> NetworkState:
+    """The last word on the finished encoder, however short its training was.
+
+    Returns:
+        The network with as many alarms as make a collapse, or none.
+
+    Raises:
+        Collapsed: it has collapsed.
+    """
+    if not limits.are_passed(measures):
+        return dataclasses.replace(network, alarms=0)
+    if plan.deep.on_collapse == "stop":
+        raise _collapsed(measures, limits, round_index, "by the end of the training")
+    return dataclasses.replace(network, alarms=plan.losses.collapse_patience)
+
+
+def _collapsed(
+    measures: Mapping[str, float], limits: Limits, round_index: int, when: str, repeated: str = ""
+) -> Collapsed:
+    return Collapsed(
+        f"The representation collapsed {when}: largest node {measures['largest_share']:.3f} of the "
+        f"samples (limit {limits.share:g}), {measures['effective_nodes']:.2f} effective nodes, embedding rank "
+        f"{measures['embedding_rank']:.2f} (limit {limits.rank:g}), deviation {measures['mean_std']:.4f}{repeated}. "
+        "Give an anchor more weight (loss.reconstruction_weight, loss.variance_weight) or lower "
+        "deep.learning_rate; if the data are like that, raise loss.collapse_share or set deep.on_collapse=go_on.",
+        round=round_index,
+        **{name: measures[name] for name in MEASURES},
+    )

@@ -22,6 +22,7 @@ from pipeline.network import NetworkState, StepSize
 from pipeline.reduction import dealt
 from pipeline.rivals.config import RivalPlan
 from somcore.config import UNLABELLED, MapConfig
+from somcore.layer import check_decisions
 from somcore.loss_config import LossConfig
 from somcore.sampling import sample_indices
 
@@ -29,6 +30,11 @@ _REFRESH_ROUNDS = 40
 _RIVAL_THRESHOLD = 0.5  # until the end, when the errors of the training rows are known
 _LABELLED_SHARE = 0.25  # of a round, where labels are rarer than this
 _AUGMENT = {"audio": "audio", "table": "table", "image": "characters"}  # what no class is changed by
+_VIEWS = {
+    "image": ("auto", "none", "digits", "clothes", "objects", "characters"),
+    "audio": ("auto", "none", "audio"),
+    "table": ("auto", "none", "table"),
+}
 _OF_SOURCE = {"mnist": "digits", "digits": "digits", "svhn": "digits", "fashion-mnist": "clothes", "cifar10": "objects"}
 
 
@@ -78,6 +84,20 @@ class DeepPlan:
     def views(self) -> tuple[View, View]:
         """Weak and strong view."""
         return views_of(self.encoder.augment, self.sample.shape)
+
+    def never_begun(self) -> str | None:
+        """What the training is too short for, in one line; None if everything gets its turn."""
+        losses, asked = self.losses, []
+        if (losses.relevance_warmup_rounds or 0) >= self.rounds and self.rival is None:
+            asked.append(f"relevances (loss.relevance_warmup_rounds={losses.relevance_warmup_rounds})")
+        waiting = losses.consistency_weight + losses.agreement_weight + losses.balance_weight
+        if waiting > 0 and (losses.consistency_start or 0) >= self.rounds and self.rival is None:
+            asked.append(f"consistency (loss.consistency_start={losses.consistency_start})")
+        if not asked:
+            return None
+        return (
+            f"The training ends after {self.rounds} rounds, before {' and '.join(asked)}: lower them, or train longer."
+        )
 
     def trained_rows(self, labels: Tensor, withheld: Tensor) -> Tensor:
         """(N,) rows that are trained on: all but those withheld for validation, or the labelled ones alone."""
@@ -142,7 +162,8 @@ def resolve_deep(
     """Fills what is automatic; the augmentation by the name of the data's source, else by their kind.
 
     Raises:
-        UserError: crossings of views are asked for where there are no views.
+        UserError: views that these data cannot have, or crossings of views where there are none.
+        ValueError: a map without a threshold is not told temperature or margin.
     """
     per_epoch = config.rounds_per_epoch(num_samples)
     assert config.num_rounds is not None
@@ -154,8 +175,13 @@ def resolve_deep(
         extra = 0
     automatic = _OF_SOURCE.get(source, _AUGMENT[sample.kind])
     augment = automatic if encoder.augment == "auto" else encoder.augment
+    fitting = _VIEWS[sample.kind]
+    if augment not in fitting:
+        raise must("encoder.augment", f"{', '.join(fitting[:-1])} or {fitting[-1]} for {sample.kind} data", augment)
     if deep.crossings and augment == "none" and rival is None:
         raise must("deep.crossings", "false where encoder.augment is none: every view is the sample itself", True)
+    if rival is None:
+        check_decisions(config, losses, "loss.")
     names = {"image": "cnn", "audio": "audio", "table": "mlp"}
     return DeepPlan(
         encoder=encoder.model_copy(

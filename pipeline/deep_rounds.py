@@ -14,30 +14,28 @@ import torch
 from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
-from pipeline.collapse import monitored
+from pipeline.collapse import Limits, judged, measures_of, monitored
 from pipeline.deep_crossings import counted_crossings, with_classes_spread
-from pipeline.deep_plan import DeepRound, deep_map_config, encode
-from pipeline.deep_step import TileResult, TileStep, term_sums
+from pipeline.deep_plan import DeepRound, deep_map_config
+from pipeline.deep_refresh import look_at, rows_to_look_at
+from pipeline.deep_step import TileResult, TileStep, check_finite, term_sums
 from pipeline.deep_tuning import labelled_parts, tuned
 from pipeline.errors import RoundFailed
 from pipeline.network import NetworkState, adam_step, load_flat
 from pipeline.plan import TrainingPlan, training_labels
-from pipeline.reduction import Reduction, dealt, sum_gradients
+from pipeline.reduction import Reduction, sum_gradients
 from pipeline.shards import Dataset
 from pipeline.step import scale_of, tally
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments
 from somcore.losses import WEIGHTS, RoundTotals
 from somcore.refresh import open_map, refreshed, with_plain_relevances
-from somcore.sampling import sample_indices
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
-from somcore.threshold import NUM_BINS, calibrated, pair_histogram
-from somcore.update import accumulate, advance, empty_statistics
+from somcore.threshold import calibrated
+from somcore.update import advance, empty_statistics
 
 _EARLY = 4
-_RARE = 0.25  # share of labelled rows below which a refresh looks at more of them
-_REFRESH_EPOCH = -1000  # orders of their own, apart from the epochs of training
 
 
 class DeepRounds:
@@ -55,6 +53,7 @@ class DeepRounds:
         self._rows = self._deep.trained_rows(self._labels, withheld)
         trained = self._labels[self._rows]
         self._classes = trained[trained != UNLABELLED].unique()
+        self._limits = Limits.of(self._deep.losses, trained)
         self._network = self._deep.network().to(plan.device)
 
     def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
@@ -69,7 +68,7 @@ class DeepRounds:
         assert network is not None
         if self._refresh_due(state, network):
             deep = self._deep.deep
-            state, network = self._refresh(
+            state, network, _ = self._refresh(
                 state, network, reduction, stay, state.round, deep.refresh_rows, deep.refresh_tune_steps
             )
         load_flat(self._network, network.values)
@@ -91,7 +90,8 @@ class DeepRounds:
             after = dataclasses.replace(after, growing=state.growing, finished=state.finished)
         active = any(sums[n][1] for n in WEIGHTS)
         network = self._step(network, gradient, state.round) if active else network
-        network, measures = monitored(network, merged, moments, state.round, self._deep, reduction.rank)
+        measures = measures_of(merged, moments)
+        network = monitored(network, measures, self._limits, state.round, self._deep)
         tallies = self._tallied(snapshot, state, after, merged, sums, measures)
         if after.round >= self._deep.rounds:
             after, network = self._finish(after, network, reduction, stay)
@@ -103,7 +103,8 @@ class DeepRounds:
         labelled = int((cut.labels != UNLABELLED).sum()) if frozen.num_classes else 0
         totals = RoundTotals(cut.num_samples, labelled, cut.num_tiles)
         scale = self._scale(frozen, cut.num_samples)
-        step = TileStep(self._deep, self._network, frozen, config, totals, scale, config.seed)
+        named = self._dataset.row_in_words
+        step = TileStep(self._deep, self._network, frozen, config, totals, scale, config.seed, named)
         results = []
         device = self._plan.device
         places = list(cut.tiles(reduction.rank, reduction.world_size))
@@ -113,7 +114,7 @@ class DeepRounds:
                 self._dataset.ahead("train", cut.rows[following])
             samples = self._dataset.read("train", cut.rows[place])[0].to(device)
             labels, positions = cut.labels[place].to(device), cut.positions[place].to(device)
-            results.append(step(samples, labels, cut.epoch, positions, place.start))
+            results.append(step(samples, labels, cut.epoch, positions, place.start, cut.rows[place]))
         return results
 
     def _join(
@@ -142,7 +143,7 @@ class DeepRounds:
 
     def _step(self, network: NetworkState, gradient: Tensor, round_index: int) -> NetworkState:
         deep = self._deep.deep
-        return adam_step(
+        stepped = adam_step(
             network,
             gradient,
             self._deep.step_size.at(round_index),
@@ -150,6 +151,8 @@ class DeepRounds:
             clip_norm=deep.clip_norm,
             average_decay=deep.average_decay,
         )
+        check_finite(stepped.values, "The encoder's parameters", round_index)
+        return stepped
 
     def _tallied(
         self,
@@ -194,53 +197,26 @@ class DeepRounds:
         number: int,
         limit: int,
         steps: int = 0,
-    ) -> tuple[MapState, NetworkState]:
-        """The map and its threshold, put where the encoder is now, from clean views of some rows.
+    ) -> tuple[MapState, NetworkState, dict[str, float]]:
+        """The map and its threshold, put where the encoder is now, from clean views of some rows; what was seen.
 
         Then some steps of tuning on the labelled ones among them.
         """
         load_flat(self._network, network.values)
         config = deep_map_config(self._plan.config, network.threshold)
-        chosen = self._refresh_rows(config.seed, number, limit)
-        count = len(chosen)
+        rows = rows_to_look_at(self._rows, self._labels, config.seed, number, limit)
         opened, open_config = open_map(state, config)
-        scale = self._scale(state, count)
-        statistics = empty_statistics(opened, open_config, scale)
-        histogram = torch.zeros(NUM_BINS, dtype=torch.int64, device=state.device)
-        tiles = range(0, count, config.tile_size)
-        marked: list[tuple[Tensor, Tensor]] = []
-        for start in tiles[dealt(len(tiles), reduction.rank, reduction.world_size)]:
-            stay()
-            places = torch.arange(start, min(start + config.tile_size, count))
-            rows = chosen[places]
-            features = encode(self._network, self._dataset.read("train", rows)[0].to(state.device))
-            histogram += pair_histogram(features)
-            labels = self._labels[rows].to(state.device) if state.num_classes else None
-            part = accumulate(opened, features, labels, open_config, positions=places.to(state.device), scale=scale)
-            statistics = statistics.merge(part)
-            if steps and labels is not None:
-                known = labels != UNLABELLED
-                marked.append((features[known], labels[known]))
-        merged, histogram = reduction.reduce(statistics), reduction.sum(histogram)
-        numeric = calibrated(deep_map_config(self._plan.config, 0.0), histogram).activation_threshold
+        scale = self._scale(state, len(rows))
+        seen = look_at(
+            rows, opened, open_config, self._network, self._dataset, self._labels, reduction, stay, scale
+        )  # fmt: skip
+        numeric = calibrated(deep_map_config(self._plan.config, 0.0), seen.histogram).activation_threshold
         network = dataclasses.replace(network, threshold=1.0 if isinstance(numeric, str) else numeric)
-        moved = refreshed(state, merged, config)
+        moved = refreshed(state, seen.statistics, config)
         if steps and self._is_tunable(state):
             rate = self._deep.deep.refresh_tune_rate
-            moved = self._tuned(moved, network, marked, len(tiles), steps, rate, reduction, stay)
-        return moved, network
-
-    def _refresh_rows(self, seed: int, number: int, limit: int) -> Tensor:
-        """Rows that a refresh looks at, in random order: some of all, and more labelled ones where they are rare."""
-        count = len(self._rows)
-        rows = self._rows[sample_indices(seed, _REFRESH_EPOCH - number, torch.arange(min(limit, count)), count)]
-        marked = (self._labels != UNLABELLED).nonzero().squeeze(1)
-        if limit < count and 0 < len(marked) < _RARE * count:
-            places = torch.arange(min(limit // 2, len(marked)))
-            more = marked[sample_indices(seed, _REFRESH_EPOCH - number, places, len(marked))]
-            rows = torch.unique(torch.cat([rows, more]))
-            rows = rows[sample_indices(seed, _REFRESH_EPOCH - number, torch.arange(len(rows)), len(rows))]
-        return rows
+            moved = self._tuned(moved, network, seen.marked, seen.num_tiles, steps, rate, reduction, stay)
+        return moved, network, measures_of(seen.statistics, seen.moments)
 
     def _finish(
         self, state: MapState, network: NetworkState, reduction: Reduction, stay: Callable[[], None]
@@ -253,8 +229,13 @@ class DeepRounds:
             return dataclasses.replace(state, growing=False, finished=True), network
         if self._deep.deep.average_decay:
             network = dataclasses.replace(network, values=network.average)
+        state = dataclasses.replace(state, growing=False)
+        seen: dict[str, float] = {}
         for number in range(self._deep.deep.final_passes):
-            state, network = self._refresh(state, network, reduction, stay, self._deep.rounds + number, len(self._rows))
+            state, network, seen = self._refresh(
+                state, network, reduction, stay, self._deep.rounds + number, len(self._rows)
+            )
+        network = judged(network, seen, self._limits, state.round, self._deep)
         if self._deep.deep.tune_steps and self._is_tunable(state):
             state = self._tune(state, network, reduction, stay)
         if self._deep.deep.crossings:

@@ -5,6 +5,7 @@ Pure but for the gradients that torch keeps in the parameters. n samples of a ti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from pipeline.augment import Draws, View
 from pipeline.deep_plan import DeepPlan, Network
-from pipeline.errors import RoundFailed
+from pipeline.errors import Diverged
 from pipeline.network import flat_gradient, narrowed
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments, errors_to
@@ -52,6 +53,7 @@ class TileStep:
         totals: sizes of the round.
         scale: fixed-point scale of the statistics; None for plain sums.
         seed: of the run.
+        named: a row of the training split in words, for errors.
     """
 
     def __init__(
@@ -63,12 +65,15 @@ class TileStep:
         totals: RoundTotals,
         scale: int | None,
         seed: int,
+        named: Callable[[int], str] = "row {}".format,
     ) -> None:
         self._plan, self._network, self._state, self._config = plan, network, state, config
-        self._totals, self._scale, self._seed = totals, scale, seed
+        self._totals, self._scale, self._seed, self._named = totals, scale, seed, named
         self._weak, self._strong = plan.views()
 
-    def __call__(self, samples: Tensor, labels: Tensor, epoch: int, positions: Tensor, start: int) -> TileResult:
+    def __call__(
+        self, samples: Tensor, labels: Tensor, epoch: int, positions: Tensor, start: int, rows: Tensor
+    ) -> TileResult:
         """One tile.
 
         Args:
@@ -77,10 +82,15 @@ class TileStep:
             epoch: number of the pass.
             positions: (n,) int64, for augmentation.
             start: place of the first sample in the round.
+            rows: (n,) where in the training split the samples are from, for errors.
+
+        Raises:
+            Diverged: a feature or the gradient is not finite.
         """
         weak = self._view(self._weak, samples, epoch, positions, "weak")
         features = self._encode(weak)
-        _check_finite(features, "The encoder's output", self._state.round, start)
+        tile = f"the tile at sample {start} of the round"
+        check_finite(features, "The encoder's output", self._state.round, tile, rows, self._named)
         views = Views(
             strong=self._strong_features(samples, labels, features, epoch, positions),
             inputs=weak,
@@ -101,7 +111,7 @@ class TileStep:
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         gradient = flat_gradient(self._network)
-        _check_finite(gradient, "The encoder's gradient", self._state.round, start)
+        check_finite(gradient, "The encoder's gradient", self._state.round, tile)
         return TileResult(out.statistics, gradient, _tallies(out), LatentMoments.of(features))
 
     @property
@@ -156,7 +166,8 @@ class TileStep:
         if guessed:
             with torch.no_grad():
                 temperature, _ = losses.decisions(self._error_threshold)
-                logits = class_logits(errors_to(state, features.detach()), temperature)
+                soft = temperature if losses.class_error == "soft" else None
+                logits = class_logits(errors_to(state, features.detach(), soft=soft), temperature)
                 sure = torch.softmax(logits, dim=1).amax(1) >= losses.confidence * (1 - 1e-6)
             wanted = wanted | (sure & ~known)
         return wanted
@@ -178,9 +189,34 @@ def _tallies(out: LayerOutput) -> Tensor:
     return torch.stack(values)
 
 
-def _check_finite(values: Tensor, what: str, round_index: int, start: int) -> None:
-    if not bool(torch.isfinite(values.sum())):  # one infinity or NaN makes the sum one
-        raise RoundFailed(
-            f"{what} must be finite. It is not, in round {round_index}, in the tile at sample {start} of the round. "
-            "The last checkpoint is intact; try a smaller deep.learning_rate."
-        )
+def check_finite(
+    values: Tensor,
+    what: str,
+    round_index: int,
+    part: str = "",
+    rows: Tensor | None = None,
+    named: Callable[[int], str] = str,
+) -> None:
+    """Stops a training whose numbers are no longer finite, before they reach map or network.
+
+    Args:
+        values: to be checked; (n, ...) where there are rows.
+        what: they are.
+        round_index: the round.
+        part: of the round, if they are of one.
+        rows: (n,) of the training split.
+        named: a row in words.
+
+    Raises:
+        Diverged: one of them is infinite or NaN.
+    """
+    if bool(torch.isfinite(values.sum())):  # one infinity or NaN makes the sum one
+        return
+    places = [f"round {round_index}"] + [part] * bool(part)
+    if rows is not None and bool((wrong := ~torch.isfinite(values).all(1)).any()):
+        places.append(named(int(rows[wrong.nonzero()[0, 0]])))
+    raise Diverged(
+        f"{what} must be finite. Got infinity or NaN in {', '.join(places)}. Checkpoints of earlier rounds are intact; "
+        "start anew with a smaller deep.learning_rate.",
+        round=round_index,
+    )

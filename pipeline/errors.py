@@ -78,6 +78,10 @@ class Collapsed(UserError):
     """The representation of a deep run has lost its clusters; other settings are needed."""
 
 
+class Diverged(UserError):
+    """Numbers of a deep run are no longer finite; other settings are needed."""
+
+
 class GroupTimeout(MachineError):
     """The group of workers could not be formed, or did not answer, in time."""
 

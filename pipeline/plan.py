@@ -10,29 +10,25 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.checkpoint import Snapshot
 from pipeline.config import RunConfig
-from pipeline.deep_plan import DeepPlan, encode, resolve_deep
+from pipeline.deep_plan import DeepPlan, resolve_deep
 from pipeline.encoders import SampleShape
 from pipeline.errors import DataError
 from pipeline.labels import labelled_fraction, split_validation
-from pipeline.network import NetworkState, load_flat
 from pipeline.places import absolute
 from pipeline.rivals import rival_class
 from pipeline.rivals.config import CLASSIFIERS, RIVALS, RivalPlan, resolve_rival
 from pipeline.shards import Dataset
 from pipeline.step import ReadRows
 from somcore.config import LABEL_AWARE, LATTICES, UNLABELLED, MapConfig
-from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
-from somcore.state import MapState
 from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
 
 _CHUNK_ROWS = 16384
@@ -163,6 +159,9 @@ def round_samples(num_samples: int, config: MapConfig) -> int:
 
 def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     """The plan of a deep run: the map lives on latent features, and its threshold is calibrated on them later."""
+    if dataset.manifest.missing == "mask":
+        model = run.train.model
+        raise DataError(f"The data of model {model} must have every value. Got a set prepared with --missing mask.")
     labels = dataset.labels("train").numpy()
     kept = labelled_fraction(labels, run.train.labelled_fraction, run.train.seed)
     _, withheld = split_validation(kept, run.train.validation_fraction, run.train.seed)
@@ -217,35 +216,7 @@ def _rival_plan(run: RunConfig, dataset: Dataset, num_labelled: int) -> RivalPla
         raise DataError(
             f"The model {run.train.model} must have labelled rows. Got none; raise train.labelled_fraction."
         )
-    if dataset.manifest.missing == "mask":
-        raise DataError(f"The data of model {run.train.model} must have every value. Got a set with --missing mask.")
     return resolve_rival(run.train.model, run.rival, dataset.num_classes, dataset.num_rows("train"))
-
-
-def first_snapshot(plan: TrainingPlan, dataset: Dataset) -> Snapshot:
-    """Where a run begins."""
-    network = None
-    if plan.deep is not None:
-        count = dataset.num_rows("train")
-        rows = sample_indices(plan.config.seed, _SPREAD_EPOCH, torch.arange(min(_SPREAD_ROWS, count)), count)
-        network = plan.deep.first_network(plan.config.seed, dataset.read("train", rows)[0])
-    snapshot = Snapshot(first_state(plan, dataset, network), network=network)
-    if plan.deep is None or plan.deep.rival is None:
-        return snapshot
-    return rival_class(plan.deep.rival.name).first(plan.deep.rival, snapshot)
-
-
-def first_state(plan: TrainingPlan, dataset: Dataset, network: NetworkState | None = None) -> MapState:
-    """The map before the first round: on samples, in deep runs on their features."""
-    rows = initial_indices(plan.config, plan.num_samples)
-    samples = None if rows is None else dataset.read("train", rows)[0]
-    if samples is not None and plan.deep is not None and network is not None:
-        encoder = plan.deep.network()
-        load_flat(encoder, network.values)
-        samples = encode(encoder, samples)
-    linear = not plan.config.is_growing and plan.config.initialisation == "linear"
-    moments = _moments(dataset) if linear else None
-    return initial_state(plan.config, plan.num_features, plan.num_classes, samples=samples, moments=moments)
 
 
 def training_labels(plan: TrainingPlan, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,23 +248,3 @@ def open_reader(plan: TrainingPlan) -> tuple[ReadRows, Callable[[Tensor], None]]
         return features, None if kept is None else kept[rows]
 
     return read, functools.partial(dataset.ahead, "train")
-
-
-def _moments(dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) of the training rows, in two passes; a missing value counts as the mean."""
-    starts = range(0, dataset.num_rows("train"), _CHUNK_ROWS)
-
-    def chunks() -> Iterator[Tensor]:
-        for start in starts:
-            yield dataset.read("train", slice(start, start + _CHUNK_ROWS))[0].to(torch.float64)
-
-    total, seen = torch.zeros(2, dataset.num_features, dtype=torch.float64)
-    for features in chunks():
-        total += features.nansum(0)
-        seen += (~features.isnan()).sum(0)
-    mean = total / seen.clamp_min(1)
-    products = torch.zeros(len(mean), len(mean), dtype=torch.float64)
-    for features in chunks():
-        gap = (features - mean).nan_to_num(0.0)
-        products += gap.T @ gap
-    return mean, products / dataset.num_rows("train")

@@ -129,6 +129,15 @@ class Dataset:
         """Samples as stored: (n, C, H, W) uint8 images, (n, S) int16 recordings, (n, D) float32 tables."""
         return torch.from_numpy(self._flat(split).rows(self._rows(split, indices)))
 
+    def row_in_words(self, row: int) -> str:
+        """Where a row of the training split is from, for errors."""
+        before = 0
+        for shard in self.manifest.splits["train"].files:
+            if row < before + shard.rows:
+                return f"row {row} of the training split (row {row - before} of shard '{shard.path}')"
+            before += shard.rows
+        return f"row {row} of the training split"
+
     def _rows(self, split: str, indices: Indices) -> np.ndarray:
         count = self.num_samples(split)
         if isinstance(indices, slice):

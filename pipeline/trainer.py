@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import CheckpointStore, Snapshot
+from pipeline.collapse import MEASURES
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.deep_model import deep_metrics, described
 from pipeline.environment import environment
-from pipeline.errors import MachineError
+from pipeline.errors import Collapsed, MachineError, UserError
+from pipeline.first import first_snapshot
 from pipeline.history import HISTORY, History
 from pipeline.keepsakes import keepsakes
 from pipeline.local import Group, LocalGroup
 from pipeline.network import slow_here
-from pipeline.plan import TrainingPlan, first_snapshot, make_plan
+from pipeline.plan import TrainingPlan, make_plan
 from pipeline.report import automatic
 from pipeline.rundir import RunDirectory, stored_settings
 from pipeline.samples import InputSpec
@@ -150,7 +152,7 @@ class Training:
         snapshot = (self._store.load_newest(self._say) if resume else None) or self._first()
         self._seconds_before = snapshot.extra.get("seconds", 0.0)
         self._remember(snapshot.state)
-        status, summary = "FAILED", None
+        status, summary, reason = "FAILED", None, ""
         try:
             self._announce(resume, snapshot.state)
             self._group.start(self._plan, snapshot)
@@ -163,13 +165,21 @@ class Training:
             status = "KILLED"
             with unhurried():
                 raise KeyboardInterrupt(self._save_interrupted()) from None
-        except MachineError:
+        except MachineError as error:
+            reason = str(error)
             with unhurried():
                 self._say(self._save_interrupted())
             raise
+        except UserError as error:
+            reason = str(error)
+            if isinstance(error, Collapsed):
+                numbers = {name: error.details[name] for name in MEASURES}
+                self._tracker.metrics(numbers, -(-error.details["round"] // self._plan.rounds_per_epoch))
+            raise
         finally:
+            tags = {"map_digest": summary["map_digest"]} if summary else {"reason": reason} if reason else None
             with unhurried():
-                self._tracker.finish(status, summary and {"map_digest": summary["map_digest"]})
+                self._tracker.finish(status, tags)
                 self._directory.write(status=status.lower(), run_id=self._tracker.run_id)
         return {**summary, "run_id": self._tracker.run_id}
 
@@ -191,8 +201,11 @@ class Training:
             self._say(f"'{self._directory.path}' holds no run yet: starting from the beginning.")
         elif resume:
             self._say(f"Going on after round {state.round}.")
-        elif slow := slow_here(self._run.deep.precision, self._plan.device):
-            self._say(slow)
+        else:
+            slow = slow_here(self._run.deep.precision, self._plan.device)
+            for line in (slow, self._plan.deep and self._plan.deep.never_begun()):
+                if line:
+                    self._say(line)
         resolved = {f"map.{k}": v for k, v in self._plan.config.to_dict().items() if k not in ("variant", "seed")}
         resolved |= {} if self._plan.deep is None else self._plan.deep.flat()
         self._directory.write(
@@ -275,6 +288,7 @@ class Training:
             "rounds": state.round,
             "nodes": state.num_nodes,
             **scores,
+            **self._verdict(snapshot),
             "map_digest": snapshot.digest(),
             "seconds": round(seconds, 3),
             "samples_per_second": round(samples / seconds, 1),
@@ -287,6 +301,16 @@ class Training:
         for file in (*kept, *keepsakes(self._directory.path, self._dataset), *self._report()):
             self._tracker.artifact(file)
         return summary
+
+    def _verdict(self, snapshot: Snapshot) -> dict[str, bool]:
+        """Whether a deep map has collapsed: possible at the end with deep.on_collapse=go_on only."""
+        deep = self._plan.deep
+        if deep is None or deep.rival is not None or snapshot.network is None:
+            return {}
+        collapsed = snapshot.network.alarms >= deep.losses.collapse_patience
+        if collapsed:
+            self._say("The representation has collapsed; deep.on_collapse=go_on kept the result all the same.")
+        return {"collapsed": collapsed}
 
     def _report(self) -> list[Path]:
         """The report, if one is wanted."""

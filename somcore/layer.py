@@ -140,7 +140,7 @@ class SOMLayer(nn.Module):
         self.losses = losses.resolve(self.config.rounds_per_epoch(rows))
         self.bound = bound
         self.num_classes = num_classes if self.config.variant in LABEL_AWARE else 0
-        _check_decisions(self.config, self.losses)
+        check_decisions(self.config, self.losses)
         state = state or initial_state(self.config, dim, self.num_classes)
         for name in _BUFFERS:
             self.register_buffer(name, getattr(state, name))
@@ -178,7 +178,13 @@ class SOMLayer(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> float:
-        """Set the activation threshold from pairs of features, without labels; returns it."""
+        """Set the activation threshold from pairs of features, without labels; returns it.
+
+        Raises:
+            ValueError: the nodes of this variant share no threshold.
+        """
+        if self.config.threshold_quantile is None:
+            raise ValueError(f"variant must have a threshold to calibrate. Got '{self.config.variant}'.")
         auto = dataclasses.replace(self.config, activation_threshold="auto")
         self.config = calibrated(auto, pair_histogram(features))
         return float(self.config.activation_threshold)
@@ -258,10 +264,26 @@ def _numeric(config: MapConfig) -> MapConfig:
     return dataclasses.replace(config, activation_threshold=DEFAULT_THRESHOLD)
 
 
-def _check_decisions(config: MapConfig, losses: LossConfig) -> None:
-    """Maps without a threshold cannot lend it to margin and temperature."""
+def check_decisions(config: MapConfig, losses: LossConfig, prefix: str = "") -> None:
+    """Maps whose nodes share no threshold cannot lend it to margin and temperature.
+
+    Args:
+        config: of the map.
+        losses: resolved weights.
+        prefix: of the names in an error.
+
+    Raises:
+        ValueError: a term needs one of them, and it is not given.
+    """
     if config.variant in ("larfdssom", "sssom"):
         return
-    for name in ("temperature", "margin"):
-        if getattr(losses, name) is None and config.variant in LABEL_AWARE:
-            raise ValueError(f"{name} must be given for {config.variant}: its nodes share no threshold. Got None.")
+    labels = config.variant in LABEL_AWARE
+    needed = {
+        "temperature": labels or losses.agreement_weight > 0 or losses.balance_weight > 0,
+        "margin": labels,
+    }
+    for name in needed:
+        if needed[name] and getattr(losses, name) is None:
+            raise ValueError(
+                f"{prefix}{name} must be given for {config.variant}: its nodes share no threshold. Got None."
+            )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from somcore.config import UNLABELLED, MapConfig
 from somcore.growth import keep_nodes, reconnect
-from somcore.relevance import logistic_relevances
+from somcore.relevance import kept_share, logistic_relevances
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
 
@@ -37,6 +37,10 @@ def open_map(state: MapState, config: MapConfig) -> tuple[MapState, MapConfig]:
     """
     nobody = torch.full_like(state.classes, UNLABELLED)
     opened = dataclasses.replace(state, classes=nobody, neighbours=torch.zeros_like(state.neighbours), growing=False)
+    if config.variant == "altsssom":  # its boxes would refuse samples, and shrink by what they refuse
+        decay = MapConfig.deviation_decay  # not read, and refused if it is another
+        config = dataclasses.replace(config, variant="sssom", deviation_decay=decay, push_rate=0.0)
+        return opened, dataclasses.replace(config, activation_threshold=_ACCEPT_ALL)
     if config.threshold_quantile is None:
         return opened, config
     return opened, dataclasses.replace(config, activation_threshold=_ACCEPT_ALL)
@@ -47,9 +51,9 @@ def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -
 
     Nodes move to the mean of the samples they win, their deviations likewise (measured from the old prototypes, as
     every statistic is), their class is that of most labelled samples they win (ties: lowest), none without such a
-    sample; in a full map no class that has samples is left without a node (`with_every_class`). Nodes that win nothing
-    are removed: they stand where samples used to be. Nothing is inserted, no round or
-    win counted.
+    sample; where nothing grows any more, in a full map or a finished one, no class that has samples is left without a
+    node (`with_every_class`). Nodes that win nothing are removed: they stand where samples used to be. Nothing is
+    inserted, no round or win counted.
 
     Args:
         state: the frozen map.
@@ -66,12 +70,17 @@ def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -
     if state.num_classes:
         votes = statistics.sums["classes"].view(state.capacity, state.num_classes)
         classes = torch.where(votes.sum(1) > 0, votes.argmax(1), UNLABELLED)
-        if bool(state.alive.all()):  # growth cannot help
+        if bool(state.alive.all()) or not state.growing:  # growth cannot help
             classes = with_every_class(classes, votes)
+    stored, updates = deviations, state.updates
+    if config.variant == "altsssom":
+        updates = updates + number.squeeze(1)
+        stored = deviations * (1 - kept_share(updates.unsqueeze(1), config.deviation_decay))  # δ̂ is what was seen
     moved = dataclasses.replace(
         state,
         prototypes=torch.where(won, features / divisor, state.prototypes),
-        deviations=deviations,
+        deviations=stored,
+        updates=updates,
         relevances=logistic_relevances(deviations, config.relevance_slope, config.relevance_floor),
         classes=classes,
     )

@@ -21,7 +21,8 @@ from pipeline.config import RunConfig
 from pipeline.deep_plan import DeepRound
 from pipeline.deep_rounds import DeepRounds
 from pipeline.encoders import initialise
-from pipeline.plan import first_snapshot, make_plan
+from pipeline.first import first_snapshot
+from pipeline.plan import make_plan
 from pipeline.reduction import LocalReduction
 from pipeline.shards import Dataset
 from pipeline.supervised import Classifier

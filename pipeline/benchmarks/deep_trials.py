@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from pipeline.benchmarks.store import design_of, keep_design
-from pipeline.collapse import is_collapsed
-from pipeline.errors import Collapsed, RoundFailed
+from pipeline.collapse import MEASURES, Limits
+from pipeline.errors import Collapsed, Diverged
 from pipeline.places import write_atomically
 from pipeline.rundir import RunDirectory
 from pipeline.trainer import train
@@ -137,12 +137,11 @@ def _run(trial: Trial, settings: dict[str, Any], directory: Path, say: Say) -> d
         result |= {name: done.get(name) for name in ("accuracy", "nmi", "purity", "nodes", "rounds", "seconds")}
     except Collapsed as collapse:
         result |= {"ended": "collapsed", **collapse.details}
-    except RoundFailed as failure:
+    except Diverged as failure:
         result |= {"ended": "failed", "reason": str(failure)}
-    measures = ("largest_share", "effective_nodes", "embedding_rank", "mean_std")
-    result |= {name: last[name] for name in measures if name in last and name not in result}
-    share = flat.get("loss.collapse_share", LossConfig().collapse_share)
-    if result["ended"] == "finished" and all(name in result for name in measures) and is_collapsed(result, share):
+    result |= {name: last[name] for name in MEASURES if name in last and name not in result}
+    limits = Limits(flat.get("loss.collapse_share", LossConfig().collapse_share))
+    if result["ended"] == "finished" and all(name in result for name in MEASURES) and limits.are_passed(result):
         result["ended"] = "collapsed"
     say(f"{trial.name}: {result['ended']}, largest node {result.get('largest_share', math.nan):.2f}")
     return result

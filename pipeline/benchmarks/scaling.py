@@ -19,7 +19,8 @@ from pipeline.benchmarks.memory_use import RandomTable
 from pipeline.benchmarks.scaling_model import fitted, predicted
 from pipeline.benchmarks.speed import Report, machine
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.plan import first_snapshot, make_plan
+from pipeline.first import first_snapshot
+from pipeline.plan import make_plan
 from pipeline.prepare import prepare
 from pipeline.reduction import Reduction
 from pipeline.shards import Dataset

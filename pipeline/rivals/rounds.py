@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.deep_plan import DeepRound
-from pipeline.errors import RoundFailed
+from pipeline.deep_step import check_finite
 from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed
 from pipeline.plan import TrainingPlan, training_labels
 from pipeline.reduction import Reduction, sum_gradients
@@ -118,11 +118,7 @@ class RivalRounds:
         if loss is not None and loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         gradient = flat_gradient(self._network)
-        if not bool(torch.isfinite(gradient).all()):
-            raise RoundFailed(
-                f"The gradient must be finite. It is not, in round {number}. The last checkpoint is intact; try a "
-                "smaller deep.learning_rate."
-            )
+        check_finite(gradient, "The gradient", number)
         return gradient
 
     def _no_tallies(self) -> Tensor:

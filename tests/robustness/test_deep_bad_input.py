@@ -1,10 +1,14 @@
 """Deep runs that cannot go well: one clear line, with the last checkpoint intact."""
 
+import math
+import re
+
 import numpy as np
 import pytest
+import torch
 
 from pipeline.checkpoint import read
-from pipeline.errors import Collapsed, DataError, OutputError, RoundFailed, UserError
+from pipeline.errors import Collapsed, DataError, Diverged, OutputError, UserError
 from pipeline.trainer import train
 from tests.training import run_job, small, table
 
@@ -21,17 +25,54 @@ def deep(data, **changes):
     return small("deep", data, **(settings | changes))
 
 
-def test_an_encoder_that_blows_up_names_round_and_tile_and_keeps_the_checkpoint(digits, tmp_path):
-    out = tmp_path / "run"
-    wild = deep(digits, train__checkpoint_rounds=1, deep__learning_rate=1e38, deep__rate_warmup_rounds=0)
-    with pytest.raises(RoundFailed, match=r"must be finite. It is not, in round \d+, in the tile at sample \d+"):
-        train(wild, out)
-    kept = sorted((out / "checkpoints").glob("round*"))
-    assert kept and read(kept[-1])[0].state.round > 0
+WILD = {"deep__learning_rate": 1e30, "deep__rate_warmup_rounds": 0, "train__checkpoint_rounds": 1}
+
+
+def broken_encoder(sample, dim, width):
+    """Gives NaN for the image whose first pixel is fully white."""
+    return Broken(math.prod(sample.shape), dim)
+
+
+class Broken(torch.nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.layer = torch.nn.Linear(inputs, outputs)
+
+    def forward(self, samples):
+        bad = torch.where(samples[:, :1] == 1, torch.nan, 0.0)
+        return torch.sigmoid(self.layer(samples)) + bad
+
+
+def test_an_output_that_is_not_finite_names_round_tile_and_shard(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 6, 6), dtype=np.uint8)
+    data = images(tmp_path, pixels, np.arange(300) % 3)
+    named = f"{__name__}:broken_encoder"
+    plain = {"encoder__name": named, "encoder__augment": "none", "deep__on_collapse": "go_on"}
+    train(deep(data, **plain), tmp_path / "well")
+    pixels[100:200, 0, 0] = 255
+    (tmp_path / "bad").mkdir()
+    data = images(tmp_path / "bad", pixels, np.arange(300) % 3)
+    wrong = r"output must be finite. Got infinity or NaN in round 0, the tile at (sample|row) \d+ of (the round|a "
+    with pytest.raises(Diverged, match=wrong + r"refresh), row \d+ of the training split \(row \d+ of shard 'train"):
+        train(deep(data, **plain), tmp_path / "run")
+
+
+def test_an_encoder_that_blows_up_names_the_round_and_keeps_the_checkpoints_before(digits, tmp_path):
+    options = [f"--set={key}={value}" for key, value in deep(digits, **WILD).items() if key.split(".")[0] != "data"]
+    options = [option for option in options if not option.startswith(("--set=train.model", "--set=tracking"))]
+    done = run_job("--data", digits, "--model", "deep", "--workers", 0, "--out", tmp_path / "run", *options,
+                   "--tracking-uri", "none")  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert re.search(r"must be finite. Got infinity or NaN in round \d+", done.stderr)
+    assert "start anew with a smaller deep.learning_rate" in done.stderr
+    for kept in (tmp_path / "run" / "checkpoints").glob("round*"):
+        assert torch.isfinite(read(kept)[0].network.values).all()
 
 
 def test_a_collapse_is_told_with_its_numbers_and_exit_code_2(digits, tmp_path):
-    with pytest.raises(Collapsed, match=r"collapsed in round 3: largest node 1.000 of the samples, 1.00 effective"):
+    with pytest.raises(
+        Collapsed, match=r"collapsed in round 3: largest node 1.000 of the samples .limit 0.5., 1.00 effective"
+    ):
         train(deep(digits, map__capacity=1), tmp_path / "here")
     options = [f"--set={k}={v}" for k, v in deep(digits, map__capacity=1).items() if k.split(".")[0] in ("map", "loss")]
     done = run_job("--data", digits, "--model", "deep", "--workers", 0, "--out", tmp_path / "job", *options,
@@ -42,7 +83,49 @@ def test_a_collapse_is_told_with_its_numbers_and_exit_code_2(digits, tmp_path):
 
 def test_a_collapsed_run_goes_on_if_it_is_told_to(digits, tmp_path):
     result = train(deep(digits, map__capacity=1, deep__on_collapse="go_on"), tmp_path / "run")
-    assert result["nodes"] == 1
+    assert result["nodes"] == 1 and result["collapsed"] is True
+    assert train(deep(digits), tmp_path / "well")["collapsed"] is False
+
+
+def test_a_collapse_is_found_in_a_training_that_was_all_warm_up(digits, tmp_path):
+    short = deep(digits, map__capacity=1, loss__relevance_warmup_rounds=1000)
+    lines = []
+    with pytest.raises(Collapsed, match="collapsed by the end of the training: largest node 1.000"):
+        train(short, tmp_path / "run", say=lines.append)
+    assert any("before relevances (loss.relevance_warmup_rounds=1000)" in line for line in lines)
+
+
+def test_two_classes_are_no_collapse(tmp_path):
+    rng = np.random.default_rng(0)
+    samples = np.concatenate([rng.normal(c, 0.1, (150, 5)) for c in (0, 1)])
+    data = table(tmp_path / "t", samples, np.repeat([0, 1], 150))
+    result = train(deep(data, map__batch_size=64, map__epochs=6), tmp_path / "run")
+    assert result["collapsed"] is False and result["accuracy"] > 0.8
+
+
+def lattice(data, **changes):
+    growing = ("map.capacity", "map.pruning_epochs")
+    return {key: value for key, value in deep(data, **changes).items() if key not in growing}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"deep__variant": "altsssom"}, "temperature"),
+        ({"deep__variant": "altsssom", "loss__temperature": 0.05}, "margin"),
+        ({"deep__variant": "kohonen", "loss__balance_weight": 1.0}, "temperature"),
+        ({"deep__variant": "dssom", "loss__agreement_weight": 1.0}, "temperature"),
+    ],
+)
+def test_a_map_without_a_threshold_must_be_told_what_it_cannot_lend(changes, name, digits, tmp_path):
+    with pytest.raises(ValueError, match=f"loss.{name} must be given for .*: its nodes share no threshold. Got None"):
+        train((deep if changes["deep__variant"] == "altsssom" else lattice)(digits, **changes), tmp_path / "run")
+
+
+@pytest.mark.parametrize("dim", [8, 64])
+def test_a_lattice_begins_on_the_plane_of_the_features(dim, digits, tmp_path):
+    settings = lattice(digits, deep__variant="kohonen", encoder__dim=dim, map__initialisation="linear", map__epochs=1)
+    assert train(settings, tmp_path / "run")["nodes"] == 64
 
 
 def images(folder, pixels, labels):
@@ -111,3 +194,27 @@ def test_crossings_of_views_need_views(digits, tmp_path):
     with pytest.raises(UserError, match="deep.crossings must be false where encoder.augment is none"):
         train(deep(digits, deep__crossings=True, encoder__augment="none"), tmp_path / "run")
     assert not (tmp_path / "run" / "map.safetensors").exists()
+
+
+@pytest.mark.parametrize(("kind", "augment"), [("table", "clothes"), ("table", "audio"), ("image", "table")])
+def test_views_that_data_cannot_have_are_refused_before_anything_is_written(kind, augment, digits, tmp_path):
+    data = digits if kind == "image" else table(tmp_path / "t", np.random.default_rng(0).random((90, 5)))
+    with pytest.raises(UserError, match=f"encoder.augment must be auto, none.* for {kind} data. Got '{augment}'"):
+        train(deep(data, encoder__augment=augment), tmp_path / "run")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_data_with_missing_values_are_refused_before_anything_is_written(tmp_path):
+    rows = np.random.default_rng(0).random((90, 5))
+    rows[3, 1] = np.nan
+    data = table(tmp_path / "t", rows, missing="mask")
+    with pytest.raises(DataError, match="data of model deep must have every value. Got a set prepared with --missing"):
+        train(deep(data), tmp_path / "run")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_altsssom_keeps_its_nodes_and_boxes_through_refreshes(digits, tmp_path):
+    settings = deep(digits, deep__variant="altsssom", loss__temperature=0.05, loss__margin=0.05, map__epochs=6,
+                    deep__refresh_rounds=1)  # fmt: skip
+    result = train(settings, tmp_path / "run")
+    assert result["nodes"] >= 10 and result["accuracy"] > 0.3

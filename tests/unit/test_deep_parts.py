@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.collapse import monitored
+from pipeline.collapse import Limits, judged, measures_of, monitored
 from pipeline.config import RunConfig, read_file
-from pipeline.deep_plan import DeepRound
+from pipeline.deep_plan import DeepPlan, DeepRound
 from pipeline.errors import Collapsed
 from pipeline.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
 from pipeline.recipes import names, recipe
 from pipeline.reduction import LocalReduction, exact_sum
 from somcore import MapConfig
 from somcore.latent import LatentMoments
+from somcore.loss_config import LossConfig
 
 BASE = {"data.path": "somewhere", "train.model": "deep"}
 
@@ -127,11 +128,10 @@ HEALTHY = {"largest_share": 0.1, "effective_nodes": 12.0}
     ("shares", "rank", "reach"),
     [
         ({"largest_share": 0.9, "effective_nodes": 3.0}, 5, 1.0),
-        ({**HEALTHY, "effective_nodes": 1.5}, 5, 1.0),
         (HEALTHY, 1, 1.0),
         (HEALTHY, 5, 0.003),
     ],
-    ids=["one node wins", "few nodes", "one dimension", "one point"],
+    ids=["one node wins", "one dimension", "one point"],
 )
 def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, reach, generator):
     plan = RunConfig.build(BASE)
@@ -140,16 +140,49 @@ def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, reach, gene
     basis = 0.5 + reach * (torch.rand(400, rank, generator=generator) - 0.5)
     moments = LatentMoments.of(basis[:, torch.arange(6) % rank])
     network = NetworkState(*(torch.zeros(1) for _ in range(4)))
-    warm, _ = monitored(network, Quiet(**shares), moments, 5, deep, 0)
-    assert warm.alarms == 0  # still warming up
+    seen = measures_of(Quiet(**shares), moments)
+    assert monitored(network, seen, Limits(), 5, deep).alarms == 0  # still warming up
     for expected in (1, 2):
-        network, measures = monitored(network, Quiet(**shares), moments, 20, deep, 0)
+        network = monitored(network, seen, Limits(), 20, deep)
         assert network.alarms == expected
     with pytest.raises(Collapsed, match="collapsed in round 22: largest node .* 3 rounds in a row") as caught:
-        monitored(network, Quiet(**shares), moments, 22, deep, 0)
-    assert caught.value.round == 22 and caught.value.embedding_rank == measures["embedding_rank"]
-    healed, _ = monitored(network, Quiet(**HEALTHY), LatentMoments.of(torch.rand(400, 6)), 22, deep, 0)
-    assert healed.alarms == 0
+        monitored(network, seen, Limits(), 22, deep)
+    assert caught.value.round == 22 and caught.value.embedding_rank == seen["embedding_rank"]
+    healthy = measures_of(Quiet(**HEALTHY), LatentMoments.of(torch.rand(400, 6, generator=generator)))
+    assert monitored(network, healthy, Limits(), 22, deep).alarms == 0
+    assert judged(network, healthy, Limits(), 22, deep).alarms == 0
+    with pytest.raises(Collapsed, match="collapsed by the end of the training: largest node"):
+        judged(network, seen, Limits(), 22, deep)  # also where all rounds were warm-up
+    deep.deep = plan.deep.model_copy(update={"on_collapse": "go_on"})
+    assert judged(network, seen, Limits(), 22, deep).alarms == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "share", "rank"),
+    [
+        ([-1, -1, -1], 0.5, 2),
+        ([0, 0, 0], 0.5, 2),
+        (list(range(10)), 0.5, 2),
+        ([0, 1, -1, -1], 0.75, 1),
+        ([0, 0, 0, 1, 2], 0.9, 2),
+        ([0] * 9 + [1], 0.95, 1),
+    ],
+    ids=["no labels", "one class", "ten", "two halves", "three, one large", "nine in ten"],
+)
+def test_limits_of_a_collapse_agree_with_the_labels(labels, share, rank):
+    limits = Limits.of(RunConfig.build(BASE).loss_config(True), torch.tensor(labels))
+    assert limits.share == pytest.approx(share) and limits.rank == rank
+
+
+def test_a_training_that_is_too_short_for_its_settings_says_so():
+    plan = type("Plan", (), {"rival": None, "rounds": 230})()
+    plan.losses = LossConfig(relevance_warmup_rounds=235, consistency_start=300)
+    assert DeepPlan.never_begun(plan) == (
+        "The training ends after 230 rounds, before relevances (loss.relevance_warmup_rounds=235) and consistency "
+        "(loss.consistency_start=300): lower them, or train longer."
+    )
+    plan.rounds = 301
+    assert DeepPlan.never_begun(plan) is None
 
 
 @pytest.mark.parametrize("name", names())

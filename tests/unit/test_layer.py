@@ -11,6 +11,7 @@ from somcore import LossConfig, MapConfig, SOMLayer, advance
 from somcore.latent import LatentMoments
 from somcore.losses import RoundTotals, Views
 from somcore.refresh import open_map, refreshed, with_every_class
+from somcore.relevance import corrected_deviations
 from somcore.update import accumulate
 
 
@@ -198,3 +199,46 @@ def test_a_full_map_loses_no_class_in_a_refresh():
     opened, open_config = open_map(state, layer.config)
     statistics = accumulate(opened, features, labels, open_config, scale=40)
     assert refreshed(state, statistics, layer.config).classes.tolist() == [1, 0, 2]
+    roomy = {}
+    for name in ("prototypes", "deviations", "relevances", "alive", "classes", "wins", "updates", "born"):
+        tensor = getattr(state, name)
+        roomy[name] = torch.cat([tensor, tensor.new_zeros(2, *tensor.shape[1:])])
+    roomy["neighbours"] = torch.zeros(5, 5, dtype=torch.bool)
+    for growing, expected in ((True, [0, 0, 2]), (False, [1, 0, 2])):  # where nothing grows any more, room is no help
+        wide = dataclasses.replace(state, **roomy, growing=growing)
+        opened, open_config = open_map(wide, layer.config)
+        statistics = accumulate(opened, features, labels, open_config, scale=40)
+        assert refreshed(wide, statistics, layer.config).classes[:3].tolist() == expected
+
+
+def test_a_refresh_of_local_boxes_accepts_what_they_would_refuse(generator):
+    """Boxes of the encoder before must neither lose a node nor shrink: each is what its samples spread over now."""
+    losses = LossConfig(temperature=0.05, margin=0.05)
+    layer = SOMLayer(MapConfig(variant="altsssom", deviation_decay=0.9), dim=2, num_classes=2, losses=losses)
+    state = dataclasses.replace(
+        layer.state,
+        prototypes=layer.state.prototypes.index_copy(
+            0, torch.arange(2), torch.tensor([[0.2, 0.2], [0.8, 0.8]]).double()
+        ),
+        alive=layer.state.alive.index_fill(0, torch.arange(2), True),
+        updates=layer.state.updates.index_fill(0, torch.tensor([0]), 3),
+    )  # boxes of nothing
+    features = torch.tensor([[0.2, 0.2], [0.8, 0.8]]).repeat(40, 1) + 0.1 * (
+        torch.rand(80, 2, generator=generator) - 0.5
+    )
+    opened, config = open_map(state, layer.config)
+    statistics = accumulate(opened, features, None, config, scale=40)
+    after = refreshed(state, statistics, layer.config)
+    assert after.num_nodes == 2
+    for node in (0, 1):
+        won = features[node::2].double()
+        assert torch.allclose(after.prototypes[node], won.mean(0), atol=1e-9)
+        wide = corrected_deviations(after.deviations, after.updates, 0.9)[node]
+        assert torch.allclose(wide, (won - state.prototypes[node]).abs().mean(0), atol=1e-9)
+
+
+def test_a_threshold_is_calibrated_only_where_there_is_one():
+    losses = LossConfig(temperature=0.05, margin=0.05)
+    layer = SOMLayer(MapConfig(variant="altsssom"), dim=2, num_classes=2, losses=losses)
+    with pytest.raises(ValueError, match="variant must have a threshold to calibrate. Got 'altsssom'"):
+        layer.calibrate(torch.rand(20, 2))

@@ -140,6 +140,8 @@ def test_balance_is_nothing_when_nodes_are_used_alike_and_log_k_when_one_has_all
     assert alike.sum.item() == pytest.approx(0, abs=1e-9) and one.sum.item() == pytest.approx(np.log(9))
     inputs = z.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda s: balance(state, errors_to(state, s), TEMPERATURE).sum, (inputs,))
+    nobody = balance(state, errors_to(state, z[:0]), TEMPERATURE)
+    assert nobody.sum.item() == 0 and nobody.count.item() == 0
 
 
 def test_terms_of_nodes_say_nothing_on_an_empty_map():

@@ -1,0 +1,52 @@
+"""One tile and one round of deep training, without a run around them."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipeline.config import RunConfig
+from pipeline.deep_rounds import DeepRounds
+from pipeline.deep_step import TileStep
+from pipeline.first import first_snapshot
+from pipeline.plan import make_plan
+from pipeline.reduction import LocalReduction
+from pipeline.shards import Dataset
+from somcore import LossConfig
+from somcore.latent import errors_to
+from somcore.losses import consistency
+from tests.training import small
+
+
+@pytest.mark.parametrize("kind", ["minimum", "soft"])
+def test_strong_views_are_made_of_the_rows_that_consistency_looks_at(kind, generator):
+    """Also where the nodes of a class join softly: another row is sure then."""
+    losses = LossConfig(temperature=0.05, class_error=kind, confidence=0.8, strong_cross_entropy_weight=0.0).resolve(0)
+    state = SimpleNamespace(
+        prototypes=torch.rand(9, 4, generator=generator).double(),
+        relevances=torch.ones(9, 4).double(),
+        alive=torch.ones(9, dtype=torch.bool),
+        classes=torch.tensor([0, 0, 0, 0, 0, 0, 1, 2, 2]),
+        num_classes=3,
+        round=5,
+    )
+    features, labels = torch.rand(200, 4, generator=generator), torch.full((200,), -1)
+    step = SimpleNamespace(_plan=SimpleNamespace(losses=losses), _state=state, _error_threshold=0.1)
+    wanted = TileStep._strong_rows(step, labels, features)
+    soft = 0.05 if kind == "soft" else None
+    errors = errors_to(state, features, soft=soft)
+    likely = torch.softmax(-errors.classes / 0.05, dim=1).amax(1)
+    assert 0 < int(wanted.sum()) < 200 and torch.equal(wanted, likely >= 0.8)
+    assert int(consistency(errors, errors, labels, 0.05, 0.8).count) == int(wanted.sum())
+
+
+def test_a_round_without_anything_to_learn_is_no_step_of_the_optimiser(digits):
+    """The map is empty in the first round: it gets nodes, the encoder and its momenta stay what they were."""
+    off = {"loss__variance_weight": 0.0, "loss__reconstruction_weight": 0.0, "encoder__width": 4, "encoder__dim": 8}
+    dataset = Dataset.open(digits)
+    plan = make_plan(RunConfig.build(small("deep", digits, **off)), dataset)
+    rounds, before = DeepRounds(plan), first_snapshot(plan, dataset)
+    after = rounds.play(before, LocalReduction(), lambda: None)
+    assert after.state.num_nodes > 0 and after.network.steps == 0
+    assert torch.equal(after.network.values, before.network.values)
+    assert rounds.play(after, LocalReduction(), lambda: None).network.steps == 1
