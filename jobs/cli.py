@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +15,7 @@ from typer.core import TyperGroup
 from jobs._run import run
 
 JOBS = {
+    "demo": "The main job on a small data set, from nothing: prepare, train, table.",
     "prepare": "Raw data to a prepared data set (parquet shards and a manifest).",
     "train": "One training.",
     "sweep": "Labelled-fraction and hyperparameter sweep on Ray Tune.",
@@ -77,7 +80,9 @@ def _somgrad(
 
 
 def main() -> None:
-    """Entry point of the `somgrad` command."""
+    """Entry point of the `somgrad` command; modules of the working directory are found, as with `python -m`."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     run(app, "somgrad")
 
 
