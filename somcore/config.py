@@ -34,8 +34,8 @@ _THRESHOLD = ("larfdssom", "sssom")
 class MapConfig:
     """The hyper-parameters of a self-organizing map, with symbol, range, unit and default.
 
-    A value of None means "derived from the data by `resolve`". Fields that a variant does not use must keep
-    their defaults. `MapConfig.describe()` gives the whole table.
+    A value of None means "derived from the data by `resolve`"; only fields whose default is None take it. Fields that
+    a variant does not use must keep their defaults. `MapConfig.describe()` gives the whole table.
 
     Raises:
         ValueError: a value is out of its range, or belongs to another variant.
@@ -110,7 +110,7 @@ class MapConfig:
     def __post_init__(self) -> None:
         for parameter in dataclasses.fields(self):
             value = getattr(self, parameter.name)
-            if value is not None:
+            if value is not None or parameter.default is not None:
                 _check(parameter.name, value, parameter.metadata["valid"])
             if value != parameter.default and self.variant not in parameter.metadata["used_by"]:
                 users = ", ".join(parameter.metadata["used_by"])

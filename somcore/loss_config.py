@@ -63,7 +63,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         for parameter in dataclasses.fields(self):
             value = getattr(self, parameter.name)
-            if value is not None:
+            if value is not None or parameter.default is not None:
                 check_value(parameter.name, value, parameter.metadata["valid"])
 
     @classmethod

@@ -74,6 +74,13 @@ def test_constant_columns(kind, data):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize("name", ["batch_size", "missing"])
+def test_a_parameter_that_cannot_be_none(kind, name, data):
+    with pytest.raises(ValueError, match=rf"^{name} must be .+\. Got None\.$"):
+        kind(**{name: None}).fit(*data)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
 def test_one_sample(kind):
     options = {} if kind in GROWING else {"rows": 1, "columns": 1}
     som = kind(**options).fit([[0.2, 0.8]], [3])

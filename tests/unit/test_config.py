@@ -1,10 +1,12 @@
 """RunConfig: flat keys in, one strict configuration out, one helpful line for what is wrong."""
 
+import dataclasses
 import json
 
 import pytest
 
 from pipeline.config import RunConfig, flatten, keys, parse_setting, parse_value, read_file
+from somcore import LossConfig, MapConfig
 
 BASE = {"data.path": "data/digits", "train.model": "sssom"}
 
@@ -33,6 +35,14 @@ def test_the_map_section_is_the_core_s_own_configuration():
         ({"map.bmu_rate": 2}, "map.bmu_rate must be a number in [0, 1). Got 2."),
         ({"map.bmu_rate": "fast"}, "map.bmu_rate must be a number in [0, 1). Got 'fast'."),
         ({"map.capacity": 0}, "map.capacity must be a whole number >= 1. Got 0."),
+        ({"map.batch_size": None}, "map.batch_size must be a whole number >= 1. Got None."),
+        ({"map.activation_threshold": None}, "map.activation_threshold must be a number in (0, 1) | auto. Got None."),
+        ({"map.fallback": None}, "map.fallback must be one of nearest | threshold. Got None."),
+        ({"map.noise_filter": None}, "map.noise_filter must be bool. Got None."),
+        (
+            {"train.model": "deep", "loss.pull_weight": None},
+            "loss.pull_weight must be a number in [0, inf). Got None.",
+        ),
         ({"map.rows": 5}, "map.rows is a parameter of kohonen, dssom. Got it for sssom; remove it."),
         ({"train.labelled_fraction": 1.5}, "train.labelled_fraction must be a share in [0, 1]. Got 1.5."),
         ({"train.labelled_fraction": "few"}, "train.labelled_fraction must be a share in [0, 1]. Got 'few'."),
@@ -50,6 +60,17 @@ def test_what_is_wrong_is_one_line_that_names_the_key(flat, sentence):
     with pytest.raises(ValueError) as caught:
         RunConfig.build({**BASE, **flat})
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("kind", [MapConfig, LossConfig])
+def test_only_what_is_none_by_default_may_be_none(kind):
+    for field in dataclasses.fields(kind):
+        if field.default is None:
+            user = {"variant": field.metadata["used_by"][0]} if kind is MapConfig else {}
+            assert getattr(kind(**user, **{field.name: None}), field.name) is None
+        else:
+            with pytest.raises(ValueError, match=rf"^{field.name} must be .+\. Got None\.$"):
+                kind(**{field.name: None})
 
 
 def test_what_must_be_given_is_named():
