@@ -69,7 +69,10 @@ def read_map(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Te
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise KeyError("format")
     except (SafetensorError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"'{path}' must be a map saved by somgrad. It cannot be read as one.") from error
+        raise ValueError(
+            f"'{path}' must be a map saved by somgrad's estimators. It cannot be read as one; that of a run is opened by "
+            "pipeline.predictor.Predictor.load."
+        ) from error
     version = document.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(f"'{path}' must have format version {FORMAT_VERSION}. Got {version!r}; save it anew.")
