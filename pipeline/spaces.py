@@ -3,9 +3,10 @@
     space: sssom                                              # optional: begin with a published space
     map.bmu_rate: {low: 0.001, high: 0.2, log: true}          # a range
     map.capacity: {low: 20, high: 100, integer: true}         # of integers
-    map.fallback: [nearest, none]                             # a choice
+    map.fallback: [nearest, threshold]                        # a choice
     map.batch_size: 256                                       # the same for all
 
+A grid needs a list, or a range with `steps`, for every column, so it has no published space.
 A set is one point of the space: a value for each column. Sets have numbers, and the set of a number is the same
 for every number of sets, so a sweep can be extended.
 """

@@ -1,7 +1,12 @@
 """Spaces of a sweep: what a file may say, what a set means, draws that can be extended."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import pytest
 
+from pipeline import spaces
 from pipeline.benchmarks.fitting import map_config
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
@@ -11,7 +16,7 @@ FILE = """
 map:
   bmu_rate: {low: 0.001, high: 0.1, log: true}
   capacity: {low: 20, high: 60, integer: true, steps: 3}
-map.fallback: [nearest, none]
+map.fallback: [nearest, threshold]
 map.batch_size: 128
 """
 
@@ -22,15 +27,22 @@ def opened(tmp_path, text):
     return open_space(str(path))
 
 
+def build(space, values):
+    return RunConfig.build({"data.path": "x", "train.model": "sssom", **space.settings(values, 150, 9)})
+
+
 @pytest.mark.parametrize("search", ["lhs", "random"])
 def test_sets_lie_in_their_ranges_and_do_not_depend_on_how_many_there_are(tmp_path, search):
     space = opened(tmp_path, FILE)
     sets = [space.drawn(index, search) for index in range(20)]
     assert sets[:5] == [opened(tmp_path, FILE).drawn(index, search) for index in range(5)]
     assert all(0.001 <= s["map.bmu_rate"] <= 0.1 and 20 <= s["map.capacity"] <= 60 for s in sets)
-    assert {s["map.fallback"] for s in sets} == {"nearest", "none"}
+    assert {s["map.fallback"] for s in sets} == {"nearest", "threshold"}
     assert all(isinstance(s["map.capacity"], int) for s in sets)
     assert space.settings(sets[0], 100, 4) == {"map.batch_size": 128, **sets[0]}
+    for drawn in sets:
+        config = build(space, drawn).map_config()
+        assert (config.fallback, config.capacity) == (drawn["map.fallback"], drawn["map.capacity"])
 
 
 def test_ten_sets_of_a_hypercube_fill_ten_strata(tmp_path):
@@ -40,11 +52,22 @@ def test_ten_sets_of_a_hypercube_fill_ten_strata(tmp_path):
 
 
 def test_a_grid_has_all_combinations(tmp_path):
-    text = "map.capacity: {low: 20, high: 60, integer: true, steps: 3}\nmap.fallback: [nearest, none]"
+    text = "map.capacity: {low: 20, high: 60, integer: true, steps: 3}\nmap.fallback: [nearest, threshold]"
     sets = opened(tmp_path, text).grid()
     assert len(sets) == 6 and {s["map.capacity"] for s in sets} == {20, 40, 60}
     with pytest.raises(UserError, match=r"map.bmu_rate must be a list of values, or a range with steps"):
         opened(tmp_path, FILE).grid()
+
+
+def test_the_example_of_the_docs_is_a_space_of_valid_runs_and_no_grid(tmp_path):
+    docs = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    module = re.search(r"\n\n((?:    .+\n)+)", spaces.__doc__).group(1)
+    for text in (re.search(r"```yaml\n(space: .+?)```", docs, re.DOTALL).group(1), textwrap.dedent(module)):
+        space = opened(tmp_path, text)
+        sets = [space.drawn(index, "lhs") for index in range(10)]
+        assert {build(space, drawn).map_config().fallback for drawn in sets} == {"nearest", "threshold"}
+        with pytest.raises(UserError, match=r"activation_threshold must be a list of values, or a range with steps"):
+            space.grid()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
