@@ -14,7 +14,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jobs._exit import DONE, USER, end
-from pipeline.errors import must
+from jobs._given import check, command_of
+from pipeline.errors import UserError, must
 
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -54,6 +55,7 @@ def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
             as_json, debug = options.pop("as_json"), options.pop("debug")
             try:
                 signal.signal(signal.SIGTERM, _interrupt)
+                check(function.__name__, options)
                 result = function(**options)
             except BaseException as error:
                 end(error, debug)
@@ -71,9 +73,8 @@ def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
         )
         command.__annotations__ = {**function.__annotations__, **extra}
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        app.command(function.__name__.replace("_", "-"), help=inspect.getdoc(function), epilog=f"Example: {example}")(
-            command
-        )
+        name, text = function.__name__.replace("_", "-"), inspect.getdoc(function)
+        app.command(name, cls=command_of(function), help=text, epilog=f"Example: {example}")(command)
         return app
 
     return decorate
@@ -83,6 +84,8 @@ def run(app: typer.Typer, name: str | None = None) -> NoReturn:
     """Run a job as a program, at the bottom of its module, and exit with its code."""
     try:
         code = typer.main.get_command(app).main(prog_name=name, standalone_mode=False)
+    except UserError as error:
+        end(error, debug=False)
     except Exception as error:  # of the command line: the errors of a job have ended the process already
         if not hasattr(error, "format_message"):
             raise

@@ -67,7 +67,19 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
         kept = f"The run is kept in '{directory}'; the same command with --resume logs it again."
         if getattr(error, "error_code", "") in _NO_RIGHTS:
             raise UserError(f"{reason}. Ask for the right, or give another --register. {kept}") from None
+        if name is not None and getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
+            raise UserError(f"{reason}. {kept.replace('--resume', '--resume and another --register')}") from None
         raise MachineError(f"{reason}. {kept}") from None
+
+
+def check_name(name: str) -> None:
+    """The name of a registered model, before the work that leads to it: as MLflow itself will look at it.
+
+    Raises:
+        UserError: MLflow would refuse it.
+    """
+    if not name.strip() or {"/", ":"} & set(name) or name == "." or name.startswith(".."):
+        raise must("--register", "a name without '/' and ':' that MLflow takes", name, remedy="Give another one.")
 
 
 def save_model(directory: Path, out: Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import stat
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import OutputError, UserError
 
 _ATOMIC = ("s3", "gcs", "abfs")  # an object is there when its upload ends, or not at all
 
@@ -139,6 +140,30 @@ class Place:
 def absolute(where: str | Path) -> str:
     """The same place for a process with another working directory."""
     return str(where) if "://" in str(where) else str(Path(where).absolute())
+
+
+def refuse_in_data_set(out: Path) -> None:
+    """A directory for results must not lie in a prepared data set: whoever replaces that would delete it.
+
+    Raises:
+        OutputError: it is a prepared data set, or lies in one.
+    """
+    resolved = Path(os.path.realpath(out))
+    for place in (resolved, *resolved.parents):
+        if _is_data_set(place):
+            what = "is a prepared data set" if place == resolved else f"lies in the prepared data set '{place}'"
+            raise OutputError(
+                f"--out must be a directory outside of data sets. Got '{out}', which {what}. Give another."
+            )
+
+
+def _is_data_set(place: Path) -> bool:
+    """Whether a manifest of ours is there; other programs have files of that name too."""
+    try:
+        content = json.loads((place / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"format", "splits"} <= set(content)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

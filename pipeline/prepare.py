@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ManifestError, OutputError
-from pipeline.manifest import MANIFEST, Manifest, sha256_file, verify
+from pipeline.manifest import CACHE, MANIFEST, Manifest, sha256_file, verify
 from pipeline.sources.base import Source, SourceSpec
 from pipeline.writer import DataSetWriter, PrepareOptions
 
@@ -25,6 +26,7 @@ __all__ = ["PrepareOptions", "prepare"]
 
 _SOFTWARE = ("pyarrow", "numpy", "torch", "torchvision", "scikit-learn", "scipy", "pillow")
 _MANY_FILES = 1000
+_OWN = re.compile(rf"{re.escape(MANIFEST)}|(train|validation|test)/part-\d+\.parquet|{re.escape(CACHE)}/.+")
 
 
 def prepare(
@@ -99,14 +101,30 @@ def _existing(out: Path, identity: dict[str, Any], raw_files: list[dict[str, Any
         found = manifest.source.get("name", "unknown")
     except ManifestError as error:
         if overwrite:
+            _refuse_foreign(out)
             return None
         raise OutputError(f"--out holds a damaged data set: {error} Or pass --overwrite.") from error
     if overwrite:
+        _refuse_foreign(out)
         return None
     raise OutputError(
         f"--out holds another data set (source '{found}', other data or options): {out}. "
         "Choose another directory, or pass --overwrite to replace it."
     )
+
+
+def _refuse_foreign(out: Path) -> None:
+    """A directory that is to be replaced must hold nothing but a data set: all of it will be deleted."""
+    for folder, folders, files in os.walk(out):
+        folders.sort()
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in sorted([*files, *links]):
+            path = (Path(folder) / name).relative_to(out).as_posix()
+            if not _OWN.fullmatch(path):
+                raise OutputError(
+                    f"--out must hold a prepared data set and nothing else to be replaced. Got {out}, which also holds "
+                    f"'{path}'. Move that elsewhere, or choose another directory."
+                )
 
 
 @contextlib.contextmanager

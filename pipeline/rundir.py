@@ -20,7 +20,7 @@ from torch import Tensor
 from pipeline.checkpoint import TornCheckpoint, map_bytes
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError
-from pipeline.places import write_atomically
+from pipeline.places import refuse_in_data_set, write_atomically
 from somcore.config import MapConfig
 from somcore.state import MapState
 
@@ -83,6 +83,7 @@ class RunDirectory:
                 f"{known.get('status')}). Give another --out, or --resume to go on with it."
             )
         if not known:
+            refuse_in_data_set(self.path)
             self._check_writable()
             return dict(given)
         stored = known["settings"]

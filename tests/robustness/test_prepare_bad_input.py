@@ -280,6 +280,26 @@ def test_the_output_of_something_else_is_kept(refused, prepare, table, tmp_path)
     assert (run_directory / "checkpoint").read_text() == "x"
 
 
+def test_a_run_inside_a_data_set_is_not_deleted_with_it(refused, prepare, table, tmp_path):
+    arguments, out = table("x0,y\n1,0\n2,1\n"), tmp_path / "data"
+    assert prepare(*arguments, "--out", out)[0] == 0
+    (out / ".cache").mkdir()
+    (out / ".cache" / "0.rows").write_bytes(b"rows")
+    (out / "train" / "runs").mkdir()
+    (out / "train" / "runs" / "map.safetensors").write_bytes(b"precious")
+    for manifest in ((out / "manifest.json").read_text(), "{}"):  # a damaged one protects no less
+        (out / "manifest.json").write_text(manifest)
+        line = refused(*arguments, "--label-column", "y", "--overwrite", out=out)
+        assert line.startswith("--out must hold a prepared data set and nothing else to be replaced. Got ")
+        assert "which also holds 'train/runs/map.safetensors'. Move that elsewhere" in line
+    assert (out / "train" / "runs" / "map.safetensors").read_bytes() == b"precious"
+    (out / "train" / "runs" / "map.safetensors").unlink()
+    (out / "elsewhere").symlink_to(tmp_path)
+    assert "also holds 'elsewhere'" in refused(*arguments, "--label-column", "y", "--overwrite", out=out)
+    (out / "elsewhere").unlink()
+    assert prepare(*arguments, "--label-column", "y", "--overwrite", "--out", out)[0] == 0
+
+
 def test_a_failed_overwrite_keeps_the_earlier_data_set(refused, prepare, table, tmp_path):
     out = tmp_path / "out"
     assert prepare(*table(GOOD), "--out", out, "--label-column", "y")[0] == 0

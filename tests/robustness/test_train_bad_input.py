@@ -1,5 +1,6 @@
 """Bad input to a training: the right map, or one clear line and exit code 2 with earlier outputs intact."""
 
+import importlib
 import json
 import os
 import signal
@@ -10,10 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+import typer
 
+from jobs.benchmark import BENCHMARKS
+from jobs.cli import JOBS
 from pipeline import checkpoint, rundir
 from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.errors import UserError
+from pipeline.model import check_name
 from pipeline.rundir import RunDirectory
 from pipeline.trainer import train
 from tests.training import REPOSITORY, call_job, command, last_json, run_job, small, table
@@ -51,8 +56,12 @@ def contents(folder):
         (["--config", "no-such-file.yaml"], "--config must be a file. Got 'no-such-file.yaml'"),
         (["--data", "no-such-folder"], "no-such-folder is not a prepared data set"),
         (["--epochz", "3"], "No such option: --epochz"),
+        (["--data", ""], "--data must be a name or a place. Got ''. Is a variable of the shell not set?"),
+        (["--config="], "--config must be a path. Got ''."),
+        (["--register", "a/b"], "--register must be a name without '/' and ':' that MLflow takes. Got 'a/b'."),
+        (["--register", ""], "--register must be a name or a place. Got ''."),
     ],
-    ids=lambda value: value[1] if isinstance(value, list) else "",
+    ids=lambda value: value[-1] or "empty" if isinstance(value, list) else "",
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(digits, tmp_path, extra, line):
     out = tmp_path / "run"
@@ -64,7 +73,61 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(digits, tmp_path, extra, lin
     assert not out.exists()
 
 
+@pytest.mark.parametrize("words", [["--out", ""], ["--out="], ["--out", " "]], ids=["apart", "joined", "blank"])
+def test_an_empty_output_is_not_the_working_directory(digits, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    code, _, complaint = call_job("--data", digits, "--model", "sssom", "--workers", 0, *words)
+    assert (code, complaint) == (2, "--out must be a path. Got ''. Is a variable of the shell not set?\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_job_refuses_an_empty_path():
+    for module in [f"jobs.{name}" for name in JOBS if name != "benchmark"] + [name for name, _ in BENCHMARKS.values()]:
+        task = typer.main.get_command(importlib.import_module(module).app)
+        for parameter in task.params:
+            if parameter.name in ("data", "out", "root", "config", "input", "output"):
+                with pytest.raises(UserError, match=rf"{parameter.opts[0]} must be .*Got ''"):
+                    task.make_context(module, [parameter.opts[0], ""])
+
+
+@pytest.mark.parametrize("name", ["a/b", "a:b", " ", ".", "..a"])
+def test_names_of_models_are_refused_as_mlflow_refuses_them(name):
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.validation import _validate_model_name
+
+    with pytest.raises(MlflowException):
+        _validate_model_name(name)
+    with pytest.raises(UserError, match="--register must be a name"):
+        check_name(name)
+    for good in ("digits-map", "a.b", "a b", "größe"):
+        _validate_model_name(good)
+        check_name(good)
+
+
 # ---------------------------------------------------------------- where the output goes
+
+
+@pytest.mark.parametrize("inside", [".", "run", "train/deep/run"])
+def test_a_run_does_not_go_into_a_data_set(tmp_path, rng, inside):
+    data = table(tmp_path / "table", rng.random((60, 3)), rng.integers(0, 2, 60))
+    before = contents(data)
+    with pytest.raises(ValueError, match=r"--out must be a directory outside of data sets\. Got .*prepared data set"):
+        train(small("sssom", data), data / inside)
+    (tmp_path / "link").symlink_to(data)
+    with pytest.raises(ValueError, match="lies in the prepared data set"):
+        train(small("sssom", data), tmp_path / "link" / "run")
+    assert contents(data) == before
+    (tmp_path / "manifest.json").write_text('{"name": "a page of the web"}')
+    assert train(small("sssom", data), tmp_path / "run")["nodes"] > 0
+
+
+@pytest.mark.parametrize("job", ["sweep", "compare"])
+def test_other_jobs_do_not_write_into_a_data_set_either(digits, tmp_path, job):
+    from jobs._given import check
+
+    with pytest.raises(UserError, match="--out must be a directory outside of data sets"):
+        check(job, {"out": digits / "results"})
+    check(job, {"out": tmp_path / "results"})
 
 
 def test_an_output_below_a_file_is_told_before_the_work(digits, tmp_path):

@@ -1,0 +1,62 @@
+"""What no job may be given, checked before its work: empty words, places inside of a data set, names nobody takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from typer.core import TyperCommand
+
+from pipeline.errors import must
+
+_NAMES = {"data", "model", "run", "register", "source"}  # never empty, nor are paths
+_ELSEWHERE = ("prepare", "features", "report", "export", "train")  # write a data set or a file, or look by themselves
+
+
+def command_of(function: Callable[..., Any]) -> type[TyperCommand]:
+    """A kind of command that refuses empty words where a place or name must be: a variable of the shell is not set.
+
+    Args:
+        function: of the job; its paths, and what is named above, cannot be empty.
+
+    Returns:
+        For typer; looks at the words as they were typed, because an empty path would mean the working directory.
+    """
+    paths = {name for name, kind in get_type_hints(function).items() if Path in (kind, *get_args(kind))}
+
+    class Given(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            typed, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+            for parameter in self.params:
+                value = typed.get(parameter.name or "")
+                words = value if isinstance(value, list | tuple) else [value]
+                empty = any(isinstance(word, str) and not word.strip() for word in words)
+                if empty and parameter.name in paths | _NAMES:
+                    option = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
+                    what = "a path" if parameter.name in paths else "a name or a place"
+                    raise must(option, what, "", remedy="Is a variable of the shell not set?")
+            return super().parse_args(ctx, args)
+
+    return Given
+
+
+def check(job: str, options: Mapping[str, Any]) -> None:
+    """Looks at what several jobs are given, before one begins.
+
+    Args:
+        job: its name.
+        options: by parameter.
+
+    Raises:
+        UserError: `--out` for results is in a prepared data set; `--register` is no name for a model.
+    """
+    out = options.get("out")
+    if isinstance(out, Path) and job not in _ELSEWHERE:
+        from pipeline.places import refuse_in_data_set
+
+        refuse_in_data_set(out)
+    if options.get("register") is not None:
+        from pipeline.model import check_name
+
+        check_name(options["register"])
