@@ -70,8 +70,8 @@ def read_map(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Te
             raise KeyError("format")
     except (SafetensorError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"'{path}' must be a map saved by somgrad's estimators. It cannot be read as one; that of a run is opened by "
-            "pipeline.predictor.Predictor.load."
+            f"'{path}' must be a map saved by somgrad's estimators. It cannot be read as one; that of a run is "
+            "opened by pipeline.predictor.Predictor.load."
         ) from error
     version = document.get("format_version")
     if version != FORMAT_VERSION:
