@@ -95,6 +95,39 @@ class RunDirectory:
                 )
         return {**stored, **given}
 
+    def refuse_other(self, identity: Mapping[str, str], run: RunConfig) -> None:
+        """A run that goes on must be the one that is here, also where no checkpoint is left to say so.
+
+        Args:
+            identity: hashes of data set and configuration of the run that is to go on.
+            run: its settings.
+
+        Raises:
+            OutputError: the directory holds a run of other data or settings; names the key that differs.
+        """
+        known = self.record
+        other = [name for name, value in identity.items() if known.get(name, value) != value]
+        if not other:
+            return
+        hashes = f"{other[0]} {str(known[other[0]])[:12]}, this run {identity[other[0]][:12]}"
+        if other[0] == "manifest_hash":
+            raise OutputError(
+                f"The run in '{self.path}' belongs to another data set than '{run.data.path}' ({hashes}). "
+                "Give the same one to go on, or another --out to start anew."
+            )
+        before = {f"map.{name}": value for name, value in known.get("map", {}).items()} | known.get("settings", {})
+        for key, value in json.loads(json.dumps(stored_settings(run), default=str)).items():
+            if before.get(key) != value and not key.startswith(_FREE):
+                was = repr(before[key]) if key in before else "left out"
+                raise OutputError(
+                    f"{key} must be {was} to go on with the run in '{self.path}'. Got {value!r}. "
+                    "Give another --out to start anew."
+                )
+        raise OutputError(
+            f"The run in '{self.path}' belongs to another configuration ({hashes}), though its settings are the same: "
+            "another version of the program began it. Give another --out to start anew."
+        )
+
     def write(self, **content: Any) -> None:
         """Adds to `run.json`, atomically."""
         self.path.mkdir(parents=True, exist_ok=True)

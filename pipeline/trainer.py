@@ -147,7 +147,9 @@ class Training:
 
     def run(self, resume: bool, called: float) -> dict[str, Any]:
         """Trains to the end; what was begun is always ended, in MLflow too."""
-        if self._run.train.checkpoints and not resume:
+        if resume:
+            self._directory.refuse_other(self._plan.identity, self._run)
+        elif self._run.train.checkpoints:
             self._store.refuse_used()
         snapshot = (self._store.load_newest(self._say) if resume else None) or self._first()
         self._seconds_before = snapshot.extra.get("seconds", 0.0)

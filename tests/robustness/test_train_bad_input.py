@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -209,6 +210,43 @@ def test_a_checkpoint_of_another_run_put_in_its_place_is_refused(digits, tmp_pat
         (tmp_path / "run" / "checkpoints" / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="belongs to another configuration"):
         train(small("sssom", digits), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("left", ["checkpoints", "none"])
+@pytest.mark.parametrize(
+    ("key", "value", "was"),
+    [("map.capacity", 3, r"\d+"), ("map.bmu_rate", 0.5, r"0\.\d+"), ("map.batch_size", 9, "400")],
+)
+def test_a_setting_that_was_not_given_cannot_change_either(digits, tmp_path, left, key, value, was):
+    train(small("sssom", digits), tmp_path / "run")
+    if left == "none":
+        shutil.rmtree(tmp_path / "run" / "checkpoints")
+    before = contents(tmp_path / "run")
+    with pytest.raises(UserError, match=rf"^{key} must be {was} to go on with the run in .*Got {value}\. Give another"):
+        train(small("sssom", digits) | {key: value}, tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_run_without_checkpoints_begins_again_with_its_own_settings_and_data_only(digits, tmp_path, rng):
+    first = train(small("sssom", digits), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    before = contents(tmp_path / "run")
+    other = table(tmp_path / "other", rng.random((1438, 64)), rng.integers(0, 10, 1438))
+    with pytest.raises(UserError, match=r"The run in '.*run' belongs to another data set than '.*other"):
+        train(small("sssom", other), tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+    resolved = json.loads((tmp_path / "run" / "run.json").read_text())["map"]
+    again = small("sssom", digits, map__capacity=resolved["capacity"], train__evaluate_rows=50)
+    assert train(again, tmp_path / "run", resume=True)["map_digest"] == first["map_digest"]
+
+
+def test_a_configuration_that_another_version_resolved_otherwise_is_told(digits, tmp_path):
+    train(small("sssom", digits), tmp_path / "run")
+    RunDirectory(tmp_path / "run").write(config_hash="0" * 64)
+    before = contents(tmp_path / "run")
+    with pytest.raises(UserError, match="another configuration .*though its settings are the same"):
+        train(small("sssom", digits), tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
 
 
 def test_a_torn_newest_checkpoint_costs_only_the_rounds_since_the_one_before(digits, tmp_path):
