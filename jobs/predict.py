@@ -14,7 +14,9 @@ def predict(
     model: Annotated[str, typer.Option(help="Directory of a run, or models:/NAME/VERSION (or @ALIAS).")],
     input: Annotated[Path, typer.Option(help="Parquet file or folder: raw samples, unscaled.")],
     output: Annotated[Path, typer.Option(help="Directory of the answers; the same command goes on with it.")],
-    key_column: Annotated[str, typer.Option(help="Column copied to the answers; else row numbers.")] = "key",
+    key_column: Annotated[
+        str | None, typer.Option(help="Column copied to the answers. [default: key if there is one, else row numbers]")
+    ] = None,
     actors: Annotated[int | None, typer.Option(help="Processes; 0 = this one, without Ray. [default: cores]")] = None,
     rows_per_file: Annotated[int, typer.Option(min=1, help="Rows of an output file, roughly.")] = 100_000,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster. [default: one of its own]")] = None,

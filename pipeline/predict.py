@@ -12,6 +12,7 @@ what is there is not done again. Rows keep their order and their key. Rows that 
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import logging
 import os
@@ -25,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import OutputError, must
+from pipeline.errors import DataError, OutputError, must
 from pipeline.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.places import write_atomically
 from pipeline.predictor import Predictor
@@ -50,7 +51,7 @@ def predict(
     source: Path,
     out: Path,
     *,
-    key_column: str = "key",
+    key_column: str | None = None,
     actors: int = 1,
     address: str | None = None,
     piece_rows: int = PIECE_ROWS,
@@ -62,7 +63,7 @@ def predict(
         model: directory with a map file.
         source: parquet file, or folder of such.
         out: directory of the answers; where it holds some of the same model and input, only the others are made.
-        key_column: copied to the answers; if it is not there, keys are row numbers.
+        key_column: copied to the answers; it must be there. None = `key` if it is there, else row numbers.
         actors: processes; 0 = in this process, without Ray.
         address: a Ray cluster; None = one of its own.
         piece_rows: rows of an output file, roughly.
@@ -78,13 +79,16 @@ def predict(
     if actors < 0:
         raise must("--actors", "an integer >= 0 (0: in this process)", actors)
     predictor = Predictor.load(model)
-    pieces, keyed = cut_input(source, predictor.spec, key_column, piece_rows)
-    _claim(out, {"model": predictor.state.digest(), "input": _describe(pieces), "key_column": key_column})
+    key = "key" if key_column is None else key_column
+    pieces, keyed = cut_input(source, predictor.spec, key, piece_rows)
+    if key_column is not None and not keyed:
+        raise _no_column(key_column, pieces[0].file)
+    _claim(out, {"model": predictor.state.digest(), "input": _describe(pieces), "key_column": key})
     waiting = [piece for piece in pieces if not _answers(out, piece).exists()]
     total = sum(piece.rows for piece in pieces)
     done = total - sum(piece.rows for piece in waiting)
     on_piece(done, total)
-    scorer = (str(model.absolute()), str(out.absolute()), key_column if keyed else None)
+    scorer = (str(model.absolute()), str(out.absolute()), key if keyed else None)
     for rows in _here(scorer, waiting) if actors == 0 else _on_ray(scorer, waiting, actors, address):
         done += rows
         on_piece(done, total)
@@ -198,6 +202,15 @@ def _on_ray(scorer: tuple[Any, ...], pieces: list[Piece], actors: int, address: 
     finally:
         with unhurried():
             session.close()
+
+
+def _no_column(name: str, file: str) -> DataError:
+    """A column with keys that was asked for by name; row numbers would not be what was asked."""
+    names = {column.lower(): column for column in pq.read_schema(file).names}
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    some = ", ".join([*names.values()][:8]) + (", ..." if len(names) > 8 else "")
+    hint = f"Did you mean '{names[near[0]]}'?" if near else f"There are {some}."
+    return DataError(f"{file}: --key-column must be a column that is there. Got '{name}'. {hint}")
 
 
 def _describe(pieces: list[Piece]) -> list[list[Any]]:

@@ -89,6 +89,17 @@ def test_what_cannot_be_read_is_said_before_anything_is_written(model, rows, sou
     assert not (tmp_path / "out").exists()
 
 
+def test_a_column_of_keys_that_is_asked_for_must_be_there(model, source, tmp_path):
+    for name, sentence in (
+        ("idd", r"a.parquet: --key-column must be a column that is there. Got 'idd'. Did you mean 'id'\?$"),
+        ("ID", r"Got 'ID'. Did you mean 'id'\?$"),
+        ("key", r"Got 'key'. There are id, x1, x0\.$"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            predict(model, source, tmp_path / "out", key_column=name, actors=0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_output_of_something_else_is_refused(model, source, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("x")
