@@ -89,6 +89,31 @@ def test_what_cannot_be_read_is_said_before_anything_is_written(model, rows, sou
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.float64(), 3)])
+def test_data_of_another_kind_are_refused_by_what_the_model_takes(model, tmp_path, kind):
+    def write(name, rows):
+        pq.write_table(pa.table({"features": pa.array(rows, kind)}), tmp_path / name)
+
+    write("other.parquet", [[1.0, 2.0, 3.0]] * 5)
+    sentence = (
+        r"other.parquet: column 'features' must have 2 values in a row: "
+        r"the model was trained on a table with the columns 'x0', 'x1'. Got 3.$"
+    )
+    with pytest.raises(UserError, match=sentence):
+        predict(model, tmp_path / "other.parquet", tmp_path / "out", actors=0)
+    assert not (tmp_path / "out").exists()
+    if kind == pa.list_(pa.float64()):  # a row among others is set aside, as ever
+        write("mixed.parquet", [[1.0, 2.0, 3.0], None, [1.0, 2.0]])
+        done = predict(model, tmp_path / "mixed.parquet", tmp_path / "out", actors=0)
+        assert (done["scored"], done["errors"]) == (1, 2)
+
+
+def test_images_are_no_rows_of_a_table(model, digits, tmp_path):
+    with pytest.raises(UserError, match=r"must have 2 values in a row: the model was trained on .*Got 64.$"):
+        predict(model, digits / "test", tmp_path / "out", actors=0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_column_of_keys_that_is_asked_for_must_be_there(model, source, tmp_path):
     for name, sentence in (
         ("idd", r"a.parquet: --key-column must be a column that is there. Got 'idd'. Did you mean 'id'\?$"),

@@ -71,6 +71,12 @@ def test_columns_of_a_table_are_found_by_name_and_scaled(numbers, rows):
     assert far["novelty"][0] > answers["novelty"].max()
 
 
+def test_no_rows_give_no_answers(numbers, images):
+    for model, nothing in ((numbers, pd.DataFrame({"x0": [], "x1": []})), (images, np.empty((0, 1, 8, 8), np.uint8))):
+        answers = Predictor.load(model)(nothing)
+        assert tuple(answers.columns) == OUTPUTS and len(answers) == 0
+
+
 @pytest.mark.parametrize(
     "frame, sentence",
     [
