@@ -146,6 +146,9 @@ def make_plan(options: SweepOptions, folder: Path, resume: bool, workers: int = 
     Raises:
         UserError: an option is wrong, or the folder holds something else.
     """
+    share = options.validation_fraction
+    if share is not None and not 0 <= share < 1:  # also not a number, which equals nothing
+        raise must("--validation-fraction", "a share in [0, 1)", share)
     known = _known(folder, resume)
     tables = open_tables(options.data)
     definition, space = _definition(options, tables, known.get("definition", {}))

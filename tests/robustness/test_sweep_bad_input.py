@@ -29,7 +29,9 @@ from tests.training import REPOSITORY
         ({"settings": {"train.model": "deep"}}, "train.model must be given to the sweep by its own option"),
         ({"settings": {"map.epoch": 3}}, "Unknown key 'map.epoch'. Did you mean 'map.epochs'?"),
         ({"settings": {"map.capacity": -3}}, "map.capacity must be"),
-        ({"validation_fraction": 1.5}, "train.validation_fraction must be"),
+        ({"validation_fraction": 1.5}, r"--validation-fraction must be a share in \[0, 1\). Got 1.5."),
+        ({"validation_fraction": float("nan")}, r"--validation-fraction must be a share in \[0, 1\). Got nan."),
+        ({"fractions": [float("nan")]}, r"train.labelled_fraction must be a share in \[0, 1\]. Got nan."),
         ({"data": ["/nothing"]}, "/nothing is not a prepared data set"),
     ],
 )
