@@ -103,7 +103,7 @@ class Predictor:
             UserError: the samples are not what the model takes, or one of them has no valid value.
         """
         values = self.spec.read(samples)
-        bad = np.flatnonzero(self.spec.invalid(values)) if len(values) else ()
+        bad = np.flatnonzero(self.spec.invalid(values)) if len(values) else np.empty(0, np.int64)
         if len(bad):
             raise DataError(f"Row {bad[0]}: a value is missing or infinite. Clean it or leave the row out.")
         return self.predict(values)
