@@ -100,7 +100,7 @@ def monitored(
 def judged(
     network: NetworkState, measures: Mapping[str, float], limits: Limits, round_index: int, plan: DeepPlan
 ) -> NetworkState:
-    """The last word on the finished encoder, however short its training was.
+    """The last word on the finished encoder, however short its training was; a map that no sample falls on is none.
 
     Returns:
         The network with as many alarms as make a collapse, or none.
@@ -108,7 +108,7 @@ def judged(
     Raises:
         Collapsed: it has collapsed.
     """
-    if not limits.are_passed(measures):
+    if measures["largest_share"] > 0 and not limits.are_passed(measures):
         return dataclasses.replace(network, alarms=0)
     if plan.deep.on_collapse == "stop":
         raise _collapsed(measures, limits, round_index, "by the end of the training")

@@ -35,7 +35,7 @@ class Look:
         statistics: of all workers, on the map that was looked with.
         histogram: (NUM_BINS,) of distances between pairs of features, of all workers.
         moments: of the features, of all workers.
-        marked: features (n, D) and labels (n,) of the labelled rows of each own tile.
+        marked: features (n, D) and labels (n,) of the labelled rows of each own tile, where they were asked for.
         num_tiles: over all workers.
     """
 
@@ -56,6 +56,8 @@ def look_at(
     reduction: Reduction,
     stay: Callable[[], None],
     scale: int | None,
+    *,
+    keep: bool,
 ) -> Look:
     """Clean views of some rows, measured on a map.
 
@@ -68,6 +70,7 @@ def look_at(
         reduction: joins the workers.
         stay: called before every tile; may raise to leave early.
         scale: fixed-point scale of the statistics; None for plain sums.
+        keep: whether the features of labelled rows are wanted.
 
     Raises:
         Diverged: a feature is not finite.
@@ -89,7 +92,7 @@ def look_at(
         seen = labels[taken].to(opened.device) if opened.num_classes else None
         own = accumulate(opened, features, seen, config, positions=places.to(opened.device), scale=scale)
         statistics = statistics.merge(own)
-        if seen is not None:
+        if keep and seen is not None:
             known = seen != UNLABELLED
             marked.append((features[known], seen[known]))
     joined = reduction.sum(torch.cat([histogram, moments.table.flatten()]))

@@ -207,9 +207,8 @@ class DeepRounds:
         rows = rows_to_look_at(self._rows, self._labels, config.seed, number, limit)
         opened, open_config = open_map(state, config)
         scale = self._scale(state, len(rows))
-        seen = look_at(
-            rows, opened, open_config, self._network, self._dataset, self._labels, reduction, stay, scale
-        )  # fmt: skip
+        source = self._network, self._dataset, self._labels
+        seen = look_at(rows, opened, open_config, *source, reduction, stay, scale, keep=steps > 0)
         numeric = calibrated(deep_map_config(self._plan.config, 0.0), seen.histogram).activation_threshold
         network = dataclasses.replace(network, threshold=1.0 if isinstance(numeric, str) else numeric)
         moved = refreshed(state, seen.statistics, config)

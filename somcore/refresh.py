@@ -74,7 +74,7 @@ def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -
             classes = with_every_class(classes, votes)
     stored, updates = deviations, state.updates
     if config.variant == "altsssom":
-        updates = updates + number.squeeze(1)
+        updates = updates + number.squeeze(1).to(torch.int64)
         stored = deviations * (1 - kept_share(updates.unsqueeze(1), config.deviation_decay))  # δ̂ is what was seen
     moved = dataclasses.replace(
         state,

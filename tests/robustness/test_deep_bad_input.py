@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.checkpoint import read
+from pipeline.deep_model import DeepModel
 from pipeline.errors import Collapsed, DataError, Diverged, OutputError, UserError
 from pipeline.trainer import train
 from tests.training import run_job, small, table
@@ -176,7 +177,6 @@ def test_an_encoder_for_other_data_is_refused(digits, tmp_path):
 
 
 def test_a_saved_model_predicts_what_was_scored(digits, tmp_path):
-    from pipeline.deep_model import DeepModel
     from pipeline.shards import Dataset
 
     result = train(deep(digits, map__epochs=6, loss__reconstruction_weight=1.0), tmp_path / "run")
@@ -218,3 +218,4 @@ def test_altsssom_keeps_its_nodes_and_boxes_through_refreshes(digits, tmp_path):
                     deep__refresh_rounds=1)  # fmt: skip
     result = train(settings, tmp_path / "run")
     assert result["nodes"] >= 10 and result["accuracy"] > 0.3
+    assert DeepModel.load(tmp_path / "run").state.num_nodes == result["nodes"]
