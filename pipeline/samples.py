@@ -6,6 +6,7 @@ Axes: n samples, D features.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,7 @@ class InputSpec:
         """(n,) bool: samples that cannot be scored, because a value is missing or infinite."""
         if values.dtype.kind != "f":
             return np.zeros(len(values), dtype=bool)
-        flat = values.reshape(len(values), -1)
+        flat = values.reshape(len(values), math.prod(values.shape[1:]))
         bad = np.isinf(flat).any(axis=1)
         return bad | (np.isnan(flat).all(axis=1) if self.missing == "mask" else np.isnan(flat).any(axis=1))
 
