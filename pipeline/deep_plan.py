@@ -31,8 +31,8 @@ _RIVAL_THRESHOLD = 0.5  # until the end, when the errors of the training rows ar
 _LABELLED_SHARE = 0.25  # of a round, where labels are rarer than this
 _AUGMENT = {"audio": "audio", "table": "table", "image": "characters"}  # what no class is changed by
 _VIEWS = {
-    "image": ("auto", "none", "digits", "clothes", "objects", "characters"),
-    "audio": ("auto", "none", "audio"),
+    "image": ("auto", "none", "table", "digits", "clothes", "objects", "characters"),
+    "audio": ("auto", "none", "table", "audio"),
     "table": ("auto", "none", "table"),
 }
 _OF_SOURCE = {"mnist": "digits", "digits": "digits", "svhn": "digits", "fashion-mnist": "clothes", "cifar10": "objects"}

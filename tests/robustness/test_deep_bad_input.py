@@ -196,7 +196,7 @@ def test_crossings_of_views_need_views(digits, tmp_path):
     assert not (tmp_path / "run" / "map.safetensors").exists()
 
 
-@pytest.mark.parametrize(("kind", "augment"), [("table", "clothes"), ("table", "audio"), ("image", "table")])
+@pytest.mark.parametrize(("kind", "augment"), [("table", "clothes"), ("table", "audio"), ("image", "audio")])
 def test_views_that_data_cannot_have_are_refused_before_anything_is_written(kind, augment, digits, tmp_path):
     data = digits if kind == "image" else table(tmp_path / "t", np.random.default_rng(0).random((90, 5)))
     with pytest.raises(UserError, match=f"encoder.augment must be auto, none.* for {kind} data. Got '{augment}'"):
