@@ -87,11 +87,13 @@ class DeepPlan:
 
     def never_begun(self) -> str | None:
         """What the training is too short for, in one line; None if everything gets its turn."""
+        if self.rival is not None:
+            return None
         losses, asked = self.losses, []
-        if (losses.relevance_warmup_rounds or 0) >= self.rounds and self.rival is None:
+        if (losses.relevance_warmup_rounds or 0) >= self.rounds:
             asked.append(f"relevances (loss.relevance_warmup_rounds={losses.relevance_warmup_rounds})")
         waiting = losses.consistency_weight + losses.agreement_weight + losses.balance_weight
-        if waiting > 0 and (losses.consistency_start or 0) >= self.rounds and self.rival is None:
+        if waiting > 0 and (losses.consistency_start or 0) >= self.rounds:
             asked.append(f"consistency (loss.consistency_start={losses.consistency_start})")
         if not asked:
             return None

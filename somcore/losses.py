@@ -200,9 +200,9 @@ def balance(state: MapState, errors: Errors, temperature: float) -> Term:
 
     Source: decision 0013; marginal entropy after Krause et al. 2010 (RIM).
     """
-    one = (state.alive.any() & (len(errors.nodes) > 0)).to(torch.int64)
+    one = state.alive.any().to(torch.int64)
     if len(errors.nodes) == 0:  # a mean of nothing is no number
-        return Term(errors.nodes.sum(), one)
+        return Term(errors.nodes.sum(), torch.zeros_like(one))
     mean = torch.softmax(node_logits(state, errors, temperature), dim=1).mean(0)
     entropy = -torch.xlogy(mean, mean.clamp_min(_SMALLEST)).sum()
     largest = torch.log(state.alive.sum().clamp_min(1).to(entropy.dtype))
