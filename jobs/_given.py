@@ -10,7 +10,8 @@ from typer.core import TyperCommand
 
 from pipeline.errors import must
 
-_NAMES = {"data", "model", "run", "register", "source"}  # never empty, nor are paths
+# Never empty, nor are paths.
+_NAMES = {"data", "model", "run", "register", "source", "tracking_uri", "experiment", "address"}
 _ELSEWHERE = ("prepare", "features", "report", "export", "train")  # write a data set or a file, or look by themselves
 
 
@@ -49,13 +50,18 @@ def check(job: str, options: Mapping[str, Any]) -> None:
         options: by parameter.
 
     Raises:
-        UserError: `--out` for results is in a prepared data set; `--register` is no name for a model.
+        UserError: `--out` for results is in a prepared data set; `--register` is no name for a model; MLflow has
+            no stores of the kind of `--tracking-uri`.
     """
     out = options.get("out")
     if isinstance(out, Path) and job not in _ELSEWHERE:
         from pipeline.places import refuse_in_data_set
 
         refuse_in_data_set(out)
+    if "tracking_uri" in options:
+        from pipeline.tracking import check_store
+
+        check_store(options["tracking_uri"])
     if options.get("register") is not None:
         from pipeline.model import check_name
 

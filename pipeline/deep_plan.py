@@ -18,12 +18,11 @@ from pipeline.augment import View, views_of
 from pipeline.deep_config import DeepConfig, EncoderConfig
 from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
 from pipeline.errors import must
-from pipeline.network import NetworkState, StepSize
+from pipeline.network import NetworkState, StepSize, flat_parameters, load_flat
 from pipeline.reduction import dealt
 from pipeline.rivals.config import RivalPlan
 from somcore.config import UNLABELLED, MapConfig
-from somcore.layer import check_decisions
-from somcore.loss_config import LossConfig
+from somcore.loss_config import LossConfig, check_decisions
 from somcore.sampling import sample_indices
 
 _REFRESH_ROUNDS = 40
@@ -109,8 +108,19 @@ class DeepPlan:
             taken &= labels != UNLABELLED
         return taken.nonzero().squeeze(1)
 
-    def network(self) -> Network:
-        """The modules, with no values yet."""
+    def network(self, seed: int = 0) -> Network:
+        """The modules; what is not trained in them is the same in every process."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._modules()
+
+    def drawn_network(self, seed: int) -> Network:
+        """The modules with trained values of layers that `initialise` does not know drawn from the seed."""
+        network = self.network()
+        load_flat(network, flat_parameters(self.network(seed)))
+        return network
+
+    def _modules(self) -> Network:
         if self.rival is not None:
             from pipeline.rivals import rival_class
 
@@ -122,7 +132,7 @@ class DeepPlan:
 
     def first_network(self, seed: int, samples: Tensor) -> NetworkState:
         """The parameters before the first round: drawn from the seed, features spread over the samples (n, P)."""
-        network = self.network()
+        network = self.drawn_network(seed)
         initialise(network, seed)
         if self.rival is not None:
             return dataclasses.replace(NetworkState.of(network), threshold=_RIVAL_THRESHOLD)

@@ -6,8 +6,6 @@ neither its tile nor its worker can be seen in them. n samples, D latent feature
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.audio import WORD_FRAMES, LogMel, LogMelWord, SpectrogramCNN
-from pipeline.errors import UserError, must
+from pipeline.errors import UserError
 from pipeline.manifest import Manifest
 from pipeline.pretrained import frozen_features
+from pipeline.user_encoder import user_encoder
 
 ENCODERS = ("auto", "cnn", "standardised", "residual", "mlp", "audio", "word", "pretrained")
 GROUPS = 4
@@ -169,19 +168,19 @@ def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: 
 
     Args:
         name: one of `ENCODERS`; "auto" chooses by the kind of data; or "module:function" of the user, called with
-            sample, dim and width: a module from (n, P) to (n, dim), of any range.
+            sample, dim and width, see `user_encoder`: a module from (n, P) to (n, dim), of any range.
         sample: what it will see.
         dim: D.
         width: channels of the first layer; a multiple of 4.
         weights: of "pretrained": a file, or the name of a torchvision model whose weights are in its cache.
 
     Raises:
-        UserError: the encoder does not fit the data.
+        UserError: the encoder does not fit the data, or that of the user is not what it must be.
     """
     if name == "auto":
         name = {"image": "cnn", "audio": "audio", "table": "mlp"}[sample.kind]
     if ":" in name:
-        return nn.Sequential(_of_the_user(name)(sample, dim, width), Latent())
+        return nn.Sequential(user_encoder(name, sample, dim, width), Latent())
     size = 1
     for extent in sample.shape:
         size *= extent
@@ -206,17 +205,6 @@ def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: 
 def _fast(encoder: nn.Module) -> nn.Module:
     """The encoder with its filters in the memory order that convolutions and pooling are fastest in."""
     return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _of_the_user(name: str) -> Callable[[SampleShape, int, int], nn.Module]:
-    """The function behind "module:function"; the module must be importable on every node."""
-    module, _, function = name.partition(":")
-    try:
-        made: Callable[[SampleShape, int, int], nn.Module] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        remedy = f"{error}. Is it on PYTHONPATH, on every node?"
-        raise must("encoder.name", "a function that can be imported", name, remedy=remedy) from None
-    return made
 
 
 def make_decoder(sample: SampleShape, dim: int, width: int) -> nn.Module:

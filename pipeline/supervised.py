@@ -65,7 +65,7 @@ def train_supervised(
     labels, _ = training_labels(plan, dataset.labels("train"))
     if deep.num_labelled == 0:
         raise DataError("The supervised baseline must have labelled rows. Got none; raise train.labelled_fraction.")
-    module = Classifier(deep.network().encoder, plan.num_features, dataset.num_classes)
+    module = Classifier(deep.drawn_network(plan.config.seed).encoder, plan.num_features, dataset.num_classes)
     initialise(module, plan.config.seed)
     network = NetworkState.of(module)
     rows = torch.arange(len(labels))

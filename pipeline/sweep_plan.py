@@ -169,7 +169,8 @@ def make_plan(options: SweepOptions, folder: Path, resume: bool, workers: int = 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Holds the folder of a sweep: another one that runs there is refused."""
+    """Holds the folder of a sweep: another one that runs there is refused. One that did not begin leaves no folder."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / LOCK, "w")  # noqa: SIM115 - held until the sweep ends
@@ -181,7 +182,14 @@ def alone_in(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OutputError(f"'{folder}' is in use by a sweep that is running. Give another --out.") from None
-        yield
+        try:
+            yield
+        finally:
+            if made and not (folder / SWEEP).exists():
+                with contextlib.suppress(OSError):  # a folder that somebody else uses by now stays
+                    (folder / LOCK).unlink()
+                    for place in made:
+                        place.rmdir()
 
 
 def _known(folder: Path, resume: bool) -> dict[str, Any]:

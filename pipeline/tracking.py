@@ -8,19 +8,44 @@ the same thread, by a resumed run, or by `replay`. Only the driver writes.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import OutputError, TrackingUnavailable
+from pipeline.errors import OutputError, TrackingUnavailable, must
 from pipeline.journal import Journal
 from pipeline.sender import Sender, replay
 from pipeline.system_metrics import SystemMetrics
 
-__all__ = ["Tracker", "replay"]
+__all__ = ["Tracker", "check_store", "replay"]
 
 _RETRY_S = 20.0
+_STORES = ("file", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
+
+
+def check_store(uri: str | None) -> None:
+    """A URI of a kind that MLflow does not know is a mistake, where one that does not answer may come back.
+
+    Args:
+        uri: of `--tracking-uri`; None = of MLFLOW_TRACKING_URI, which may be unset.
+
+    Raises:
+        UserError: neither MLflow nor a plugin of it has stores of that kind.
+
+    Example:
+        >>> check_store("sqlite:///mlflow.db"), check_store("http://localhost:5000"), check_store("none")
+        (None, None, None)
+    """
+    field = "MLFLOW_TRACKING_URI" if uri is None else "--tracking-uri"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") if uri is None else uri
+    kind, separator, _ = (uri or "").partition("://")
+    if not separator or kind.split("+")[0] in _STORES:  # postgresql+psycopg2: a database and its driver
+        return
+    if kind not in {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}:
+        raise must(field, "a folder or a URI such as sqlite:///mlflow.db or http://HOST:5000", uri)
 
 
 class Tracker:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.initial import initial_state
-from somcore.loss_config import LossConfig
+from somcore.loss_config import LossConfig, check_decisions
 from somcore.losses import RoundTotals, Term, Views, loss_terms, weighted_sum
 from somcore.matching import Match, match, predict_classes
 from somcore.refresh import with_plain_relevances
@@ -206,7 +206,16 @@ class SOMLayer(nn.Module):
             views: strong view and reconstruction, for the terms that need them.
             positions: (n,) int64, place of each sample in the round; default 0 … n − 1.
             exact: statistics in fixed point, the same to the bit in any order; else plain float64 sums.
+
+        Raises:
+            ValueError: features, labels or the strong view of another shape or kind; values are not looked at.
         """
+        shape = self._shape(features)
+        _expect("features", features, shape, floating=True)
+        if views is not None and views.strong is not None:
+            _expect("views.strong", views.strong, shape, floating=True)
+        if labels is not None:
+            _expect("labels", labels, shape[:1], floating=False)
         if labels is None:
             labels = torch.full(features.shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
         return measure(
@@ -224,7 +233,11 @@ class SOMLayer(nn.Module):
     @torch.no_grad()
     def predict(self, features: Tensor) -> Tensor:
         """(n,) int64 class of each sample, UNLABELLED where none can be said."""
+        _expect("features", features, self._shape(features), floating=True)
         return predict_classes(self.state, features, self.config)
+
+    def _shape(self, features: Tensor) -> tuple[int, ...]:
+        return (*features.shape[:1], self.get_buffer("prototypes").shape[1])
 
     def get_extra_state(self) -> Tensor:
         """Scalars of the map and its threshold, beside the buffers in `state_dict`."""
@@ -257,33 +270,14 @@ def deep_config(config: MapConfig) -> MapConfig:
     return config
 
 
+def _expect(name: str, given: Tensor, shape: tuple[int, ...], floating: bool) -> None:
+    if given.shape != shape or (not given.is_floating_point() if floating else given.dtype != torch.int64):
+        kind = "floating point" if floating else "int64"
+        raise ValueError(f"{name} must be {kind} of shape {shape}. Got {given.dtype} of {tuple(given.shape)}.")
+
+
 def _numeric(config: MapConfig) -> MapConfig:
     """The configuration with a number for a threshold that is not calibrated yet."""
     if config.activation_threshold != "auto" or config.threshold_quantile is None:
         return config
     return dataclasses.replace(config, activation_threshold=DEFAULT_THRESHOLD)
-
-
-def check_decisions(config: MapConfig, losses: LossConfig, prefix: str = "") -> None:
-    """Maps whose nodes share no threshold cannot lend it to margin and temperature.
-
-    Args:
-        config: of the map.
-        losses: resolved weights.
-        prefix: of the names in an error.
-
-    Raises:
-        ValueError: a term needs one of them, and it is not given.
-    """
-    if config.variant in ("larfdssom", "sssom"):
-        return
-    labels = config.variant in LABEL_AWARE
-    needed = {
-        "temperature": labels or losses.agreement_weight > 0 or losses.balance_weight > 0,
-        "margin": labels,
-    }
-    for name in needed:
-        if needed[name] and getattr(losses, name) is None:
-            raise ValueError(
-                f"{prefix}{name} must be given for {config.variant}: its nodes share no threshold. Got None."
-            )

@@ -11,6 +11,7 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
+from somcore.config import LABEL_AWARE, MapConfig
 from somcore.config import _check as check_value
 
 
@@ -119,3 +120,28 @@ class LossConfig:
                 hint = f" Did you mean '{near[0]}'?" if near else ""
                 raise ValueError(f"'{key}' is not a hyper-parameter of the loss.{hint}")
         return cls(**values)
+
+
+def check_decisions(config: MapConfig, losses: LossConfig, prefix: str = "") -> None:
+    """Maps whose nodes share no threshold cannot lend it to margin and temperature.
+
+    Args:
+        config: of the map.
+        losses: resolved weights.
+        prefix: of the names in an error.
+
+    Raises:
+        ValueError: a term needs one of them, and it is not given.
+    """
+    if config.variant in ("larfdssom", "sssom"):
+        return
+    labels = config.variant in LABEL_AWARE
+    needed = {
+        "temperature": labels or losses.agreement_weight > 0 or losses.balance_weight > 0,
+        "margin": labels,
+    }
+    for name in needed:
+        if needed[name] and getattr(losses, name) is None:
+            raise ValueError(
+                f"{prefix}{name} must be given for {config.variant}: its nodes share no threshold. Got None."
+            )

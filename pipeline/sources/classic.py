@@ -63,6 +63,8 @@ class Digits:
         from sklearn.datasets import load_digits
 
         options.only(self.name, "test_fraction", "seed")
+        if root is not None:
+            raise must("--root", "left out for digits, which come with scikit-learn", str(root))
         self.options = options
         data = load_digits()
         self._images = data.images.astype(np.uint8)[:, None]

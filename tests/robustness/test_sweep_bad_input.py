@@ -38,9 +38,9 @@ from tests.training import REPOSITORY
 def test_an_option_that_cannot_be(digits, tmp_path, changes, sentence):
     asked = {"data": [str(digits)], "model": "sssom"} | changes
     with pytest.raises(ValueError, match=sentence) as caught:
-        sweep(SweepOptions(**asked), tmp_path / "out", tracking_uri="none")
+        sweep(SweepOptions(**asked), tmp_path / "new" / "out", tracking_uri="none")
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out" / "sweep.json").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_of_something_else_is_refused(digits, tmp_path):

@@ -21,6 +21,7 @@ from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.errors import UserError
 from pipeline.model import check_name
 from pipeline.rundir import RunDirectory
+from pipeline.tracking import check_store
 from pipeline.trainer import train
 from tests.training import REPOSITORY, call_job, command, last_json, run_job, small, table
 
@@ -61,6 +62,9 @@ def contents(folder):
         (["--config="], "--config must be a path. Got ''."),
         (["--register", "a/b"], "--register must be a name without '/' and ':' that MLflow takes. Got 'a/b'."),
         (["--register", ""], "--register must be a name or a place. Got ''."),
+        (["--tracking-uri", ""], "--tracking-uri must be a name or a place. Got ''."),
+        (["--tracking-uri", "htp://host:5000"], "--tracking-uri must be a folder or a URI such as"),
+        (["--address", ""], "--address must be a name or a place. Got ''."),
     ],
     ids=lambda value: value[-1] or "empty" if isinstance(value, list) else "",
 )
@@ -103,6 +107,22 @@ def test_names_of_models_are_refused_as_mlflow_refuses_them(name):
     for good in ("digits-map", "a.b", "a b", "größe"):
         _validate_model_name(good)
         check_name(good)
+
+
+def test_stores_are_those_that_mlflow_knows(monkeypatch):
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    for kind in filter(None, _tracking_store_registry._registry):
+        check_store(f"{kind}://somewhere")
+    for good in ("none", "mlruns", "/data/mlruns", "file:///data/mlruns", "postgresql+psycopg2://host/b", "databricks"):
+        check_store(good)
+    with pytest.raises(UserError, match="--tracking-uri must be a folder or a URI .* Got 's3://bucket'"):
+        check_store("s3://bucket")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp://host")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI must be .* Got 'htp://host'"):
+        check_store(None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    check_store(None)
 
 
 # ---------------------------------------------------------------- where the output goes

@@ -242,3 +242,25 @@ def test_a_threshold_is_calibrated_only_where_there_is_one():
     layer = SOMLayer(MapConfig(variant="altsssom"), dim=2, num_classes=2, losses=losses)
     with pytest.raises(ValueError, match="variant must have a threshold to calibrate. Got 'altsssom'"):
         layer.calibrate(torch.rand(20, 2))
+
+
+@pytest.mark.parametrize(
+    ("features", "options", "sentence"),
+    [
+        (torch.rand(8, 5), {}, r"features must be floating point of shape \(8, 6\). Got torch.float32 of \(8, 5\)"),
+        (torch.rand(6), {}, r"features must be .*\(6, 6\). Got .*\(6,\)"),
+        (torch.rand(()), {}, r"features must be"),
+        (torch.ones(8, 6, dtype=torch.int64), {}, "features must be floating point"),
+        (torch.rand(8, 6), {"labels": torch.zeros(7, dtype=torch.int64)}, r"labels must be int64 of shape \(8,\)"),
+        (torch.rand(8, 6), {"labels": torch.zeros(8, 1, dtype=torch.int64)}, "labels must be"),
+        (torch.rand(8, 6), {"labels": torch.zeros(8)}, "labels must be int64 .* Got torch.float32"),
+        (torch.rand(8, 6), {"views": Views(strong=torch.rand(4, 6))}, r"views.strong must be .*\(8, 6\)"),
+    ],
+)
+def test_a_tile_of_another_shape_is_named_before_the_map_is_asked(features, options, sentence):
+    layer = SOMLayer(MapConfig(), dim=6, num_classes=3)
+    with pytest.raises(ValueError, match=sentence):
+        layer(features, **options)
+    if not options:
+        with pytest.raises(ValueError, match=sentence):
+            layer.predict(features)

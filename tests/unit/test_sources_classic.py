@@ -27,6 +27,11 @@ def test_digits_are_scikit_learns_and_split_by_class():
     assert np.abs(np.bincount(data["test"][1]) - 0.2 * counts).max() <= 0.5
 
 
+def test_digits_have_no_root(tmp_path):
+    with pytest.raises(UserError, match="--root must be left out for digits, which come with scikit-learn"):
+        open_source("digits", tmp_path)
+
+
 def test_the_split_of_digits_depends_on_the_seed_alone():
     first, again, other = (collect(open_source("digits", None, SourceOptions(seed=s)))["test"][2] for s in (1, 1, 2))
     assert (first == again).all()

@@ -1,0 +1,88 @@
+"""An encoder of the user, "module:function", and what it must keep: the same run on any number of workers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import UserError, must
+
+if TYPE_CHECKING:
+    from pipeline.encoders import SampleShape
+
+_ROWS = 4
+_TOLERANCE = 1e-3  # rounding is less, what batch normalisation and dropout do is more
+
+
+def user_encoder(name: str, sample: SampleShape, dim: int, width: int) -> nn.Module:
+    """The module that the user's function makes, tried on some random samples.
+
+    Args:
+        name: "module:function"; the module must be importable on every node.
+        sample: what it will see; P scaled values.
+        dim: D.
+        width: for the function to use as it likes.
+
+    Returns:
+        A module from (n, P) to (n, D) that ends in a linear layer, its values those of torch's global generator.
+
+    Raises:
+        UserError: no such function; no such module; features that do not depend on their sample alone.
+    """
+    made = _function(name)(sample, dim, width)
+    if not isinstance(made, nn.Module):
+        raise _refused("a function that returns a torch module", name, f"which returns {type(made).__name__}")
+    leaves = [layer for layer in made.modules() if not list(layer.children())]
+    last = leaves[-1]
+    if not isinstance(last, nn.Linear) or last.bias is None or last.out_features != dim:
+        raise _refused(f"of a module that ends in nn.Linear(..., {dim}) with a bias", name, f"which ends in {last}")
+    _try(made, name, sample, dim)
+    return made
+
+
+@torch.no_grad()
+def _try(made: nn.Module, name: str, sample: SampleShape, dim: int) -> None:
+    """Features of few samples, twice and without the others, as in training."""
+    samples = torch.rand(_ROWS, torch.Size(sample.shape).numel(), generator=torch.Generator().manual_seed(0))
+    try:
+        first, again, alone = made.train()(samples), made(samples), made(samples[: _ROWS // 2])
+    except Exception as error:  # of the user's own code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise _refused(
+            f"of a module that takes (n, {samples.shape[1]}) samples", name, f"which failed: {reason}"
+        ) from error
+    if not isinstance(first, Tensor) or first.shape != (_ROWS, dim):
+        got = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+        raise _refused(
+            f"of a module that gives ({_ROWS}, {dim}) features of {_ROWS} samples", name, f"which gave {got}"
+        )
+    alike = [_close(first, again), _close(first[: len(alone)], alone)]
+    if not all(alike):
+        why = "the other samples of its tile" if alike[0] else "chance"
+        raise _refused(
+            "of a module whose features depend on their sample alone (GroupNorm, LayerNorm; no BatchNorm, no dropout)",
+            name,
+            f"where they depend on {why}",
+        )
+
+
+def _refused(wanted: str, name: str, what: str) -> UserError:
+    return UserError(f"encoder.name must be {wanted}. Got '{name}', {what}.", field="encoder.name")
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return bool(torch.allclose(one.float(), other.float(), rtol=_TOLERANCE, atol=_TOLERANCE))
+
+
+def _function(name: str) -> Callable[[SampleShape, int, int], Any]:
+    module, _, function = name.partition(":")
+    try:
+        made: Callable[[SampleShape, int, int], Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        remedy = f"{error}. Is it on PYTHONPATH, on every node?"
+        raise must("encoder.name", "a function that can be imported", name, remedy=remedy) from None
+    return made

@@ -1,0 +1,104 @@
+"""Encoders of the user: tried before they are trained, so that a run does not depend on tiles, workers or chance."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.config import RunConfig
+from pipeline.encoders import SampleShape, make_encoder
+from pipeline.errors import UserError
+from pipeline.plan import make_plan
+from pipeline.shards import Dataset
+from tests.training import small
+
+SAMPLE = SampleShape("image", (1, 8, 8))
+
+
+class Wave(nn.Module):
+    """What `initialise` does not know: a convolution over a line, a parameter of its own, and one that is frozen."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(64))
+        self.frozen = nn.Parameter(torch.rand(64), requires_grad=False)
+        self.line = nn.Conv1d(1, 2, 5)
+        self.last = nn.Linear(120, dim)
+
+    def forward(self, samples):
+        return self.last(self.line((samples * self.frozen + self.shift).unsqueeze(1)).flatten(1))
+
+
+def function(make):
+    """The name of a function that can be imported, as a user's module has it."""
+    module = types.ModuleType("encoders_of_a_user")
+    module.made = make
+    sys.modules[module.__name__] = module
+    return f"{module.__name__}:made"
+
+
+def rows(*layers):
+    return function(lambda sample, dim, width: nn.Sequential(*layers, nn.Linear(64, dim)))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (),
+        (nn.Linear(64, 64), nn.LayerNorm(64), nn.Dropout(0.0)),
+        (nn.Unflatten(1, (4, 16)), nn.GroupNorm(2, 4), nn.InstanceNorm1d(4), nn.Flatten()),
+    ],
+)
+def test_layers_that_treat_each_sample_alone_are_taken(layers):
+    encoder = make_encoder(rows(*layers), SAMPLE, dim=6, width=8)
+    features = encoder(torch.rand(3, 64))
+    assert features.shape == (3, 6) and features.min() > 0 and features.max() < 1
+
+
+@pytest.mark.parametrize(
+    ("layers", "why"),
+    [
+        ((nn.BatchNorm1d(64),), "depend on the other samples of its tile"),
+        ((nn.Softmax(dim=0),), "depend on the other samples of its tile"),
+        ((nn.Dropout(0.5),), "depend on chance"),
+        ((nn.AlphaDropout(0.5),), "depend on chance"),
+    ],
+)
+def test_features_that_depend_on_others_or_on_chance_are_refused(layers, why):
+    with pytest.raises(
+        UserError, match=f"depend on their sample alone .* Got 'encoders_of_a_user:made', where they {why}"
+    ):
+        make_encoder(rows(*layers), SAMPLE, dim=6, width=8)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda sample, dim, width: None, "a function that returns a torch module. Got .* which returns NoneType"),
+        (lambda sample, dim, width: nn.Sequential(nn.Linear(64, dim), nn.ReLU()), "ends in nn.Linear.* ends in ReLU"),
+        (lambda sample, dim, width: nn.Linear(64, dim, bias=False), "with a bias"),
+        (lambda sample, dim, width: nn.Linear(64, dim + 1), r"ends in nn.Linear\(..., 6\)"),
+        (lambda sample, dim, width: nn.Linear(65, dim), r"takes \(n, 64\) samples.* which failed: RuntimeError: mat1"),
+        (lambda sample, dim, width: nn.Sequential(nn.Unflatten(1, (1, 64)), nn.Linear(64, dim)), r"gave \(4, 1, 6\)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_encoder_is_refused_in_one_line(make, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        make_encoder(function(make), SAMPLE, dim=6, width=8)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_its_values_come_from_the_seed_and_frozen_ones_are_the_same_everywhere(digits):
+    name = function(lambda sample, dim, width: Wave(dim))
+    run = RunConfig.build(small("deep", digits, encoder__name=name, encoder__dim=6))
+    plan = make_plan(run, Dataset.open(digits)).deep
+    samples = torch.rand(50, 64, generator=torch.Generator().manual_seed(0))
+    digests, frozen = [], []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed + 7)  # the global generator has no say
+        digests.append(plan.first_network(seed, samples).digest())
+        frozen.append(plan.drawn_network(seed).encoder[0].frozen)
+    assert digests[0] == digests[1] != digests[2]
+    assert torch.equal(frozen[0], frozen[2]) and torch.equal(frozen[0], plan.network().encoder[0].frozen)
