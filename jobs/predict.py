@@ -11,7 +11,9 @@ from jobs._run import job, run
 
 
 def predict(
-    model: Annotated[str, typer.Option(help="Directory of a run, or models:/NAME/VERSION (or @ALIAS).")],
+    model: Annotated[
+        str, typer.Option(help="Directory of a run, its id in MLflow, or models:/NAME/VERSION (or @ALIAS).")
+    ],
     input: Annotated[Path, typer.Option(help="Parquet file or folder: raw samples, unscaled.")],
     output: Annotated[Path, typer.Option(help="Directory of the answers; the same command goes on with it.")],
     key_column: Annotated[
@@ -20,7 +22,7 @@ def predict(
     actors: Annotated[int | None, typer.Option(help="Processes; 0 = this one, without Ray. [default: cores]")] = None,
     rows_per_file: Annotated[int, typer.Option(min=1, help="Rows of an output file, roughly.")] = 100_000,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster. [default: one of its own]")] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store of models:/ names.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store of an id or name.")] = None,
 ) -> dict[str, Any]:
     """Class, confidence, node, activation and novelty of every row, in order, on a pool of Ray actors.
 

@@ -10,6 +10,7 @@ import contextlib
 import importlib.metadata
 import logging
 import os
+import re
 import tempfile
 import warnings
 import zipfile
@@ -94,7 +95,7 @@ def save_model(directory: Path, out: Path) -> Path:
 
 
 def model_directory(place: str, uri: str | None = None) -> Path:
-    """Where the map file of a model is: a run directory, an MLflow model, or `models:/NAME/VERSION`, `runs:/...`.
+    """Where the map file of a model is: a run's directory or id, an MLflow model, `models:/NAME/VERSION`, `runs:/...`.
 
     Raises:
         UserError: there is no model.
@@ -103,7 +104,12 @@ def model_directory(place: str, uri: str | None = None) -> Path:
         for path in (Path(place), Path(place) / "artifacts"):
             if (path / MAP).is_file():
                 return path
-        raise must("--model", f"a directory with a trained map ({MAP}), or models:/NAME/VERSION", place)
+        if re.fullmatch(r"[0-9a-f]{32}", place):
+            from pipeline.results import run_directory
+
+            return run_directory(place, uri)
+        wanted = f"a directory with a trained map ({MAP}), its id in MLflow, or models:/NAME/VERSION"
+        raise must("--model", wanted, place)
     import mlflow
 
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.errors import must
+from pipeline.errors import ManifestError, must
 from pipeline.evaluation import evaluate
 from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
@@ -102,7 +102,10 @@ def evaluate_run(run: str, data: str | Path | None, split: str | None, uri: str 
     place = data or RunDirectory(directory).record.get("settings", {}).get("data.path")
     if place is None:
         raise must("--data", "given for a model without the record of its run", None)
-    dataset = Dataset.open(place)
+    try:
+        dataset = Dataset.open(place)
+    except ManifestError as error:
+        raise error if data else ManifestError(f"{error} It is where '{run}' was trained on; give --data.") from None
     split = split or ("test" if dataset.num_rows("test") else "train")
     scores = trained.evaluate(dataset, split)
     about = {"run": run, "model": trained.about.get("model"), "data": str(place), "split": split}

@@ -1,11 +1,17 @@
 """`jobs.evaluate`: the scores of a trained model again, from its directory or from MLflow."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
+from pipeline.errors import UserError
+from pipeline.model import model_directory
+from pipeline.predict import predict
+from pipeline.predictor import Predictor
 from pipeline.trained import evaluate_run
 from pipeline.trainer import train
 from tests.training import REPOSITORY, small, table
@@ -16,8 +22,6 @@ SCORES = ("accuracy", "clustering_accuracy", "nmi", "ari", "purity", "quantizati
 @pytest.fixture(scope="module")
 def trained(digits, migrated_store, tmp_path_factory):
     """A recorded run of SS-SOM on digits."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("evaluated")
     uri = f"sqlite:///{shutil.copy(migrated_store, folder / 'mlflow.db')}"
     return train(small("sssom", digits, tracking__uri=uri), folder / "run"), folder / "run", uri
@@ -46,6 +50,25 @@ def test_a_run_is_found_by_its_id(trained):
     assert scores["rows"] == 1438
     assert scores["map_digest"] == summary["map_digest"]
     assert scores["accuracy"] > 0.5
+
+
+def test_a_batch_is_predicted_by_the_id_of_a_run(trained, digits, tmp_path):
+    summary, out, uri = trained
+    done = predict(model_directory(summary["run_id"], uri), digits / "test", tmp_path / "out", actors=0)
+    assert (done["rows"], done["scored"]) == (359, 359)
+    answers, expected = pd.read_parquet(tmp_path / "out"), Predictor.load(out)(pd.read_parquet(digits / "test"))
+    assert answers["class"].tolist() == expected["class"].tolist()
+
+
+def test_data_that_have_moved_are_asked_for(digits, tmp_path):
+    shutil.copytree(digits, tmp_path / "before")
+    train(small("sssom", tmp_path / "before"), tmp_path / "run")
+    (tmp_path / "before").rename(tmp_path / "after")
+    with pytest.raises(UserError, match="is not a prepared data set.* was trained on; give --data"):
+        evaluate_run(str(tmp_path / "run"), None, None)
+    with pytest.raises(UserError, match=r"nowhere is not a prepared data set[^;]*$"):
+        evaluate_run(str(tmp_path / "run"), tmp_path / "nowhere", None)
+    assert evaluate_run(str(tmp_path / "run"), tmp_path / "after", None)["rows"] == 359
 
 
 def test_what_does_not_fit_is_one_line(trained, digits, tmp_path, rng):
