@@ -37,10 +37,10 @@ $(STAMP): pyproject.toml $(if $(LOCKED),infra/requirements-dev.lock)
 	@echo "== setup: installing into $(VENV) (some minutes and 7 GB the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 ifneq ($(LOCKED),)
-	@$(BIN)/python -m pip install -qq --require-hashes --requirement infra/requirements-dev.lock
+	@$(BIN)/python -m pip install -qq --no-compile --require-hashes --requirement infra/requirements-dev.lock
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 else
-	@$(BIN)/python -m pip install -qq --editable '.[dev]'
+	@$(BIN)/python -m pip install -qq --no-compile --editable '.[dev]'
 endif
 	@touch $@
 

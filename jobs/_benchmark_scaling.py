@@ -13,6 +13,7 @@ def scaling(
     workers: Annotated[int, typer.Option(min=2, help="The most Ray workers.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each measurement.")] = 10,
     repeats: Annotated[int, typer.Option(min=1, help="Of weak scaling.")] = 5,
+    tile_size: Annotated[int, typer.Option(min=1, help="Rows of a tile; a table has 64 of them.")] = 1024,
     scratch: Annotated[Path | None, typer.Option(help="Where tables lie meanwhile; 500 MB.")] = None,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/elastic"),
     table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/elastic.md.")] = None,
@@ -22,7 +23,7 @@ def scaling(
     from pipeline.benchmarks import scaling_model, speed
 
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-    result = scale.measure(workers, rounds, repeats, scratch, say)
+    result = scale.measure(workers, rounds, repeats, tile_size, scratch, say)
     text = scaling_model.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
     return speed.publish("scaling", result, text, out, table_out)

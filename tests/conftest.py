@@ -9,6 +9,7 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     MLFLOW_DISABLE_TELEMETRY="true",
+    MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",  # five processes of a server that nothing here needs
     GIT_PYTHON_REFRESH="quiet",
     SOMGRAD_REPORT="0",  # seconds for each training; the tests of the report ask for it
     OMP_NUM_THREADS="1",

@@ -28,8 +28,7 @@ from pipeline.worker import Report as Block
 from pipeline.worker import Worker
 from somcore.statistics import BatchStatistics
 
-TILE = 1024
-_ROWS = 64 * TILE
+_TILES = 64  # in a table
 _WEAK = (2, 8, 32)  # tiles per worker of weak scaling
 _WARM_UP = 3
 _SIZES = (2**10, 2**14, 2**17, 2**19, 2**21)  # int64 numbers of a bare all-reduce
@@ -108,14 +107,14 @@ class ClockedWorker(Worker):
 class Bench:
     """A group of clocked workers and random tables to train on."""
 
-    def __init__(self, workers: int, place: Path, rounds: int, report: Report) -> None:
+    def __init__(self, workers: int, place: Path, rounds: int, tile_size: int, report: Report) -> None:
         from pipeline.group import WorkerGroup
         from pipeline.session import Session
 
         self._config = ClusterConfig(workers=workers, cpus_per_worker=0.1)
         self._session = Session(self._config)
         self.group = WorkerGroup(self._config, self._session, report, ClockedWorker)
-        self._place, self._rounds = place, rounds
+        self._place, self._rounds, self._tile_size = place, rounds, tile_size
 
     def close(self) -> None:
         """Lets the workers go."""
@@ -135,10 +134,10 @@ class Bench:
         """
         path = self._place / f"{features}-{classes}"
         if not path.exists():
-            prepare(RandomTable(_ROWS, features, classes), path)
+            prepare(RandomTable(_TILES * self._tile_size, features, classes), path)
         settings = {
-            "data.path": str(path), "train.model": model, "map.tile_size": TILE, "map.batch_size": tiles * TILE,
-            "map.epochs": 100_000, "cluster.workers": workers,
+            "data.path": str(path), "train.model": model, "map.tile_size": self._tile_size,
+            "map.batch_size": tiles * self._tile_size, "map.epochs": 100_000, "cluster.workers": workers,
         }  # fmt: skip
         side = round(nodes**0.5)
         settings |= (
@@ -169,18 +168,21 @@ class Bench:
         return {numbers: statistics.median(self.group.asked("exchange", numbers, 15)) for numbers in _SIZES}
 
 
-def measure(workers: int, rounds: int, repeats: int, folder: Path | None, report: Report) -> dict[str, Any]:
+def measure(
+    workers: int, rounds: int, repeats: int, tile_size: int, folder: Path | None, report: Report
+) -> dict[str, Any]:
     """All tables of the page.
 
     Args:
         workers: the most.
         rounds: per measurement.
         repeats: of weak scaling.
+        tile_size: T.
         folder: where tables lie meanwhile; None = the system's temporary directory.
         report: receives lines of progress.
     """
     with tempfile.TemporaryDirectory(prefix="somgrad-scaling-", dir=folder) as scratch:
-        bench = Bench(workers, Path(scratch), rounds, report)
+        bench = Bench(workers, Path(scratch), rounds, tile_size, report)
         try:
             cases, bare = [], {}
             for w in range(1, workers + 1):
@@ -204,7 +206,7 @@ def measure(workers: int, rounds: int, repeats: int, folder: Path | None, report
                if one["workers"] > 1]  # fmt: skip
     return {
         "cases": cases, "shares": shares, "weak": weak, "bare": bare, "model": model,
-        "checked": checked, "machine": machine(1),
+        "checked": checked, "tile_size": tile_size, "machine": machine(1),
     }  # fmt: skip
 
 

@@ -17,7 +17,6 @@ from pipeline.benchmarks.speed import in_words, spread
 
 _MESSAGES = 2  # all-reduces of a round: counts, then tables
 _WORLDS = (2, 4, 16, 64, 256, 1024)
-_TILE = 1024
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,8 @@ def markdown(result: dict[str, Any], command: str) -> str:
 def _head(result: dict[str, Any]) -> str:
     about = result["machine"]
     return (
-        f"Random tables, tiles of {_TILE:,} rows, workers of one thread on {about['cpus']} CPUs, load {about['load']}. "
+        f"Random tables, tiles of {result['tile_size']:,} rows, workers of one thread on {about['cpus']} CPUs, "
+        f"load {about['load']}. "
         "Bytes are what one worker hands to collectives in a round. Share: the exact reduction (packing, collectives, "
         "unpacking) in a round without the time that a worker waits for the slowest.\n\n"
         "Weak scaling at K=400, D=784: samples per second of 2 workers over those of 1, measured in turns; target 1.8. "

@@ -114,6 +114,7 @@ def server(folder: Path) -> Iterator[str]:
     words = ["server", "--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--workers", "1"]
     words += ["--default-artifact-root", (folder / "artifacts").as_uri(), "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # of MLflow's own jobs, as in infra/mlflow
     with open(folder / "server.log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, env=environment, start_new_session=True

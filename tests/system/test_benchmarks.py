@@ -77,5 +77,5 @@ def test_tracking(tmp_path):
 
 
 def test_scaling(tmp_path):
-    words = ["--workers", 2, "--rounds", 1, "--repeats", 1, "--scratch", tmp_path]
+    words = ["--workers", 2, "--rounds", 1, "--repeats", 1, "--tile-size", 64, "--scratch", tmp_path]
     measured("scaling", tmp_path / "out", *words)

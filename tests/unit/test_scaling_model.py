@@ -34,7 +34,7 @@ def test_the_page_has_every_measurement():
     checked = [case | {"predicted": 0.009} for case in [cases[1], *shares]]
     page = markdown(
         {"cases": cases, "shares": shares, "weak": {8: [1.7, 1.9, 1.8]}, "bare": bare, "model": fitted(bare),
-         "checked": checked, "machine": {"cpus": 2, "load": 0.1}},
+         "checked": checked, "tile_size": 1024, "machine": {"cpus": 2, "load": 0.1}},
         "the command",
     )  # fmt: skip
     assert "`the command`" in page and "8 tiles each: 1.80 (1.70 to 1.90)." in page
