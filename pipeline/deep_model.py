@@ -68,11 +68,19 @@ class DeepModel:
         state: the map on its features.
         config: hyper-parameters of the map, threshold included.
         crossings: (K, K) int64 between nodes (`somcore.crossings`); None if they were not counted.
+        losses: those it was trained with, whose softness its class probabilities have; None = that of the map.
     """
 
-    def __init__(self, network: Network, state: MapState, config: MapConfig, crossings: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        state: MapState,
+        config: MapConfig,
+        crossings: Tensor | None = None,
+        losses: LossConfig | None = None,
+    ) -> None:
         self.network, self.state, self.config = network.eval(), state, config
-        self.crossings = crossings
+        self.crossings, self._losses = crossings, losses
 
     @classmethod
     def load(cls, directory: str | Path) -> DeepModel:
@@ -103,7 +111,8 @@ class DeepModel:
         with safe_open(run.map_path, framework="pt") as file:
             load_flat(network, file.get_tensor(_VALUES))
             crossings = file.get_tensor(_CROSSINGS) if _CROSSINGS in set(file.keys()) else None
-        return cls(network, state, deep_map_config(config, deep["threshold"]), crossings)
+        losses = plan.losses if plan.rival is None else None
+        return cls(network, state, deep_map_config(config, deep["threshold"]), crossings, losses)
 
     def encode(self, samples: Tensor) -> Tensor:
         """(n, P) scaled samples to (n, D) features in (0, 1)."""
@@ -116,6 +125,14 @@ class DeepModel:
     def predict(self, samples: Tensor) -> Tensor:
         """(n,) int64 classes, −1 where none can be said."""
         return predict_classes(self.state, self.encode(samples), self.config)
+
+    @property
+    def temperature(self) -> float | None:
+        """ϑ of the class probabilities; None = that of the map."""
+        if self._losses is None:
+            return None
+        given = self._losses.temperature  # always, where nodes share no threshold
+        return self._losses.decisions(self.config.error_threshold)[0] if given is None else given
 
     def nodes(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """BMU and its error for each sample."""

@@ -138,7 +138,8 @@ class Predictor:
         if self.config.variant not in LABEL_AWARE or self.state.num_classes == 0 or count == 0:
             return torch.full((count,), -1), torch.full((count,), torch.nan, dtype=torch.float64)
         classes = predict_classes(self.state, features, self.config)
-        probabilities = class_probabilities(self._alive, features, self.config)
+        temperature = self.deep.temperature if self.deep else None
+        probabilities = class_probabilities(self._alive, features, self.config, temperature)
         chosen = probabilities.gather(1, classes.clamp_min(0).unsqueeze(1)).squeeze(1)
         return classes, torch.where(classes < 0, torch.nan, chosen)
 

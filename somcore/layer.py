@@ -16,7 +16,7 @@ from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.initial import initial_state
 from somcore.loss_config import LossConfig, check_decisions
 from somcore.losses import RoundTotals, Term, Views, loss_terms, weighted_sum
-from somcore.matching import Match, match, predict_classes
+from somcore.matching import Match, class_probabilities, match, predict_classes
 from somcore.refresh import with_plain_relevances
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
@@ -235,6 +235,13 @@ class SOMLayer(nn.Module):
         """(n,) int64 class of each sample, UNLABELLED where none can be said."""
         _expect("features", features, self._shape(features), floating=True)
         return predict_classes(self.state, features, self.config)
+
+    @torch.no_grad()
+    def predict_proba(self, features: Tensor) -> Tensor:
+        """(n, C) float64 probability of each class, of the softness that the losses train with."""
+        _expect("features", features, self._shape(features), floating=True)
+        temperature, _ = self.losses.decisions(self.error_threshold)
+        return class_probabilities(self.state, features, self.config, temperature)
 
     def _shape(self, features: Tensor) -> tuple[int, ...]:
         return (*features.shape[:1], self.get_buffer("prototypes").shape[1])

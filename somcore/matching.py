@@ -253,8 +253,17 @@ def class_errors(state: MapState, features: Tensor, config: MapConfig) -> Tensor
     return best.scatter_reduce(1, owners, errors.masked_fill(state.classes < 0, torch.inf), "amin")
 
 
-def class_probabilities(state: MapState, features: Tensor, config: MapConfig) -> Tensor:
-    """softmax over classes of −min ρ / ρ_t (ALTSS-SOM: ρ_t is the mean of δ̂² over alive nodes and features).
+def class_probabilities(
+    state: MapState, features: Tensor, config: MapConfig, temperature: float | None = None
+) -> Tensor:
+    """softmax over classes of −min ρ / ϑ.
+
+    Args:
+        state: the map.
+        features: (n, D).
+        config: resolved hyper-parameters.
+        temperature: ϑ; None = ρ_t (ALTSS-SOM: the mean of δ̂² over alive nodes and features). A deep map was trained
+            with one of its own (`LossConfig.decisions`), with which these are the probabilities that it learned.
 
     Returns:
         (n, C) float64; uniform if no class has a node.
@@ -262,14 +271,17 @@ def class_probabilities(state: MapState, features: Tensor, config: MapConfig) ->
     if state.num_classes == 0:
         return torch.zeros(features.shape[0], 0, dtype=torch.float64, device=features.device)
     errors = class_errors(state, features, config)
-    if config.variant == "altsssom":
-        spread = corrected_deviations(state.deviations, state.updates, config.deviation_decay)[state.alive]
-        mean = spread.square().mean() if spread.numel() else torch.ones(())
-        temperature = float(mean) if float(mean) > 0 else 1.0
-    else:
-        temperature = config.error_threshold
+    temperature = _temperature(state, config) if temperature is None else temperature
     known = torch.isfinite(errors).any(dim=1, keepdim=True)
     return torch.softmax(torch.where(known, -errors / temperature, 0.0), dim=1)
+
+
+def _temperature(state: MapState, config: MapConfig) -> float:
+    if config.variant != "altsssom":
+        return config.error_threshold
+    spread = corrected_deviations(state.deviations, state.updates, config.deviation_decay)[state.alive]
+    mean = float(spread.square().mean()) if spread.numel() else 1.0
+    return mean if mean > 0 else 1.0
 
 
 def subspace_members(state: MapState, features: Tensor, config: MapConfig) -> Tensor:

@@ -244,6 +244,16 @@ def test_a_threshold_is_calibrated_only_where_there_is_one():
         layer.calibrate(torch.rand(20, 2))
 
 
+def test_probabilities_are_those_of_the_cross_entropy(generator):
+    layer = trained_layer(generator)
+    z, labels = torch.rand(30, 6, generator=generator), torch.arange(30) % 3
+    shares = layer.predict_proba(z)
+    assert torch.allclose(shares.sum(1), torch.ones(30, dtype=torch.float64))
+    assert shares.argmax(1).tolist() == layer.predict(z).tolist()
+    term = layer(z, labels).terms["cross_entropy"]
+    assert -shares.gather(1, labels.unsqueeze(1)).log().sum().item() == pytest.approx(term.sum.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("features", "options", "sentence"),
     [

@@ -7,13 +7,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pipeline.errors import UserError
 from pipeline.predictor import OUTPUTS, Predictor
 from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
 from pipeline.trainer import train
-from somcore.matching import class_probabilities, predict_classes, predict_nodes
+from somcore.matching import class_errors, class_probabilities, predict_classes, predict_nodes
 from tests.training import small, table
 
 
@@ -54,6 +55,24 @@ def test_raw_images_give_what_the_map_says_of_scaled_ones(images, digits):
     assert answers["confidence"].tolist() == probabilities.gather(1, classes.unsqueeze(1)).squeeze(1).tolist()
     assert answers["activation"].to_numpy() == pytest.approx((1 / (1 + rho)).numpy())
     assert ((answers["novelty"] >= 0.5) == (rho >= config.error_threshold).numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"loss__temperature": 0.03}, {"deep__variant": "altsssom", "loss__temperature": 0.03, "loss__margin": 0.1}],
+    ids=["a-share-of-the-threshold", "given", "boxes"],
+)
+def test_a_deep_model_is_as_sure_as_its_losses_made_it(digits, tmp_path, changes):
+    quick = {"map__epochs": 1, "encoder__width": 4, "encoder__dim": 8, "loss__relevance_warmup_rounds": 0}
+    train(small("deep", digits, **quick, **changes), tmp_path / "run")
+    predictor, dataset = Predictor.load(tmp_path / "run"), Dataset.open(digits)
+    answers = predictor(dataset.read_raw("test", slice(0, 50)).numpy())
+    features = predictor.deep.encode(dataset.read("test", slice(0, 50))[0])
+    errors = class_errors(predictor.state, features, predictor.config)
+    temperature = changes.get("loss__temperature") or 0.2 * predictor.config.error_threshold
+    learned = torch.softmax(-errors / temperature, dim=1)
+    chosen = learned.gather(1, predictor.deep.predict(dataset.read("test", slice(0, 50))[0]).unsqueeze(1)).squeeze(1)
+    assert answers["confidence"].to_numpy() == pytest.approx(chosen.numpy(), rel=1e-9)
 
 
 def test_the_channel_of_grey_images_may_be_left_out(images, digits):
