@@ -6,6 +6,7 @@ import torch
 
 from pipeline.deep_model import DeepModel
 from pipeline.prepare import prepare
+from pipeline.recipes import recipe
 from pipeline.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
@@ -103,6 +104,20 @@ def test_spoken_digits_from_the_recordings(tmp_path):
     samples = Dataset.open(tmp_path / "data").read("test", slice(0, 5))[0]
     features = DeepModel.load(tmp_path / "run").encode(samples)
     assert features.shape == (5, 8) and 0 <= features.min() <= features.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["cifar10", "svhn"])
+def test_recipes_for_colour_images_learn_colours(tmp_path, rng, name):
+    labels = np.arange(240) % 3
+    images = rng.integers(0, 120, (240, 32, 32, 3), dtype=np.uint8)
+    images[np.arange(240), :, :, labels] += 120  # the channel is the class
+    np.savez(tmp_path / "colours.npz", images=images, labels=labels)
+    prepare(open_source("images", tmp_path / "colours.npz", SourceOptions(test_fraction=0.25)), tmp_path / "data")
+    quick = {"map.epochs": 15, "map.batch_size": 64, "encoder.width": 4, "encoder.dim": 8, "train.evaluate_epochs": 0}
+    quick |= {"loss.relevance_warmup_rounds": 3, "loss.consistency_start": 6, "deep.learning_rate": 0.005}
+    settings = {**small("deep", tmp_path / "data"), **recipe(name), **quick}
+    result = train(settings, tmp_path / "run")
+    assert result["accuracy"] > 0.8 and not result["collapsed"]
 
 
 def test_a_table_through_the_perceptron(tmp_path):
