@@ -214,10 +214,9 @@ class SOMLayer(nn.Module):
         _expect("features", features, shape, floating=True)
         if views is not None and views.strong is not None:
             _expect("views.strong", views.strong, shape, floating=True)
-        if labels is not None:
-            _expect("labels", labels, shape[:1], floating=False)
         if labels is None:
-            labels = torch.full(features.shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
+            labels = torch.full(shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
+        _expect("labels", labels, shape[:1], floating=False)
         return measure(
             self.state,
             features,
