@@ -20,6 +20,8 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export GIT_PYTHON_REFRESH := quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# pip compiles nothing beforehand: the first process that imports a module keeps its bytecode for all others.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint format demo clean docs-check dist lock licences sbom audit images $(addprefix test-,$(LAYERS))

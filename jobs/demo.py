@@ -1,4 +1,4 @@
-"""The main job on a data set that ships in a package: sssom at seven label fractions on two Ray workers."""
+"""The main job on a data set that ships in a package: sssom at several label fractions on two Ray workers."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs._run import job, run
+from jobs._run import job, numbers, run
 
 COLUMNS = {
     "labels": "{labelled_fraction:.0%}",
@@ -25,18 +25,20 @@ def demo(
     model: Annotated[str, typer.Option(help="sssom.")] = "sssom",
     seed: Annotated[int, typer.Option(help="Of labels and order.")] = 0,
     workers: Annotated[int, typer.Option(help="Ray actors; 0 = in this process.")] = 2,
+    fractions: Annotated[str, typer.Option(help="Labelled fractions, by comma.")] = "0.01,0.05,0.1,0.25,0.5,0.75,1",
 ) -> dict[str, Any]:
-    """Prepare the digits, train at 1 to 100 % of the labels, print the table, tell where MLflow shows it.
+    """Prepare the digits, train with some and all of the labels, print the table, tell where MLflow shows it.
 
     Run again it shows the same table without training again.
     """
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline.fractions import FRACTIONS, train_fractions
+    from pipeline.fractions import train_fractions
     from pipeline.prepare import prepare
     from pipeline.sources import open_source
 
+    shares = numbers("--fractions", fractions, float)
     _say("== preparing digits: 1,797 images of 8 x 8 pixels that ship with scikit-learn")
     prepare(open_source("digits"), out / "data")
     settings = {
@@ -51,9 +53,9 @@ def demo(
         "map.threshold_quantile": 0.01,
     }
     runs = out / f"{model}-{seed}"
-    _say(f"== training {model} at {len(FRACTIONS)} label fractions, workers: {workers}")
+    _say(f"== training {model} at {len(shares)} label fractions, workers: {workers}")
     rows = []
-    for summary in train_fractions(settings, runs, say=_say):
+    for summary in train_fractions(settings, runs, shares, _say):
         rows.append(summary)
         _say("   " + " · ".join(f"{name} {text.format(**summary)}" for name, text in list(COLUMNS.items())[:3]))
     table = Table(*COLUMNS, title=f"{model} on digits: test accuracy by share of labels")

@@ -19,13 +19,11 @@ from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
 from pipeline.trainer import open_group, train
 
-FRACTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
-
 
 def train_fractions(
     settings: dict[str, Any],
     out: Path,
-    fractions: Sequence[float] = FRACTIONS,
+    fractions: Sequence[float],
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[dict[str, Any]]:
     """Train at each fraction, on workers that are started once; runs that are there already are not repeated.
@@ -33,22 +31,22 @@ def train_fractions(
     Args:
         settings: flat keys of `RunConfig`, without `train.labelled_fraction`.
         out: directory for one run directory per fraction.
-        fractions: shares of the labels.
+        fractions: shares of the labels; all are looked at before anything is trained.
         say: told in one line what the user should know.
 
     Yields:
         The summary of each run, with `labelled_rows`, `majority` and `label_spreading` (test accuracies of the
         commonest class, and of scikit-learn's label spreading on the same labels) beside it.
     """
+    runs = [{**settings, "train.labelled_fraction": fraction} for fraction in fractions]
+    cluster = [RunConfig.build(run) for run in runs][0].cluster
     dataset = Dataset.open(settings["data.path"])
     every = np.arange(dataset.num_samples("train"))
     features, labels = (part.numpy() for part in dataset.read("train", every))
     test = [part.numpy() for part in dataset.read("test", np.arange(dataset.num_samples("test")))]
-    cluster = RunConfig.build({**settings, "train.labelled_fraction": 1.0}).cluster
     with contextlib.ExitStack() as stack:
         group = None
-        for fraction in fractions:
-            run = {**settings, "train.labelled_fraction": fraction}
+        for run, fraction in zip(runs, fractions, strict=True):
             directory = RunDirectory(out / f"labels-{fraction:g}")
             begun = bool(directory.record)
             directory.settings(run, resume=begun)  # whose directory is this?

@@ -16,6 +16,12 @@ from tests.training import REPOSITORY, small
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
+@pytest.fixture
+def joined(ray_cluster, monkeypatch):
+    """What is measured joins the tests' cluster; starting one takes longer than most measurements here."""
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
+
+
 def measured(name, out, *words):
     """The result of one benchmark, which is finite everywhere, with its page beside it."""
     command = [sys.executable, "-m", "jobs.benchmark", name, *map(str, words), "--out", str(out), "--json"]
@@ -55,6 +61,7 @@ def test_growing(tmp_path):
     measured("growing", tmp_path, "--data", real_data("uci"), "--epochs", 1, "--repeats", 1)
 
 
+@pytest.mark.usefixtures("joined")
 def test_memory(tmp_path):
     words = ["--rows", 20000, "--features", 8, "--workers", 1, "--batch-size", 5000, "--scratch", tmp_path]
     measured("memory", tmp_path / "out", *words)
@@ -64,6 +71,7 @@ def test_overhead(tmp_path):
     measured("overhead", tmp_path, "--workers", 0, "--repeats", 1)
 
 
+@pytest.mark.usefixtures("joined")
 def test_predict(tmp_path, digits):
     from pipeline.trainer import train
 
@@ -72,10 +80,12 @@ def test_predict(tmp_path, digits):
     measured("predict", tmp_path / "out", *words)
 
 
+@pytest.mark.usefixtures("joined")
 def test_tracking(tmp_path):
     measured("tracking", tmp_path, "--epochs", 2, "--repeats", 1, "--trials", 1, "--children", 3)
 
 
+@pytest.mark.usefixtures("joined")
 def test_scaling(tmp_path):
     words = ["--workers", 2, "--rounds", 1, "--repeats", 1, "--tile-size", 64, "--scratch", tmp_path]
     measured("scaling", tmp_path / "out", *words)

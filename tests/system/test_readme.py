@@ -2,7 +2,8 @@
 
 A block that begins with `# file: NAME` is that file for the other blocks of its page. A block that needs what a test
 does not have (files of the reader, a cluster) says so in a comment above: `<!-- needs: ... -->`. No other block
-with commands may be left out.
+with commands may be left out. They share a Ray cluster, and the schema of their MLflow store is there: a reader who
+has neither waits for both, some seconds at each command.
 """
 
 import os
@@ -57,7 +58,7 @@ def test_no_command_is_left_out_without_a_reason():
 
 
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.name)
-def test_block(block, tmp_path):
+def test_block(block, tmp_path, ray_cluster, tracking_uri):
     for other in blocks_of(block.page):
         if other.file:
             (tmp_path / other.file).write_text(other.text)
@@ -67,6 +68,6 @@ def test_block(block, tmp_path):
         text = text.replace("--root PATH", f"--root '{raw}'").replace("jobs.train ", f"jobs.train {QUICK} ")
     words = [sys.executable, "-c", text] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", text]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "RAY_ADDRESS": ray_cluster}
     done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
