@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.worker import Worker
+from tests.cluster.nodes import START_S
 
 PHASES = ("read", "encode", "reduce", "advance", "checkpoint")
 
@@ -119,18 +120,24 @@ class Node:
         self._before = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         words = ["start", "--address", address, "--num-cpus", str(cpus), "--num-gpus", "0", "--block"]
         words += ["--object-store-memory", str(100 * 2**20), "--min-worker-port", "0", "--max-worker-port", "0"]
+        self._words = [str(Path(sys.executable).with_name("ray")), *words]
+        self._attempts = 0
+        self._start()
+        until(self._joined, 4 * START_S)
+
+    def _start(self) -> None:
+        self._attempts += 1
         self._process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("ray")), *words],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            self._words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        until(self._joined)
 
     def _joined(self) -> bool:
+        """Whether the node is there; Ray gives up after 30 s where a machine is busy, and is started again."""
         import ray
 
-        assert self._process.poll() is None, "ray start ended"
+        if self._process.poll() is not None:
+            assert self._attempts < 4, "ray start ended"
+            self._start()
         return any(node["Alive"] and node["NodeID"] not in self._before for node in ray.nodes())
 
     def pids(self) -> set[int]:

@@ -57,6 +57,7 @@ def test_no_command_is_left_out_without_a_reason():
     assert len(RUN) > 5
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.name)
 def test_block(block, tmp_path, ray_cluster, tracking_uri):
     for other in blocks_of(block.page):
@@ -69,5 +70,5 @@ def test_block(block, tmp_path, ray_cluster, tracking_uri):
     words = [sys.executable, "-c", text] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", text]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "RAY_ADDRESS": ray_cluster}
-    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=560)
     assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
