@@ -26,11 +26,12 @@ _RETRY_S = 20.0
 _STORES = ("file", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
 
 
-def check_store(uri: str | None) -> None:
+def check_store(uri: str | None, field: str = "--tracking-uri") -> None:
     """A URI of a kind that MLflow does not know is a mistake, where one that does not answer may come back.
 
     Args:
-        uri: of `--tracking-uri`; None = of MLFLOW_TRACKING_URI, which may be unset.
+        uri: of `field`; None = of MLFLOW_TRACKING_URI, which may be unset.
+        field: what the user gave it with.
 
     Raises:
         UserError: neither MLflow nor a plugin of it has stores of that kind.
@@ -39,8 +40,8 @@ def check_store(uri: str | None) -> None:
         >>> check_store("sqlite:///mlflow.db"), check_store("http://localhost:5000"), check_store("none")
         (None, None, None)
     """
-    field = "MLFLOW_TRACKING_URI" if uri is None else "--tracking-uri"
-    uri = os.environ.get("MLFLOW_TRACKING_URI") if uri is None else uri
+    if uri is None:
+        uri, field = os.environ.get("MLFLOW_TRACKING_URI"), "MLFLOW_TRACKING_URI"
     kind, separator, _ = (uri or "").partition("://")
     if not separator or kind.split("+")[0] in _STORES:  # postgresql+psycopg2: a database and its driver
         return

@@ -33,7 +33,7 @@ from pipeline.samples import InputSpec
 from pipeline.scoring import Scorer
 from pipeline.shards import Dataset
 from pipeline.signals import unhurried
-from pipeline.tracking import Tracker
+from pipeline.tracking import Tracker, check_store
 from somcore.state import MapState
 
 Say = Callable[[str], None]
@@ -77,6 +77,7 @@ def train(
     called = time.monotonic()
     directory = RunDirectory(out)
     run = RunConfig.build(directory.settings(settings, resume))
+    check_store(run.tracking.uri, "tracking.uri")
     dataset = Dataset.open(run.data.path)
     with ThreadPoolExecutor(1) as aside:
         planning = aside.submit(make_plan, run, dataset)

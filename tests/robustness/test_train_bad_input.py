@@ -54,6 +54,7 @@ def contents(folder):
         (["--model", "som"], "train.model must be one of kohonen, dssom"),
         (["--labelled-fraction", "2"], "train.labelled_fraction must be a share in [0, 1]. Got 2.0."),
         (["--workers", "-1"], "cluster.workers must be an integer >= 0"),
+        (["--set", "tracking.uri=s3://bucket"], "tracking.uri must be a folder or a URI such as"),
         (["--reduction", "sloppy"], "train.reduction must be exact or fast. Got 'sloppy'."),
         (["--config", "no-such-file.yaml"], "--config must be a file. Got 'no-such-file.yaml'"),
         (["--data", "no-such-folder"], "no-such-folder is not a prepared data set"),
