@@ -57,3 +57,11 @@ def test_setup_says_what_is_wrong_with_a_python_that_is_not_there(tmp_path):
     done = make("setup", "PYTHON=no-such-python", cwd=tmp_path)
     assert done.returncode != 0
     assert "no-such-python was not found" in done.stderr
+
+
+def test_bytecode_is_kept_whatever_the_shell_says(monkeypatch):
+    """`pip install --no-compile` leaves it to the first import: without it every process compiles all libraries."""
+    assert "--no-compile" in TEXT
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    done = make("--eval", "probe: ; @env", "probe")
+    assert "PATH=" in done.stdout and "PYTHONDONTWRITEBYTECODE" not in done.stdout
