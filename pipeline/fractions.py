@@ -39,7 +39,7 @@ def train_fractions(
         commonest class, and of scikit-learn's label spreading on the same labels) beside it.
     """
     runs = [{**settings, "train.labelled_fraction": fraction} for fraction in fractions]
-    cluster = [RunConfig.build(run) for run in runs][0].cluster
+    configs = [RunConfig.build(run) for run in runs]
     dataset = Dataset.open(settings["data.path"])
     every = np.arange(dataset.num_samples("train"))
     features, labels = (part.numpy() for part in dataset.read("train", every))
@@ -53,7 +53,7 @@ def train_fractions(
             if "summary" in directory.record:
                 summary = {**directory.record["summary"], "run_id": directory.record.get("run_id")}
             else:
-                group = group or stack.enter_context(open_group(cluster, say))
+                group = group or stack.enter_context(open_group(configs[0].cluster, say))
                 summary = train(run, directory.path, resume=begun, group=group)
             kept = labelled_fraction(labels, fraction, int(settings.get("train.seed", 0)))
             yield {
