@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pipeline.augment import Draws, View
-from pipeline.deep_plan import Network, encode
+from pipeline.deep_plan import encode
+from pipeline.network import Network
 from pipeline.reduction import Reduction, dealt
 from pipeline.shards import Dataset
 from somcore.config import MapConfig

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.deep_config import DeepConfig, EncoderConfig
-from pipeline.deep_plan import DeepPlan, Network, deep_map_config, encode
+from pipeline.deep_plan import DeepPlan, deep_map_config, encode
 from pipeline.encoders import SampleShape
 from pipeline.errors import OutputError
-from pipeline.network import load_flat
+from pipeline.network import Network, load_flat
 from pipeline.plan import TrainingPlan
 from pipeline.rivals.config import RivalPlan
 from pipeline.rundir import RunDirectory
@@ -105,6 +105,7 @@ class DeepModel:
             rounds=deep["rounds"],
             extra=deep["extra"],
             num_labelled=deep["num_labelled"],
+            num_classes=state.num_classes,
             rival=RivalPlan.from_dict(deep["rival"]) if "rival" in deep else None,
         )
         network = plan.network()

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.augment import View, views_of
 from pipeline.deep_config import DeepConfig, EncoderConfig
-from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
+from pipeline.encoders import LinearClassifier, SampleShape, initialise, make_decoder, make_encoder, spread_features
 from pipeline.errors import must
-from pipeline.network import NetworkState, StepSize, flat_parameters, load_flat
+from pipeline.network import Network, NetworkState, StepSize, flat_parameters, load_flat
 from pipeline.reduction import dealt
 from pipeline.rivals.config import RivalPlan
 from somcore.config import UNLABELLED, MapConfig
@@ -49,6 +49,7 @@ class DeepPlan:
         rounds: of the whole training.
         extra: labelled samples per round beside those of the epoch's order.
         num_labelled: M.
+        num_classes: C that the map reads, 0 without labels.
         rival: who is trained instead of a map, if not one.
     """
 
@@ -59,6 +60,7 @@ class DeepPlan:
     rounds: int
     extra: int
     num_labelled: int
+    num_classes: int
     rival: RivalPlan | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,7 +130,12 @@ class DeepPlan:
         encoder = self.encoder
         made = make_encoder(encoder.name, self.sample, encoder.dim, encoder.width, encoder.weights)
         decode = self.losses.reconstruction_weight > 0
-        return Network(made, make_decoder(self.sample, encoder.dim, encoder.width) if decode else None)
+        classify = self.losses.classifier_weight > 0 and self.num_classes > 0
+        return Network(
+            made,
+            make_decoder(self.sample, encoder.dim, encoder.width) if decode else None,
+            LinearClassifier(encoder.dim, self.num_classes) if classify else None,
+        )
 
     def first_network(self, seed: int, samples: Tensor) -> NetworkState:
         """The parameters before the first round: drawn from the seed, features spread over the samples (n, P)."""
@@ -140,25 +147,6 @@ class DeepPlan:
         return NetworkState.of(network)
 
 
-class Network(nn.Module):
-    """Encoder and, if something is to be reconstructed, decoder."""
-
-    def __init__(self, encoder: nn.Module, decoder: nn.Module | None) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
-
-    def forward(self, samples: Tensor) -> Tensor:
-        """(n, P) scaled samples to (n, D) in (0, 1)."""
-        features: Tensor = self.encoder(samples)
-        return features
-
-    @property
-    def body(self) -> nn.Module:
-        """What has learned to represent samples: the encoder, without a classifier behind it."""
-        return getattr(self.encoder, "body", self.encoder)
-
-
 def resolve_deep(
     encoder: EncoderConfig,
     deep: DeepConfig,
@@ -168,6 +156,7 @@ def resolve_deep(
     *,
     num_samples: int,
     num_labelled: int,
+    num_classes: int,
     source: str = "",
     rival: RivalPlan | None = None,
 ) -> DeepPlan:
@@ -210,6 +199,7 @@ def resolve_deep(
         rounds=config.num_rounds,
         extra=extra,
         num_labelled=num_labelled,
+        num_classes=num_classes,
         rival=rival,
     )
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.deep_plan import Network, encode
+from pipeline.deep_plan import encode
 from pipeline.deep_step import check_finite
+from pipeline.network import Network
 from pipeline.reduction import Reduction, dealt
 from pipeline.shards import Dataset
 from somcore.config import UNLABELLED, MapConfig

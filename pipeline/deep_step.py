@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from pipeline.augment import Draws, View
-from pipeline.deep_plan import DeepPlan, Network
+from pipeline.deep_plan import DeepPlan
 from pipeline.errors import Diverged
-from pipeline.network import flat_gradient, narrowed
+from pipeline.network import Network, flat_gradient, narrowed
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments, errors_to
 from somcore.layer import LayerOutput, measure
@@ -91,10 +91,13 @@ class TileStep:
         features = self._encode(weak)
         tile = f"the tile at sample {start} of the round"
         check_finite(features, "The encoder's output", self._state.round, tile, rows, self._named)
+        strong = self._strong_features(samples, labels, features, epoch, positions)
         views = Views(
-            strong=self._strong_features(samples, labels, features, epoch, positions),
+            strong=strong,
             inputs=weak,
             decoded=self._decode(features),
+            scores=self._classify(features),
+            strong_scores=self._classify(strong),
         )
         out = measure(
             self._state,
@@ -133,6 +136,12 @@ class TileStep:
             return None
         decoded: Tensor = self._network.decoder(features)
         return decoded
+
+    def _classify(self, features: Tensor | None) -> Tensor | None:
+        if self._network.classifier is None or features is None:
+            return None
+        scores: Tensor = self._network.classifier(features)
+        return scores
 
     def _strong_features(
         self, samples: Tensor, labels: Tensor, features: Tensor, epoch: int, positions: Tensor

@@ -52,6 +52,14 @@ class Latent(nn.Module):
         return (torch.tanh(features) + 1) / 2
 
 
+class LinearClassifier(nn.Linear):
+    """Features to class scores; those in (0, 1) are moved to (−1, 1) first."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, D) to (n, C)."""
+        return super().forward(2 * features - 1)
+
+
 class Image(nn.Module):
     """(n, P) to (n, C, H, W), in the memory order that convolutions and pooling are fastest in."""
 

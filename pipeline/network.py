@@ -86,6 +86,28 @@ class NetworkState:
         return cls(**values, threshold=float(tensors["threshold"]), crossings=tensors.get("crossings"))
 
 
+class Network(nn.Module):
+    """Encoder and, if something is to be reconstructed, decoder; beside the map, if it has a weight, a classifier."""
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module | None = None, classifier: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.classifier = classifier
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(n, P) scaled samples to (n, D) in (0, 1)."""
+        features: Tensor = self.encoder(samples)
+        return features
+
+    @property
+    def body(self) -> nn.Module:
+        """What has learned to represent samples: the encoder, without a classifier behind it."""
+        return getattr(self.encoder, "body", self.encoder)
+
+
 def trainable(module: nn.Module) -> list[nn.Parameter]:
     """Parameters that are trained, in their order."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]

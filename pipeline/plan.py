@@ -202,6 +202,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
             sample,
             num_samples=num_samples,
             num_labelled=num_labelled,
+            num_classes=num_classes,
             source=str(dataset.manifest.source.get("name", "")),
             rival=rival,
         ),

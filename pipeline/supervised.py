@@ -17,7 +17,7 @@ from torch.nn import functional
 from pipeline.augment import Draws
 from pipeline.config import RunConfig
 from pipeline.deep_plan import DeepRound, encode
-from pipeline.encoders import initialise
+from pipeline.encoders import LinearClassifier, initialise
 from pipeline.errors import DataError
 from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed, slow_here
 from pipeline.plan import make_plan, training_labels
@@ -33,11 +33,11 @@ class Classifier(nn.Module):
     def __init__(self, encoder: nn.Module, dim: int, num_classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(dim, num_classes)
+        self.head = LinearClassifier(dim, num_classes)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """(n, P) to (n, C); features in (0, 1) are moved to (−1, 1) first."""
-        scores: Tensor = self.head(2 * self.encoder(samples) - 1)
+        """(n, P) to (n, C)."""
+        scores: Tensor = self.head(self.encoder(samples))
         return scores
 
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.initial import initial_state
 from somcore.loss_config import LossConfig, check_decisions
-from somcore.losses import RoundTotals, Term, Views, loss_terms, weighted_sum
+from somcore.losses import RoundTotals, Views, loss_terms, weighted_sum
 from somcore.matching import Match, class_probabilities, match, predict_classes
 from somcore.refresh import with_plain_relevances
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
+from somcore.terms import Term
 from somcore.threshold import DEFAULT_THRESHOLD, calibrated, pair_histogram
 from somcore.update import accumulate, round_scale
 
@@ -75,7 +76,7 @@ def measure(
         config: resolved hyper-parameters of the map.
         losses: resolved weights of the loss.
         error_threshold: ρ_t.
-        views: strong view and reconstruction, for the terms that need them.
+        views: strong view, reconstruction and a classifier's scores, for the terms that need them.
         positions: (n,) int64, place of each sample in the round; default 0 … n − 1.
         scale: fixed-point scale of the round; None = plain float64 sums.
     """
@@ -203,17 +204,20 @@ class SOMLayer(nn.Module):
         Args:
             features: (n, D) of the weak view, with or without a gradient.
             labels: (n,) int64, UNLABELLED where unknown; None = all unknown.
-            views: strong view and reconstruction, for the terms that need them.
+            views: strong view, reconstruction and a classifier's scores, for the terms that need them.
             positions: (n,) int64, place of each sample in the round; default 0 … n − 1.
             exact: statistics in fixed point, the same to the bit in any order; else plain float64 sums.
 
         Raises:
-            ValueError: features, labels or the strong view of another shape or kind; values are not looked at.
+            ValueError: features, labels or views of another shape or kind; values are not looked at.
         """
         shape = self._shape(features)
         _expect("features", features, shape, floating=True)
         if views is not None and views.strong is not None:
             _expect("views.strong", views.strong, shape, floating=True)
+        for name in ("scores", "strong_scores"):
+            if (scores := getattr(views, name, None)) is not None:
+                _expect(f"views.{name}", scores, (shape[0], self.num_classes), floating=True)
         if labels is None:
             labels = torch.full(shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
         _expect("labels", labels, shape[:1], floating=False)

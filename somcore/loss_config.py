@@ -52,6 +52,7 @@ class LossConfig:
     consistency_weight: float = _parameter(1.0, "λ_c", "[0, inf)", "strong view agrees with a confident weak view")
     confidence: float = _parameter(0.95, "κ_c", "(0, 1)", "probability that makes a pseudo-label", "probability")
     strong_cross_entropy_weight: float = _parameter(1.0, "λ_s", "[0, inf)", "cross-entropy of labelled strong views")
+    classifier_weight: float = _parameter(0.0, "λ_k", "[0, inf)", "a linear classifier beside the map learns with it")
     agreement_weight: float = _parameter(0.0, "λ_a", "[0, inf)", "strong view falls on the weak view's BMU")
     balance_weight: float = _parameter(0.0, "λ_b", "[0, inf)", "nodes are used alike within a tile")
     consistency_start: int | None = _parameter(

@@ -1,4 +1,4 @@
-"""What a network minimises on a frozen map: sums over samples, with the gradient to the features only.
+"""What a network minimises on a frozen map: sums over samples, with the gradient to the network only.
 
 Each term is a function that gives a sum and the number of samples (or tiles) that contributed. Nothing is
 divided here: sums of tiles add up to the sum of the round, whose sizes the plan knows beforehand.
@@ -9,6 +9,7 @@ Axes: n samples of a tile, K nodes, D features, C classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,25 +20,28 @@ from somcore.latent import Errors, errors_to
 from somcore.loss_config import LossConfig
 from somcore.matching import Match
 from somcore.state import MapState
+from somcore.terms import Term, at, classifier, covariance, masked, negative_log_likelihood, reconstruction, variance
 
 _NEVER = -1e30  # a logit: finite, so that no gradient becomes NaN
 _SMALLEST = 1e-12  # a probability: keeps the derivative of p·log p finite
-_STD_FLOOR = 1e-8  # keeps the derivative of the root finite for a constant feature
 
 WEIGHTS = {
-    "pull": "pull_weight",
-    "labelled_pull": "labelled_pull_weight",
-    "push": "push_weight",
-    "cross_entropy": "cross_entropy_weight",
-    "consistency": "consistency_weight",
-    "strong_cross_entropy": "strong_cross_entropy_weight",
-    "agreement": "agreement_weight",
-    "balance": "balance_weight",
-    "reconstruction": "reconstruction_weight",
-    "variance": "variance_weight",
-    "covariance": "covariance_weight",
+    "pull": ("pull_weight",),
+    "labelled_pull": ("labelled_pull_weight",),
+    "push": ("push_weight",),
+    "cross_entropy": ("cross_entropy_weight",),
+    "consistency": ("consistency_weight",),
+    "strong_cross_entropy": ("strong_cross_entropy_weight",),
+    "classifier": ("classifier_weight",),
+    "strong_classifier": ("classifier_weight", "strong_cross_entropy_weight"),
+    "classifier_consistency": ("classifier_weight", "consistency_weight"),
+    "agreement": ("agreement_weight",),
+    "balance": ("balance_weight",),
+    "reconstruction": ("reconstruction_weight",),
+    "variance": ("variance_weight",),
+    "covariance": ("covariance_weight",),
 }
-"""Terms, and the field of `LossConfig` that weighs each."""
+"""Terms, and the fields of `LossConfig` whose product weighs each."""
 
 _DIVISORS = {
     "pull": "unlabelled",
@@ -46,25 +50,15 @@ _DIVISORS = {
     "cross_entropy": "labelled",
     "consistency": "unlabelled",
     "strong_cross_entropy": "labelled",
+    "classifier": "labelled",
+    "strong_classifier": "labelled",
+    "classifier_consistency": "unlabelled",
     "agreement": "samples",
     "balance": "tiles",
     "reconstruction": "samples",
     "variance": "tiles",
     "covariance": "tiles",
 }
-
-
-@dataclass(frozen=True)
-class Term:
-    """One term of the loss on one tile.
-
-    Attributes:
-        sum: () floating point, with a gradient to the features.
-        count: () int64, samples (tiles for variance and covariance) that contributed.
-    """
-
-    sum: Tensor
-    count: Tensor
 
 
 @dataclass(frozen=True)
@@ -92,19 +86,9 @@ class RoundTotals:
         return max(1, sizes[_DIVISORS[term]])
 
 
-def _at(table: Tensor, columns: Tensor) -> Tensor:
-    """(n,) one entry of each row; anything where the column is −1."""
-    return table.gather(1, columns.clamp_min(0).unsqueeze(1)).squeeze(1)
-
-
-def _masked(values: Tensor, mask: Tensor) -> Term:
-    """Σ over the mask; values outside it may be infinite, no gradient goes there."""
-    return Term(torch.where(mask, values, 0.0).sum(), mask.sum())
-
-
 def pull(errors: Errors, found: Match, labels: Tensor) -> Term:
     """Unlabelled samples that a node accepts: ρ to that node. The others wait to become nodes."""
-    return _masked(_at(errors.nodes, found.compatible_bmu), found.matched & (labels == UNLABELLED))
+    return masked(at(errors.nodes, found.compatible_bmu), found.matched & (labels == UNLABELLED))
 
 
 def own_errors(errors: Errors, found: Match, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,27 +103,27 @@ def own_errors(errors: Errors, found: Match, labels: Tensor) -> tuple[Tensor, Te
     labelled = labels != UNLABELLED
     accepted = found.matched & labelled
     if errors.classes.shape[1] == 0:
-        return _at(errors.nodes, found.compatible_bmu), accepted
-    of_class = _at(errors.classes, labels)
-    rho = torch.where(accepted, _at(errors.nodes, found.compatible_bmu), of_class)
+        return at(errors.nodes, found.compatible_bmu), accepted
+    of_class = at(errors.classes, labels)
+    rho = torch.where(accepted, at(errors.nodes, found.compatible_bmu), of_class)
     return rho, accepted | (labelled & torch.isfinite(of_class))
 
 
 def labelled_pull(errors: Errors, found: Match, labels: Tensor) -> Term:
     """Labelled samples towards their own node: ρ_own."""
-    return _masked(*own_errors(errors, found, labels))
+    return masked(*own_errors(errors, found, labels))
 
 
 def push(errors: Errors, found: Match, labels: Tensor, margin: float) -> Term:
     """max(0, μ + ρ_own − ρ_wrong), wrong = the nearest node of another class."""
     if errors.classes.shape[1] == 0:
-        return _masked(errors.nodes.sum(1), torch.zeros_like(labels, dtype=torch.bool))
+        return masked(errors.nodes.sum(1), torch.zeros_like(labels, dtype=torch.bool))
     own, exists = own_errors(errors, found, labels)
     others = torch.arange(errors.classes.shape[1], device=labels.device) != labels.unsqueeze(1)
     wrong = errors.classes.masked_fill(~others, torch.inf).amin(1)
     exists = exists & torch.isfinite(wrong)
     gap = margin + torch.where(exists, own, 0.0) - torch.where(exists, wrong, 0.0)
-    return _masked(gap.clamp_min(0), exists)
+    return masked(gap.clamp_min(0), exists)
 
 
 def class_logits(errors: Errors, temperature: float) -> Tensor:
@@ -154,10 +138,16 @@ def cross_entropy(errors: Errors, labels: Tensor, temperature: float) -> Term:
     Source: prototype distances as logits, after Snell et al. 2017.
     """
     if errors.classes.shape[1] == 0:
-        return _masked(errors.nodes.sum(1), torch.zeros_like(labels, dtype=torch.bool))
-    valid = (labels != UNLABELLED) & torch.isfinite(_at(errors.classes, labels))
-    likelihood = torch.log_softmax(class_logits(errors, temperature), dim=1)
-    return _masked(-_at(likelihood, labels), valid)
+        return masked(errors.nodes.sum(1), torch.zeros_like(labels, dtype=torch.bool))
+    valid = (labels != UNLABELLED) & torch.isfinite(at(errors.classes, labels))
+    return negative_log_likelihood(class_logits(errors, temperature), labels, valid)
+
+
+def pseudo_labels(weak: Errors, labels: Tensor, temperature: float, confidence: float) -> tuple[Tensor, Tensor]:
+    """(n,) likeliest class of the weak view, and (n,) bool: the sample has no label, and the map is sure."""
+    with torch.no_grad():
+        sure, guess = torch.softmax(class_logits(weak, temperature), dim=1).max(1)
+        return guess, (labels == UNLABELLED) & (sure >= confidence) & torch.isfinite(weak.classes).any(1)
 
 
 def consistency(weak: Errors, strong: Errors, labels: Tensor, temperature: float, confidence: float) -> Term:
@@ -166,12 +156,9 @@ def consistency(weak: Errors, strong: Errors, labels: Tensor, temperature: float
     The weak view is detached: it says what to predict, only the strong view learns.
     """
     if weak.classes.shape[1] == 0:
-        return _masked(strong.nodes.sum(1), torch.zeros_like(labels, dtype=torch.bool))
-    with torch.no_grad():
-        sure, guess = torch.softmax(class_logits(weak, temperature), dim=1).max(1)
-        valid = (labels == UNLABELLED) & (sure >= confidence) & torch.isfinite(weak.classes).any(1)
-    likelihood = torch.log_softmax(class_logits(strong, temperature), dim=1)
-    return _masked(-_at(likelihood, guess), valid)
+        return masked(strong.nodes.sum(1), torch.zeros_like(labels, dtype=torch.bool))
+    guess, valid = pseudo_labels(weak, labels, temperature, confidence)
+    return negative_log_likelihood(class_logits(strong, temperature), guess, valid)
 
 
 def node_logits(state: MapState, errors: Errors, temperature: float) -> Tensor:
@@ -189,8 +176,7 @@ def agreement(state: MapState, weak: Errors, strong: Errors, temperature: float)
     """
     with torch.no_grad():
         bmu = node_logits(state, weak, temperature).argmax(1)
-    likelihood = torch.log_softmax(node_logits(state, strong, temperature), dim=1)
-    return _masked(-_at(likelihood, bmu), state.alive.any().expand(len(bmu)))
+    return negative_log_likelihood(node_logits(state, strong, temperature), bmu, state.alive.any().expand(len(bmu)))
 
 
 def balance(state: MapState, errors: Errors, temperature: float) -> Term:
@@ -209,34 +195,6 @@ def balance(state: MapState, errors: Errors, temperature: float) -> Term:
     return Term((largest - entropy) * one, one)
 
 
-def reconstruction(inputs: Tensor, decoded: Tensor) -> Term:
-    """Mean over pixels of (x − g(z))², summed over all samples."""
-    gap = (decoded - inputs.to(decoded.dtype)).flatten(1)
-    return Term(gap.square().mean(1).sum(), torch.full((), len(gap), dtype=torch.int64, device=gap.device))
-
-
-def variance(features: Tensor, floor: float) -> Term:
-    """Mean over features of max(0, γ − std), the deviation within the tile; no coupling between tiles.
-
-    A tile of one sample has no deviation and contributes nothing.
-    """
-    one = torch.full((), int(len(features) > 1), dtype=torch.int64, device=features.device)
-    if len(features) < 2:
-        return Term(features.sum() * 0, one)
-    spread = (features.var(0, correction=0) + _STD_FLOOR).sqrt()
-    return Term((floor - spread).clamp_min(0).mean(), one)
-
-
-def covariance(features: Tensor) -> Term:
-    """Σ over pairs of features of their squared covariance within the tile, divided by D."""
-    one = torch.full((), int(len(features) > 1), dtype=torch.int64, device=features.device)
-    if len(features) < 2:
-        return Term(features.sum() * 0, one)
-    centred = features - features.mean(0)
-    table = centred.T @ centred / (len(features) - 1)
-    return Term((table.square().sum() - table.diagonal().square().sum()) / features.shape[1], one)
-
-
 @dataclass(frozen=True)
 class Views:
     """What the loss may look at beside the features of the weak view.
@@ -245,11 +203,15 @@ class Views:
         strong: (n, D) features of the strong view; None = no consistency.
         inputs: (n, ...) what the decoder must give back; None = no reconstruction.
         decoded: (n, ...) what it gave.
+        scores: (n, C) what a classifier beside the map says of the weak view; None = there is none.
+        strong_scores: (n, C) of the strong view.
     """
 
     strong: Tensor | None = None
     inputs: Tensor | None = None
     decoded: Tensor | None = None
+    scores: Tensor | None = None
+    strong_scores: Tensor | None = None
 
 
 def loss_terms(
@@ -271,7 +233,7 @@ def loss_terms(
         found: the tile's match on the frozen map.
         losses: weights and constants.
         error_threshold: ρ_t, from which margin and temperature follow if they are not given.
-        views: strong view and reconstruction.
+        views: strong view, reconstruction, and scores of a classifier.
     """
     views = views or Views()
     temperature, margin = losses.decisions(error_threshold)
@@ -297,7 +259,21 @@ def loss_terms(
     if views.inputs is not None and views.decoded is not None:
         inputs, decoded = views.inputs, views.decoded
         offered["reconstruction"] = lambda: reconstruction(inputs, decoded)
-    return {name: offered[name]() for name in WEIGHTS if name in offered and getattr(losses, WEIGHTS[name]) > 0}
+    if views.scores is not None and state.num_classes:
+        scores = views.scores
+        offered["classifier"] = lambda: classifier(scores, labels)
+    if views.strong_scores is not None and state.num_classes:
+        strong_scores = views.strong_scores
+        offered["strong_classifier"] = lambda: classifier(strong_scores, labels)
+        if started:
+            guesses = pseudo_labels(errors, labels, temperature, losses.confidence)
+            offered["classifier_consistency"] = lambda: negative_log_likelihood(strong_scores, *guesses)
+    return {name: offered[name]() for name in WEIGHTS if name in offered and weight_of(name, losses) > 0}
+
+
+def weight_of(term: str, losses: LossConfig) -> float:
+    """λ of a term: the product of its weights."""
+    return math.prod(float(getattr(losses, name)) for name in WEIGHTS[term])
 
 
 def weighted_sum(terms: dict[str, Term], losses: LossConfig, totals: RoundTotals | None = None) -> Tensor:
@@ -308,6 +284,6 @@ def weighted_sum(terms: dict[str, Term], losses: LossConfig, totals: RoundTotals
     """
     total = torch.zeros(())
     for name, term in terms.items():
-        weight = float(getattr(losses, WEIGHTS[name]))
+        weight = weight_of(name, losses)
         total = total.to(term.sum.device) + term.sum * (weight if totals is None else weight / totals.divisor(name))
     return total

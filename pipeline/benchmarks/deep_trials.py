@@ -30,8 +30,8 @@ SHORT = {"loss.relevance_warmup_rounds": 20, "loss.consistency_start": 60}
 """What a recipe begins after an epoch must begin earlier in trainings of one: relevances, the alarm, consistency."""
 
 OFF = {f"loss.{name}_weight": 0.0 for name in (
-    "pull", "labelled_pull", "push", "cross_entropy", "strong_cross_entropy", "consistency", "agreement", "balance",
-    "reconstruction", "variance", "covariance",
+    "pull", "labelled_pull", "push", "cross_entropy", "strong_cross_entropy", "consistency", "classifier", "agreement",
+    "balance", "reconstruction", "variance", "covariance",
 )}  # fmt: skip
 NO_LABELS = {"train.labelled_fraction": 0.0}
 PULL = OFF | {"loss.pull_weight": 1.0}
@@ -48,8 +48,10 @@ ANCHORS: dict[str, dict[str, Any]] = {
     "pull and push, labels": LABELLED,
     "+ variance floor, labels": LABELLED | {"loss.variance_weight": 1.0},
     "+ decoder, labels": LABELLED | {"loss.reconstruction_weight": 4.0},
+    "+ classifier": LABELLED | {"loss.classifier_weight": 1.0},
     "+ cross-entropy": LABELLED | {"loss.cross_entropy_weight": 1.0},
     "+ cross-entropy, consistency": LABELLED | {"loss.cross_entropy_weight": 1.0, "loss.consistency_weight": 1.0},
+    "+ cross-entropy, classifier": LABELLED | {"loss.cross_entropy_weight": 1.0, "loss.classifier_weight": 1.0},
     "+ cross-entropy, consistency, variance floor, balance": LABELLED | {
         "loss.cross_entropy_weight": 1.0, "loss.consistency_weight": 1.0, "loss.variance_weight": 1.0,
         "loss.balance_weight": 0.3,

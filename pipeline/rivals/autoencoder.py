@@ -11,18 +11,17 @@ from torch import Tensor, nn
 
 from pipeline.checkpoint import Snapshot
 from pipeline.encoders import SampleShape, make_decoder, make_encoder
+from pipeline.network import Network
 from pipeline.rivals.base import Rival, Term, Terms, Tile, unsquashed
 from pipeline.rivals.clusters import k_means, settled
 from pipeline.rivals.world import World
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import DeepPlan, Network
+    from pipeline.deep_plan import DeepPlan
 
 
 def autoencoder(deep: DeepPlan) -> Network:
     """Encoder without squashing, and a decoder of its kind: convolutions for convolutions, else a perceptron."""
-    from pipeline.deep_plan import Network
-
     encoder, sample = deep.encoder, deep.sample
     made = make_encoder(encoder.name, sample, encoder.dim, encoder.width, encoder.weights)
     if encoder.name == "mlp":

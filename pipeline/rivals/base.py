@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from pipeline.augment import Draws
 from pipeline.checkpoint import Snapshot
-from pipeline.network import NetworkState
+from pipeline.network import Network, NetworkState
 from pipeline.rivals.config import RivalPlan
 from somcore.config import UNLABELLED
 from somcore.state import MapState, blank_state
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import DeepPlan, Network
+    from pipeline.deep_plan import DeepPlan
     from pipeline.plan import TrainingPlan
     from pipeline.rivals.world import World
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.checkpoint import Snapshot
-from pipeline.deep_plan import Network
-from pipeline.network import load_flat
+from pipeline.network import Network, load_flat
 from pipeline.rivals.autoencoder import AutoencoderRival, autoencoder
 from pipeline.rivals.base import Term, Terms, Tile, places_of, plain_map, replaced, with_memory
 from pipeline.rivals.clusters import k_means, settled

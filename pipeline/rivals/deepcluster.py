@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.checkpoint import Snapshot
-from pipeline.deep_plan import Network
 from pipeline.encoders import initialise, make_encoder
 from pipeline.errors import must
-from pipeline.network import NetworkState, flat_parameters
+from pipeline.network import Network, NetworkState, flat_parameters
 from pipeline.rivals.base import Rival, Term, Terms, Tile, places_of, replaced, unsquashed, with_memory
 from pipeline.rivals.clusters import k_means, settled
 from pipeline.rivals.config import RivalPlan

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from pipeline.checkpoint import Snapshot
+from pipeline.network import Network
 from pipeline.rivals.base import Rival
 from pipeline.rivals.clusters import k_means, settled
 from pipeline.rivals.config import RivalPlan
 from pipeline.rivals.world import World
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import DeepPlan, Network
+    from pipeline.deep_plan import DeepPlan
 
 
 class KMeansRival(Rival):
@@ -28,9 +29,7 @@ class KMeansRival(Rival):
     @classmethod
     def build(cls, deep: DeepPlan) -> Network:
         """No network: features are the samples."""
-        from pipeline.deep_plan import Network
-
-        return Network(nn.Identity(), None)
+        return Network(nn.Identity())
 
     @classmethod
     def num_features(cls, rival: RivalPlan, dim: int, sample_size: int) -> int:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.checkpoint import Snapshot
-from pipeline.encoders import make_encoder
+from pipeline.encoders import LinearClassifier, make_encoder
+from pipeline.network import Network
 from pipeline.rivals.base import Rival, Term, Terms, Tile, plain_map
 from pipeline.rivals.config import RivalPlan
 from somcore.config import UNLABELLED
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import DeepPlan, Network
+    from pipeline.deep_plan import DeepPlan
 
 
 class Classifier(nn.Module):
@@ -32,11 +33,11 @@ class Classifier(nn.Module):
     def __init__(self, encoder: nn.Module, dim: int, num_classes: int) -> None:
         super().__init__()
         self.body = encoder
-        self.head = nn.Linear(dim, num_classes)
+        self.head = LinearClassifier(dim, num_classes)
 
     def scores(self, samples: Tensor) -> Tensor:
-        """(n, P) to (n, C); features in (0, 1) are moved to (−1, 1) first."""
-        scores: Tensor = self.head(2 * self.body(samples) - 1)
+        """(n, P) to (n, C)."""
+        scores: Tensor = self.head(self.body(samples))
         return scores
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -53,12 +54,10 @@ class SupervisedRival(Rival):
     @classmethod
     def build(cls, deep: DeepPlan) -> Network:
         """Encoder and classifier."""
-        from pipeline.deep_plan import Network
-
         encoder = deep.encoder
         made = make_encoder(encoder.name, deep.sample, encoder.dim, encoder.width, encoder.weights)
         assert deep.rival is not None
-        return Network(Classifier(made, encoder.dim, deep.rival.num_clusters), None)
+        return Network(Classifier(made, encoder.dim, deep.rival.num_clusters))
 
     @classmethod
     def num_features(cls, rival: RivalPlan, dim: int, sample_size: int) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
+from pipeline.network import Network
 from pipeline.rivals.autoencoder import AutoencoderRival
 from pipeline.rivals.base import Term, Terms, Tile, plain_map, with_memory
 from pipeline.rivals.clusters import settled
@@ -21,7 +22,6 @@ from pipeline.rivals.world import World
 from somcore.sampling import sample_indices
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import Network
     from pipeline.plan import TrainingPlan
 
 _CODES, _IN_USE = "codes.", "measure.codes_in_use"

@@ -16,7 +16,6 @@ MAX_FILE_LINES, MAX_JOB_LINES, MAX_FUNCTION_LINES = 300, 120, 60
 LONG_FILES: dict[str, str] = {
     "pipeline/config.py": "every section of a run's settings, and how they are read, in one place",
     "pipeline/trainer.py": "the run as its driver sees it, told in the order it happens",
-    "somcore/losses.py": "the terms of one loss, side by side",
     "somcore/matching.py": "one question, who is nearest, with its exact answers for every kind of map",
 }
 LONG_FUNCTIONS: dict[str, str] = {  # "package/file.py:function"

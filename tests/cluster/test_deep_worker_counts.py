@@ -19,6 +19,7 @@ def deep(data, **changes):
         "loss__consistency_start": 2,
         "loss__confidence": 0.2,
         "loss__relevance_warmup_rounds": 2,
+        "loss__classifier_weight": 0.5,
         "deep__refresh_rounds": 3,
         "deep__refresh_rows": 200,
         "deep__final_passes": 1,
@@ -64,7 +65,8 @@ def test_every_part_was_at_work(local, digits, tmp_path):
     store = tmp_path / "run"
     train(deep(digits, train__checkpoint_rounds=5, train__keep_checkpoints=9), store)
     snapshot, _ = read(sorted((store / "checkpoints").glob("round*"))[0])
-    for term in ("pull", "labelled_pull", "push", "cross_entropy", "consistency", "reconstruction", "variance"):
+    anchors = ("reconstruction", "variance", "classifier", "strong_classifier", "classifier_consistency")
+    for term in ("pull", "labelled_pull", "push", "cross_entropy", "consistency", *anchors):
         assert snapshot.tallies[f"count.{term}"] > 0, term
     assert snapshot.network.steps > 0 and 0 < snapshot.network.threshold < 1
 

@@ -265,6 +265,8 @@ def test_probabilities_are_those_of_the_cross_entropy(generator):
         (torch.rand(8, 6), {"labels": torch.zeros(8, 1, dtype=torch.int64)}, "labels must be"),
         (torch.rand(8, 6), {"labels": torch.zeros(8)}, "labels must be int64 .* Got torch.float32"),
         (torch.rand(8, 6), {"views": Views(strong=torch.rand(4, 6))}, r"views.strong must be .*\(8, 6\)"),
+        (torch.rand(8, 6), {"views": Views(scores=torch.rand(8, 4))}, r"views.scores must be .*\(8, 3\)"),
+        (torch.rand(8, 6), {"views": Views(strong_scores=torch.rand(8))}, r"views.strong_scores must be .*\(8, 3\)"),
     ],
 )
 def test_a_tile_of_another_shape_is_named_before_the_map_is_asked(features, options, sentence):

@@ -14,21 +14,21 @@ from somcore.losses import (
     agreement,
     balance,
     consistency,
-    covariance,
     cross_entropy,
     labelled_pull,
     loss_terms,
+    pseudo_labels,
     pull,
     push,
-    reconstruction,
-    variance,
     weighted_sum,
 )
 from somcore.relevance import logistic_relevances
 from somcore.state import blank_state
+from somcore.terms import classifier, covariance, reconstruction, variance
 
 CONFIG = MapConfig(activation_threshold=1 / 1.02).resolve(num_samples=100, num_features=3, num_classes=4)
 RHO_T, TEMPERATURE, MARGIN = 0.02, 0.03, 0.05
+SCORING = torch.linspace(-3, 3, 12, dtype=torch.float64).sin().view(4, 3)  # (C, D) of a classifier beside the map
 
 
 def random_map(generator, nodes=9, capacity=12, features=3, classes=4):
@@ -64,6 +64,7 @@ TERMS = {
     "reconstruction": lambda e, s, found, y, z: reconstruction(torch.ones_like(z) / 3, z.square()),
     "variance": lambda e, s, found, y, z: variance(z, 0.4),
     "covariance": lambda e, s, found, y, z: covariance(z),
+    "classifier": lambda e, s, found, y, z: classifier(z @ SCORING.T, y),
 }
 
 
@@ -85,8 +86,11 @@ def expected(name, state, z, labels, found):
         other = min((e for c, e in least.items() if c != y), default=None)
         logits = {c: -e / TEMPERATURE for c, e in least.items()}
         norm = np.log(sum(np.exp(v) for v in logits.values()))
+        scores = SCORING.numpy() @ z[i].numpy()
         value = None
-        if name == "pull" and y == -1 and accepted:
+        if name == "classifier" and y >= 0:
+            value = np.log(np.exp(scores).sum()) - scores[y]
+        elif name == "pull" and y == -1 and accepted:
             value = r[i, b]
         elif name == "labelled_pull" and y >= 0 and own is not None:
             value = own
@@ -101,7 +105,7 @@ def expected(name, state, z, labels, found):
     return total, count
 
 
-@pytest.mark.parametrize("name", ["pull", "labelled_pull", "push", "cross_entropy", "consistency"])
+@pytest.mark.parametrize("name", ["pull", "labelled_pull", "push", "cross_entropy", "consistency", "classifier"])
 def test_a_term_is_what_the_loops_say(name, scene):
     state, z, labels, found = scene
     errors = errors_to(state, z)
@@ -191,7 +195,9 @@ def test_the_weak_view_of_consistency_gets_no_gradient(scene):
     assert weak.grad is None and strong.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", ["pull", "labelled_pull", "push", "cross_entropy", "consistency", "reconstruction"])
+@pytest.mark.parametrize(
+    "name", ["pull", "labelled_pull", "push", "cross_entropy", "consistency", "reconstruction", "classifier"]
+)
 def test_sums_and_counts_of_tiles_add_up_to_those_of_the_round(name, scene):
     state, z, labels, _ = scene
 
@@ -235,6 +241,39 @@ def test_views_that_are_not_given_leave_their_terms_out_and_weights_of_zero_too(
     late = LossConfig(consistency_start=1)
     assert "consistency" in loss_terms(state, z, labels, found, LossConfig(), error_threshold=RHO_T, views=views)
     assert "consistency" not in loss_terms(state, z, labels, found, late, error_threshold=RHO_T, views=views)
+
+
+def test_a_classifier_beside_the_map_learns_labels_and_what_the_map_is_sure_of(scene):
+    """It is taught by the map and teaches the network; the weights are those of the map's own terms, times its own."""
+    state, z, labels, found = scene
+    losses = LossConfig(
+        temperature=TEMPERATURE, margin=MARGIN, confidence=0.6, classifier_weight=3.0, strong_cross_entropy_weight=5.0,
+        consistency_weight=7.0, cross_entropy_weight=0.0, pull_weight=0.0, labelled_pull_weight=0.0, push_weight=0.0,
+        variance_weight=0.0,
+    )  # fmt: skip
+    weak, strong = (torch.zeros(40, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    terms = loss_terms(
+        state, z, labels, found, losses, error_threshold=RHO_T, views=Views(scores=weak, strong_scores=strong)
+    )
+    assert set(terms) == {"classifier", "strong_classifier", "classifier_consistency"}
+    weighted_sum(terms, losses, RoundTotals(samples=40, labelled=32)).backward()
+    guess, sure = pseudo_labels(errors_to(state, z), labels, TEMPERATURE, 0.6)
+    assert 0 < int(sure.sum()) < 8
+    known = labels >= 0
+    slope = 0.25 - torch.nn.functional.one_hot(torch.where(known, labels, guess), 4)  # of equal scores
+    of_strong = torch.where(known, 5 / 32, sure * 7 / 8).unsqueeze(1) * slope
+    np.testing.assert_allclose(weak.grad, 3 / 32 * slope * known.unsqueeze(1), atol=1e-12)
+    np.testing.assert_allclose(strong.grad, 3 * of_strong, atol=1e-12)
+
+
+def test_a_classifier_says_nothing_where_the_map_reads_no_label(scene):
+    state, z, labels, found = scene
+    blind = dataclasses.replace(state, num_classes=0, classes=torch.full_like(state.classes, -1))
+    views = Views(scores=torch.zeros(40, 4), strong_scores=torch.zeros(40, 4))
+    unknown = torch.full_like(labels, -1)
+    losses = LossConfig(classifier_weight=1.0)
+    terms = loss_terms(blind, z, unknown, found, losses, error_threshold=RHO_T, views=views)
+    assert not [name for name in terms if "classifier" in name]
 
 
 def test_an_empty_map_and_a_constant_encoder_give_finite_gradients():
