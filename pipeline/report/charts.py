@@ -226,20 +226,19 @@ def embedding_chart(
 def _region_traces(data: MapData, places: np.ndarray, nodes: np.ndarray) -> list[go.Heatmap]:
     """Regions of the nodes in the colours of their classes, and their borders."""
     x, y, spots = regions(places, nodes)
-    classes = np.where(spots >= 0, data.shown_classes[spots], -2)
+    classes = np.where(spots >= 0, data.shown_classes[spots], -1)
     most = max(1, data.num_classes)
     steps = [[(c + e) / most, colour(c)] for c in range(most) for e in (0, 1)]
     common: dict[str, Any] = {"x": x.round(3), "y": y.round(3), "showscale": False}
-    ids = [[str(data.nodes[n]) if n >= 0 else "" for n in row] for row in spots]
-    border = np.where(borders(spots), 1.0, np.nan)
     return [
         go.Heatmap(
-            z=[[None if v < 0 else int(v) for v in row] for row in classes], customdata=spots.tolist(),
-            zmin=-0.5, zmax=most - 0.5, colorscale=steps, opacity=0.28, name="regions", text=ids,
+            z=np.where(classes >= 0, classes, np.nan).astype(np.float32), text=data.nodes[spots].astype(np.int32),
+            customdata=spots.astype(object),  # a list on the page: a click does not look into packed rows
+            zmin=-0.5, zmax=most - 0.5, colorscale=steps, opacity=0.28, name="regions", hoverongaps=False,
             hovertemplate="region of node %{text}<extra></extra>", **common,
         ),
         go.Heatmap(
-            z=[[None if v != v else 1 for v in row] for row in border], zmin=0, zmax=1,
+            z=np.where(borders(spots), 1, np.nan).astype(np.float32), zmin=0, zmax=1,
             colorscale=[[0, OUTLINE], [1, OUTLINE]], opacity=0.4, name="borders", hoverinfo="skip", **common,
         ),
     ]  # fmt: skip

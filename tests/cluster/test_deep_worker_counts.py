@@ -55,6 +55,7 @@ def test_rounds_with_fewer_tiles_than_workers_leave_some_idle(group, digits, tmp
 
 def test_narrow_numbers_are_the_same_on_any_number_of_workers(group, digits, tmp_path):
     settings = {"map__epochs": 1, "deep__precision": "bfloat16", "encoder__name": "standardised"}
+    settings |= {"deep__labelled_only": True}  # a third of the rows: processors that imitate bfloat16 take their time
     one = train(deep(digits, **settings), tmp_path / "one")
     group.resize(2)
     two = train(deep(digits, **settings), tmp_path / "two", group=group)

@@ -55,6 +55,43 @@ def _click_node(driver, node):
     actions.perform()
 
 
+_EMPTY_SPOT = """
+const g = document.getElementById('embedding-pca'), l = g._fullLayout;
+g.scrollIntoView({block: 'center'});
+const b = g.getBoundingClientRect();
+const area = g._fullData.find((t) => t.name === 'regions'), dots = [];
+for (const t of g._fullData.filter((t) => t.type === 'scatter' && t.x)) t.x.forEach((u, n) =>
+  dots.push([l.xaxis.l2p(u), l.yaxis.l2p(t.y[n])]));
+let best = [0];
+for (let r = 0; r < area.y.length; r += 4) for (let c = 0; c < area.x.length; c += 4) {
+  const x = l.xaxis.l2p(area.x[c]), y = l.yaxis.l2p(area.y[r]), node = area.customdata[r][c];
+  if (node < 0 || x < 0 || y < 0 || x > l.xaxis._length || y > l.yaxis._length) continue;
+  const room = Math.min(...dots.map(([u, v]) => Math.hypot(u - x, v - y)));
+  if (room > best[0]) best = [room, b.left + l.xaxis._offset + x, b.top + l.yaxis._offset + y, node];
+}
+return best;
+"""
+
+
+def test_a_click_on_a_region_shows_its_node(run, browser):
+    from selenium.webdriver import ActionChains
+
+    open_page(browser, run / "report.html")
+    _tab(browser, "embedding")
+    _, x, y, node = browser.execute_script(_EMPTY_SPOT)
+    wanted = browser.execute_script("return R.nodes[arguments[0]].id", node)
+    actions = ActionChains(browser)
+    actions.w3c_actions.pointer_action.move_to_location(round(x), round(y)).pause(0.5)
+    actions.perform()
+    shown = [label.text for label in browser.find_elements("css selector", ".hoverlayer .hovertext")]
+    assert shown == [f"region of node {wanted}"]
+    actions = ActionChains(browser)
+    actions.w3c_actions.pointer_action.move_to_location(round(x), round(y)).pause(0.3).click()
+    actions.perform()
+    assert _text(browser, "node-title") == f"Node {wanted}"
+    assert complaints(browser) == []
+
+
 def test_a_finished_training_leaves_its_report_and_the_browser_shows_it(run, browser):
     page = run / "report.html"
     assert page.stat().st_size < _MOST_BYTES
