@@ -182,6 +182,7 @@ def save(figures: dict[str, Figure], folder: Path, kinds: tuple[str, ...] = ("pn
         for kind in kinds:
             path = folder / f"{name}.{kind}"
             figure.savefig(path, dpi=200 if kind == "png" else 150, metadata={"Date": None} if kind == "svg" else None)
+            figure.set_layout_engine("none")  # what the first kind has laid out serves the others
             written.append(path)
     return written
 
