@@ -266,8 +266,9 @@ def loss_terms(
         strong_scores = views.strong_scores
         offered["strong_classifier"] = lambda: classifier(strong_scores, labels)
         if started:
-            guesses = pseudo_labels(errors, labels, temperature, losses.confidence)
-            offered["classifier_consistency"] = lambda: negative_log_likelihood(strong_scores, *guesses)
+            offered["classifier_consistency"] = lambda: negative_log_likelihood(
+                strong_scores, *pseudo_labels(errors, labels, temperature, losses.confidence)
+            )
     return {name: offered[name]() for name in WEIGHTS if name in offered and weight_of(name, losses) > 0}
 
 
