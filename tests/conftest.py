@@ -8,6 +8,7 @@ import os
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    RAY_worker_niceness="0",  # of 15, workers beside any busy process get so little that tests run into their limit
     MLFLOW_DISABLE_TELEMETRY="true",
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",  # five processes of a server that nothing here needs
     GIT_PYTHON_REFRESH="quiet",
