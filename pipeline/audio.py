@@ -59,7 +59,7 @@ class LogMel(nn.Module):
         wave = (recordings.to(torch.float32) - 0.5) * 2
         hann, filters = self.get_buffer("hann"), self.get_buffer("filters")
         spectrum = torch.stft(wave, self._window, self._hop, window=hann, return_complex=True, pad_mode="constant")
-        power = torch.view_as_real(spectrum).square().sum(-1)
+        power = spectrum.real.square() + spectrum.imag.square()
         with torch.autocast(power.device.type, enabled=False):  # powers span more than narrow numbers tell apart
             return power.transpose(1, 2) @ filters
 

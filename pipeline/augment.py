@@ -164,7 +164,7 @@ def audio_view(samples: Tensor, strong: bool, draws: Draws) -> Tensor:
 
 def _at(wave: Tensor, places: Tensor) -> Tensor:
     """Values at whole places (n, S), the ends beyond them."""
-    return wave.gather(1, places.to(torch.int64).clamp(0, wave.shape[1] - 1))
+    return wave.gather(1, places.clamp(0, wave.shape[1] - 1).to(torch.int64))
 
 
 def table_view(samples: Tensor, strong: bool, draws: Draws) -> Tensor:
