@@ -48,11 +48,11 @@ _DIVISORS = {
     "labelled_pull": "labelled",
     "push": "labelled",
     "cross_entropy": "labelled",
-    "consistency": "unlabelled",
+    "consistency": "guessed",
     "strong_cross_entropy": "labelled",
     "classifier": "labelled",
     "strong_classifier": "labelled",
-    "classifier_consistency": "unlabelled",
+    "classifier_consistency": "guessed",
     "agreement": "samples",
     "balance": "tiles",
     "reconstruction": "samples",
@@ -76,11 +76,19 @@ class RoundTotals:
     tiles: int = 1
 
     def divisor(self, term: str) -> int:
-        """N_l, N_u, N or the number of tiles; 1 where there is nothing to divide."""
+        """N_l, N_u, N or the number of tiles; 1 where there is nothing to divide.
+
+        Terms that learn from pseudo-labels divide by N_l where it is more than N_u: a guess never weighs more than a
+        label.
+
+        Source: decision 0031.
+        """
+        unlabelled = self.samples - self.labelled
         sizes = {
             "samples": self.samples,
             "labelled": self.labelled,
-            "unlabelled": self.samples - self.labelled,
+            "unlabelled": unlabelled,
+            "guessed": max(unlabelled, self.labelled),
             "tiles": self.tiles,
         }
         return max(1, sizes[_DIVISORS[term]])

@@ -227,6 +227,13 @@ def test_the_loss_divides_each_sum_by_its_own_size_of_the_round(scene):
     assert weighted_sum(terms, losses, totals).item() == pytest.approx(by_hand.item())
 
 
+@pytest.mark.parametrize("term", ["consistency", "classifier_consistency"])
+def test_a_pseudo_label_never_weighs_more_than_a_label(term):
+    few, many = RoundTotals(samples=40, labelled=8), RoundTotals(samples=40, labelled=32)
+    assert few.divisor(term) == 32
+    assert many.divisor(term) == many.divisor("cross_entropy") == 32
+
+
 def test_a_missing_sub_batch_divides_by_one_and_gives_nothing():
     totals = RoundTotals(samples=8, labelled=8)
     assert totals.divisor("pull") == 1 and totals.divisor("cross_entropy") == 8
@@ -261,7 +268,7 @@ def test_a_classifier_beside_the_map_learns_labels_and_what_the_map_is_sure_of(s
     assert 0 < int(sure.sum()) < 8
     known = labels >= 0
     slope = 0.25 - torch.nn.functional.one_hot(torch.where(known, labels, guess), 4)  # of equal scores
-    of_strong = torch.where(known, 5 / 32, sure * 7 / 8).unsqueeze(1) * slope
+    of_strong = torch.where(known, 5 / 32, sure * 7 / 32).unsqueeze(1) * slope
     np.testing.assert_allclose(weak.grad, 3 / 32 * slope * known.unsqueeze(1), atol=1e-12)
     np.testing.assert_allclose(strong.grad, 3 * of_strong, atol=1e-12)
 
