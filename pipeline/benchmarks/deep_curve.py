@@ -152,7 +152,10 @@ def markdown(curve: Curve, cells: list[dict[str, Any]], name: str) -> str:
 
 
 def _text(value: tuple[float, float, int] | None) -> str:
-    return "–" if value is None else f"{value[0]:.4f} ± {value[1]:.4f} ({value[2]})"
+    if value is None:
+        return "–"
+    mean, deviation, number = value
+    return f"{mean:.4f} ± {deviation:.4f} ({number})" if number > 1 else f"{mean:.4f} (1)"
 
 
 def figure(curve: Curve, cells: list[dict[str, Any]], name: str, path: Path) -> Path:
