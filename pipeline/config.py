@@ -58,7 +58,7 @@ class TrainConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Who computes it. Nothing in here can change a result."""
+    """Who computes it. Nothing in here can change a map; networks are rounded by `threads` and `device`."""
 
     workers: int = Field(2, ge=0, description="an integer >= 0 (0: in this process)")
     min_workers: int | None = Field(None, ge=1, description="an integer >= 1, or none (start with all)")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.deep_config import DeepConfig, EncoderConfig
-from pipeline.deep_plan import DeepPlan, deep_map_config, encode
+from pipeline.deep_plan import DeepPlan, deep_map_config, encode, error_threshold
 from pipeline.encoders import SampleShape
 from pipeline.errors import OutputError
 from pipeline.network import Network, load_flat
@@ -44,7 +44,7 @@ def described(
     tensors = {_VALUES: snapshot.network.values}
     if snapshot.network.crossings is not None:
         tensors[_CROSSINGS] = snapshot.network.crossings
-    return {**about, "deep": deep}, tensors
+    return {**about, "deep": deep, "digest": snapshot.digest()}, tensors
 
 
 def deep_metrics(tallies: Mapping[str, float]) -> dict[str, float]:
@@ -132,8 +132,7 @@ class DeepModel:
         """ϑ of the class probabilities; None = that of the map."""
         if self._losses is None:
             return None
-        given = self._losses.temperature  # always, where nodes share no threshold
-        return self._losses.decisions(self.config.error_threshold)[0] if given is None else given
+        return self._losses.decisions(error_threshold(self.config))[0]
 
     def nodes(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """BMU and its error for each sample."""

@@ -285,3 +285,8 @@ def deep_map_config(config: MapConfig, threshold: float) -> MapConfig:
     if config.threshold_quantile is not None and config.activation_threshold == "auto" and threshold > 0:
         values["activation_threshold"] = threshold
     return dataclasses.replace(config, **values)
+
+
+def error_threshold(config: MapConfig) -> float:
+    """ρ_t of a map in a round; 0 where its nodes share none, since temperature and margin are given there."""
+    return 0.0 if isinstance(config.activation_threshold, str) else config.error_threshold

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.checkpoint import Snapshot
 from pipeline.collapse import Limits, judged, measures_of, monitored
 from pipeline.deep_crossings import counted_crossings, with_classes_spread
-from pipeline.deep_plan import DeepRound, deep_map_config
+from pipeline.deep_plan import DeepRound, deep_map_config, error_threshold
 from pipeline.deep_refresh import look_at, rows_to_look_at
 from pipeline.deep_step import TileResult, TileStep, check_finite, term_sums
 from pipeline.deep_tuning import labelled_parts, tuned
@@ -74,9 +74,7 @@ class DeepRounds:
         load_flat(self._network, network.values)
         config = deep_map_config(self._plan.config, network.threshold)
         cut = DeepRound.of(state.round, config, self._labels, self._rows, self._deep.extra)
-        frozen = with_plain_relevances(state, self._deep.losses.relevance_warmup_rounds or 0)
-        if self._is_grown(state):
-            frozen = dataclasses.replace(frozen, growing=False)
+        frozen = dataclasses.replace(state, growing=False) if self._is_grown(state) else state
         results = self._measure(frozen, config, cut, reduction, stay)
         stay()
         merged, gradient, sums, moments = self._join(results, frozen, config, cut, reduction)
@@ -85,7 +83,7 @@ class DeepRounds:
                 f"Round {state.round} must count each of its {cut.num_samples} samples once. "
                 f"Got {merged.tally('samples')}."
             )
-        after = advance(frozen, merged, config)
+        after = self._warming(advance(frozen, merged, config))
         if frozen.growing != state.growing:
             after = dataclasses.replace(after, growing=state.growing, finished=state.finished)
         active = any(sums[n][1] for n in WEIGHTS)
@@ -179,6 +177,10 @@ class DeepRounds:
         represented = state.classes[state.alive].to(self._classes.device)
         return bool(torch.isin(self._classes, represented).all())
 
+    def _warming(self, state: MapState) -> MapState:
+        """Relevances are 1 until their warm-up is over, for every reader of the map."""
+        return with_plain_relevances(state, self._deep.losses.relevance_warmup_rounds or 0)
+
     def _refresh_due(self, state: MapState, network: NetworkState) -> bool:
         """Every `refresh_rounds`; four times as often in the beginning, when features move fastest."""
         if not self._plan.config.is_growing:
@@ -211,7 +213,7 @@ class DeepRounds:
         seen = look_at(rows, opened, open_config, *source, reduction, stay, scale, keep=steps > 0)
         numeric = calibrated(deep_map_config(self._plan.config, 0.0), seen.histogram).activation_threshold
         network = dataclasses.replace(network, threshold=1.0 if isinstance(numeric, str) else numeric)
-        moved = refreshed(state, seen.statistics, config)
+        moved = self._warming(refreshed(state, seen.statistics, config))
         if steps and self._is_tunable(state):
             rate = self._deep.deep.refresh_tune_rate
             moved = self._tuned(moved, network, seen.marked, seen.num_tiles, steps, rate, reduction, stay)
@@ -268,7 +270,7 @@ class DeepRounds:
         stay: Callable[[], None],
     ) -> MapState:
         config = deep_map_config(self._plan.config, network.threshold)
-        temperature, _ = self._deep.losses.decisions(config.error_threshold)
+        temperature, _ = self._deep.losses.decisions(error_threshold(config))
         exact = self._plan.reduction == "exact"
         return tuned(
             state, parts, total, temperature, steps=steps, rate=rate, exact=exact, reduction=reduction, stay=stay

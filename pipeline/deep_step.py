@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.augment import Draws, View
-from pipeline.deep_plan import DeepPlan
+from pipeline.deep_plan import DeepPlan, error_threshold
 from pipeline.errors import Diverged
 from pipeline.network import Network, flat_gradient, narrowed
 from somcore.config import UNLABELLED, MapConfig
@@ -105,7 +105,7 @@ class TileStep:
             labels,
             self._config,
             self._plan.losses,
-            error_threshold=self._error_threshold,
+            error_threshold=error_threshold(self._config),
             views=views,
             positions=start + torch.arange(len(samples), device=samples.device),
             scale=self._scale,
@@ -116,11 +116,6 @@ class TileStep:
         gradient = flat_gradient(self._network)
         check_finite(gradient, "The encoder's gradient", self._state.round, tile)
         return TileResult(out.statistics, gradient, _tallies(out), LatentMoments.of(features))
-
-    @property
-    def _error_threshold(self) -> float:
-        threshold = self._config.activation_threshold
-        return 0.0 if isinstance(threshold, str) else (1 - threshold) / threshold
 
     def _view(self, view: View, samples: Tensor, epoch: int, positions: Tensor, name: str) -> Tensor:
         with torch.no_grad():
@@ -174,7 +169,7 @@ class TileStep:
         wanted = known & labelled
         if guessed:
             with torch.no_grad():
-                temperature, _ = losses.decisions(self._error_threshold)
+                temperature, _ = losses.decisions(error_threshold(self._config))
                 soft = temperature if losses.class_error == "soft" else None
                 logits = class_logits(errors_to(state, features.detach(), soft=soft), temperature)
                 sure = torch.softmax(logits, dim=1).amax(1) >= losses.confidence * (1 - 1e-6)

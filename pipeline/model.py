@@ -165,7 +165,7 @@ def _arguments(directory: Path) -> Iterator[dict[str, Any]]:
             "signature": mlflow.models.infer_signature(example, _answers(predictor, example)),
             "input_example": example,
             "pip_requirements": requirements(),
-            "metadata": {"map_digest": predictor.state.digest(), "model": str(predictor.about.get("model"))},
+            "metadata": {"map_digest": predictor.about["digest"], "model": str(predictor.about.get("model"))},
         }
 
 

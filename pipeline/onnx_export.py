@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.audio import LogMel
 from pipeline.errors import MachineError, UserError, must
 from pipeline.places import write_atomically
 from pipeline.predictor import Predictor
@@ -134,7 +133,7 @@ class ModelGraph(nn.Module):
         self.register_buffer("low", low)
         self.register_buffer("span", torch.where(span == 0, torch.ones_like(span), span))
         self.register_buffer("varies", (span != 0).to(torch.float64))
-        self.encoder = _exportable(predictor.deep.network.encoder) if predictor.deep else nn.Identity()
+        self.encoder = predictor.deep.network.encoder if predictor.deep else nn.Identity()
         self.map = MapGraph(predictor)
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -142,39 +141,6 @@ class ModelGraph(nn.Module):
         scaled = (samples.flatten(1).to(torch.float64) - self.low) / self.span * self.varies
         answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.map(self.encoder(scaled.to(torch.float32)))
         return answers
-
-
-class FourierLogMel(nn.Module):
-    """`LogMel` with its short-time Fourier transform as a convolution with cosines and sines.
-
-    Args:
-        front: the front end it stands for.
-    """
-
-    waves: Tensor
-    filters: Tensor
-
-    def __init__(self, front: LogMel) -> None:
-        super().__init__()
-        window, self.hop = front._window, front._hop
-        self.margin = window // 2
-        angle = torch.outer(torch.arange(window // 2 + 1), torch.arange(window)).to(torch.float64)
-        angle = angle.remainder(window) * (2 * torch.pi / window)
-        hann = front.get_buffer("hann").to(torch.float64)
-        waves = torch.cat([angle.cos() * hann, angle.sin() * hann]).to(torch.float32)
-        self.register_buffer("waves", waves.unsqueeze(1))
-        self.register_buffer("filters", front.get_buffer("filters").clone())
-
-    def forward(self, recordings: Tensor) -> Tensor:
-        """(n, S) scaled recordings to (n, 1, M, T)."""
-        wave = nn.functional.pad((recordings - 0.5) * 2, (self.margin, self.margin))
-        parts = nn.functional.conv1d(wave.unsqueeze(1), self.waves, stride=self.hop)
-        real, imaginary = parts.chunk(2, dim=1)
-        power = real * real + imaginary * imaginary
-        bands = torch.log(power.transpose(1, 2) @ self.filters + 1e-6).transpose(1, 2)
-        mean = bands.mean((1, 2), keepdim=True)
-        spread = (bands - mean).square().mean((1, 2), keepdim=True).sqrt()
-        return ((bands - mean) / (spread + 1e-3)).unsqueeze(1)
 
 
 def export_model(directory: Path, out: Path) -> dict[str, Any]:
@@ -200,7 +166,7 @@ def export_model(directory: Path, out: Path) -> dict[str, Any]:
     predictor = Predictor.load(directory)
     graph = ModelGraph(predictor).eval()
     proto = _converted(graph, torch.from_numpy(_examples(predictor, _EXAMPLE_ROWS)))
-    about = {"model": predictor.about.get("model"), "map_digest": predictor.state.digest()}
+    about = {"model": predictor.about.get("model"), "map_digest": predictor.about["digest"]}
     about |= {"class_names": list(predictor.class_names), "input": predictor.spec.to_dict()}
     onnx.helper.set_model_props(proto, {key: json.dumps(value) for key, value in about.items()})
     onnx.checker.check_model(proto)
@@ -221,13 +187,6 @@ def export_model(directory: Path, out: Path) -> dict[str, Any]:
 def _double(value: float) -> Tensor:
     """A number as a tensor: the exporter writes plain numbers in float32."""
     return torch.tensor(value, dtype=torch.float64)
-
-
-def _exportable(encoder: nn.Module) -> nn.Module:
-    """The encoder with its audio front end in operations that ONNX knows; other encoders as they are."""
-    if not isinstance(encoder, nn.Sequential):
-        return encoder
-    return nn.Sequential(*(FourierLogMel(layer) if isinstance(layer, LogMel) else layer for layer in encoder))
 
 
 def _converted(graph: nn.Module, example: Tensor) -> Any:
@@ -283,7 +242,9 @@ def _require(package: str) -> None:
     try:
         __import__(package)
     except ImportError:
-        raise UserError(f"{package} must be installed to write ONNX. Run: pip install 'somgrad[onnx]'.") from None
+        raise UserError(
+            f"{package} must be installed to write ONNX. Run: pip install '.[onnx]' in the repository."
+        ) from None
 
 
 @contextlib.contextmanager

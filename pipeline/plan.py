@@ -54,6 +54,7 @@ class TrainingPlan:
         labelled_fraction: share of the labels that the map may read.
         validation_fraction: share of those that are withheld again, to score with.
         device: where workers compute.
+        threads: of each worker.
         deep: encoder, losses and their training, of deep runs.
     """
 
@@ -68,11 +69,15 @@ class TrainingPlan:
     labelled_fraction: float
     validation_fraction: float
     device: str
+    threads: int = 1
     deep: DeepPlan | None = None
 
     @property
     def config_hash(self) -> str:
-        """Hash of all that a result depends on besides the data; not of workers, threads or places."""
+        """Hash of all that a result depends on besides the data; not of workers or places.
+
+        Of threads and device only for networks: their convolutions are rounded otherwise.
+        """
         content = {
             "map": self.config.to_dict(),
             "reduction": self.reduction,
@@ -81,6 +86,8 @@ class TrainingPlan:
         }
         if self.deep is not None:
             content["deep"] = self.deep.to_dict()
+            if (self.threads, self.device) != (1, "cpu"):
+                content |= {"threads": self.threads, "device": self.device}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -135,6 +142,7 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         labelled_fraction=run.train.labelled_fraction,
         validation_fraction=run.train.validation_fraction,
         device=run.cluster.device,
+        threads=run.cluster.threads,
     )
 
 
@@ -167,7 +175,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     _, withheld = split_validation(kept, run.train.validation_fraction, run.train.seed)
     kept[withheld] = UNLABELLED
     num_labelled = int((kept != UNLABELLED).sum())
-    num_samples = num_labelled if run.deep.labelled_only else len(kept)
+    num_samples = num_labelled if run.deep.labelled_only else len(kept) - len(withheld)
     if num_samples == 0:
         raise DataError("A deep run on labelled rows only must have some. Got none; raise train.labelled_fraction.")
     rival = _rival_plan(run, dataset, num_labelled)
@@ -194,6 +202,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         labelled_fraction=run.train.labelled_fraction,
         validation_fraction=run.train.validation_fraction,
         device=run.cluster.device,
+        threads=run.cluster.threads,
         deep=resolve_deep(
             run.encoder,
             deep,

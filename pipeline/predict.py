@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import hashlib
 import json
 import logging
 import math
@@ -32,6 +33,7 @@ from pipeline.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.places import write_atomically
 from pipeline.predictor import Predictor
 from pipeline.readable import check_schema, samples_of
+from pipeline.rundir import RunDirectory
 from pipeline.samples import TENSOR_COLUMN, InputSpec
 from pipeline.signals import unhurried
 
@@ -86,7 +88,8 @@ def predict(
     if key_column is not None and not keyed:
         raise _no_column(key_column, pieces[0].file)
     _refuse_another_kind(list(dict.fromkeys(piece.file for piece in pieces)), predictor.spec)
-    _claim(out, {"model": predictor.state.digest(), "input": _describe(pieces), "key_column": key})
+    content = hashlib.sha256(RunDirectory(model).map_path.read_bytes()).hexdigest()  # encoder, scaling and names too
+    _claim(out, {"model": content, "input": _describe(pieces), "key_column": key})
     waiting = [piece for piece in pieces if not _answers(out, piece).exists()]
     total = sum(piece.rows for piece in pieces)
     done = total - sum(piece.rows for piece in waiting)

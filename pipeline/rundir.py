@@ -8,6 +8,7 @@ tracking.jsonl      everything that was recorded
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -21,14 +22,15 @@ from pipeline.checkpoint import TornCheckpoint, map_bytes
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError
 from pipeline.places import refuse_in_data_set, write_atomically
-from somcore.config import MapConfig
+from somcore.config import GROWING, LATTICES, MapConfig
 from somcore.state import MapState
 
 RUN, MAP, CHECKPOINTS = "run.json", "map.safetensors", "checkpoints"
 VERSION = 1
 
-# Settings that may differ when a run goes on: they cannot change its result.
+# Settings that may differ when a run goes on: they cannot change its result. Of networks these two can.
 _FREE = ("cluster.", "tracking.", "train.checkpoint", "train.keep_", "train.evaluate", "data.path")
+_ROUNDING = ("cluster.threads", "cluster.device")
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class RunDirectory:
             return dict(given)
         stored = known["settings"]
         for key, value in given.items():
-            if key in stored and stored[key] != value and not key.startswith(_FREE):
+            if key in stored and stored[key] != value and not _may_differ(key, stored):
                 raise OutputError(
                     f"{key} must be {stored[key]!r} to go on with the run in '{self.path}'. Got {value!r}. "
                     "Give another --out to start anew."
@@ -117,7 +119,7 @@ class RunDirectory:
             )
         before = {f"map.{name}": value for name, value in known.get("map", {}).items()} | known.get("settings", {})
         for key, value in json.loads(json.dumps(stored_settings(run), default=str)).items():
-            if before.get(key) != value and not key.startswith(_FREE):
+            if before.get(key) != value and not _may_differ(key, before):
                 was = repr(before[key]) if key in before else "left out"
                 raise OutputError(
                     f"{key} must be {was} to go on with the run in '{self.path}'. Got {value!r}. "
@@ -139,13 +141,15 @@ class RunDirectory:
     ) -> Path:
         """Writes the final map, and more tensors beside it; returns its place."""
         header = {"config": json.dumps(config.to_dict()), "map_digest": state.digest()}
+        if more:
+            header["more_digest"] = _digest(more)
         header |= {key: json.dumps(value) for key, value in about.items()}
         path = self.path / MAP
         write_atomically(path, map_bytes(state, header, more))
         return path
 
     def load_map(self) -> tuple[MapState, MapConfig, dict[str, Any]]:
-        """The final map, its configuration, and what was said about it.
+        """The final map, its configuration, and what was said about it; `digest` is that of the whole model.
 
         Raises:
             OutputError: there is none, or it is not what was written.
@@ -160,10 +164,12 @@ class RunDirectory:
                 header = dict(file.metadata() or {})
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             state = MapState.from_tensors(tensors)
-            if state.digest() != header.pop("map_digest", None):
+            known, more = header.pop("map_digest", None), header.pop("more_digest", None)
+            beside = {name: tensor for name, tensor in tensors.items() if name not in state.to_tensors()}
+            if state.digest() != known or (more is not None and _digest(beside) != more):
                 raise TornCheckpoint("its tensors do not match its digest")
             config = MapConfig.from_dict(json.loads(header.pop("config")))
-            about = {key: json.loads(value) for key, value in header.items()}
+            about = {"digest": known} | {key: json.loads(value) for key, value in header.items()}
         except (SafetensorError, TornCheckpoint, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(f"'{path}' cannot be used: {' '.join(str(error).split())}.") from None
         return state, config, about
@@ -177,6 +183,20 @@ class RunDirectory:
         except OSError as error:
             reason = error.strerror or error
             raise OutputError(f"--out must be a directory that can be written. Got '{self.path}': {reason}.") from None
+
+
+def _may_differ(key: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a run with these settings may go on with another value of this one."""
+    return key.startswith(_FREE) and (key not in _ROUNDING or settings.get("train.model") in (*GROWING, *LATTICES))
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names and bytes."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        sha.update(tensor.cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def stored_settings(run: RunConfig) -> dict[str, Any]:

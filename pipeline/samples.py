@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.errors import DataError, must
 from pipeline.manifest import Manifest
 from pipeline.scaling import Scaling
+from pipeline.shards import Dataset
 
 TENSOR_COLUMN = "features"
 
@@ -86,6 +87,26 @@ class InputSpec:
         if values.dtype.kind not in "iufb":
             raise must("Samples", "numbers", str(values.dtype))
         return values.astype(self.dtype) if self.kind == "table" else values
+
+    def seen_by_model(self, dataset: Dataset) -> Dataset:
+        """A prepared data set as the model takes it: tables in the scaling and order of columns of its training data.
+
+        Raises:
+            UserError: samples of another kind or shape, or without one of the columns.
+        """
+        given = InputSpec.of(dataset.manifest)
+        if (given.kind, given.shape) != (self.kind, self.shape):
+            wanted = f"{self.kind} samples of shape {self.shape}, as the model was trained on"
+            raise must("--data", f"a data set of {wanted}", f"{given.kind} {given.shape}")
+        if self.kind != "table":
+            return dataset
+        columns, named = self.columns or (), given.columns or ()
+        missing = [name for name in columns if name not in named]
+        if missing and named:
+            some = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            raise must("--data", f"a table with the columns of the model, {some} too", ", ".join(named[:8]))
+        order = [named.index(name) for name in columns] if columns and named else range(self.shape[0])
+        return dataset.seen_as(Scaling(self.low, self.high), order)
 
     def invalid(self, values: np.ndarray) -> np.ndarray:
         """(n,) bool: samples that cannot be scored, because a value is missing or infinite."""

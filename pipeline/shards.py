@@ -9,6 +9,7 @@ touch of a map can make many megabytes resident (measured: over 256 MB for 512 r
 
 from __future__ import annotations
 
+import copy
 import mmap
 import os
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ class Dataset:
         self.place = place
         self.manifest = manifest
         self.scaling = Scaling.of(manifest)
+        self._order: list[int] | None = None  # of the columns; None = as stored
         self._open_splits: dict[str, _FlatSplit] = {}
 
     @classmethod
@@ -59,7 +61,18 @@ class Dataset:
         return cls(place, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dataset.open, (self.place.name,)
+        return Dataset.open, (self.place.name,), {"scaling": self.scaling, "_order": self._order}
+
+    def seen_as(self, scaling: Scaling, order: Sequence[int]) -> Dataset:
+        """The same rows of a table as `read` gives them to a model of other data.
+
+        Args:
+            scaling: of the data that the model was trained on.
+            order: (D,) which of the columns here is first there, second, and so on.
+        """
+        other = copy.copy(self)
+        other.scaling, other._order = scaling, list(order)
+        return other
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -119,7 +132,8 @@ class Dataset:
         """
         rows = self._rows(split, indices)
         flat = self._flat(split)
-        return self.scaling(flat.rows(rows)), flat.labels[torch.from_numpy(rows)]
+        raw = flat.rows(rows)
+        return self.scaling(raw if self._order is None else raw[:, self._order]), flat.labels[torch.from_numpy(rows)]
 
     def ahead(self, split: str, indices: Indices) -> None:
         """Says which rows are read next: a thread reads them meanwhile, and they are not waited for."""

@@ -62,13 +62,13 @@ def train_supervised(
     plan = make_plan(run, dataset)
     assert plan.deep is not None
     deep = plan.deep
-    labels, _ = training_labels(plan, dataset.labels("train"))
+    labels, withheld = training_labels(plan, dataset.labels("train"))
     if deep.num_labelled == 0:
         raise DataError("The supervised baseline must have labelled rows. Got none; raise train.labelled_fraction.")
     module = Classifier(deep.drawn_network(plan.config.seed).encoder, plan.num_features, dataset.num_classes)
     initialise(module, plan.config.seed)
     network = NetworkState.of(module)
-    rows = torch.arange(len(labels))
+    rows = deep.trained_rows(labels, withheld)
     views = {"weak": (deep.views()[0], 1.0)}
     if strong:
         views["strong"] = (deep.views()[1], deep.losses.strong_cross_entropy_weight)

@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline.errors import ManifestError, must
 from pipeline.evaluation import evaluate
 from pipeline.rundir import RunDirectory
+from pipeline.samples import InputSpec
 from pipeline.shards import Dataset
 from somcore.config import MapConfig
 from somcore.state import MapState
@@ -51,7 +52,7 @@ class Trained:
         """
         run = RunDirectory(directory)
         state, config, about = run.load_map()
-        digest = run.record.get("summary", {}).get("map_digest") or state.digest()
+        digest = run.record.get("summary", {}).get("map_digest") or about["digest"]
         if "deep" not in about:
             return cls(state, config, lambda samples: samples, about, digest)
         from pipeline.deep_model import DeepModel
@@ -72,9 +73,8 @@ class Trained:
         if names and dataset.class_names and list(dataset.class_names) != list(names):
             known, got = ", ".join(map(str, names)), ", ".join(map(str, dataset.class_names))
             raise must("--data", f"a data set with the classes of the model ({known})", got)
-        features = self.encode(dataset.read(split, slice(0, 1))[0]).shape[1]
-        if features != self.state.num_features:
-            raise must("--data", f"a data set with {self.state.num_features} features, as the model", features)
+        if "input" in self.about:
+            dataset = InputSpec.from_dict(self.about["input"]).seen_by_model(dataset)
 
         def read(rows: Tensor) -> tuple[Tensor, Tensor | None]:
             samples, labels = dataset.read(split, rows)

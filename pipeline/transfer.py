@@ -95,28 +95,26 @@ def write_features(
     if (run is None) == (weights is None):
         raise must("--run", "given, or --weights, one of both", "both" if run else "none")
     dataset = Dataset.open(data)
-    encode, files, extractor = _of_run(run, dataset, uri) if run else _of_weights(weights, dataset)
-    return prepare(Encoded(dataset, encode, files, extractor), out, PrepareOptions(overwrite=overwrite), progress)
+    encoded = _of_run(run, dataset, uri) if run else _of_weights(weights, dataset)
+    return prepare(encoded, out, PrepareOptions(overwrite=overwrite), progress)
 
 
-def _of_run(run: str, dataset: Dataset, uri: str | None) -> tuple[Encode, tuple[Path, ...], str]:
+def _of_run(run: str, dataset: Dataset, uri: str | None) -> Encoded:
     directory = RunDirectory(run_directory(run, uri))
     _, _, about = directory.load_map()
     model = DeepModel.load(directory.path)
     if about.get("model") == "kmeans":
         raise must("--run", "a run that has learned an encoder", "kmeans")
-    wanted, given = InputSpec.from_dict(about["input"]), InputSpec.of(dataset.manifest)
-    if (wanted.kind, wanted.shape) != (given.kind, given.shape):
-        requirement = f"a data set of {wanted.kind} samples of shape {wanted.shape}, as the run was trained on"
-        raise must("--data", requirement, f"{given.kind} {given.shape}")
-    return model.represent, (directory.map_path,), f"{about['model']} {about['manifest_hash'][:12]}"
+    seen = InputSpec.from_dict(about["input"]).seen_by_model(dataset)
+    extractor = f"{about['model']} {about['manifest_hash'][:12]}"
+    return Encoded(seen, model.represent, (directory.map_path,), extractor)
 
 
-def _of_weights(weights: str | None, dataset: Dataset) -> tuple[Encode, tuple[Path, ...], str]:
+def _of_weights(weights: str | None, dataset: Dataset) -> Encoded:
     manifest = dataset.manifest
     if manifest.kind != "image" or len(manifest.shape) != 3:
         raise must("--data", "images, for a torchvision model", manifest.kind)
     shape = (manifest.shape[0], manifest.shape[1], manifest.shape[2])
     features, _ = frozen_features(weights, shape)
     name, _, file = str(weights).partition(":")
-    return features, (Path(file),) if file else (), f"torchvision {name}"
+    return Encoded(dataset, features, (Path(file),) if file else (), f"torchvision {name}")

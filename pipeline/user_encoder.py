@@ -46,10 +46,15 @@ def user_encoder(name: str, sample: SampleShape, dim: int, width: int) -> nn.Mod
 
 @torch.no_grad()
 def _try(made: nn.Module, name: str, sample: SampleShape, dim: int) -> None:
-    """Features of few samples, twice and without the others, as in training."""
+    """Features of few samples, twice and without the others, as in training, and once as the trained model gives them.
+
+    Buffers are not part of a model: what a layer notes there of the samples it saw would be lost with it.
+    """
     samples = torch.rand(_ROWS, torch.Size(sample.shape).numel(), generator=torch.Generator().manual_seed(0))
+    before = {key: buffer.clone() for key, buffer in made.named_buffers()}
     try:
         first, again, alone = made.train()(samples), made(samples), made(samples[: _ROWS // 2])
+        later = made.eval()(samples)
     except Exception as error:  # of the user's own code
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise _refused(
@@ -68,6 +73,10 @@ def _try(made: nn.Module, name: str, sample: SampleShape, dim: int) -> None:
             name,
             f"where they depend on {why}",
         )
+    noted = [key for key, buffer in made.train().named_buffers() if not torch.equal(buffer, before.get(key, buffer))]
+    if noted or not _close(first, later):
+        which = f"whose buffer '{noted[0]}' changes with what it sees" if noted else "whose eval() differs from train()"
+        raise _refused("of a module that is the same in training and after it", name, which)
 
 
 def _refused(wanted: str, name: str, what: str) -> UserError:

@@ -1,5 +1,7 @@
 """Where a question to the device is free, and where it would stall its queue."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -25,3 +27,12 @@ def factor_roundoff(tensor: Tensor) -> float:
     if allowed == "none":  # nothing said of products: what is said of everything
         allowed = getattr(torch.backends, "fp32_precision", "none")
     return _ROUNDOFF.get(allowed, 0.0)
+
+
+def unnarrowed(tensor: Tensor) -> AbstractContextManager[object]:
+    """Products as wide as their factors, also where a network around them runs under `torch.autocast`.
+
+    Half precision would round distances further than their bounds say, unseen.
+    """
+    kind = tensor.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)

@@ -143,6 +143,12 @@ def approximate(projection: Projection, tile: Tile) -> Scores:
     reach = torch.linalg.vector_norm(x, dim=1) + projection.reach
     terms = 2 * x.shape[1] + projection.weights.shape[1] + 8
     slack = 2 * (_UNIT_ROUNDOFF * terms + 4 * device.factor_roundoff(x)) * reach * reach
+    with device.unnarrowed(x):
+        return _scored(projection, tile, x, slack)
+
+
+def _scored(projection: Projection, tile: Tile, x: Tensor, slack: Tensor) -> Scores:
+    """The products, in float32."""
     if tile.observed is not None:
         observed = tile.observed.to(torch.float32)
         inverse_mass = 1 / (observed @ projection.weights[:, : x.shape[1]].T)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from somcore.device import unnarrowed
 from somcore.state import MapState
 
 _MOMENT_BITS = 20  # products of 2^20 · z, summed over 4096 rows, are exact in float64
@@ -32,8 +33,8 @@ class Errors:
 def node_errors(state: MapState, features: Tensor) -> Tensor:
     """ρ = Σ ω (z − c)² / Σ ω to every node, as a differentiable function of z: (n, K).
 
-    Two matrix products in the precision of the features (at least float32), centred on the alive nodes. Map values
-    are constants: ∂ρ/∂z = 2 ω (z − c) / Ω.
+    Two matrix products in the precision of the features (at least float32, under autocast too), centred on the alive
+    nodes. Map values are constants: ∂ρ/∂z = 2 ω (z − c) / Ω.
     """
     wide = features if features.dtype == torch.float64 else features.to(torch.float32)
     alive = state.alive.unsqueeze(1)
@@ -44,7 +45,8 @@ def node_errors(state: MapState, features: Tensor) -> Tensor:
     offsets = ((weighted * prototypes).sum(1) / mass).to(wide.dtype)
     factors = torch.cat([state.relevances, -2 * weighted], dim=1) / mass.unsqueeze(1)
     z = wide - centre.to(wide.dtype)
-    squared = torch.addmm(offsets, torch.cat([z * z, z], dim=1), factors.to(wide.dtype).T)
+    with unnarrowed(z):
+        squared = torch.addmm(offsets, torch.cat([z * z, z], dim=1), factors.to(wide.dtype).T)
     return squared.clamp_min(0)
 
 

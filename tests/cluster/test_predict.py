@@ -144,3 +144,16 @@ def test_images_as_prepared(digits, tmp_path):
     assert done["errors"] == 0 and len(answers) == done["rows"] == 359
     assert answers["class"].isna().all() and (answers["node"] >= 0).all()
     assert answers["key"].tolist() == pd.read_parquet(digits / "test", columns=["key"])["key"].tolist()
+
+
+def test_answers_of_another_network_are_not_gone_on_with(digits, tmp_path):
+    """Classifiers have the same map, however they were trained."""
+    recipe = {"map__epochs": 1, "encoder__width": 4, "encoder__dim": 8}
+    for seed in (0, 1):
+        train(small("supervised", digits, **recipe, train__seed=seed), tmp_path / f"run-{seed}")
+    maps = [Predictor.load(tmp_path / f"run-{seed}") for seed in (0, 1)]
+    assert maps[0].state.digest() == maps[1].state.digest() and maps[0].about["digest"] != maps[1].about["digest"]
+    predict(tmp_path / "run-0", digits / "test", tmp_path / "out", actors=0)
+    with pytest.raises(UserError, match="holds the answers of another model or input"):
+        predict(tmp_path / "run-1", digits / "test", tmp_path / "out", actors=0)
+    assert predict(tmp_path / "run-0", digits / "test", tmp_path / "out", actors=0)["kept_files"] == 1

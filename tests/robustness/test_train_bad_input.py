@@ -248,6 +248,20 @@ def test_a_setting_that_was_not_given_cannot_change_either(digits, tmp_path, lef
     assert contents(tmp_path / "run") == before
 
 
+@pytest.mark.parametrize("model", ["sssom", "deep"])
+def test_threads_may_change_where_a_run_goes_on_but_not_those_of_a_network(digits, tmp_path, model):
+    quick = {} if model == "sssom" else {"encoder__width": 4, "encoder__dim": 8, "deep__on_collapse": "go_on"}
+    first = train(small(model, digits, **quick), tmp_path / "run")
+    before = contents(tmp_path / "run")
+    again = small(model, digits, **quick, cluster__threads=2)
+    if model == "sssom":
+        assert train(again, tmp_path / "run", resume=True)["map_digest"] == first["map_digest"]
+        return
+    with pytest.raises(UserError, match=r"^cluster.threads must be 1 to go on with the run in .*Got 2\."):
+        train(again, tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+
+
 def test_a_run_without_checkpoints_begins_again_with_its_own_settings_and_data_only(digits, tmp_path, rng):
     first = train(small("sssom", digits), tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints")

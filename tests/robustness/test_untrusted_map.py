@@ -67,6 +67,14 @@ def test_what_was_altered_is_refused(run, tmp_path):
     refused(tmp_path / "m", "must be torch.int64")
 
 
+def test_an_altered_encoder_is_refused(digits, tmp_path):
+    train(small("deep", digits, encoder__width=4, encoder__dim=8, map__epochs=1, deep__on_collapse="go_on"), tmp_path)
+    tensors, header = parts(tmp_path)
+    assert Predictor.load(tmp_path).about["digest"] == json.loads(header["digest"])
+    save_file({**tensors, "encoder.values": tensors["encoder.values"] + 1}, tmp_path / "map.safetensors", header)
+    refused(tmp_path, "do not match its digest")
+
+
 @pytest.mark.parametrize(
     "key, value",
     [

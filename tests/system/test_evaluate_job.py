@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,6 +13,8 @@ from pipeline.errors import UserError
 from pipeline.model import model_directory
 from pipeline.predict import predict
 from pipeline.predictor import Predictor
+from pipeline.prepare import PrepareOptions, prepare
+from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
 from pipeline.trainer import train
 from tests.training import REPOSITORY, small, table
@@ -79,7 +82,7 @@ def test_what_does_not_fit_is_one_line(trained, digits, tmp_path, rng):
     with pytest.raises(ValueError, match="--data must be a data set with the classes of the model"):
         evaluate_run(str(out), other, None)
     narrow = table(tmp_path / "narrow", rng.random((20, 5)))
-    with pytest.raises(ValueError, match="--data must be a data set with 64 features, as the model. Got 5"):
+    with pytest.raises(ValueError, match="--data must be a data set of image samples of shape .* Got 'table"):
         evaluate_run(str(out), narrow, None)
     with pytest.raises(ValueError, match="--run must be the directory of a run, or its id in MLflow"):
         evaluate_run(str(tmp_path / "nothing"), digits, None)
@@ -87,3 +90,34 @@ def test_what_does_not_fit_is_one_line(trained, digits, tmp_path, rng):
         evaluate_run("0" * 32, digits, None, uri)
     with pytest.raises(ValueError, match="must hold a trained map"):
         evaluate_run(str(tmp_path), digits, None)
+
+
+def prepared(folder, frame):
+    folder.mkdir()
+    frame.to_csv(folder / "raw.csv", index=False)
+    options = SourceOptions(label_column="y", test_fraction=0.0)
+    prepare(open_source("table", folder / "raw.csv", options), folder / "data", PrepareOptions())
+    return folder / "data"
+
+
+def test_a_table_prepared_on_its_own_is_read_in_the_scaling_and_columns_of_the_model(tmp_path, rng):
+    labels = np.arange(120) % 2
+    features = rng.normal(np.stack([3 * labels, -3 * labels, 0 * labels], axis=1), 0.4)
+    train(small("sssom", table(tmp_path / "a", features, labels), train__labelled_fraction=1.0), tmp_path / "run")
+    frame = pd.DataFrame(features, columns=["x0", "x1", "x2"]).assign(y=labels)
+    frame.loc[120] = [100.0, -100.0, 50.0, 1]  # scales all others otherwise
+    expected = (Predictor.load(tmp_path / "run")(frame)["class"].astype(int) == frame["y"]).mean()
+    assert expected > 0.95
+    for name, other in {"same": frame, "turned": frame[["x1", "x0", "x2", "y"]]}.items():
+        data = prepared(tmp_path / name, other)
+        assert evaluate_run(str(tmp_path / "run"), data, None)["accuracy"] == pytest.approx(expected)
+    for name, other, sentence in (
+        ("fewer", frame.drop(columns="x2"), r"a data set of table samples of shape \(3,\)"),
+        (
+            "named",
+            frame.rename(columns={"x2": "x3"}),
+            "a table with the columns of the model, 'x2' too. Got 'x0, x1, x3'",
+        ),
+    ):
+        with pytest.raises(UserError, match=f"--data must be {sentence}"):
+            evaluate_run(str(tmp_path / "run"), prepared(tmp_path / name, other), None)

@@ -88,6 +88,8 @@ def test_raw_recordings_and_tables_through_mlflow(tmp_path):
     saved = save_model(tmp_path / "audio", tmp_path / "audio-model")
     same(answered(saved, waves), Predictor.load(tmp_path / "audio")(waves))
     onnx_is_torch(tmp_path / "audio", waves, tmp_path / "audio.onnx", exact=False)
+    train(small("deep", data, **DEEP, train__labelled_fraction=1.0, encoder__name="word"), tmp_path / "word")
+    onnx_is_torch(tmp_path / "word", waves, tmp_path / "word.onnx", exact=False)
     rows = masked_table(tmp_path / "t")
     train(small("sssom", rows, train__labelled_fraction=1.0), tmp_path / "rows")
     frame = pd.DataFrame(Dataset.open(rows).read_raw("test", np.arange(8)).numpy(), columns=["x0", "x1", "x2"])

@@ -27,6 +27,25 @@ def test_the_baseline_learns_from_its_labels_and_repeats_itself(settings):
         train_supervised({**settings, "train.labelled_fraction": 0.0})
 
 
+@pytest.mark.parametrize(("only", "withheld"), [(True, 0.0), (False, 0.3)])
+def test_the_baseline_sees_each_row_that_the_deep_run_is_trained_on_once_an_epoch(
+    settings, monkeypatch, only, withheld
+):
+    seen = []
+
+    def read(self, split, rows):
+        if split == "train":
+            seen.append(torch.as_tensor(rows))
+        return original(self, split, rows)
+
+    original = Dataset.read
+    monkeypatch.setattr(Dataset, "read", read)
+    few = {"deep.labelled_only": only, "train.validation_fraction": withheld, "deep.labelled_per_round": 0}
+    labelled = train_supervised({**settings, **few})["labelled"]
+    rows, times = torch.cat(seen).unique(return_counts=True)
+    assert len(rows) == labelled and set(times.tolist()) == {settings["map.epochs"]}
+
+
 def test_the_baseline_learns_from_strong_views_with_their_weight_in_the_deep_run(settings, digits):
     samples = Dataset.open(digits).read("test", slice(0, 50))[0]
 

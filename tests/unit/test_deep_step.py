@@ -12,7 +12,8 @@ from pipeline.first import first_snapshot
 from pipeline.plan import make_plan
 from pipeline.reduction import LocalReduction
 from pipeline.shards import Dataset
-from somcore import LossConfig
+from pipeline.trainer import train
+from somcore import LossConfig, MapConfig
 from somcore.latent import errors_to
 from somcore.losses import consistency
 from tests.training import small
@@ -31,7 +32,7 @@ def test_strong_views_are_made_of_the_rows_that_consistency_looks_at(kind, gener
         round=5,
     )
     features, labels = torch.rand(200, 4, generator=generator), torch.full((200,), -1)
-    step = SimpleNamespace(_plan=SimpleNamespace(losses=losses), _state=state, _error_threshold=0.1)
+    step = SimpleNamespace(_plan=SimpleNamespace(losses=losses), _state=state, _config=MapConfig())
     wanted = TileStep._strong_rows(step, labels, features)
     soft = 0.05 if kind == "soft" else None
     errors = errors_to(state, features, soft=soft)
@@ -50,3 +51,27 @@ def test_a_round_without_anything_to_learn_is_no_step_of_the_optimiser(digits):
     assert after.state.num_nodes > 0 and after.network.steps == 0
     assert torch.equal(after.network.values, before.network.values)
     assert rounds.play(after, LocalReduction(), lambda: None).network.steps == 1
+
+
+def test_relevances_are_one_until_their_warm_up_is_over_for_every_reader_of_the_map(digits):
+    """Rounds, refreshes between them, scores and the final map of a run that ends before."""
+    changes = {"deep__refresh_rounds": 2, "deep__refresh_tune_steps": 2, "encoder__width": 4, "encoder__dim": 8}
+    for warmup, sharp in ((5, True), (100, False)):
+        settings = small("deep", digits, **changes, loss__relevance_warmup_rounds=warmup)
+        dataset = Dataset.open(digits)
+        plan = make_plan(RunConfig.build(settings), dataset)
+        rounds, snapshot = DeepRounds(plan), first_snapshot(plan, dataset)
+        for _ in range(plan.deep.rounds):
+            snapshot = rounds.play(snapshot, LocalReduction(), lambda: None)
+            if snapshot.state.round < warmup:
+                assert bool((snapshot.state.relevances == 1).all())
+        assert bool((snapshot.state.relevances[snapshot.state.alive] < 1).any()) == sharp
+        assert bool((snapshot.state.deviations > 0).any())  # collected all the time
+
+
+def test_maps_whose_nodes_share_no_threshold_are_tuned_with_the_temperature_that_they_are_given(digits, tmp_path):
+    changes = {"deep__variant": "altsssom", "deep__tune_steps": 3, "deep__refresh_rounds": 2}
+    changes |= {"deep__refresh_tune_steps": 2, "encoder__width": 4, "encoder__dim": 8, "deep__on_collapse": "go_on"}
+    given = {"loss__temperature": 0.05, "loss__margin": 0.1}
+    result = train(small("deep", digits, **changes, **given, map__epochs=1), tmp_path / "run")
+    assert result["nodes"] > 10 and result["accuracy"] > 0.2

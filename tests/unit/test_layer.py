@@ -276,3 +276,28 @@ def test_a_tile_of_another_shape_is_named_before_the_map_is_asked(features, opti
     if not options:
         with pytest.raises(ValueError, match=sentence):
             layer.predict(features)
+
+
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
+def test_under_autocast_nodes_and_gradients_are_those_of_full_precision(generator, narrow):
+    """Classes close together: half precision cannot tell their nodes apart."""
+    layer = SOMLayer(MapConfig(activation_threshold=0.99, capacity=60), dim=16, num_classes=5)
+    centres = 0.5 + 0.05 * torch.rand(5, 16, generator=generator)
+
+    def drawn(number):
+        labels = torch.randint(0, 5, (number,), generator=generator)
+        return centres[labels] + 0.02 * torch.randn(number, 16, generator=generator), labels
+
+    for _ in range(10):
+        z, labels = drawn(256)
+        layer.install(advance(layer.state, layer(z, labels).statistics, layer.config))
+    z, labels = drawn(512)
+    found = []
+    for on in (False, True):
+        leaf = z.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=narrow, enabled=on):
+            out, classes = layer(leaf, labels), layer.predict(z)
+        out.loss_sum.backward()
+        found.append((out.match.bmu, out.match.matched, classes, leaf.grad))
+    assert layer.state.num_nodes >= 5
+    assert all(torch.equal(wide, other) for wide, other in zip(*found, strict=True))

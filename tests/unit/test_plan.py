@@ -27,6 +27,22 @@ def test_workers_places_and_checkpoints_are_not_part_of_a_run_s_identity(digits)
     assert isinstance(plan.config.activation_threshold, float), "what is automatic is resolved in the plan"
 
 
+def test_threads_and_device_are_part_of_the_identity_of_networks_which_they_round_otherwise(digits):
+    plan = plan_of(small("deep", digits))
+    assert plan_of(small("deep", digits) | {"cluster.workers": 7}).identity == plan.identity
+    for key, value in {"cluster.threads": 2, "cluster.device": "cuda"}.items():
+        assert plan_of(small("deep", digits) | {key: value}).identity != plan.identity
+        assert plan_of(small("sssom", digits) | {key: value}).identity == plan_of(small("sssom", digits)).identity
+
+
+def test_rows_withheld_from_a_deep_run_are_no_part_of_its_epochs(digits):
+    whole, part = (plan_of(small("deep", digits, train__validation_fraction=f)) for f in (0.0, 0.5))
+    assert (whole.num_samples, part.num_samples) == (1438, 1438 - 219)  # half of the 30 % with labels
+    assert (whole.deep.rounds, part.deep.rounds) == (2 * 4, 2 * 4) and part.rounds_per_epoch == 4
+    fewer = plan_of(small("deep", digits, train__labelled_fraction=1.0, train__validation_fraction=0.5))
+    assert (fewer.rounds_per_epoch, fewer.deep.rounds) == (2, 4)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_the_expected_end_is_the_end(digits, tmp_path, model):
     settings = small(model, digits)

@@ -102,3 +102,25 @@ def test_all_its_values_come_from_the_seed_and_frozen_ones_are_the_same_everywhe
         frozen.append(plan.drawn_network(seed).encoder[0].frozen)
     assert digests[0] == digests[1] != digests[2]
     assert torch.equal(frozen[0], frozen[2]) and torch.equal(frozen[0], plan.network().encoder[0].frozen)
+
+
+class Doubled(nn.Linear):
+    """Another function in training than after it."""
+
+    def forward(self, samples):
+        return super().forward(samples * (2 if self.training else 1))
+
+
+@pytest.mark.parametrize(
+    ("layers", "what"),
+    [
+        (
+            (nn.Unflatten(1, (4, 4, 4)), nn.InstanceNorm2d(4, track_running_stats=True), nn.Flatten()),
+            "buffer '1.running",
+        ),
+        ((Doubled(64, 64),), r"whose eval\(\) differs from train\(\)"),
+    ],
+)
+def test_encoders_that_answer_otherwise_after_training_are_refused(layers, what):
+    with pytest.raises(UserError, match=f"the same in training and after it.* Got .*{what}"):
+        make_encoder(rows(*layers), SAMPLE, dim=6, width=8)
