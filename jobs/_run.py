@@ -65,7 +65,7 @@ def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
                 raise SystemExit(result.code)
 
         extra = {"as_json": Json, "debug": Debug}
-        signature = inspect.signature(function)
+        signature = inspect.signature(function, eval_str=True)  # annotations may be text, help and all
         kind = inspect.Parameter.KEYWORD_ONLY
         added = [inspect.Parameter(n, kind, default=False, annotation=a) for n, a in extra.items()]
         command.__signature__ = signature.replace(  # type: ignore[attr-defined]

@@ -38,7 +38,9 @@ def prepare(
     sample_rate: Annotated[int | None, typer.Option(min=1, help="In Hz; others are resampled (audio).")] = None,
     missing: Annotated[str, typer.Option(help="error, or mask (keep NaN).")] = "error",
     drop_invalid: Annotated[bool, typer.Option("--drop-invalid", help="Leave out rows with NaN.")] = False,
-    rows_per_shard: Annotated[int | None, typer.Option(min=1, help="[default: about 16 MB]")] = None,
+    rows_per_shard: Annotated[
+        int | None, typer.Option(min=1, help="Rows of a shard (a parquet file). [default: about 16 MB of them]")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another data set in --out.")] = False,
 ) -> dict[str, Any]:
     """Turn raw data into a prepared data set: parquet shards and a manifest, checked and hashed."""

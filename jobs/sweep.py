@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs._epochs import Passes
 from jobs._run import job, numbers, run
 from pipeline.errors import must
 
@@ -34,7 +35,7 @@ def sweep(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="yaml, toml or json file of settings, or a recipe.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of all trials.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes (map.epochs); growing maps then converge.")] = None,
+    epochs: Passes = None,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster. [default: one of its own]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out.")] = False,
     tracking_uri: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs._epochs import Epochs, sentence
+from jobs._epochs import Epochs, Passes, sentence
 from jobs._run import job, run
 from pipeline.errors import must
 
@@ -28,7 +28,7 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Ray actors; 0 = in this process, without Ray. [default: 2]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes (map.epochs); growing maps then converge.")] = None,
+    epochs: Passes = None,
     config: Annotated[Path | None, typer.Option(help="File of settings (yaml, toml, json) or a recipe.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. map.capacity=100.")

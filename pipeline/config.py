@@ -24,6 +24,7 @@ from pipeline.section import Section
 from somcore.config import MapConfig
 from somcore.loss_config import LossConfig
 
+_WORDS = ("encoder.augment", "tracking.uri")  # where "none" is a choice, not the lack of one
 MODELS = ("kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep", *RIVALS)
 SEMI_SUPERVISED = ("sssom", "altsssom", "deep", *RIVALS)
 LATTICES = ("kohonen", "dssom")
@@ -206,11 +207,17 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Splits one `key=value` of the command line; the value is read as none, a bool, a number or a word."""
+    """Splits one `key=value` of the command line; the value is read as none, a bool, a number or a word.
+
+    Example:
+        >>> parse_setting("encoder.weights=none"), parse_setting("encoder.augment=none")
+        (('encoder.weights', None), ('encoder.augment', 'none'))
+    """
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise ValueError(f"--set must be key=value. Got '{text}'.")
-    return key.strip(), parse_value(value.strip())
+    key, value = key.strip(), value.strip()
+    return key, value if key in _WORDS and value == "none" else parse_value(value)
 
 
 def parse_value(text: str) -> Any:

@@ -16,7 +16,6 @@ import difflib
 import hashlib
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -32,9 +31,8 @@ from pipeline.errors import DataError, OutputError, must
 from pipeline.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.places import write_atomically
 from pipeline.predictor import Predictor
-from pipeline.readable import check_schema, samples_of
+from pipeline.readable import check_schema, refuse_another_kind, refuse_other_columns, samples_of
 from pipeline.rundir import RunDirectory
-from pipeline.samples import TENSOR_COLUMN, InputSpec
 from pipeline.signals import unhurried
 
 IDENTITY, ERRORS, ASIDE = "_predict.json", "_errors.csv", "_errors"
@@ -87,7 +85,8 @@ def predict(
     pieces, keyed = cut_input(source, predictor.spec, key, piece_rows)
     if key_column is not None and not keyed:
         raise _no_column(key_column, pieces[0].file)
-    _refuse_another_kind(list(dict.fromkeys(piece.file for piece in pieces)), predictor.spec)
+    refuse_other_columns(source, predictor.spec)
+    refuse_another_kind(list(dict.fromkeys(piece.file for piece in pieces)), predictor.spec)
     content = hashlib.sha256(RunDirectory(model).map_path.read_bytes()).hexdigest()  # encoder, scaling and names too
     _claim(out, {"model": content, "input": _describe(pieces), "key_column": key})
     waiting = [piece for piece in pieces if not _answers(out, piece).exists()]
@@ -217,45 +216,6 @@ def _no_column(name: str, file: str) -> DataError:
     some = ", ".join([*names.values()][:8]) + (", ..." if len(names) > 8 else "")
     hint = f"Did you mean '{names[near[0]]}'?" if near else f"There are {some}."
     return DataError(f"{file}: --key-column must be a column that is there. Got '{name}'. {hint}")
-
-
-def _refuse_another_kind(files: list[str], spec: InputSpec) -> None:
-    """A row of another size is set aside; where every row is of another size, the model was made for other data."""
-    size, fits, odd = math.prod(spec.shape), False, None
-    for path in files:
-        schema = pq.read_schema(path)
-        if TENSOR_COLUMN not in schema.names:  # columns by name, which are there
-            continue
-        kind = schema.field(TENSOR_COLUMN).type
-        storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
-        if pa.types.is_fixed_size_list(storage):
-            if storage.list_size != size:
-                raise _another_kind(path, storage.list_size, spec)
-        elif not fits:
-            sizes = _first_sizes(path)
-            fits = size in sizes
-            odd = odd or (path, sizes[0]) if sizes else odd
-    if odd and not fits:
-        raise _another_kind(*odd, spec)
-
-
-def _first_sizes(path: str) -> list[int]:
-    """Values of each of the first samples of a column of lists; of samples that are there."""
-    for batch in pq.ParquetFile(path).iter_batches(1024, columns=[TENSOR_COLUMN]):
-        column = batch.column(0)
-        storage = column.storage if isinstance(column, pa.ExtensionArray) else column
-        return list(storage.value_lengths().drop_null().to_pylist())
-    return []
-
-
-def _another_kind(path: str, got: int, spec: InputSpec) -> DataError:
-    columns = spec.columns or ()
-    some = ", ".join(map(repr, columns[:5])) + (", ..." if len(columns) > 5 else "")
-    what = f"a table with the columns {some}" if columns else f"{spec.kind} samples, {spec.dtype} of shape {spec.shape}"
-    return DataError(
-        f"{path}: column '{TENSOR_COLUMN}' must have {math.prod(spec.shape)} values in a row: "
-        f"the model was trained on {what}. Got {got}."
-    )
 
 
 def _describe(pieces: list[Piece]) -> list[list[Any]]:

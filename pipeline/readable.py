@@ -5,10 +5,15 @@ Axes: n rows of a batch.
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, must
+from pipeline.manifest import MANIFEST, Manifest
 from pipeline.samples import TENSOR_COLUMN, InputSpec
 
 
@@ -36,6 +41,57 @@ def check_schema(schema: pa.Schema, spec: InputSpec, where: str) -> list[str]:
         if not _number(kind):
             raise DataError(f"{where}: column '{name}' must hold numbers. Got {kind}.")
     return list(spec.columns)
+
+
+def refuse_other_columns(source: Path, spec: InputSpec) -> None:
+    """The shards of a prepared table have no names: they must lie in the order of the model's columns."""
+    for folder in (source, *source.absolute().parents[:2]):  # a data set, one of its splits, or a file of it
+        if (folder / MANIFEST).is_file():
+            columns = Manifest.load(folder).feature_names
+            if spec.columns and columns and tuple(columns) != spec.columns:
+                some = ", ".join(spec.columns[:8])
+                remedy = "Prepare it with the columns in that order."
+                raise must("--input", f"a table with the columns {some}", ", ".join(columns[:8]), remedy=remedy)
+            return
+
+
+def refuse_another_kind(files: list[str], spec: InputSpec) -> None:
+    """A row of another size is set aside; where every row is of another size, the model was made for other data."""
+    size, fits, odd = math.prod(spec.shape), False, None
+    for path in files:
+        schema = pq.read_schema(path)
+        if TENSOR_COLUMN not in schema.names:  # columns by name, which are there
+            continue
+        kind = schema.field(TENSOR_COLUMN).type
+        storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+        if pa.types.is_fixed_size_list(storage):
+            if storage.list_size != size:
+                raise _another_kind(path, storage.list_size, spec)
+        elif not fits:
+            sizes = _first_sizes(path)
+            fits = size in sizes
+            odd = odd or (path, sizes[0]) if sizes else odd
+    if odd and not fits:
+        raise _another_kind(*odd, spec)
+
+
+def _first_sizes(path: str) -> list[int]:
+    """Values of each of the first samples of a column of lists; of samples that are there."""
+    for batch in pq.ParquetFile(path).iter_batches(1024, columns=[TENSOR_COLUMN]):
+        column = batch.column(0)
+        storage = column.storage if isinstance(column, pa.ExtensionArray) else column
+        return list(storage.value_lengths().drop_null().to_pylist())
+    return []
+
+
+def _another_kind(path: str, got: int, spec: InputSpec) -> DataError:
+    columns = spec.columns or ()
+    some = ", ".join(map(repr, columns[:5])) + (", ..." if len(columns) > 5 else "")
+    what = f"a table with the columns {some}" if columns else f"{spec.kind} samples, {spec.dtype} of shape {spec.shape}"
+    return DataError(
+        f"{path}: column '{TENSOR_COLUMN}' must have {math.prod(spec.shape)} values in a row: "
+        f"the model was trained on {what}. Got {got}."
+    )
 
 
 def samples_of(batch: pa.RecordBatch, spec: InputSpec) -> tuple[np.ndarray, list[str | None]]:

@@ -148,12 +148,28 @@ def test_images_as_prepared(digits, tmp_path):
 
 def test_answers_of_another_network_are_not_gone_on_with(digits, tmp_path):
     """Classifiers have the same map, however they were trained."""
-    recipe = {"map__epochs": 1, "encoder__width": 4, "encoder__dim": 8}
+    settings = {"data.path": str(digits), "train.model": "supervised", "cluster.workers": 0, "tracking.uri": "none"}
+    settings |= {"map.epochs": 1, "encoder.width": 4, "encoder.dim": 8}
     for seed in (0, 1):
-        train(small("supervised", digits, **recipe, train__seed=seed), tmp_path / f"run-{seed}")
+        train(settings | {"train.seed": seed}, tmp_path / f"run-{seed}")
     maps = [Predictor.load(tmp_path / f"run-{seed}") for seed in (0, 1)]
     assert maps[0].state.digest() == maps[1].state.digest() and maps[0].about["digest"] != maps[1].about["digest"]
     predict(tmp_path / "run-0", digits / "test", tmp_path / "out", actors=0)
     with pytest.raises(UserError, match="holds the answers of another model or input"):
         predict(tmp_path / "run-1", digits / "test", tmp_path / "out", actors=0)
     assert predict(tmp_path / "run-0", digits / "test", tmp_path / "out", actors=0)["kept_files"] == 1
+
+
+def test_shards_of_a_table_with_columns_in_another_order_are_refused(model, rows, tmp_path):
+    from pipeline.prepare import prepare
+    from pipeline.sources import SourceOptions, open_source
+
+    for name, order in (("same", ["x0", "x1"]), ("turned", ["x1", "x0"])):
+        rows[order].to_csv(tmp_path / f"{name}.csv", index=False)
+        source = open_source("table", tmp_path / f"{name}.csv", SourceOptions(test_fraction=0.0))
+        prepare(source, tmp_path / name)
+    assert predict(model, tmp_path / "same" / "train", tmp_path / "out", actors=0)["scored"] == 80
+    for source in (tmp_path / "turned", tmp_path / "turned" / "train", next((tmp_path / "turned").rglob("*.parquet"))):
+        with pytest.raises(UserError, match="--input must be a table with the columns x0, x1. Got 'x1, x0'. Prepare"):
+            predict(model, source, tmp_path / "other", actors=0)
+    assert not (tmp_path / "other").exists()
