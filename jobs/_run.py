@@ -40,7 +40,7 @@ def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
     Used as `app = job(example="python -m jobs.x ...")(function)`, then `run(app)`.
 
     The function's parameters are the options (typer), its docstring the help, its return value a mapping
-    for `--json` (or None). `--json` and `--debug` are added to every job; SIGTERM is KeyboardInterrupt.
+    for `--json` (or None). `--json` and `--debug` are added to every job; SIGTERM and SIGHUP are KeyboardInterrupt.
 
     Args:
         example: A command line that works, shown by `--help`.
@@ -55,6 +55,8 @@ def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
             as_json, debug = options.pop("as_json"), options.pop("debug")
             try:
                 signal.signal(signal.SIGTERM, _interrupt)
+                if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+                    signal.signal(signal.SIGHUP, _interrupt)
                 check(function.__name__, options)
                 result = function(**options)
             except BaseException as error:

@@ -74,8 +74,10 @@ def train(
     _say(sentence(summary))
     if log_model or register:
         from pipeline import model as models
+        from pipeline.tracking import store_of
 
-        logged = models.log_model(Path(summary["out"]), summary["run_id"], flat.get("tracking.uri"), register)
+        uri = store_of(out) or flat.get("tracking.uri")
+        logged = models.log_model(out, summary["run_id"], uri, register)
         _say(f"Model logged: {logged['model_uri']}")
     return {key: summary.get(key) for key in KEYS}
 

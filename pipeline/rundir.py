@@ -8,10 +8,12 @@ tracking.jsonl      everything that was recorded
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from pipeline.places import refuse_in_data_set, write_atomically
 from somcore.config import GROWING, LATTICES, MapConfig
 from somcore.state import MapState
 
-RUN, MAP, CHECKPOINTS = "run.json", "map.safetensors", "checkpoints"
+RUN, MAP, CHECKPOINTS, LOCK = "run.json", "map.safetensors", "checkpoints", ".lock"
 VERSION = 1
 
 # Settings that may differ when a run goes on: they cannot change its result. Of networks these two can.
@@ -96,6 +98,25 @@ class RunDirectory:
                     "Give another --out to start anew."
                 )
         return {**stored, **given}
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Holds the directory; it is made if it is not there.
+
+        Raises:
+            OutputError: another process trains in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / LOCK, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(
+                    f"'{self.path}' is in use by a run that goes on. Wait for its end, or give another --out."
+                ) from None
+            except OSError:
+                pass  # a filesystem without locks
+            yield
 
     def refuse_other(self, identity: Mapping[str, str], run: RunConfig) -> None:
         """A run that goes on must be the one that is here, also where no checkpoint is left to say so.

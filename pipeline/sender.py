@@ -1,7 +1,8 @@
 """Carries the journal of a run to MLflow, and remembers how far it came.
 
-The lines that have been sent are counted in `tracking.json` beside the journal, with MLflow's id of the run. So
-whoever goes on, in this process or a later one, sends what is missing and nothing twice.
+The lines that have been sent are counted in `tracking.json` beside the journal, with MLflow's id of the run and the
+store that knows it. So whoever goes on, in this process or a later one, from this directory or another, sends what is
+missing and nothing twice; and everything, where it is another store.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ class Sender:
         self._journal = journal
         self._uri, self._experiment = uri, experiment
         self._client: Any = None
-        known = {}
-        with contextlib.suppress(OSError, ValueError):
-            known = json.loads(self._position_path.read_text(encoding="utf-8"))
+        known = _position(directory)
         self._sent = int(known.get("sent", 0))
         self.run_id: str | None = known.get("run_id")
+        self._store: str | None = known.get("store")  # absolute, where `run_id` is known
+        self._same = known.get("uri") == uri  # as it was asked for then
 
     def behind(self) -> int:
         """Lines that have not been sent."""
@@ -64,9 +65,11 @@ class Sender:
         Raises:
             TrackingUnavailable: the server cannot be reached, or refuses.
         """
+        if not self.behind():
+            return
         try:
+            self._connect()
             while lines := self._journal.lines(self._sent)[:_BATCH_LINES]:
-                self._connect()
                 for group in _batches(lines):
                     self._apply(group)
                     self._sent += len(group)
@@ -88,13 +91,23 @@ class Sender:
 
         for name in ("mlflow", "alembic"):  # after the import, which sets them
             logging.getLogger(name).setLevel(logging.ERROR)
-        uri = self._uri or mlflow.get_tracking_uri()
+        elsewhere = self._uri is None and os.environ.get("MLFLOW_TRACKING_URI")
+        if self._store is None or not self._same or elsewhere:
+            self._go_to(_absolute(self._uri or mlflow.get_tracking_uri()))
+        uri = self._store
+        assert uri is not None
         with _one_at_a_time(uri):
             client = mlflow.MlflowClient(uri)
             found = client.get_experiment_by_name(self._experiment)
             place = _artifact_place(uri, self._experiment)
             self._experiment_id = found.experiment_id if found else client.create_experiment(self._experiment, place)
         self._client = client
+
+    def _go_to(self, store: str) -> None:
+        """From now on that store; one that does not know the run hears of it from the beginning."""
+        if self._store not in (None, store):
+            self.run_id, self._sent = None, 0
+        self._store = store
 
     def _apply(self, lines: list[dict[str, Any]]) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -106,7 +119,8 @@ class Sender:
                 self._experiment_id, start_time=first["time_ms"], run_name=first["name"], tags={**own, **self._tags}
             ).info.run_id  # fmt: skip
             self.note()
-        assert self.run_id is not None
+        if self.run_id is None:
+            return  # what stands before a start, torn as it was, is of no run
         params = [Param(key, str(value)) for key, value in first.get("params", {}).items()]
         later = [line for line in lines if line["kind"] != "start"]
         tags = [RunTag(key, str(value)) for line in later for key, value in line.get("tags", {}).items()]
@@ -138,8 +152,9 @@ class Sender:
 
     def share(self, other: Sender) -> None:
         """Uses the connection of another sender to the same experiment."""
-        if other._client is not None:
+        if other._client is not None and other._store is not None:
             self._client, self._experiment_id = other._client, other._experiment_id
+            self._go_to(other._store)
 
     def note(self) -> None:
         """Writes down where the records go, and how far they came."""
@@ -147,6 +162,7 @@ class Sender:
             "run_id": self.run_id,
             "sent": self._sent,
             "uri": self._uri,
+            "store": self._store,
             "experiment": self._experiment,
         }
         write_atomically(self._position_path, json.dumps(position).encode())
@@ -163,9 +179,7 @@ def replay(directory: Path, uri: str | None = None, experiment: str | None = Non
     Raises:
         TrackingUnavailable: the server cannot be reached. Nothing is lost; call again.
     """
-    known: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads((directory / POSITION).read_text(encoding="utf-8"))
+    known = _position(directory)
     sender = Sender(
         directory,
         Journal(directory),
@@ -174,6 +188,25 @@ def replay(directory: Path, uri: str | None = None, experiment: str | None = Non
     )
     sender.send()
     return sender.run_id
+
+
+def store_of(directory: Path) -> str | None:
+    """Where MLflow knows the run in this directory; None if nothing was sent."""
+    store: str | None = _position(directory).get("store")
+    return store
+
+
+def _position(directory: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads((directory / POSITION).read_text(encoding="utf-8")))
+    return {}
+
+
+def _absolute(uri: str) -> str:
+    """The same store named from any directory."""
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    return uri if "://" in uri or uri.startswith("databricks") else str(Path(uri).absolute())
 
 
 def _batches(lines: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

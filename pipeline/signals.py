@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def unhurried() -> Iterator[None]:
-    """Ignores SIGINT and SIGTERM for a moment: saving a state, ending a record, letting workers go."""
+    """Ignores SIGINT, SIGTERM and SIGHUP for a moment: saving a state, ending a record, letting workers go."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in asking}
     try:
         yield
     finally:

@@ -17,10 +17,10 @@ from typing import Any
 
 from pipeline.errors import OutputError, TrackingUnavailable, must
 from pipeline.journal import Journal
-from pipeline.sender import Sender, replay
+from pipeline.sender import Sender, replay, store_of
 from pipeline.system_metrics import SystemMetrics
 
-__all__ = ["Tracker", "check_store", "replay"]
+__all__ = ["Tracker", "check_store", "replay", "store_of"]
 
 _RETRY_S = 20.0
 _STORES = ("file", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")

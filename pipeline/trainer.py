@@ -155,6 +155,10 @@ class Training:
         snapshot = (self._store.load_newest(self._say) if resume else None) or self._first()
         self._seconds_before = snapshot.extra.get("seconds", 0.0)
         self._remember(snapshot.state)
+        with self._directory.alone():
+            return self._trained(snapshot, resume, called)
+
+    def _trained(self, snapshot: Snapshot, resume: bool, called: float) -> dict[str, Any]:
         status, summary, reason = "FAILED", None, ""
         try:
             self._announce(resume, snapshot.state)
@@ -322,8 +326,8 @@ class Training:
             return []
         return automatic.report_of_run(self._directory.path, tracking.uri != "none", self._say)
 
-    def _save(self, snapshot: Snapshot) -> None:
-        """A checkpoint that cannot be written is told; the run goes on, the earlier ones stay."""
+    def _save(self, snapshot: Snapshot) -> bool:
+        """Whether it could be written. If not, that is told; the run goes on, the earlier checkpoints stay."""
         extra = {"seconds": self._totals(snapshot.state)[0]}
         try:
             self._store.save(dataclasses.replace(snapshot, extra=extra))
@@ -331,14 +335,18 @@ class Training:
         except OSError as error:
             reason = " ".join(str(error).split()).rstrip(".")
             self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {reason}.")
-        self._saved_at = time.monotonic()
+            return False
+        finally:
+            self._saved_at = time.monotonic()
+        return True
 
     def _save_interrupted(self) -> str:
         snapshot = self._group.latest() if self._started else None
         if snapshot is None or snapshot.state.round == 0:
             return "No round was finished yet."
-        self._save(snapshot)
         where = self._run.train.checkpoints or self._directory.path
+        if not self._save(snapshot):
+            return f"The state is NOT saved; --resume goes on from the last checkpoint in {where}, if there is one."
         return f"State saved after round {snapshot.state.round} in {where}; --resume goes on."
 
     def _totals(self, state: MapState) -> tuple[float, float]:

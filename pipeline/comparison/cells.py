@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -174,14 +175,30 @@ def _in_its_own_process(asked: Comparison, place: Place) -> Cell:
     one, fraction, seed = place
     folder = asked.out / "runs" / f"{one.name}-{fraction:g}-{seed}"
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        cell = pool.submit(_measured, one, asked.settings_of(*place), folder, asked.fractions, asked.rows)
+        task = one, asked.settings_of(*place), folder, asked.fractions, asked.rows
+        cell = pool.submit(_measured, os.getpid(), *task)
         return {"contestant": one.name, "fraction": fraction, "seed": seed, **cell.result()}
 
 
-def _measured(*arguments: Any) -> dict[str, Any]:
-    """`measure` in a process of its own, which saves its state when it is told to end."""
+def _measured(parent: int, *arguments: Any) -> dict[str, Any]:
+    """`measure` in a process of its own, which saves its state when it is told to end, or its parent is gone."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return measure(*arguments)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    try:
+        return measure(*arguments)
+    except KeyboardInterrupt:
+        if os.getppid() != parent:
+            os._exit(1)  # nobody waits for the answer
+        raise
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent was killed: again and again, for what is saved is not to be hurried."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
 
 
 def measure(

@@ -319,7 +319,29 @@ def test_a_run_json_that_is_not_json_is_named(digits, tmp_path):
 # ---------------------------------------------------------------- interruptions
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_state_that_could_not_be_saved_is_not_called_saved(digits, tmp_path, monkeypatch):
+    def full(self, snapshot):
+        raise OSError(28, "No space left on device")
+
+    def interrupt(epoch, expected, metrics):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckpointStore, "save", full)
+    with pytest.raises(KeyboardInterrupt, match="The state is NOT saved; --resume goes on from the last checkpoint"):
+        train(small("sssom", digits), tmp_path / "run", on_epoch=interrupt)
+
+
+def test_two_processes_do_not_train_in_one_directory(digits, tmp_path):
+    train(small("sssom", digits), tmp_path / "run")
+    before = contents(tmp_path / "run")
+    with RunDirectory(tmp_path / "run").alone():
+        with pytest.raises(UserError, match=r"run' is in use by a run that goes on. Wait for its end, or give another"):
+            train(small("sssom", digits), tmp_path / "run", resume=True)
+        assert contents(tmp_path / "run") == before
+    train(small("sssom", digits), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_command_saves_its_state_and_goes_on(digits, tmp_path, tracking_uri, number):
     import mlflow
 

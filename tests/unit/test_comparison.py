@@ -9,6 +9,7 @@ import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from scipy.stats import ttest_rel
@@ -94,7 +95,8 @@ def test_cells_take_fractions_that_are_asked_for_later_but_no_other_rows(rng, tm
 
 
 @pytest.mark.timeout(300)
-def test_a_comparison_that_is_terminated_saves_its_cells_and_ends_at_once(digits, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_comparison_that_is_ended_saves_its_cells_and_leaves_no_process(digits, tmp_path, number):
     words = [
         "--models",
         "supervised",
@@ -115,9 +117,12 @@ def test_a_comparison_that_is_terminated_saves_its_cells_and_ends_at_once(digits
     while not all(list(run.glob("checkpoints/*")) for run in runs):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Finished cells are kept; the same command goes on." in err
+    if number == signal.SIGTERM:
+        assert process.returncode == 130 and "Finished cells are kept; the same command goes on." in err
+    assert len(children) >= 2 and not psutil.wait_procs(children, timeout=60)[1]
     assert all(json.loads((run / "run.json").read_text())["status"] in ("killed", "interrupted") for run in runs)
 
 

@@ -1,6 +1,7 @@
 """Tracking: a real MLflow store, a server that is not there, and one that comes back."""
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -9,7 +10,7 @@ import mlflow
 import pytest
 
 from pipeline.journal import Journal
-from pipeline.tracking import Tracker, replay
+from pipeline.tracking import Tracker, replay, store_of
 
 PARAMS = {f"map.option{n}": n for n in range(120)} | {"train.labelled_fraction": 0.1, "cluster.workers": 2}
 
@@ -75,6 +76,38 @@ def test_a_resumed_run_is_the_same_run_and_runs_again(tmp_path, tracking_uri):
     assert run.info.status == "FINISHED"
     assert run.data.tags["resumed_with"] == "3"
     assert [m.value for m in client.get_metric_history(first.run_id, "accuracy")] == pytest.approx([0.1, 0.2, 0.3, 0.9])
+
+
+def test_a_run_that_goes_on_elsewhere_stays_in_its_store_and_another_store_hears_everything(
+    tmp_path, migrated_store, monkeypatch
+):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(migrated_store, tmp_path / name / "mlflow.db")
+    stores = {name: f"sqlite:///{tmp_path / name / 'mlflow.db'}" for name in ("a", "b")}
+    asked = "sqlite:///mlflow.db"  # of the directory that the command runs in
+    monkeypatch.chdir(tmp_path / "a")
+    first = Tracker(tmp_path, asked, "some experiment")
+    first.start("a run", PARAMS, {})
+    first.finish("KILLED")
+    monkeypatch.chdir(tmp_path / "b")
+    second = Tracker(tmp_path, asked, "some experiment")
+    record(second, tmp_path)
+    assert second.run_id == first.run_id and store_of(tmp_path) == stores["a"]
+    assert mlflow.MlflowClient(stores["a"]).get_run(first.run_id).info.status == "FINISHED"
+    third = Tracker(tmp_path, stores["b"], "some experiment")
+    third.start("a run", PARAMS, {"manifest_hash": "abc"})
+    third.finish("FINISHED")
+    assert third.run_id != first.run_id and store_of(tmp_path) == stores["b"]
+    check(stores["b"], third.run_id)
+
+
+def test_a_journal_without_its_first_line_holds_up_nothing(tmp_path, tracking_uri):
+    journal = Journal(tmp_path)
+    journal.path.write_bytes(b'{"kind": "sta\n')
+    tracker = Tracker(tmp_path, tracking_uri, "some experiment")
+    record(tracker, tmp_path)
+    check(tracking_uri, tracker.run_id)
 
 
 def test_an_unreachable_server_is_told_once_and_nothing_is_lost(tmp_path, tracking_uri):
