@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job, numbers, run
+from pipeline.errors import must
 
 COLUMNS = {
     "labels": "{labelled_fraction:.0%}",
@@ -39,6 +40,9 @@ def demo(
     from pipeline.sources import open_source
 
     shares = numbers("--fractions", fractions, float)
+    for share in shares:
+        if not 0 < share <= 1:  # with no label there is no commonest class to compare with
+            raise must("--fractions", "in (0, 1]", share)
     _say("== preparing digits: 1,797 images of 8 x 8 pixels that ship with scikit-learn")
     prepare(open_source("digits"), out / "data")
     settings = {

@@ -1,21 +1,28 @@
 """Raw data to a prepared data set: one pass over the batches of a source, bounded memory, all or nothing.
 
 Axes: N rows, D features, C classes. Shards are written into a temporary directory beside the output, hashed, and
-moved into place in one rename; an interruption leaves earlier outputs as they were.
+moved into place in one rename; an interruption leaves earlier outputs as they were. What a killed process leaves is
+removed by the next one with the same output:
+
+    .NAME.TOKEN.lock    held while one process prepares NAME; whoever can take it knows that this process has ended
+    .NAME.TOKEN.new     what it writes
+    .NAME.TOKEN.old     the earlier data set, between the two renames
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import platform
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipeline.errors import ManifestError, OutputError
 from pipeline.manifest import CACHE, MANIFEST, Manifest, sha256_file, verify
@@ -66,6 +73,7 @@ def prepare(
         "rows_per_shard": options.rows_per_shard,
     }
     raw_files = _raw_files(source.spec)
+    _clear_left_overs(out)
     existing = _existing(out, identity, raw_files, options.overwrite)
     if existing is not None:
         return existing
@@ -130,24 +138,65 @@ def _refuse_foreign(out: Path) -> None:
 @contextlib.contextmanager
 def _new_directory(out: Path) -> Iterator[Path]:
     """A temporary directory beside `out` that takes its place at the end, or vanishes."""
-    scratch = out.parent / f".{out.name}.{os.getpid()}.new"
-    old = out.parent / f".{out.name}.{os.getpid()}.old"
     try:
-        scratch.mkdir(parents=True)
+        lock, held = _new_lock(out)
     except OSError as error:
-        raise OutputError(f"--out must be a writable place. Got {out}: {error.strerror}.") from error
-    try:
-        yield scratch
-        if out.exists():
-            os.replace(out, old)
-        os.replace(scratch, out)
-    except BaseException:
-        if old.exists() and not out.exists():
-            os.replace(old, out)
-        raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        raise _unwritable(out, error) from error
+    scratch = lock.with_suffix(".new")
+    with held:
+        try:
+            try:
+                scratch.mkdir()
+            except OSError as error:
+                raise _unwritable(out, error) from error
+            yield scratch
+            if out.exists():
+                os.replace(out, lock.with_suffix(".old"))
+            os.replace(scratch, out)
+        finally:
+            _clear(out, lock)
+
+
+def _unwritable(out: Path, error: OSError) -> OutputError:
+    return OutputError(f"--out must be a writable place. Got {out}: {error.strerror}.")
+
+
+def _new_lock(out: Path) -> tuple[Path, IO[str]]:
+    """A lock of this preparation alone, held until it is closed.
+
+    A token is in its name, since the number of a process repeats: the first one of every container is 1.
+    """
+    if not out.parent.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        lock = out.parent / f".{out.name}.{secrets.token_hex(8)}.lock"
+        held = open(lock, "x")  # noqa: SIM115 - closed by who asked for it
+        with contextlib.suppress(OSError):  # without locks on this file system nobody takes it for a left-over either
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if lock.exists():
+            return lock, held
+        held.close()  # somebody took it for a left-over before it was held
+
+
+def _clear_left_overs(out: Path) -> None:
+    """Remove what killed preparations of `out` left; what a living one holds, or nobody can lock, stays."""
+    own = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{16}}\.lock")
+    with contextlib.suppress(OSError):
+        for lock in [path for path in out.parent.iterdir() if own.fullmatch(path.name)]:
+            with contextlib.suppress(OSError), open(lock, "r+") as held:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _clear(out, lock)
+
+
+def _clear(out: Path, lock: Path) -> None:
+    """Remove what a preparation left; an earlier data set that it had moved away goes back to its place."""
+    scratch, old = lock.with_suffix(".new"), lock.with_suffix(".old")
+    if old.exists() and not out.exists():
+        os.replace(old, out)
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    if not scratch.exists() and not old.exists():
+        lock.unlink(missing_ok=True)
 
 
 def _raw_files(spec: SourceSpec) -> list[dict[str, Any]]:

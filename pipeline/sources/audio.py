@@ -22,6 +22,7 @@ from pipeline.sources.images import splits_of, vector
 from pipeline.sources.npz import Npz
 
 _BROKEN = (ValueError, EOFError, OSError, IndexError, TypeError, UnboundLocalError, struct.error)
+_MOST_SAMPLES = 2**31 - 1  # that an array of Arrow has in a row
 _OPTIONS = ("test_fraction", "seed", "unlabelled_value", "duration_s", "sample_rate")
 
 
@@ -29,8 +30,8 @@ def open_audio(root: Path | None, options: SourceOptions) -> AudioFolder | Audio
     """The source for a folder of wav files or an npz (or a folder that holds one npz)."""
     root = required_root(root, "audio")
     options.only("audio", *_OPTIONS)
-    if not options.duration_s > 0:
-        raise must("--duration", "> 0 seconds", options.duration_s)
+    if not 0 < options.duration_s < float("inf"):
+        raise must("--duration", "> 0 seconds, and finite", options.duration_s)
     archives = [root] if root.is_file() else sorted(root.glob("*.npz"))
     if root.is_file() and root.suffix != ".npz":
         raise UserError(f"--root must be a folder of wav files or an .npz file. Got {root}.")
@@ -38,6 +39,8 @@ def open_audio(root: Path | None, options: SourceOptions) -> AudioFolder | Audio
 
 
 def _audio_spec(rate: int, options: SourceOptions, names: tuple[str, ...], files: list[Path]) -> SourceSpec:
+    if options.duration_s * rate > _MOST_SAMPLES:
+        raise must("--duration", f"at most {_MOST_SAMPLES // rate} seconds at {rate} Hz", options.duration_s)
     return SourceSpec(
         kind="audio",
         shape=(max(1, round(options.duration_s * rate)),),
@@ -93,7 +96,7 @@ class AudioNpz:
         count = len(self._offsets) - 1
         if "rate" not in self._npz.names and options.sample_rate is None:
             raise UserError(f"{path.name} has no 'rate'. Pass --sample-rate.")
-        self._rate = int(self._npz.array("rate")) if "rate" in self._npz.names else int(options.sample_rate or 0)
+        self._rate = _rate(self._npz) if "rate" in self._npz.names else int(options.sample_rate or 0)
         self._labels = np.full(count, UNLABELLED, dtype=np.int64)
         classes = ClassIndex(options.unlabelled_value, f"{path.name}: array 'labels'")
         if "labels" in self._npz.names:
@@ -122,6 +125,18 @@ class AudioNpz:
             yield from by_split(batch, self._splits[rows])
 
 
+def _rate(npz: Npz) -> int:
+    """The array `rate`: Hz of all recordings."""
+    shape, dtype = npz.shape("rate"), npz.dtype("rate")
+    wanted = "one whole number of Hz, >= 1"
+    if shape != () or dtype.kind not in "iuf":
+        raise must("array 'rate'", wanted, f"shape {shape}, {dtype}", where=npz.path.name)
+    rate = npz.array("rate").item()
+    if not 1 <= rate < float("inf") or rate != int(rate):
+        raise must("array 'rate'", wanted, rate, where=npz.path.name)
+    return int(rate)
+
+
 def _read_wav(path: Path) -> tuple[int, np.ndarray]:
     """Rate in Hz and mono int16 samples of a wav file (8 to 32 bit or float)."""
     import warnings
@@ -135,6 +150,8 @@ def _read_wav(path: Path) -> tuple[int, np.ndarray]:
             rate, data = wavfile.read(path)
     except (*_BROKEN, wavfile.WavFileWarning) as error:
         raise DataError(f"{path} is not a readable wav file ({error}). Clean it or leave it out.") from error
+    if rate < 1:
+        raise must("sample rate", ">= 1 Hz", rate, where=str(path), remedy="Clean it or leave it out.")
     if data.size == 0:
         raise DataError(f"{path} holds no samples. Clean it or leave it out.")
     if data.dtype.kind == "f":

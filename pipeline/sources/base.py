@@ -23,13 +23,14 @@ from pipeline.labels import UNLABELLED, stratified_rows
 DEFAULT_TEST_FRACTION = 0.2
 BATCH_BYTES = 4 << 20
 _MAX_CLASSES = 65_536
-_SPLITS = {
+SPLIT_NAMES = {  # in any case, of a value, a folder or a file
     "train": "train",
     "training": "train",
     "test": "test",
     "testing": "test",
     "val": "validation",
     "valid": "validation",
+    "dev": "validation",
     "validation": "validation",
 }
 
@@ -160,10 +161,10 @@ class Source(Protocol):
 def split_name(value: object, where: str) -> str:
     """The canonical name of a split."""
     text = value.decode() if isinstance(value, bytes) else str(value)
-    if text.strip().lower() not in _SPLITS:
+    if text.strip().lower() not in SPLIT_NAMES:
         remedy = "Pass --test-fraction for a seeded split."
         raise must("split", "train, test or validation", text, where=where, remedy=remedy)
-    return _SPLITS[text.strip().lower()]
+    return SPLIT_NAMES[text.strip().lower()]
 
 
 def rows_for_test(labels: np.ndarray, options: SourceOptions) -> np.ndarray:
@@ -241,7 +242,10 @@ class ClassIndex:
 
     def _distinct(self, values: np.ndarray | pa.Array) -> tuple[list[str | None], np.ndarray]:
         """Distinct labels as text (None = unlabelled) and the place of each row among them (last = missing)."""
-        array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+        try:
+            array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+        except pa.ArrowException as error:
+            raise DataError(f"{self._where} must hold integers or names of classes. Got {values.dtype}.") from error
         if isinstance(array, pa.ChunkedArray):
             array = array.combine_chunks()
         if not pa.types.is_dictionary(array.type):

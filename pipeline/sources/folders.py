@@ -1,22 +1,22 @@
-"""Folders per class: which file belongs to which class and split. Shared by images and recordings."""
+"""Folders per class, files per split: what belongs to which class and split. Shared by images and recordings."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.labels import UNLABELLED
-from pipeline.sources.base import Batch, SourceOptions, by_split, rows_for_test
+from pipeline.sources.base import SPLIT_NAMES, Batch, SourceOptions, by_split, rows_for_test
 
-_SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
 UNLABELLED_FOLDER = "unlabelled"
 
 
 class FolderListing:
-    """The files of ROOT/class/..., or of ROOT/train/class/... and ROOT/test/class/...
+    """The files of ROOT/class/..., or of ROOT/train/class/... and ROOT/test/class/... (names: `SPLIT_NAMES`).
 
     A class folder named "unlabelled" (or as --unlabelled-value says) holds samples without a label.
 
@@ -26,17 +26,14 @@ class FolderListing:
         options: see `SourceOptions`.
 
     Raises:
-        DataError: no class folder, or no file in one of them.
+        DataError: no class folder, or no file in one of them; splits and other folders side by side.
     """
 
     def __init__(self, root: Path, suffixes: Collection[str], options: SourceOptions) -> None:
         unlabelled = options.unlabelled_value or UNLABELLED_FOLDER
-        parts = {_SPLIT_FOLDERS[p.name.lower()]: p for p in _folders(root) if p.name.lower() in _SPLIT_FOLDERS}
-        own_split = "train" in parts and all(p in parts.values() for p in _folders(root))
-        if not own_split:
-            parts = {"train": root}
+        parts = _split_folders(root, suffixes)
         found: list[tuple[Path, str, str]] = []
-        for split, part in parts.items():
+        for split, part in (parts or {"train": root}).items():
             for folder in _folders(part):
                 files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes and p.is_file()]
                 if not files:
@@ -52,7 +49,7 @@ class FolderListing:
         self.keys = np.array([file.relative_to(root).as_posix() for file in self.files], dtype=object)
         self.labels = np.array([codes.get(name, UNLABELLED) for _, name, _ in found], dtype=np.int64)
         self.splits = np.array([split for _, _, split in found], dtype=object)
-        if not own_split or options.test_fraction is not None:
+        if not parts or options.test_fraction is not None:
             self.splits = np.where(rows_for_test(self.labels, options), "test", "train").astype(object)
 
     def slices(self, size: int) -> Iterator[np.ndarray]:
@@ -71,6 +68,61 @@ class FolderListing:
             place=place,
         )
         yield from by_split(batch, self.splits[rows])
+
+
+def splits_in_names(files: list[Path]) -> dict[Path, str]:
+    """Split of each file, by the first word of its name: train-00000-of-00001.parquet.
+
+    Args:
+        files: all files of the data.
+
+    Returns:
+        None of them if no file is called train: then names say nothing about splits.
+
+    Raises:
+        DataError: a file beside one called train is called as no split.
+    """
+    named = {file: SPLIT_NAMES.get(re.split("[-_.]", file.name.lower())[0], "") for file in files}
+    train = next((file.name for file, split in named.items() if split == "train"), None)
+    if train is None:
+        return {}
+    for file, split in named.items():
+        if not split:
+            raise DataError(
+                f"Files beside {train} must be called as a split too ({', '.join(SPLIT_NAMES)}). Got '{file.name}'. "
+                "Rename it or move it away, or pass --test-fraction to split the rows of all files at random."
+            )
+    return named
+
+
+def _split_folders(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """Folders by split; none if the folders of `root` are classes, as a class called train beside others is."""
+    parts: dict[str, Path] = {}
+    twice, others = [], []
+    for folder in _folders(root):
+        split = SPLIT_NAMES.get(folder.name.lower())
+        if split is None:
+            others.extend([folder.name] if _hold(folder.rglob("*"), suffixes) else [])
+        elif split in parts:
+            twice.append(f"'{parts[split].name}' and '{folder.name}'")
+        else:
+            parts[split] = folder
+    train = parts.get("train")
+    if train is None or (others and _hold(train.iterdir(), suffixes)):
+        return {}
+    if others:
+        raise DataError(
+            f"Folders beside {train} must be called as a split too ({', '.join(SPLIT_NAMES)}). Got '{others[0]}'. "
+            f"Rename it or move it away. If '{train.name}' is a class, rename that."
+        )
+    if twice:
+        raise DataError(f"{root} must hold one folder per split. Got {twice[0]}. Make one of them, or move one away.")
+    return parts
+
+
+def _hold(paths: Iterable[Path], suffixes: Collection[str]) -> bool:
+    """Whether there is a sample among the paths."""
+    return any(path.suffix.lower() in suffixes and path.is_file() for path in paths)
 
 
 def _folders(root: Path) -> list[Path]:

@@ -27,7 +27,7 @@ from pipeline.sources.base import (
     rows_for_test,
     split_name,
 )
-from pipeline.sources.folders import FolderListing
+from pipeline.sources.folders import FolderListing, splits_in_names
 from pipeline.sources.npz import Npz
 from pipeline.sources.readers import TableFile, open_table
 
@@ -126,7 +126,7 @@ class ImageParquet:
     """Parquet with encoded images (bytes, or {bytes, path} as Hugging Face writes them) and a label column.
 
     Args:
-        files: the parquet files; without a split column, a file named train... or test... is that split.
+        files: the parquet files; without a split column, files named train... and test... are these splits.
         name: of the source.
         options: see `SourceOptions`.
     """
@@ -148,7 +148,8 @@ class ImageParquet:
         ):
             if column is not None:
                 self._column(option, column, ())
-        self._from_names = self._split is None and options.test_fraction is None and _named_by_split(files)
+        by_names = self._split is None and options.test_fraction is None
+        self._split_of = splits_in_names(files) if by_names else {}
         names = _names_in_metadata(self._tables[0])
         self._classes = ClassIndex(options.unlabelled_value, f"Label column '{self._label}'", names)
         self._is_test: np.ndarray | None = None
@@ -181,8 +182,8 @@ class ImageParquet:
         if self._split:
             where = f"Split column '{self._split}'"
             return np.array([split_name(v, where) for v in part[self._split].to_pylist()], dtype=object)
-        if self._from_names:
-            return np.full(len(rows), _split_in_name(table.path), dtype=object)
+        if self._split_of:
+            return np.full(len(rows), self._split_of[table.path], dtype=object)
         assert self._is_test is not None
         return np.where(self._is_test[rows], "test", "train").astype(object)
 
@@ -200,7 +201,7 @@ class ImageParquet:
             raise DataError(f"{names} must hold at least one image. It is empty.")
         if not known:
             labels = self._classes.finish()[labels.astype(np.int64)]
-        if not self._split and not self._from_names:
+        if not self._split and not self._split_of:
             self._is_test = rows_for_test(labels, self.options)
 
     def _first_shape(self) -> tuple[int, ...]:
@@ -280,15 +281,6 @@ def _bytes(raw: Any, place: str) -> bytes:
     if not isinstance(value, bytes):
         raise must("image", "the bytes of an encoded image", type(value).__name__, where=place)
     return value
-
-
-def _split_in_name(path: Path) -> str | None:
-    head = path.name.lower().replace("_", "-").split("-")[0].split(".")[0]
-    return {"train": "train", "test": "test", "validation": "validation", "val": "validation"}.get(head)
-
-
-def _named_by_split(files: list[Path]) -> bool:
-    return all(_split_in_name(file) for file in files) and any(_split_in_name(f) == "train" for f in files)
 
 
 def _names_in_metadata(table: TableFile) -> list[str] | None:

@@ -47,10 +47,10 @@ class Npz:
         return self._headers[name][1]
 
     def array(self, name: str) -> np.ndarray:
-        """A small member (labels, offsets), whole."""
+        """A small member (labels, offsets), whole, in the byte order of this machine, which Arrow asks for."""
         count = int(np.prod(self.shape(name)))
         flat = next(self.chunks(name, iter([count])), np.empty(0, self.dtype(name)))
-        return flat.reshape(self.shape(name))
+        return flat.reshape(self.shape(name)).astype(flat.dtype.newbyteorder("="), copy=False)
 
     def rows(self, name: str, count: int) -> Iterator[np.ndarray]:
         """A member in pieces of at most `count` rows."""

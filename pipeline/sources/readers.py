@@ -150,18 +150,17 @@ def _look_at_parquet(path: Path) -> TableFile:
 
 
 def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
-    with pa.input_stream(str(path), compression="detect") as stream:
-        line = io.BufferedReader(stream).readline()
-    first = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
-    if not first.strip():
+    lines = _first_lines(path)
+    first = "".join(lines)
+    if not lines[0].strip():
         raise DataError(f"{path.name} is empty. It must hold at least one row.")
     if delimiter is None:
         delimiter = max(",;\t|", key=first.count)
-    cells = next(text_csv.reader([first], delimiter=delimiter))
+    cells = next(text_csv.reader(lines, delimiter=delimiter))
     names = [c.strip() for c in cells] if header else [f"x{i}" for i in range(len(cells))]
     _check_names(path, names)
     table = TableFile(path, dict.fromkeys(names, "text"), "csv", delimiter, header)
-    table.block_bytes = max(BLOCK_BYTES, 8 * len(line))
+    table.block_bytes = max(BLOCK_BYTES, 8 * len(first.encode()))
     with _open_text(table) as stream:
         read = pc_csv.ReadOptions(
             block_size=table.block_bytes, column_names=None if header else names, use_threads=False
@@ -169,12 +168,29 @@ def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
         convert = pc_csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True)
         with pc_csv.open_csv(stream, read, pc_csv.ParseOptions(delimiter=delimiter), convert) as reader:
             kinds = reader.schema.types
+    if len(names) != len(kinds):
+        raise DataError(
+            f"{path.name}: the first row must have a cell for each of the {len(kinds)} columns. Got {len(names)} cells."
+        )
     for name, kind in zip(names, kinds, strict=True):
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
         table.columns[name] = "number" if number or pa.types.is_null(kind) else "text"
     if header and [item.name for item in reader.schema] != names:
         table.columns = dict(zip([item.name for item in reader.schema], table.columns.values(), strict=True))
     return table
+
+
+def _first_lines(path: Path) -> list[str]:
+    """The first line of a csv file, and those after it in which a quoted line break of its may go on."""
+    with pa.input_stream(str(path), compression="detect") as stream:
+        reader = io.BufferedReader(stream)
+        found = [reader.readline()]
+        size, quotes = len(found[0]), found[0].count(b'"')
+        while quotes % 2 and size < BLOCK_BYTES and (line := reader.readline()):
+            found.append(line)
+            size, quotes = size + len(line), quotes + line.count(b'"')
+    first = found[0].decode("utf-8-sig", errors="replace")
+    return [first, *(line.decode(errors="replace") for line in found[1:])]
 
 
 def _look_at_arff(path: Path) -> TableFile:

@@ -184,10 +184,11 @@ def test_a_parquet_with_flipped_bytes_inside(refused, tmp_path):
     [
         ("x0,x1\n1,2\n3\n", "t.csv cannot be read, it is corrupt or truncated: CSV parse error: Row #3: Expected 2"),
         ("x0,x0\n1,2\n", "t.csv: names of columns must differ. 'x0' stands there twice."),
+        ('"x0,x1\n1,2\n', "t.csv "),
         ("x0,x1\n1,two\n", "Column 'x1' must hold numbers to be a feature. It holds text."),
         ("x0,x1\n1,2\n" * 1 + "3,4\n" * 300_000 + "5,two\n", "t.csv: column 'x1' must hold numbers. Got 'two'."),
     ],
-    ids=["ragged", "twice", "text", "text-far-below"],
+    ids=["ragged", "twice", "open-quote", "text", "text-far-below"],
 )
 def test_a_csv_with_a_fault(refused, table, text, message):
     assert refused(*table(text)).startswith(message)
@@ -321,6 +322,84 @@ def test_a_damaged_data_set_is_made_again_only_on_demand(refused, prepare, table
     assert "--out holds a damaged data set: train/part-00000.parquet must have" in refused(*arguments, out=out)
     assert prepare(*arguments, "--out", out, "--overwrite")[0] == 0
     verify(out, Manifest.load(out), hashes=True)
+
+
+KILLED = """
+import os, signal, sys
+import pipeline.prepare as module
+from pipeline.sources import SourceOptions, open_source
+
+at, out, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
+plain = os.replace
+
+def replace(source, target):
+    if at == "rename" and str(source).endswith(".new"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    plain(source, target)
+
+def told(rows):
+    if at == "wait":
+        print("writing", flush=True)
+        sys.stdin.read()
+    if at == "batch":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = replace
+options = module.PrepareOptions(overwrite=True)
+module.prepare(open_source("digits", None, SourceOptions(seed=seed)), out, options, told)
+"""
+
+
+def _preparing(at, out, seed=0):
+    """Another process that prepares the digits and kills itself, or waits, amid it."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", KILLED, at, str(out), str(seed)], cwd=REPOSITORY, **pipes)
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_a_killed_preparation_left_is_removed_by_the_next(prepare, tmp_path, monkeypatch):
+    process = _preparing("batch", tmp_path / "out")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    left = _names(tmp_path)
+    assert [name.rsplit(".", 1)[1] for name in left] == ["lock", "new"]
+    monkeypatch.setattr(os, "getpid", lambda: process.pid)  # as in a container, whose first process is always 1
+    other = tmp_path / f".other{left[0].removeprefix('.out')}"
+    other.touch()
+    (tmp_path / f".out.{process.pid}.new").mkdir()
+    assert prepare("digits", "--out", tmp_path / "out")[0] == 0
+    assert _names(tmp_path) == sorted([f".out.{process.pid}.new", other.name, "out"]), "others' files stay"
+
+
+def test_a_living_preparation_keeps_what_it_writes(prepare, tmp_path):
+    process = _preparing("wait", tmp_path / "out")
+    assert process.stdout.readline() == "writing\n"
+    before = _names(tmp_path)
+    assert len(before) == 2
+    assert prepare("digits", "--out", tmp_path / "out", "--seed", "1")[0] == 0
+    assert _names(tmp_path) == [*before, "out"]
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert _names(tmp_path) == ["out"]
+    assert Manifest.load(tmp_path / "out").source["options"] == {}
+
+
+def test_an_earlier_data_set_comes_back_after_a_kill_between_the_renames(prepare, tmp_path):
+    out = tmp_path / "out"
+    assert prepare("digits", "--out", out)[0] == 0
+    before = Manifest.load(out)
+    process = _preparing("rename", out, seed=1)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert [name.rsplit(".", 1)[1] for name in _names(tmp_path)] == ["lock", "new", "old"]
+    code, _, lines = prepare("digits", "--out", out, "--seed", "2")
+    assert (code, "--out holds another data set" in lines[0]) == (2, True)
+    assert _names(tmp_path) == ["out"]
+    assert Manifest.load(out) == before
+    verify(out, before, hashes=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

@@ -77,8 +77,10 @@ def test_without_workers_it_gives_the_same_maps(shown, tmp_path):
     assert [row["map_digest"] for row in alone] == [row["map_digest"] for row in table]
 
 
-def test_a_share_that_is_none_is_told_before_anything_is_trained(tmp_path):
-    process = demo(tmp_path / "demo", "--fractions", "0.5,2")
+@pytest.mark.parametrize(("fractions", "got"), [("0.5,2", "2.0"), ("0", "0.0"), ("1,nan", "nan"), ("-0.1", "-0.1")])
+def test_a_share_that_is_none_is_told_before_anything_is_prepared(tmp_path, fractions, got):
+    process = demo(tmp_path / "demo", "--fractions", fractions)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "train.labelled_fraction must be" in told.splitlines()[2], told  # after what is prepared and what is begun
+    assert told.splitlines() == [f"--fractions must be in (0, 1]. Got {got}."]
+    assert not (tmp_path / "demo").exists()

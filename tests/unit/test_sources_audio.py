@@ -75,14 +75,70 @@ def test_broken_and_empty_wav_files_are_named(tmp_path):
         ({"samples": np.zeros(10)}, "samples must be a vector of int16"),
         ({"offsets": np.array([0, 4])}, "offsets must be rising from 0 to 10"),
         ({"offsets": np.array([0, 12, 4, 10])}, "offsets must be rising from 0 to 10"),
+        ({"rate": [8000]}, r"array 'rate' must be one whole number of Hz, >= 1. Got 'shape \(1,\), int64'"),
+        ({"rate": "8000"}, "array 'rate' must be one whole number of Hz, >= 1. Got 'shape"),
+        ({"rate": 0}, "array 'rate' must be one whole number of Hz, >= 1. Got 0"),
+        ({"rate": 0.5}, "array 'rate' must be one whole number of Hz, >= 1. Got 0.5"),
+        ({"rate": np.nan}, "array 'rate' must be one whole number of Hz, >= 1. Got nan"),
         ({"labels": np.arange(3)}, r"array 'labels' must be of shape \(2,\)"),
     ],
 )
 def test_npz_with_a_fault_is_refused(tmp_path, change, message):
     arrays = {"samples": np.arange(10, dtype=np.int16), "offsets": np.array([0, 4, 10]), "rate": 8000, **change}
     np.savez(tmp_path / "t.npz", **arrays)
+    for options in ({}, {"sample_rate": 4000}):
+        with pytest.raises(UserError, match=message):
+            _audio(tmp_path / "t.npz", **options)
+
+
+def test_npz_in_the_byte_order_of_other_machines(tmp_path):
+    arrays = {"offsets": np.array([0, 4, 10], ">i4"), "rate": np.array(5, ">f8"), "labels": np.array([300, 7], ">i8")}
+    np.savez(tmp_path / "t.npz", samples=np.arange(10, dtype=np.int16), **arrays)
+    source = _audio(tmp_path / "t.npz")
+    features, labels, _ = collect(source)["train"]
+    assert (source.spec.details, source.spec.class_names) == ({"sample_rate": 5}, ("7", "300"))
+    assert features.tolist() == [[0, 1, 2, 3, 0], [4, 5, 6, 7, 8]]
+    assert labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("duration", "message"),
+    [
+        (float("inf"), "--duration must be > 0 seconds, and finite. Got inf"),
+        (float("nan"), "--duration must be > 0 seconds, and finite. Got nan"),
+        (0.0, "--duration must be > 0 seconds, and finite. Got 0.0"),
+        (1e300, "--duration must be at most 268435 seconds at 8000 Hz. Got 1e\\+300"),
+    ],
+)
+def test_a_duration_that_no_recording_has_is_refused(tmp_path, duration, message):
+    write_wav(tmp_path / "x" / "a.wav", np.arange(100))
     with pytest.raises(UserError, match=message):
-        _audio(tmp_path / "t.npz")
+        _audio(tmp_path, duration_s=duration)
+
+
+def test_a_wav_file_of_rate_0_is_named(tmp_path):
+    write_wav(tmp_path / "x" / "a.wav", np.arange(100))
+    content = bytearray((tmp_path / "x" / "a.wav").read_bytes())
+    content[24:32] = bytes(8)  # rate, and bytes per second
+    (tmp_path / "x" / "a.wav").write_bytes(content)
+    for rate in (None, 8000):
+        with pytest.raises(UserError, match="a.wav: sample rate must be >= 1 Hz. Got 0. Clean it"):
+            collect(_audio(tmp_path, sample_rate=rate))
+
+
+def test_folders_of_splits(tmp_path):
+    for number, split in enumerate(("train", "valid", "test")):
+        for name in ("no", "yes"):
+            write_wav(tmp_path / split / name / "a.wav", np.full(80, number))
+    source = _audio(tmp_path, duration_s=0.01, test_fraction=None)
+    data = collect(source)
+    assert source.spec.class_names == ("no", "yes")
+    assert {split: set(rows[0].ravel().tolist()) for split, rows in data.items()} == {
+        "train": {0}, "validation": {1}, "test": {2},
+    }  # fmt: skip
+    write_wav(tmp_path / "extra" / "no" / "a.wav", np.zeros(80))
+    with pytest.raises(DataError, match="must be called as a split too .* Got 'extra'"):
+        _audio(tmp_path)
 
 
 def test_npz_without_a_rate_asks_for_it(tmp_path):

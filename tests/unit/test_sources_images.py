@@ -69,6 +69,48 @@ def test_train_and_test_folders_are_the_split(tmp_path, rng):
     assert {split: rows[1].tolist() for split, rows in data.items()} == {"train": [0, 0, 1], "test": [1, 2]}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("train", "valid", "test"), ("training", "val", "testing"), ("Train", "Validation", "TEST"), ("train", "dev")],
+    ids="-".join,
+)
+@pytest.mark.parametrize("form", ["folders", "parquet"])
+def test_every_name_of_a_split_is_one_of_a_folder_and_of_a_file(tmp_path, rng, names, form):
+    for name, count in zip(names, (6, 4, 2), strict=False):
+        classes = ["cat", "dog"] * (count // 2)
+        if form == "folders":
+            _folder(tmp_path / name, _pixels(rng, count), classes)
+            (tmp_path / "notes").mkdir(exist_ok=True)  # without samples it is neither a class nor a split
+        else:
+            table = pa.table({"image": [_png(p) for p in _pixels(rng, count)], "label": classes})
+            pq.write_table(table, tmp_path / f"{name}-00000-of-00001.parquet")
+    source = _images(tmp_path)
+    wanted = dict(zip(("train", "validation", "test"), (6, 4, 2)[: len(names)], strict=False))
+    assert source.spec.class_names == ("cat", "dog")
+    assert {split: len(rows[1]) for split, rows in collect(source).items()} == wanted
+
+
+def test_a_folder_beside_train_that_is_no_split_is_named(tmp_path, rng):
+    for name in ("train", "test", "extra"):
+        _folder(tmp_path / name, _pixels(rng, 2), ["a", "b"])
+    line = (
+        r"Folders beside .*train must be called as a split too \(train, .*\)\. Got 'extra'\. Rename it or move it away"
+    )
+    for share in (None, 0.5):  # which classes there are is no matter of the split
+        with pytest.raises(DataError, match=line):
+            _images(tmp_path, test_fraction=share)
+    (tmp_path / "extra").rename(tmp_path / "validation")
+    _folder(tmp_path / "val", _pixels(rng, 1), ["a"])
+    with pytest.raises(DataError, match="must hold one folder per split. Got 'val' and 'validation'"):
+        _images(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path, rng):
+    source = _images(_folder(tmp_path, _pixels(rng, 3), ["bus", "train", "valid"]), test_fraction=0.0)
+    assert source.spec.class_names == ("bus", "train", "valid")
+    assert collect(source)["train"][1].tolist() == [0, 1, 2]
+
+
 def test_another_size_is_an_error_or_resized_on_demand(tmp_path, rng):
     _folder(tmp_path, _pixels(rng, 2), ["a", "a"])
     (tmp_path / "a" / "big.png").write_bytes(_png(_pixels(rng, 1, (8, 6))[0]))
@@ -167,6 +209,17 @@ def test_parquet_files_named_by_split_and_names_of_classes_in_the_file(tmp_path,
         _images(tmp_path / "test-00000-of-00001.parquet")
 
 
+def test_a_parquet_file_beside_train_that_is_no_split_is_named(tmp_path, rng):
+    for name in ("train-0", "test-0", "extra-0"):
+        table = pa.table({"image": [_png(p) for p in _pixels(rng, 4)], "label": [0, 1, 0, 1]})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    line = r"Files beside train-0.parquet must be called as a split too .* Got 'extra-0.parquet'\. .* --test-fraction"
+    with pytest.raises(DataError, match=line):
+        _images(tmp_path)
+    data = collect(_images(tmp_path, test_fraction=0.5))
+    assert {split: len(rows[1]) for split, rows in data.items()} == {"train": 6, "test": 6}
+
+
 def test_parquet_without_images_is_refused(tmp_path, rng):
     pq.write_table(pa.table({"x": [1], "label": [0]}), tmp_path / "t.parquet")
     with pytest.raises(UserError, match="--image-column must be a column of t.parquet"):
@@ -212,6 +265,7 @@ def test_npz_is_streamed(tmp_path, rng, channels, save):
         ({"images": np.zeros((0, 4, 4), np.uint8)}, "N >= 1"),
         ({"labels": np.zeros(2, int)}, r"array 'labels' must be of shape \(3,\). Got \(2,\)"),
         ({"labels": np.array([0.5, 1, 1])}, "must hold integers or names of classes. Got 0.5"),
+        ({"labels": np.array([1j, 1, 1])}, "must hold integers or names of classes. Got complex128"),
         ({"labels": np.array([None, 1, 1], dtype=object)}, "Python objects"),
         ({"split": np.array(["train", "x", "test"])}, "split must be train, test or validation. Got 'x'"),
     ],
@@ -221,6 +275,14 @@ def test_npz_with_a_fault_is_refused(tmp_path, change, message):
     np.savez(tmp_path / "t.npz", **arrays)
     with pytest.raises(UserError, match=message):
         _images(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize("kind", [">i8", ">f4", ">U3"])
+def test_npz_in_the_byte_order_of_other_machines(tmp_path, rng, kind):
+    np.savez(tmp_path / "t.npz", images=_pixels(rng, 3), labels=np.array([7, 300, 7]).astype(kind))
+    source = _images(tmp_path / "t.npz", test_fraction=0.0)
+    assert set(source.spec.class_names) == {"7", "300"}
+    assert [source.spec.class_names[code] for code in collect(source)["train"][1]] == ["7", "300", "7"]
 
 
 def test_npz_without_labels_or_truncated(tmp_path, rng):

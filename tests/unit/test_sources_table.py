@@ -67,6 +67,19 @@ def test_the_same_table_in_other_clothes(tmp_path, name, text, options):
     assert wanted[1].tolist() == got[1].tolist()
 
 
+@pytest.mark.parametrize("header", ['"a\n(mm)","b, or\n\n""c""",kind', '"a\n(mm)";b;kind', 'a 5" pipe,b,kind'])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_breaks_and_quotes_in_the_names_of_columns(tmp_path, header, end):
+    delimiter = ";" if ";" in header else ","
+    text = "\n".join([header, *CSV.replace(",", delimiter).splitlines()[1:], ""]).replace("\n", end)
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    source = _table(tmp_path / "t.csv", label_column="kind")
+    assert source.spec.feature_names[0] == ('a 5" pipe' if "pipe" in header else f"a{end}(mm)")
+    features, labels, _ = collect(source)["train"]
+    assert features[:, 0].tolist() == [1, 2, 3, 4]
+    assert labels.tolist() == [0, 1, -1, 0]
+
+
 def test_a_packed_csv_and_a_folder_of_parts(tmp_path):
     import gzip
 
