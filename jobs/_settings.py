@@ -39,8 +39,9 @@ python -m jobs.prepare digits --out data/digits
 python -m jobs.train --data data/digits --model sssom --config own.yaml --set map.capacity=30 --out runs/own
 ```
 
-- "none" below means: not given. With `--set` it is the word `none` (`cluster.min_workers=none`); in YAML and JSON it
-  is `null`, in TOML the key is left out.
+- A default of –, and "none" in what a value must be, mean: not given. With `--set` that is the word `none`
+  (`cluster.min_workers=none`), in YAML and JSON `null`; in TOML the key is left out. For `encoder.augment` and
+  `tracking.uri` alone the word is a choice of its own: no distortion, no record.
 - YAML takes `1e-3` for a word: write `0.001` or `1.0e-3`. `--set` takes both.
 - `jobs.sweep` and `jobs.compare` take the same settings and files. What a sweep has an option for (data, model, seeds,
   fractions, workers, address), and `tracking.*`, is given to it with its options only.
@@ -86,8 +87,7 @@ MEANINGS = {
     "cluster.collective_s": "how long one such sum may take before the run asks which worker is lost or slow",
     "cluster.restarts": "how often Ray starts a worker again that was lost",
     "cluster.device": "where workers compute; cuda must be there for all",
-    "tracking.uri": "the MLflow store (none: MLflow's own, see `MLFLOW_TRACKING_URI`); to record nothing: "
-    '`--tracking-uri none`, in a file `uri: "none"`',
+    "tracking.uri": "the MLflow store (not given: MLflow's own, see `MLFLOW_TRACKING_URI`); the word none: no record",
     "tracking.experiment": "the MLflow experiment in which a run is recorded",
     "tracking.report": "whether the run ends with a [report](report.md)",
     "tracking.moments": "how many states on the way the report can show",
@@ -146,7 +146,7 @@ def described() -> dict[str, tuple[str, str, str]]:
     rows = {}
     for name, section in _sections().items():
         for key, field in section.model_fields.items():
-            default = "required" if field.is_required() else f"`{_plain(field.default)}`"
+            default = "required" if field.is_required() else _plain(field.default)
             rows[f"{name}.{key}"] = (default, field.description or "", MEANINGS.get(f"{name}.{key}", ""))
     return rows
 
@@ -178,11 +178,11 @@ def _map_defaults() -> Iterator[str]:
 
 
 def _values(defaults: dict[str, Any]) -> str:
-    return ", ".join(f"`{name}` {_plain(value)}" for name, value in defaults.items())
+    return ", ".join(f"`{name}={value}`" for name, value in defaults.items())
 
 
 def _plain(value: Any) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "–" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ def results(
         rows = compare_sweeps(compare, metric, experiment, tracking_uri)
         _show(rows, format, f"{metric}: {compare[0]} (first) and {compare[1]} (second), paired")
         return {"metric": metric, "first": compare[0], "second": compare[1], "rows": rows}
+    columns = [name.strip() for name in group_by.split(",")]
+    if len(set(columns)) < len(columns):
+        raise must("--group-by", "columns, each of them once", group_by)
     from pipeline.results import best_run, grouped, model_uri, tracked_runs
 
     runs = tracked_runs(experiment, tracking_uri, sweep)
@@ -46,7 +49,7 @@ def results(
         listed = [{"name": key, "value": value} for key, value in row.items() if value is not None]
         _show(listed if format == "table" else [row], format)
         return row
-    rows = grouped(runs, metric, [name.strip() for name in group_by.split(",")])
+    rows = grouped(runs, metric, columns)
     shown = [_spread(row, metric) for row in rows] if format == "table" else rows
     _show(shown, format, f"{experiment}: {metric}, mean ± sd")
     return {"metric": metric, "rows": rows}

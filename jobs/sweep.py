@@ -102,7 +102,8 @@ def _say(line: str) -> None:
 
 def _show(result: dict[str, Any]) -> None:
     counts = ", ".join(f"{result[name]} {name}" for name in ("finished", "failed", "stopped") if result[name])
-    _say(f"{result['trials']} trials: {counts or 'none finished'}. Table in {result['out']}/trials.csv.")
+    again = f" --resume retries {result['to_retry']}." if result["to_retry"] else ""
+    _say(f"{result['trials']} trials: {counts or 'none finished'}.{again} Table in {result['out']}/trials.csv.")
     for row in result["selected"]:
         test = "unknown" if row["mean"] is None else f"{row['mean']:.4f}"
         spread = "" if row["sd"] is None else f" ± {row['sd']:.4f}"

@@ -74,7 +74,9 @@ class DeepRounds:
         load_flat(self._network, network.values)
         config = deep_map_config(self._plan.config, network.threshold)
         cut = DeepRound.of(state.round, config, self._labels, self._rows, self._deep.extra)
-        frozen = dataclasses.replace(state, growing=False) if self._is_grown(state) else state
+        frozen = with_plain_relevances(state, self._deep.losses.relevance_warmup_rounds or 0)
+        if self._is_grown(state):
+            frozen = dataclasses.replace(frozen, growing=False)
         results = self._measure(frozen, config, cut, reduction, stay)
         stay()
         merged, gradient, sums, moments = self._join(results, frozen, config, cut, reduction)
@@ -83,7 +85,7 @@ class DeepRounds:
                 f"Round {state.round} must count each of its {cut.num_samples} samples once. "
                 f"Got {merged.tally('samples')}."
             )
-        after = self._warming(advance(frozen, merged, config))
+        after = advance(frozen, merged, config)
         if frozen.growing != state.growing:
             after = dataclasses.replace(after, growing=state.growing, finished=state.finished)
         active = any(sums[n][1] for n in WEIGHTS)
@@ -177,10 +179,6 @@ class DeepRounds:
         represented = state.classes[state.alive].to(self._classes.device)
         return bool(torch.isin(self._classes, represented).all())
 
-    def _warming(self, state: MapState) -> MapState:
-        """Relevances are 1 until their warm-up is over, for every reader of the map."""
-        return with_plain_relevances(state, self._deep.losses.relevance_warmup_rounds or 0)
-
     def _refresh_due(self, state: MapState, network: NetworkState) -> bool:
         """Every `refresh_rounds`; four times as often in the beginning, when features move fastest."""
         if not self._plan.config.is_growing:
@@ -213,7 +211,7 @@ class DeepRounds:
         seen = look_at(rows, opened, open_config, *source, reduction, stay, scale, keep=steps > 0)
         numeric = calibrated(deep_map_config(self._plan.config, 0.0), seen.histogram).activation_threshold
         network = dataclasses.replace(network, threshold=1.0 if isinstance(numeric, str) else numeric)
-        moved = self._warming(refreshed(state, seen.statistics, config))
+        moved = refreshed(state, seen.statistics, config)
         if steps and self._is_tunable(state):
             rate = self._deep.deep.refresh_tune_rate
             moved = self._tuned(moved, network, seen.marked, seen.num_tiles, steps, rate, reduction, stay)

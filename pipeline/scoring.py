@@ -1,8 +1,8 @@
 """Which rows a run is scored on, during training and at its end.
 
 The test split where there is one, else the training split, of which a million rows are enough. Rows withheld for
-validation are scored apart: they are what a search may look at. During training a fixed random part of the rows is
-enough.
+validation are scored apart: they are what a search may look at. Of data without classes it may look at the error on
+the validation split, else on the training rows. During training a fixed random part of the rows is enough.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ class Scorer:
         """Scores on a fixed part of the split, and on the validation rows."""
         quality = self._plan.config.variant in LATTICES
         scores = self._on(snapshot, self.split, self._sample, quality)
-        return scores | self._validated(snapshot)
+        return scores | self._validated(snapshot, quality=not self._dataset.num_classes)
 
     def final(self, snapshot: Snapshot) -> Metrics:
-        """Scores on the whole test split, or on a fixed million of training rows, and on the validation rows."""
-        return self._on(snapshot, self.split, self._all) | self._validated(snapshot)
+        """Scores on the whole test split, or on a fixed million of training rows, and on what a search may look at."""
+        scores = self._on(snapshot, self.split, self._all)
+        return scores | self._validated(snapshot) | self._trained(snapshot, scores)
 
     def _drawn(self, limit: int, count: int) -> Tensor | None:
         """A fixed random choice of rows; None = all."""
@@ -69,11 +70,23 @@ class Scorer:
             return None
         return "validation", torch.arange(count)
 
-    def _validated(self, snapshot: Snapshot) -> Metrics:
+    def _trained(self, snapshot: Snapshot, scores: Metrics) -> Metrics:
+        """The error on training rows, of data without classes and without rows to validate on.
+
+        Measured here, not taken from the tallies of the last epoch: screened trials and some networks have none, and
+        the trials of a sweep must be comparable.
+        """
+        if self._dataset.num_classes or self._validation is not None:
+            return {}
+        if self.split != "train":
+            scores = self._on(snapshot, "train", self._drawn(_MOST, self._dataset.num_rows("train")))
+        return {"training_quantization_error": scores["quantization_error"]}
+
+    def _validated(self, snapshot: Snapshot, quality: bool = True) -> Metrics:
         if self._validation is None:
             return {}
         split, rows = self._validation
-        scores = self._on(snapshot, split, rows, quality=False)
+        scores = self._on(snapshot, split, rows, quality)
         return {f"validation_{name}": value for name, value in scores.items()}
 
     def _on(self, snapshot: Snapshot, split: str, rows: Tensor | None, quality: bool = True) -> Metrics:

@@ -94,8 +94,10 @@ def _record(
     tags = {**plan.identity, "screened": "true"}
     tags |= {key: value for key, value in environment().items() if key == COMMIT}
     numbers = {key: float(value) for key, value in scores.items() if value is not None and value == value}
+    begun = any(line["kind"] == "start" for line in journal.lines())  # in an attempt that failed
+    first = {"kind": "resume"} if begun else {"kind": "start", "name": name, "params": settings | resolved}
     journal.write_all(
-        {"kind": "start", "name": name, "params": settings | resolved, "tags": tags},
+        {**first, "tags": tags},
         {"kind": "metrics", "values": numbers, "step": epochs},
         {"kind": "end", "status": "FINISHED", "tags": {}},
     )

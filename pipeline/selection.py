@@ -1,8 +1,9 @@
 """Which set of a sweep is the best: chosen on validation rows, its test value told once.
 
 For each data set (each fold of it) and labelled fraction the set with the best mean over the seeds is chosen by the
-rows that were withheld from training. Ties go to the smaller map, then to the lower number. Where a set has no
-validation score (no row could be withheld), it cannot be chosen, unless it is the only one: there is no choice then.
+rows that were withheld from training; without classes by the error on the validation split, else on the training rows,
+never on test rows. Ties go to the smaller map, then to the lower number. Where a set has no such score (no row could be
+withheld), it cannot be chosen, unless it is the only one: there is no choice then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import csv
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,43 @@ from pipeline.config import SEMI_SUPERVISED
 from pipeline.trials import FINISHED, finite
 
 Row = dict[str, Any]
+ERROR = "quantization_error"
 
 
 def metric_of(model: str, num_classes: int) -> str:
     """What a model is judged by: accuracy, agreement of nodes and classes, or the error of the map."""
     if num_classes == 0:
-        return "quantization_error"
+        return ERROR
     return "accuracy" if model in SEMI_SUPERVISED else "clustering_accuracy"
 
 
-def chooser_of(metric: str) -> str:
-    """The score that chooses: the metric on validation rows; without classes, that of training."""
-    return metric if metric == "quantization_error" else f"validation_{metric}"
+def choosers_of(metric: str) -> tuple[str, ...]:
+    """The scores that may choose, the first that a trial has: on validation rows; of errors also on training rows."""
+    return (f"validation_{metric}", f"training_{metric}") if metric == ERROR else (f"validation_{metric}",)
 
 
-def score_of(row: Row, metric: str) -> float | None:
+def chooser_of(metric: str, row: Mapping[str, Any]) -> str:
+    """The score that chooses among trials like this one.
+
+    Example:
+        >>> chooser_of("accuracy", {}), chooser_of("quantization_error", {"training_quantization_error": 0.1})
+        ('validation_accuracy', 'training_quantization_error')
+    """
+    names = choosers_of(metric)
+    return next((name for name in names if finite(row.get(name))), names[-1])
+
+
+def score_of(row: Mapping[str, Any], metric: str) -> float | None:
     """The score of a trial that chooses, larger is better; None if it has none."""
-    value = row.get(chooser_of(metric))
+    value = row.get(chooser_of(metric, row))
     if not finite(value):
         return None
-    return -float(value) if metric == "quantization_error" else float(value)  # type: ignore[arg-type]
+    return -float(value) if metric == ERROR else float(value)  # type: ignore[arg-type]
+
+
+def row_of_epoch(metrics: Mapping[str, Any]) -> Row:
+    """The numbers of an epoch like those of a trial: its `quantization_error` is what its rounds tallied."""
+    return {**metrics, f"training_{ERROR}": metrics.get(ERROR)}
 
 
 def selected(rows: Sequence[Row], metric: str) -> list[Row]:
@@ -67,7 +85,7 @@ def selected(rows: Sequence[Row], metric: str) -> list[Row]:
                 "data": data,
                 "labelled_fraction": fraction,
                 "set": sets.pop() if len(sets) == 1 else None,
-                "chosen_by": chooser_of(metric),
+                "chosen_by": whole["chosen_by"],
                 "score": whole["score"],
                 "metric": metric,
                 "mean": statistics.fmean(tests) if tests else None,
@@ -99,6 +117,7 @@ def _choose(rows: Sequence[Row], metric: str, only: bool) -> Row | None:
     score, _, index, trials = min(candidates, key=lambda c: c[:3])
     tests = [float(row[metric]) if finite(row.get(metric)) else None for row in trials]
     about = {"set": index, "score": abs(score) if finite(score) else None, "seeds": len(trials), "of": len(candidates)}
+    about["chosen_by"] = chooser_of(metric, trials[0])
     return {**about, "trials": [row["trial"] for row in trials], "tests": tests}
 
 
@@ -110,6 +129,7 @@ def _over_folds(found: Sequence[Row]) -> Row:
     ]
     scores = [choice["score"] for choice in found]
     return {
+        "chosen_by": found[0]["chosen_by"],
         "score": None if None in scores else statistics.fmean(scores),
         "seeds": found[0]["seeds"],
         "of": min(choice["of"] for choice in found),
@@ -125,7 +145,7 @@ def best_trial(rows: Iterable[Row], metric: str) -> Row | None:
     if not able:
         return None
     _, row = min(able, key=lambda pair: (-pair[0], pair[1].get("nodes") or 0, pair[1]["trial"]))
-    return {"chosen_by": chooser_of(metric), **row}
+    return {"chosen_by": chooser_of(metric, row), **row}
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pipeline.benchmarks.spaces import Column
 from pipeline.selection import score_of
 from pipeline.sweep_plan import SweepPlan
-from pipeline.trials import Trial, row_of
+from pipeline.trials import Trial, row_of, settled
 
 RecordOf = Callable[[Trial], dict[str, Any]]
 
@@ -61,26 +61,26 @@ class Optuna:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna, self._plan, self._metric, self._record_of = optuna, plan, metric, record_of
         self._ranges = {column.name: _distribution(optuna, column) for column in plan.space.columns}
-        self._study = optuna.create_study(
-            direction="maximize", sampler=optuna.samplers.TPESampler(seed=0, constant_liar=True)
-        )
+        # Another seed than that of earlier sittings, which would draw their random first sets once more.
+        sampler = optuna.samplers.TPESampler(seed=len(known), constant_liar=True)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._waiting: list[list[Trial]] = []
         self._asked: dict[int, Any] = {}
         for index, values in sorted(known.items()):
             trials = plan.trials_of(index, values)
-            if all(record_of(trial).get("status") in ("finished", "failed", "stopped") for trial in trials):
+            if all(settled(record_of(trial)) for trial in trials):
                 self._add(values, trials)
             else:
                 self._waiting.append(trials)
-        self._count = max(known, default=-1) + 1
+        self._free = iter([index for index in range(plan.num_sets) if index not in known])
 
     def next(self) -> list[Trial] | None:
         """A set that was begun earlier, else a new one."""
         if self._waiting:
             return self._waiting.pop(0)
-        if self._count >= self._plan.num_sets:
+        index = next(self._free, None)
+        if index is None:
             return None
-        index, self._count = self._count, self._count + 1
         asked = self._study.ask(self._ranges)
         self._asked[index] = asked
         return self._plan.trials_of(index, dict(asked.params))

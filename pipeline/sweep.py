@@ -18,15 +18,15 @@ from typing import Any
 from pipeline.config import ClusterConfig
 from pipeline.errors import MachineError, must
 from pipeline.report import automatic
-from pipeline.selection import best_trial, chooser_of, metric_of, selected, write_table
+from pipeline.selection import best_trial, chooser_of, metric_of, selected
 from pipeline.sets import Listed, Optuna, Source
 from pipeline.signals import unhurried
 from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan, replaced
 from pipeline.sweep_progress import Progress
 from pipeline.sweep_record import Recorder
 from pipeline.sweep_resources import trial_resources
-from pipeline.sweep_result import TABLE, summarise, write_results
-from pipeline.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of
+from pipeline.sweep_result import summarise, write_results, write_so_far
+from pipeline.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of, settled
 
 Say = Callable[[str], None]
 OnTrials = Callable[[int, int, str], None]
@@ -64,8 +64,8 @@ def sweep(
         on_trials: told (ended, all, note) whenever a trial has ended.
 
     Returns:
-        trials, finished, failed, stopped (counts), rows, best (a row), selected (per data set and fraction),
-        run_id, out, seconds.
+        trials, finished, failed, to_retry (failed ones that `resume` tries again), stopped (counts), rows, best (a
+        row), selected (per data set and fraction), run_id, out, seconds.
 
     Raises:
         UserError: something the user can fix.
@@ -124,7 +124,9 @@ class _Sweep:
             with unhurried():
                 self._end(status, result)
         if result["failed"] == self.plan.num_trials:
-            raise MachineError(f"All {self.plan.num_trials} trials failed. {result['rows'][0]['error']}")
+            again = " --resume tries them again." if result["to_retry"] else ""
+            reason = str(result["rows"][0]["error"]).rstrip(".")
+            raise MachineError(f"All {self.plan.num_trials} trials failed. {reason}.{again}")
         return {**result, "run_id": self.recorder.run_id}
 
     def record_of(self, trial: Trial) -> dict[str, Any]:
@@ -152,7 +154,7 @@ class _Sweep:
     def _note(self, trial: Trial) -> None:
         self.trials[trial.key] = trial
         record = self.record_of(trial)
-        if record.get("status") in ENDED:
+        if settled(record):
             self.status[trial.key] = record["status"]
             self.progress.known(record["status"], row_of(trial, record))
 
@@ -256,7 +258,8 @@ class _Sweep:
         for trial in portion:
             if trial.key not in self.status and early:
                 self.status[trial.key] = STOPPED
-                self.recorder.stopped(trial, {k: last[k] for k in ("epochs", chooser_of(self.metric)) if k in last})
+                kept = ("epochs", chooser_of(self.metric, last))
+                self.recorder.stopped(trial, {k: last[k] for k in kept if k in last})
                 self.progress.ended(STOPPED, {})
         if portion and all(trial.key in self.status for trial in portion):
             self.source.ended(portion)
@@ -273,17 +276,21 @@ class _Sweep:
         return {**result, "out": str(self.plan.folder), "seconds": round(time.monotonic() - self.began, 3)}
 
     def _end(self, status: str, result: dict[str, Any] | None) -> None:
+        """Writes what came out, and ends the record, also where a file cannot be written."""
         tags: dict[str, Any] = {}
-        artifacts = []
-        if status == "KILLED":
-            write_table(self.plan.folder / TABLE, self._result()["rows"])  # what there is so far
-        if result is not None:
-            artifacts = [*write_results(self.plan.folder, self.plan.model, result), self.plan.folder / "sweep.json"]
-            if automatic.wanted(self.plan.definition["settings"].get("tracking.report")):
-                artifacts += automatic.report_of_sweep(self.plan.folder, self.say)
-            if result["best"]:
-                tags = {"best_trial": result["best"]["trial"], "chosen_by": result["best"]["chosen_by"]}
-                tags["best_run_id"] = result["best"]["run_id"]
-                test = result["best"].get(self.metric)
-                self.recorder.progress({f"best_{self.metric}": test}, self.plan.num_trials)
-        self.recorder.finish(status, tags, artifacts)
+        artifacts: list[Path] = []
+        try:
+            if status == "KILLED":
+                write_so_far(self.plan.folder, self._result()["rows"], self.say)
+            if result is not None:
+                wanted = automatic.wanted(self.plan.definition["settings"].get("tracking.report"))
+                artifacts += write_results(self.plan.folder, self.plan.model, result)
+                artifacts += automatic.report_of_sweep(self.plan.folder, self.say) if wanted else []
+                if best := result["best"]:
+                    tags = {"best_trial": best["trial"], "chosen_by": best["chosen_by"], "best_run_id": best["run_id"]}
+                    self.recorder.progress({f"best_{self.metric}": best.get(self.metric)}, self.plan.num_trials)
+        except BaseException:
+            status = "FAILED"
+            raise
+        finally:
+            self.recorder.finish(status, tags, artifacts)

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.comparison.tables import holm
 from pipeline.errors import UserError, must
 from pipeline.results import sweep_rows
-from pipeline.selection import selected
+from pipeline.selection import choosers_of, selected
 
 Row = dict[str, Any]
 SIDES = ("first", "second")
@@ -26,7 +26,7 @@ def compare_sweeps(names: tuple[str, str], metric: str, experiment: str, uri: st
 
     Args:
         names: of the sweeps: folder, name (tag `sweep`) or id of the run of the sweep.
-        metric: compared on test rows; each sweep chooses its sets by it on validation rows.
+        metric: compared on test rows; each sweep chooses its sets by it on other rows (`choosers_of`).
         experiment: where names are looked up.
         uri: MLflow store; None = MLflow's own.
 
@@ -92,7 +92,8 @@ def _chosen(rows: Sequence[Row], metric: str, name: str) -> dict[tuple[str, floa
             place = (row["data"], float(row["labelled_fraction"]), row.get("fold", ""), int(row["seed"]))
             found[place] = float(row[metric])
     if not found:
-        raise must("--compare", f"two sweeps that chose sets by validation_{metric} and tested them", name)
+        choosers = " or ".join(choosers_of(metric))
+        raise must("--compare", f"two sweeps that chose sets by {choosers} and tested them", name)
     return found
 
 

@@ -33,7 +33,7 @@ class Progress:
         self._total, self._metric, self._tell, self._record = total, metric, tell, record
         self._counts: Counter[str] = Counter()
         self._recorded_at = time.monotonic()
-        self._best: tuple[float, str] | None = None
+        self._best: tuple[float, str, str] | None = None
 
     @property
     def done(self) -> int:
@@ -51,7 +51,7 @@ class Progress:
         parts = [f"{self._counts[s]} {s}" for s in (FAILED, STOPPED) if self._counts[s]]
         numbers: dict[str, float | None] = {"trials_done": done, "trials_failed": self._counts[FAILED]}
         if self._best is not None:
-            parts.append(f"best {chooser_of(self._metric)} {abs(self._best[0]):.4g} ({self._best[1]})")
+            parts.append(f"best {self._best[2]} {abs(self._best[0]):.4g} ({self._best[1]})")
             numbers["best_score"] = abs(self._best[0])
         self._tell(done, self._total, ", ".join([*parts, *told_of(row)]))
         if now - self._recorded_at >= _RECORD_S or done >= self._total:
@@ -60,6 +60,6 @@ class Progress:
 
     def _count(self, status: str, row: Mapping[str, Any]) -> None:
         self._counts[status] += 1
-        score = score_of(dict(row), self._metric)
+        score = score_of(row, self._metric)
         if status == FINISHED and score is not None and (self._best is None or score > self._best[0]):
-            self._best = (score, row["trial"])
+            self._best = (score, row["trial"], chooser_of(self._metric, row))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.places import write_atomically
 from pipeline.report.palette import printed
 from pipeline.selection import best_trial, selected, write_table
-from pipeline.trials import FAILED, FINISHED, STOPPED
+from pipeline.sweep_plan import SWEEP
+from pipeline.trials import FAILED, FINISHED, STOPPED, settled
 
 TABLE, PAGE, FIGURE = "trials.csv", "results.md", "fractions.png"
 Row = dict[str, Any]
@@ -18,12 +19,17 @@ Row = dict[str, Any]
 def summarise(rows: Sequence[Row], metric: str, num_trials: int) -> dict[str, Any]:
     """Counts, the best trial, the choices, all rows."""
     counts = {name: sum(row["status"] == name for row in rows) for name in (FINISHED, FAILED, STOPPED)}
+    counts["to_retry"] = sum(row["status"] == FAILED and not settled(row) for row in rows)
     choices = {"best": best_trial(rows, metric), "selected": selected(rows, metric)}
     return {"trials": num_trials, **counts, **choices, "rows": list(rows)}
 
 
 def write_results(folder: Path, model: str, result: dict[str, Any]) -> list[Path]:
-    """Writes the table of trials, the choices as a page, and a figure where several fractions were swept."""
+    """Writes the table of trials, the choices as a page, and a figure where several fractions were swept.
+
+    Returns:
+        What is there now: these, and `sweep.json`.
+    """
     choices = result["selected"]
     write_table(folder / TABLE, result["rows"])
     paths = [folder / TABLE]
@@ -33,7 +39,15 @@ def write_results(folder: Path, model: str, result: dict[str, Any]) -> list[Path
     if len({row["labelled_fraction"] for row in choices if row["mean"] is not None}) > 1:
         _draw(folder / FIGURE, model, choices)
         paths.append(folder / FIGURE)
-    return paths
+    return [*paths, folder / SWEEP]
+
+
+def write_so_far(folder: Path, rows: Sequence[Row], say: Callable[[str], None]) -> None:
+    """The table of an interrupted sweep; one that cannot be written is told, and does not hide the interruption."""
+    try:
+        write_table(folder / TABLE, rows)
+    except OSError as error:
+        say(f"{folder / TABLE} could not be written: {error.strerror or error}.")
 
 
 def page(model: str, choices: Sequence[Row]) -> str:

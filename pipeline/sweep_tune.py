@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
-from pipeline.selection import chooser_of, score_of
+from pipeline.selection import chooser_of, row_of_epoch, score_of
 from pipeline.trials import Trial, confirm_trial, row_of, run_trial
 
 _TELL_S = 1.0
@@ -161,11 +161,10 @@ def _work(config: dict[str, Any]) -> None:
 
 
 def _by_epoch(metric: str) -> Any:
-    chooser = chooser_of(metric)
-
     def on_epoch(epoch: int, expected: int, metrics: Mapping[str, float | None]) -> None:
-        score = score_of(dict(metrics), metric)
-        report = {"epochs": epoch, chooser: metrics.get(chooser)}
+        row = row_of_epoch(metrics)
+        score, chooser = score_of(row, metric), chooser_of(metric, row)
+        report = {"epochs": epoch, chooser: row.get(chooser)}
         try:
             tune.report({**report, "score": _NO_SCORE if score is None else score})
         except SystemExit:  # Tune stops the trial; for the run that is an interruption

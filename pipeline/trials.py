@@ -19,16 +19,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import MachineError, UserError
-from pipeline.journal import Journal
+from pipeline.errors import Collapsed, Diverged, MachineError, UserError
+from pipeline.journal import JOURNAL, Journal
 from pipeline.places import write_atomically
 from pipeline.rundir import CHECKPOINTS
+from pipeline.sender import POSITION
 
-TRIAL, LOCK = "trial.json", ".lock"
+TRIAL, LOCK = "trial.json", ".trial.lock"  # a run holds a lock of its own in there
 FINISHED, STOPPED, FAILED, RUNNING = "finished", "stopped", "failed", "running"
 ENDED = (FINISHED, STOPPED, FAILED)
 ATTEMPTS = 2
 _HELD_S = 60.0
+_LASTING = tuple(f"{kind.__name__}: " for kind in (Collapsed, Diverged))
 
 OnEpoch = Callable[[int, int, Mapping[str, float | None]], None]
 
@@ -110,14 +112,35 @@ class TrialDirectory:
             yield
 
     def clear(self) -> None:
-        """Removes what a failed attempt left, but not what is known of the trial."""
+        """Removes what a failed attempt left, but not what is known of the trial, nor a record that has been sent."""
+        sent = (JOURNAL, POSITION) if (self.path / POSITION).exists() else ()
         for path in self.path.iterdir():
-            if path.name not in (TRIAL, LOCK):
+            if path.name not in (TRIAL, LOCK, *sent):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def settled(record: Mapping[str, Any], sitting: str | None = None) -> bool:
+    """Whether there is nothing left to do for a trial.
+
+    What failed is tried again in another sitting, because its reason may have passed (data that were away, a full
+    disk), but not a training that has collapsed or diverged: the same settings would end the same way.
+
+    Args:
+        record: of the trial.
+        sitting: the present one, if it has begun.
+
+    Example:
+        >>> [settled({"status": "failed", "error": error}) for error in ("OSError: it is full", "Collapsed: ...")]
+        [False, True]
+    """
+    if record.get("status") == FAILED:
+        same = sitting is not None and record.get("sitting") == sitting
+        return same or str(record.get("error")).startswith(_LASTING)
+    return record.get("status") in ENDED
+
+
 def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lambda *_: None) -> dict[str, Any]:
-    """Trains a trial, or goes on with it; once more where it fails. What is ended is not repeated.
+    """Trains a trial, or goes on with it; once more where it fails. What is settled is not repeated.
 
     Args:
         trial: what to train.
@@ -131,14 +154,14 @@ def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lamb
     directory = TrialDirectory(folder / trial.key)
     with directory.held():
         record = directory.record
-        if record.get("status") in ENDED:
+        if settled(record, sitting):
             return record
         attempts = int(record.get("attempts", 0)) if record.get("sitting") == sitting else 0
-        error = str(record.get("error") or "its process ended")
+        error = "its process ended"
         while attempts < ATTEMPTS:
             attempts += 1
             about = {"trial": trial.key, "index": trial.index, "values": trial.values}
-            directory.write(**about, status=RUNNING, attempts=attempts, sitting=sitting)
+            directory.write(**about, status=RUNNING, attempts=attempts, sitting=sitting, error=None)
             try:
                 summary = _train(trial, directory.path, on_epoch)
             except Exception as fault:  # whatever it is, the other trials go on

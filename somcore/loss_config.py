@@ -58,7 +58,9 @@ class LossConfig:
     consistency_start: int | None = _parameter(
         None, "–", ">= 0", "first round of consistency, agreement and balance", "rounds"
     )
-    relevance_warmup_rounds: int | None = _parameter(None, "–", ">= 0", "ω = 1 until then", "rounds")
+    relevance_warmup_rounds: int | None = _parameter(
+        None, "–", ">= 0", "ω = 1 in rounds until then, not in a refresh", "rounds"
+    )
     collapse_share: float = _parameter(0.5, "–", "(0, 1]", "largest node's share of samples that is alarming", "share")
     collapse_patience: int = _parameter(3, "–", ">= 1", "alarming rounds in a row that end a training", "rounds")
 

@@ -140,7 +140,8 @@ def page(
     searched = [line for line in lines if METHODS[line.method].space is not None]
     parts = [_head(store, request, design, options, left)]
     parts.append("## In short\n\n" + markdown.scoreboard(store, request))
-    parts.append("## Default parameters, no selection (sanity)\n\nBehind the slash: a prototype of the same rules.\n")
+    behind = "Behind the slash: an earlier draft of the same rules, at one fixed setting."
+    parts.append(f"## Default parameters, no selection (sanity)\n\n{behind}\n")
     for line in lines:
         if line.method in published.SANITY and not line.readout:
             parts.append(f"### {line.title}\n\n{markdown.grid(request, line, sanity, published.SANITY[line.method])}")

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from jobs._exit import USER, exit_code
+from jobs.results import results
 from pipeline.errors import UserError
 from pipeline.model import log_model
 from pipeline.results import tracked_runs
@@ -54,6 +55,12 @@ def test_a_registry_without_rights_loses_nothing(digits, tmp_path, refusing):
         log_model(tmp_path / "run", "0" * 32, refusing, "a name")
     assert exit_code(caught.value) == USER and "\n" not in str(caught.value)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+
+
+def test_a_column_that_is_asked_for_twice():
+    with pytest.raises(UserError, match="--group-by must be columns, each of them once. Got 'model, model'.") as caught:
+        results(group_by="model, model")
+    assert exit_code(caught.value) == USER
 
 
 @pytest.mark.parametrize("uri", ["refusing", "http://127.0.0.1:9"])

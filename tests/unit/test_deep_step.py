@@ -53,22 +53,6 @@ def test_a_round_without_anything_to_learn_is_no_step_of_the_optimiser(digits):
     assert rounds.play(after, LocalReduction(), lambda: None).network.steps == 1
 
 
-def test_relevances_are_one_until_their_warm_up_is_over_for_every_reader_of_the_map(digits):
-    """Rounds, refreshes between them, scores and the final map of a run that ends before."""
-    changes = {"deep__refresh_rounds": 2, "deep__refresh_tune_steps": 2, "encoder__width": 4, "encoder__dim": 8}
-    for warmup, sharp in ((5, True), (100, False)):
-        settings = small("deep", digits, **changes, loss__relevance_warmup_rounds=warmup)
-        dataset = Dataset.open(digits)
-        plan = make_plan(RunConfig.build(settings), dataset)
-        rounds, snapshot = DeepRounds(plan), first_snapshot(plan, dataset)
-        for _ in range(plan.deep.rounds):
-            snapshot = rounds.play(snapshot, LocalReduction(), lambda: None)
-            if snapshot.state.round < warmup:
-                assert bool((snapshot.state.relevances == 1).all())
-        assert bool((snapshot.state.relevances[snapshot.state.alive] < 1).any()) == sharp
-        assert bool((snapshot.state.deviations > 0).any())  # collected all the time
-
-
 def test_maps_whose_nodes_share_no_threshold_are_tuned_with_the_temperature_that_they_are_given(digits, tmp_path):
     changes = {"deep__variant": "altsssom", "deep__tune_steps": 3, "deep__refresh_rounds": 2}
     changes |= {"deep__refresh_tune_steps": 2, "encoder__width": 4, "encoder__dim": 8, "deep__on_collapse": "go_on"}

@@ -43,6 +43,25 @@ def test_the_scores_are_those_of_somcore(data, tmp_path, model):
         assert fast["map_digest"] is None
 
 
+def test_without_classes_the_error_on_training_rows_is_that_of_somcore(tmp_path):
+    features = np.random.default_rng(2).normal(size=(150, 4))
+    data = table(tmp_path / "t", features, test_fraction=0.3)
+    asked = settings(data, "larfdssom") | {"train.labelled_fraction": 1.0, "train.validation_fraction": 0.0}
+    fast, slow = train_screened(asked, tmp_path, "a trial"), train(asked, tmp_path / "run")
+    keys = ("quantization_error", "training_quantization_error")
+    assert {key: fast[key] for key in keys} == pytest.approx({key: slow[key] for key in keys})
+
+
+def test_a_trial_that_failed_before_goes_on_with_its_record(data, tmp_path):
+    asked = settings(data, "sssom")
+    broken = Trial("t", "d", 0.5, 0, 0, {}, asked | {"data.path": str(tmp_path / "away")}, screened=True)
+    assert run_trial(broken, tmp_path, "first")["status"] == "failed"
+    trial = Trial("t", "d", 0.5, 0, 0, {}, asked, screened=True)
+    assert run_trial(trial, tmp_path, "second")["status"] == FINISHED
+    kinds = [line["kind"] for line in Journal(tmp_path / "t").lines()]
+    assert kinds == ["start", "end", "resume", "metrics", "end"], "a second start would change what MLflow knows"
+
+
 def test_only_growing_maps_on_small_dense_tables_are_screened(data):
     asked = settings(data, "sssom")
     assert not screenable(asked, 105, 4, dense=False)

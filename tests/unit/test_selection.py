@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.selection import best_trial, metric_of, selected
+from pipeline.selection import best_trial, metric_of, row_of_epoch, score_of, selected
 
 
 def row(index, seed, validation, test, status="finished", nodes=10, fraction=0.1):
@@ -57,8 +57,29 @@ def test_models_are_judged_by_what_they_give():
     assert metric_of("sssom", 3) == "accuracy"
     assert metric_of("kohonen", 3) == "clustering_accuracy"
     assert metric_of("sssom", 0) == "quantization_error"
-    rows = [{**row(i, 0, None, None), "quantization_error": error} for i, error in enumerate([0.3, 0.2])]
-    assert selected(rows, "quantization_error")[0]["set"] == 1
+
+
+@pytest.mark.parametrize("chooser", ["validation_quantization_error", "training_quantization_error"])
+def test_without_classes_test_rows_choose_nothing(chooser):
+    metric = "quantization_error"
+    rows = [{**row(i, 0, None, None), chooser: e, metric: 1 - e} for i, e in enumerate([0.3, 0.2])]
+    (chosen,) = selected(rows, metric)
+    assert (chosen["set"], chosen["chosen_by"]) == (1, chooser)
+    assert (chosen["score"], chosen["mean"]) == (0.2, 0.8), "the score chooses, the test value is told"
+    best = best_trial(rows, metric)
+    assert best is not None and (best["trial"], best["chosen_by"]) == ("t1-0-0.1", chooser)
+    blind = [{**row(i, 0, None, None), metric: 0.1 * i} for i in range(2)]
+    assert selected(blind, metric) == [] and best_trial(blind, metric) is None
+
+
+def test_validation_rows_choose_before_training_rows():
+    row_ = {"validation_quantization_error": 0.5, "training_quantization_error": 0.1}
+    assert score_of(row_, "quantization_error") == -0.5
+
+
+def test_the_error_that_an_epoch_tells_is_that_of_its_training():
+    assert score_of(row_of_epoch({"quantization_error": 0.3}), "quantization_error") == -0.3
+    assert score_of(row_of_epoch({"quantization_error": 0.3, "validation_accuracy": 0.7}), "accuracy") == 0.7
 
 
 def test_each_fold_chooses_by_its_own_rows_and_the_mean_is_over_folds():

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from pipeline import trials
+from pipeline.errors import Collapsed, Diverged
 from pipeline.journal import Journal
-from pipeline.trials import Trial, TrialDirectory, row_of, run_trial, stop_trial
+from pipeline.trials import Trial, TrialDirectory, row_of, run_trial, settled, stop_trial
 from tests.training import small
 
 
@@ -51,6 +53,50 @@ def test_a_fault_is_tried_once_more_from_a_clean_directory(trial, tmp_path):
     record = run_trial(trial, tmp_path, "a")
     assert record["status"] == "finished" and record["attempts"] == 2
     assert json.loads((folder / "trial.json").read_text()) == record
+
+
+def test_what_failed_for_a_passing_reason_is_tried_again_in_the_next_sitting_only(trial, tmp_path):
+    away = tmp_path / "away"
+    asked = Trial("t", "x", 0.3, 0, 0, {}, {**trial.settings, "data.path": str(away)})
+    failed = run_trial(asked, tmp_path, "a")
+    assert failed["status"] == "failed" and not settled(failed)
+    away.symlink_to(trial.settings["data.path"], target_is_directory=True)
+    assert run_trial(asked, tmp_path, "a") == failed, "not within the same sitting"
+    again = run_trial(asked, tmp_path, "b")
+    assert (again["status"], again["attempts"], again["error"]) == ("finished", 1, None)
+    alone = run_trial(Trial("alone", "x", 0.3, 0, 0, {}, trial.settings), tmp_path, "a")
+    assert again["summary"]["map_digest"] == alone["summary"]["map_digest"]
+
+
+@pytest.mark.parametrize("kind", [Collapsed, Diverged])
+def test_a_training_that_would_end_the_same_way_is_not_repeated(trial, tmp_path, monkeypatch, kind):
+    calls: list[str] = []
+
+    def ends(*_):
+        calls.append("")
+        raise kind("its representation has gone", round=3)
+
+    monkeypatch.setattr(trials, "_train", ends)
+    failed = run_trial(trial, tmp_path, "a")
+    assert failed["status"] == "failed" and settled(failed)
+    assert run_trial(trial, tmp_path, "b") == failed and len(calls) == 1
+
+
+def test_an_attempt_that_fails_keeps_a_record_that_was_sent(trial, tmp_path, monkeypatch):
+    """MLflow knows it by the position; begun anew it would be another run, or clash with the parameters there."""
+    directory = TrialDirectory(tmp_path / trial.key)
+    directory.write(status="failed", error="OSError: full", sitting="a")
+    Journal(directory.path).write("start", name="t", params={}, tags={})
+    (directory.path / "tracking.json").write_text("{}")
+    (directory.path / "rest").write_text("of an attempt")
+
+    def ends(*_):
+        raise OSError("still full")
+
+    monkeypatch.setattr(trials, "_train", ends)
+    assert run_trial(trial, tmp_path, "b")["attempts"] == 2
+    assert [line["kind"] for line in Journal(directory.path).lines()] == ["start", "end"]
+    assert (directory.path / "tracking.json").exists() and not (directory.path / "rest").exists()
 
 
 def test_a_stopped_trial_keeps_its_last_score(trial, tmp_path):

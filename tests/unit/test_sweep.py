@@ -1,0 +1,128 @@
+"""A sitting of a sweep without its processes: what is left to do, what Optuna proposes, how the record ends."""
+
+import pytest
+
+from pipeline import sweep as module
+from pipeline import sweep_result
+from pipeline.journal import Journal
+from pipeline.sets import Optuna
+from pipeline.sweep import _Sweep
+from pipeline.sweep_plan import TRIALS, SweepOptions, make_plan
+from pipeline.sweep_record import Recorder
+from pipeline.sweep_result import summarise
+from pipeline.trials import TrialDirectory
+
+SPACE = "map.bmu_rate: {low: 0.01, high: 0.2, log: true}\n"
+
+
+def sitting(data, folder, resume=False, say=lambda line: None, **asked):
+    plan = make_plan(SweepOptions(data=[str(data)], model="sssom", **asked), folder, resume)
+    recorder = Recorder(plan, "none", "x", say, resume)
+    return _Sweep(plan, recorder, 0, None, say, lambda *_: None)
+
+
+@pytest.fixture
+def space(tmp_path):
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return str(tmp_path / "space.yaml")
+
+
+def note(plan, trial, status, **content):
+    record = {"trial": trial.key, "index": trial.index, "values": trial.values, "status": status, **content}
+    TrialDirectory(plan.folder / TRIALS / trial.key).write(**record)
+
+
+@pytest.mark.parametrize("search", ["lhs", "optuna"])
+def test_what_failed_is_left_to_do_but_not_what_has_collapsed(digits, tmp_path, space, search):
+    plan = sitting(digits, tmp_path / "out", space=space, samples=3, search=search).plan
+    errors = ("OSError: it was away", "Collapsed: in round 3", None)
+    for index, error in enumerate(errors):
+        for trial in plan.trials_of(index, plan.space.drawn(index, "lhs")):
+            note(plan, trial, "failed" if error else "finished", error=error, summary={"validation_accuracy": 0.5})
+    again = sitting(digits, tmp_path / "out", resume=True)
+    again._look_around()
+    assert sorted(again.status.values()) == ["failed", "finished"] and again.progress.done == 2
+    assert {trial.index for key, trial in again.trials.items() if key not in again.status} == {0}
+    if search == "optuna":
+        assert [trial.index for trial in again.source.next()] == [0] and again.source.next() is None
+    result = again._result()
+    assert (result["failed"], result["to_retry"], result["finished"]) == (2, 1, 1)
+
+
+def proposed(plan, known):
+    """What a sitting proposes before any of it ends."""
+    source, sets = Optuna(plan, "accuracy", lambda trial: TrialDirectory(plan.folder / TRIALS / trial.key).record,
+                          known), {}  # fmt: skip
+    while portion := source.next():
+        sets[portion[0].index] = portion[0].values
+        note(plan, portion[0], "finished", summary={"validation_accuracy": 0.5})
+    return sets
+
+
+def test_a_resumed_sitting_proposes_other_sets_always_the_same(digits, tmp_path, space):
+    def resumed(name):
+        first = proposed(sitting(digits, tmp_path / name, space=space, samples=3, search="optuna").plan, {})
+        return first, proposed(sitting(digits, tmp_path / name, resume=True, samples=6).plan, first)
+
+    first, second = resumed("a")
+    assert list(first) == [0, 1, 2] and list(second) == [3, 4, 5]
+    rates = [values["map.bmu_rate"] for values in (*first.values(), *second.values())]
+    assert len(set(rates)) == 6
+    assert resumed("b") == (first, second)
+    assert proposed(sitting(digits, tmp_path / "c", space=space, samples=6, search="optuna").plan, {})[0] == first[0]
+
+
+def test_a_set_whose_process_never_began_is_made_up_for(digits, tmp_path, space):
+    plan = sitting(digits, tmp_path / "out", space=space, samples=3, search="optuna").plan
+    known = {index: plan.space.drawn(index, "lhs") for index in (0, 2)}
+    for index, values in known.items():
+        note(plan, plan.trials_of(index, values)[0], "finished", summary={"validation_accuracy": 0.5})
+    assert list(proposed(plan, known)) == [1]
+
+
+def ended(folder):
+    return [line["status"] for line in Journal(folder).lines() if line["kind"] == "end"]
+
+
+def finished(digits, folder, **options):
+    now = sitting(digits, folder, **options)
+    for trial in now.plan.trials_of(0, {}):
+        note(now.plan, trial, "finished", summary={"validation_accuracy": 0.5, "accuracy": 0.4, "nodes": 3})
+    return now
+
+
+def no_room(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_results_that_cannot_be_written_end_the_record_as_failed(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "write_results", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        finished(digits, tmp_path / "out").run(None, None)
+    assert ended(tmp_path / "out") == ["FAILED"]
+    monkeypatch.undo()
+    assert sitting(digits, tmp_path / "out", resume=True).run(None, None)["finished"] == 1
+    assert ended(tmp_path / "out") == ["FAILED", "FINISHED"] and (tmp_path / "out" / "trials.csv").exists()
+
+
+def test_an_interruption_stays_one_on_a_full_disk(digits, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    said: list[str] = []
+    now = finished(digits, tmp_path / "out", say=said.append)
+    monkeypatch.setattr(now.recorder, "ended", interrupted)
+    monkeypatch.setattr(sweep_result, "write_table", no_room)
+    with pytest.raises(KeyboardInterrupt, match="1 of 1 trials are done; --resume goes on"):
+        now.run(None, None)
+    assert ended(tmp_path / "out") == ["KILLED"]
+    assert said[-1].endswith("trials.csv could not be written: No space left on device.")
+
+
+def test_the_closing_line_says_what_resume_tries_again(capsys):
+    from jobs.sweep import _show
+
+    row = {"data": "d", "labelled_fraction": 1.0, "seed": 0, "set": 0, "trial": "t", "status": "failed"}
+    for error, again in (("OSError: full", " --resume retries 1."), ("Diverged: ...", "")):
+        _show({**summarise([{**row, "error": error}], "accuracy", 1), "out": "out"})
+        assert capsys.readouterr().err == f"1 trials: 1 failed.{again} Table in out/trials.csv.\n"
