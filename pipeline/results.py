@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import UserError, must
+from pipeline.selection import choosers_of
 
 _PAGE = 1000
 _TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "fold", "screened")
@@ -226,13 +227,13 @@ def grouped(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> list[dict[str
 
 
 def best_run(runs: pd.DataFrame, metric: str) -> tuple[dict[str, Any], str]:
-    """The best run, chosen by the metric on validation rows where all runs have it.
+    """The best run, chosen by the metric on validation rows, else on training rows, where all runs have it.
 
     Returns:
         The run's row, and the metric that chose it: choosing by a test metric flatters, so say which it was.
     """
-    validated = f"validation_{metric}"
-    chooser = validated if validated in runs and runs[validated].notna().all() else metric
+    known = [name for name in choosers_of(metric) if name in runs and runs[name].notna().all()]
+    chooser = known[0] if known else metric
     if chooser not in runs:
         raise must("--metric", f"one of {_choices(runs.columns)}", metric)
     if not pd.api.types.is_numeric_dtype(runs[chooser]):

@@ -46,6 +46,12 @@ def test_unknown_names_are_told_with_the_known_ones(runs, tracking_uri):
         tracked_runs("nope", tracking_uri)
 
 
+def test_the_best_run_on_data_without_classes_is_chosen_on_training_rows(runs):
+    errors = runs.assign(quantization_error=range(len(runs)), training_quantization_error=range(len(runs), 0, -1))
+    row, chooser = best_run(errors, "quantization_error")
+    assert (row["run_id"], chooser) == (runs["run_id"].iloc[-1], "training_quantization_error")
+
+
 @pytest.mark.parametrize("ask", [lambda runs: grouped(runs, "model", ["seed"]), lambda runs: best_run(runs, "model")])
 def test_only_numbers_are_compared(runs, ask):
     with pytest.raises(UserError, match="--metric must be a column of numbers. Got 'model'"):
