@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.manifest import Manifest
 from pipeline.pretrained import frozen_features
 from pipeline.user_encoder import user_encoder
+from somcore.device import one_thread
 
 ENCODERS = ("auto", "cnn", "standardised", "residual", "mlp", "audio", "word", "pretrained")
 GROUPS = 4
@@ -263,13 +264,9 @@ def spread_features(encoder: nn.Module, samples: Tensor) -> None:
     """
     assert isinstance(encoder, nn.Sequential)
     last = [layer for layer in encoder.modules() if isinstance(layer, nn.Linear)][-1]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         before = torch.cat([encoder[:-1](part) for part in samples.split(_SPREAD_TILE)]).to(torch.float64)
         mean, deviation = before.mean(0), before.std(0, correction=0)
         gain = torch.where(deviation > _CONSTANT, _SPREAD / deviation.clamp_min(_CONSTANT), 1.0)
         last.weight.copy_(last.weight * gain.unsqueeze(1))
         last.bias.copy_((last.bias - mean) * gain)
-    finally:
-        torch.set_num_threads(threads)

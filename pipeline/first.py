@@ -16,6 +16,7 @@ from pipeline.network import NetworkState, load_flat
 from pipeline.plan import TrainingPlan
 from pipeline.rivals import rival_class
 from pipeline.shards import Dataset
+from somcore.device import one_thread
 from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
 from somcore.state import MapState
@@ -24,8 +25,9 @@ _CHUNK_ROWS = 16384
 _SPREAD_ROWS, _SPREAD_EPOCH = 1024, -3
 
 
+@one_thread()
 def first_snapshot(plan: TrainingPlan, dataset: Dataset) -> Snapshot:
-    """Where a run begins."""
+    """Where a run begins: the same for any number of threads of the driver."""
     network = None
     if plan.deep is not None:
         network = plan.deep.first_network(plan.config.seed, dataset.read("train", _some_rows(plan, dataset))[0])

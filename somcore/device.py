@@ -1,6 +1,7 @@
 """Where a question to the device is free, and where it would stall its queue."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -36,3 +37,14 @@ def unnarrowed(tensor: Tensor) -> AbstractContextManager[object]:
     """
     kind = tensor.device.type
     return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For products of numbers that are not whole: their bits may depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -306,7 +306,13 @@ def subspace_members(state: MapState, features: Tensor, config: MapConfig) -> Te
 
 
 def _depleted_members(state: MapState, tile: Tile, config: MapConfig) -> Tensor:
-    residual = torch.ones_like(tile.features)
+    rows = torch.arange(len(tile.features), device=tile.features.device)
+    step = max(1, _AT_ONCE // state.prototypes.numel())
+    return torch.cat([_depleted(state, tile.take(part), config) for part in rows.split(step)])
+
+
+def _depleted(state: MapState, tile: Tile, config: MapConfig) -> Tensor:
+    residual = torch.ones_like(tile.features) if tile.observed is None else tile.observed.to(tile.features.dtype)
     members = torch.zeros(tile.features.shape[0], state.capacity, dtype=torch.bool, device=residual.device)
     squared = (tile.features.unsqueeze(1) - state.prototypes).square()
     for _ in range(config.max_members):

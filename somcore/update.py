@@ -13,6 +13,7 @@ from torch import Tensor
 from somcore.accumulate import grown_statistics, lattice_statistics
 from somcore.adapt import window_nodes
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
+from somcore.device import one_thread
 from somcore.distance import Projection, Tile
 from somcore.fixed_point import fixed_point_scale
 from somcore.growth import insert_candidates, insert_clones, prune, reconnect, settle_classes
@@ -87,6 +88,7 @@ def round_scale(state: MapState, max_abs: float, num_samples: int, weight_max: i
     return fixed_point_scale(max(max_abs, reach), num_samples, weight_max)
 
 
+@one_thread()
 def advance(state: MapState, statistics: BatchStatistics, config: MapConfig) -> MapState:
     """The next map: classes, adapt, prune, insert, reconnect. A pure function, the same on every rank.
 

@@ -6,6 +6,7 @@ Classes have a colour and a mark, so neither alone must be told apart; numbers h
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 
 COLOURS = (
     "#CC6677", "#5B6FD0", "#DDCC77", "#229A55", "#88CCEE", "#A8326E", "#44AA99", "#999933", "#AA4499", "#EE7733",
@@ -39,6 +40,20 @@ def names_of(class_names: tuple[str, ...], num_classes: int) -> list[str]:
 def shown(text: object, most: int = 40) -> str:
     """A text of the user, cut to a readable length and harmless in the labels of a chart."""
     return html.escape(_cut(str(text), most), quote=False)
+
+
+def apart(names: Iterable[object], most: int) -> list[str]:
+    """The names as `shown`; where two are cut to the same, later ones get their number, so none hides another.
+
+    Example:
+        >>> apart(["channel 0001", "channel 0002", "x"], 8)
+        ['channel…', 'channel… (2)', 'x']
+    """
+    cut: list[str] = []
+    for number, name in enumerate(names, 1):
+        text = shown(name, most)
+        cut.append(f"{text} ({number})" if text in cut else text)
+    return cut
 
 
 def printed(text: object, most: int = 24) -> str:

@@ -129,9 +129,12 @@ def growth_chart(data: MapData) -> tuple[go.Figure, list[dict[str, Any]]]:
         marker={"size": 10 if data.num_nodes <= 400 else 6, "line": {"width": 1, "color": OUTLINE}},
     )  # fmt: skip
     every = [around] + [np.stack([m["x"], m["y"]], axis=1) for m in moments]
-    low, high = np.concatenate(every).min(0), np.concatenate(every).max(0)
-    margin = np.maximum(high - low, 1e-6) * 0.05
     bare_axes(frame(figure))
+    points = np.concatenate(every)
+    if len(points) == 0:  # neither the data nor a moment is there
+        return figure, moments
+    low, high = points.min(0), points.max(0)
+    margin = np.maximum(high - low, 1e-6) * 0.05
     figure.update_xaxes(range=[low[0] - margin[0], high[0] + margin[0]])
     figure.update_yaxes(range=[low[1] - margin[1], high[1] + margin[1]])
     return figure, moments

@@ -13,7 +13,7 @@ from pipeline.report.charts import embedding_chart, grid_of, map_chart, plane_ch
 from pipeline.report.data import MapData
 from pipeline.report.nodes import feature_names, features_shown, node_details
 from pipeline.report.page import Page, chart, escaped, select
-from pipeline.report.palette import MARKS, colour, mark, names_of, shown
+from pipeline.report.palette import MARKS, apart, colour, mark, names_of
 from pipeline.report.pictures import Gallery
 from pipeline.report.score_charts import answers, confusion_chart, curves_chart, growth_chart
 
@@ -44,7 +44,7 @@ def add_map(page: Page, data: MapData) -> None:
         "nodes": details,
         "measures": {name: [_short(v) for v in values] for name, values in known.items()},
         "classes": names,
-        "classLabels": [shown(name, 18) for name in names],
+        "classLabels": apart(names, 18),
         "colours": [colour(c) for c in range(len(names))],
         "marks": [MARKS[mark(c)] for c in range(len(names))],
         "prototype": caption,
@@ -54,7 +54,7 @@ def add_map(page: Page, data: MapData) -> None:
         "spacing": _spacing(data),
         "grid": None if (grid := grid_of(data)) is None else grid.tolist(),
         "features": {
-            "names": [shown(name, 24) for name in feature_names(data, features)],
+            "names": apart(feature_names(data, features), 24),
             "prototypes": [[_short(v) for v in row] for row in data.prototypes[:, features]],
             "relevances": None if bool((data.relevances == 1).all())
             else [[_short(v) for v in row] for row in data.relevances[:, features]],

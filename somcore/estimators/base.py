@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from somcore.config import MapConfig
 from somcore.estimators.persistence import read_map, write_map
+from somcore.estimators.scales import warn_of_range, warn_of_size
 from somcore.estimators.training import Samples, resolved, resume, start, train
 from somcore.matching import activations, predict_nodes, subspace_members
 from somcore.metrics import MapQuality, map_quality, u_matrix
@@ -109,7 +109,8 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Train from the beginning."""
         config = self._map_config()
         if config.is_growing:
-            _warn_of_range(features)
+            warn_of_range(features)
+        warn_of_size(features)
         state, config, bmu = train(config, self._samples(features, labels, sample_weight), num_classes)
         self._install(state, config)
         self.labels_ = self._nodes(features) if bmu is None else bmu.numpy()
@@ -227,7 +228,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         names = getattr(self, "feature_names_in_", None)
         document = {
             "estimator": type(self).__name__,
-            "parameters": {n: v.item() if isinstance(v, np.generic) else v for n, v in parameters.items()},
+            "parameters": {name: _plain(value) for name, value in parameters.items()},
             "config": self.config_.to_dict(),
             "state_digest": self.state_.digest(),
             "feature_names": None if names is None else list(names),
@@ -287,13 +288,8 @@ def saved_indices(tensors: dict[str, Tensor], name: str, allowed: np.ndarray) ->
     return values.numpy()
 
 
-def _warn_of_range(features: Tensor) -> None:
-    """Thresholds of growing maps mean what the papers say only on features in [0, 1]."""
-    low, high = float(features.nan_to_num(0.0).min()), float(features.nan_to_num(0.0).max())
-    if low < -1e-6 or high > 1 + 1e-6:
-        warnings.warn(
-            f"Features should lie in [0, 1]: activation thresholds depend on their scale. Got {low:.4g} to {high:.4g}; "
-            "scale them, with sklearn.preprocessing.MinMaxScaler for instance.",
-            UserWarning,
-            stacklevel=4,
-        )
+def _plain(value: Any) -> Any:
+    """A parameter in JSON's terms."""
+    if isinstance(value, torch.device):
+        return str(value)
+    return value.item() if isinstance(value, np.generic) else value

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils import Tags
+from sklearn.utils import Tags, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
@@ -110,11 +110,21 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
         return self.fit(X, y, sample_weight).transduction_
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy over the samples that have a label."""
-        labelled = np.flatnonzero(np.asarray(y) != UNLABELLED)
+        """Accuracy over the samples that have a label.
+
+        Args:
+            X: (N, D) samples, feature units.
+            y: (N,) class numbers, -1 = unlabelled.
+            sample_weight: (N,) numbers >= 0.
+        """
+        if y is None:
+            raise ValueError("y must hold the classes to score against. Got None.")
+        y = _class_numbers(column_or_1d(y, warn=True), "y")
+        check_consistent_length(X, y, sample_weight)
+        labelled = np.flatnonzero(y != UNLABELLED)
         if len(labelled) == 0:
             raise ValueError("y must hold at least one label to score against. Got -1 in every row.")
-        known = np.asarray(y)[labelled]
+        known = y[labelled]
         weights = None if sample_weight is None else np.asarray(sample_weight)[labelled]
         right = self.predict(X)[labelled] == known
         return float(np.average(right, weights=weights))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from somcore.config import MapConfig
+from somcore.device import one_thread
 from somcore.distance import project
 from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
@@ -91,7 +92,7 @@ def start(config: MapConfig, samples: Samples, num_classes: int) -> MapState:
         num_features=int(features.shape[1]),
         num_classes=num_classes,
         samples=None if rows is None else features[rows.to(features.device)],
-        moments=_moments(features) if not config.is_growing and config.initialisation == "linear" else None,
+        moments=_moments(samples) if not config.is_growing and config.initialisation == "linear" else None,
         device=features.device,
     )
 
@@ -187,11 +188,26 @@ def resume(state: MapState, config: MapConfig, samples: Samples) -> MapState:
     return state
 
 
-def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) in float64, by tiles; a missing value counts as the mean of its feature."""
-    mean = features.to(torch.float64).nanmean(dim=0).nan_to_num(0.0)
+@one_thread()
+def _moments(samples: Samples) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D) in float64, by tiles; a missing value counts as the mean of its feature.
+
+    A sample of weight m counts as m equal samples.
+    """
+    features, weights = samples.features, samples.weights
+    if weights is not None:
+        weights = weights.to(torch.float64).unsqueeze(1)
+    mean = _means(features.to(torch.float64), weights)
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=features.device)
     for first in range(0, len(features), 4096):
-        gap = (features[first : first + 4096].to(torch.float64) - mean).nan_to_num(0.0)
-        covariance += gap.T @ gap
-    return mean, covariance / len(features)
+        part = slice(first, first + 4096)
+        gap = (features[part].to(torch.float64) - mean).nan_to_num(0.0)
+        covariance += (gap if weights is None else gap * weights[part]).T @ gap
+    return mean, covariance / (len(features) if weights is None else weights.sum())
+
+
+def _means(features: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return features.nanmean(dim=0).nan_to_num(0.0)
+    seen = (~features.isnan() * weights).sum(0)
+    return (features.nan_to_num(0.0) * weights).sum(0) / seen.clamp_min(1)

@@ -270,3 +270,68 @@ def test_cuda_gives_the_same_map_within_tolerance(kind, iris):
     np.testing.assert_allclose(
         kind(epochs=3, device="cuda").fit(X, y).prototypes_, kind(epochs=3).fit(X, y).prototypes_, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (KohonenSOM, {"rows": 20, "columns": 20, "algorithm": "superstep"}),
+        (KohonenSOM, {"rows": 20, "columns": 20, "initialisation": "linear"}),
+        (DSSOM, {"rows": 10, "columns": 10}),
+        (LARFDSSOM, {"capacity": 60}),
+    ],
+)
+def test_the_map_is_the_same_for_any_number_of_threads(kind, options, rng):
+    X, threads, digests = rng.random((2000, 100)), torch.get_num_threads(), set()
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            digests.add(kind(epochs=1, **options).fit(X).state_.digest())
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    assert len(digests) == 1
+
+
+def test_the_score_takes_a_column_and_refuses_what_are_no_classes_of_the_samples(iris):
+    X, y = iris
+    som = SSSOM(seed=0, epochs=5).fit(X, y)
+    with pytest.warns(Warning, match="column-vector"):
+        assert som.score(X, y.reshape(-1, 1)) == som.score(X, y) > 0.9
+    for wrong, sentence in (
+        (y[:100], "inconsistent numbers"),
+        (np.array(list("abc"))[y], "y must"),
+        (None, "Got None"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            som.score(X, wrong)
+
+
+def test_a_missing_value_has_no_say_in_the_members_of_dssom(iris, rng):
+    X = iris[0].copy()
+    X[:, :3][rng.random((len(X), 3)) < 0.3] = np.nan
+    som = DSSOM(rows=4, columns=4, missing="mask", epochs=3).fit(X)
+    members = som.predict_members(X).toarray()
+    assert members[np.arange(len(X)), som.predict(X)].all()
+    alone = [som.predict_members(row[None]).toarray()[0] for row in X[:20]]
+    assert np.array_equal(np.stack(alone), members[:20])
+
+
+def test_a_linear_start_sees_weights_as_equal_samples(rng):
+    X = rng.random((200, 3))
+    weights = np.where(X[:, 0] > 0.8, 30, 1)
+    som = KohonenSOM(rows=4, columns=4, epochs=1, initialisation="linear")
+    weighted = som.fit(X, sample_weight=weights).prototypes_
+    assert np.allclose(weighted, som.fit(np.repeat(X, weights, axis=0)).prototypes_, atol=1e-9)
+
+
+def test_features_that_the_sums_cannot_tell_apart_are_warned_of(rng):
+    X = rng.random((50, 3))
+    with pytest.warns(UserWarning, match="should not be tiny.* Got at most 9"):
+        KohonenSOM(rows=2, columns=2, epochs=1).fit(X / X.max() * 9e-9)
+
+
+def test_an_estimator_on_a_device_of_torch_is_saved(iris, tmp_path):
+    som = KohonenSOM(rows=2, columns=2, epochs=1, device=torch.device("cpu")).fit(iris[0])
+    som.save(tmp_path / "map.som")
+    assert KohonenSOM.load(tmp_path / "map.som").state_.digest() == som.state_.digest()

@@ -12,6 +12,7 @@ from pipeline.report.automatic import FIGURES, PAGE, report_of_run
 from pipeline.report.collect import collect
 from pipeline.report.figures import confusion_figure, map_figure
 from pipeline.report.make import command_of, run_page
+from pipeline.report.palette import apart
 from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
 from pipeline.trainer import train
@@ -82,3 +83,16 @@ def test_the_nearest_labelled_row_is_left_out_where_it_takes_long(digits, monkey
         "neighbour": [0.05],
         "spreading": [0.05, 0.1],
     }
+
+
+def test_a_run_without_its_data_and_without_moments_has_a_page(tmp_path):
+    prepare(open_source("digits"), tmp_path / "data")
+    train(small("kohonen", tmp_path / "data", tracking__moments=0), tmp_path / "run")
+    (tmp_path / "data").rename(tmp_path / "moved")
+    page = run_page(collect(tmp_path / "run"), ("pca",)).html()
+    assert "<html" in page
+
+
+def test_names_that_are_cut_to_the_same_stay_apart():
+    names = ["Agricultural land, irrigated", "Agricultural land, other", "Water"]
+    assert apart(names, 18) == ["Agricultural land…", "Agricultural land… (2)", "Water"]
