@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+STAMP  := $(VENV)/.installed$(if $(LOCKED),-locked)
 LAYERS := architecture unit laws golden equivalence robustness infra system cluster
 TESTS  := $(wildcard $(addprefix tests/,$(LAYERS)))
 DOCS   := tests/system/test_readme.py tests/unit/test_examples.py tests/unit/test_hyperparameter_docs.py

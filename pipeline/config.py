@@ -149,6 +149,8 @@ class RunConfig(Section):
         """What belongs to deep runs must not be given to others, where it would do nothing."""
         if self.train.model in RIVALS:
             sections = self.model_dump(exclude_unset=True)
+            if self.cluster.device != "cpu":
+                raise ValueError(f"cluster.device must be cpu for {self.train.model}. Got {self.cluster.device}.")
             return check_rival(self.train.model, flatten(sections))
         if "rival" in self.model_fields_set:
             raise ValueError(f"rival.* must be used with {', '.join(RIVALS)}. Got {self.train.model}; remove it.")

@@ -107,6 +107,7 @@ class DeepModel:
             num_labelled=deep["num_labelled"],
             num_classes=state.num_classes,
             rival=RivalPlan.from_dict(deep["rival"]) if "rival" in deep else None,
+            weights=deep.get("weights"),
         )
         network = plan.network()
         with safe_open(run.map_path, framework="pt") as file:

@@ -19,6 +19,7 @@ from pipeline.deep_config import DeepConfig, EncoderConfig
 from pipeline.encoders import LinearClassifier, SampleShape, initialise, make_decoder, make_encoder, spread_features
 from pipeline.errors import must
 from pipeline.network import Network, NetworkState, StepSize, flat_parameters, load_flat
+from pipeline.pretrained import check_weights, weights_digest
 from pipeline.reduction import dealt
 from pipeline.rivals.config import RivalPlan
 from somcore.config import UNLABELLED, MapConfig
@@ -51,6 +52,7 @@ class DeepPlan:
         num_labelled: M.
         num_classes: C that the map reads, 0 without labels.
         rival: who is trained instead of a map, if not one.
+        weights: sha256 of the file of a pretrained encoder.
     """
 
     encoder: EncoderConfig
@@ -62,11 +64,14 @@ class DeepPlan:
     num_labelled: int
     num_classes: int
     rival: RivalPlan | None = None
+    weights: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All that a result depends on, as plain values."""
         sections: dict[str, Any] = {"encoder": self.encoder.model_dump(), "deep": self.deep.model_dump()}
         sections |= {"loss": self.losses.to_dict(), "extra": self.extra, "rounds": self.rounds}
+        if self.weights is not None:
+            sections["weights"] = self.weights
         return sections if self.rival is None else sections | {"rival": self.rival.to_dict()}
 
     def flat(self) -> dict[str, Any]:
@@ -128,6 +133,8 @@ class DeepPlan:
 
             return rival_class(self.rival.name).build(self)
         encoder = self.encoder
+        if self.weights is not None:
+            check_weights(encoder.weights, self.weights)
         made = make_encoder(encoder.name, self.sample, encoder.dim, encoder.width, encoder.weights)
         decode = self.losses.reconstruction_weight > 0
         classify = self.losses.classifier_weight > 0 and self.num_classes > 0
@@ -201,6 +208,7 @@ def resolve_deep(
         num_labelled=num_labelled,
         num_classes=num_classes,
         rival=rival,
+        weights=weights_digest(encoder.weights) if encoder.name == "pretrained" else None,
     )
 
 

@@ -22,9 +22,8 @@ from pipeline.deep_step import TileResult, TileStep, check_finite, term_sums
 from pipeline.deep_tuning import labelled_parts, tuned
 from pipeline.errors import RoundFailed
 from pipeline.network import NetworkState, adam_step, load_flat
-from pipeline.plan import TrainingPlan, training_labels
+from pipeline.plan import TrainingPlan, planned_dataset, training_labels
 from pipeline.reduction import Reduction, sum_gradients
-from pipeline.shards import Dataset
 from pipeline.step import scale_of, tally
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments
@@ -48,7 +47,7 @@ class DeepRounds:
     def __init__(self, plan: TrainingPlan) -> None:
         assert plan.deep is not None
         self._plan, self._deep = plan, plan.deep
-        self._dataset = Dataset.open(plan.data_path)
+        self._dataset = planned_dataset(plan)
         self._labels, withheld = training_labels(plan, self._dataset.labels("train"))
         self._rows = self._deep.trained_rows(self._labels, withheld)
         trained = self._labels[self._rows]

@@ -22,6 +22,8 @@ from pipeline.worker import Report, Worker
 
 _ANSWER_S = 10.0  # a living worker answers on its control thread in milliseconds
 _ATTEMPTS = 5  # formings in a row that may fail
+_FRUITLESS = 20  # groups in a row that may end without a round
+_MOST_PATIENCE = 16  # times cluster.collective_s, at most
 
 
 class WorkerGroup:
@@ -70,12 +72,17 @@ class WorkerGroup:
         self._begin()
 
     def wait(self) -> Snapshot:
-        """Ends the block, over as many workers as live by then."""
+        """Ends the block, over as many workers as live by then; RoundFailed where no round is finished any more."""
+        reached, fruitless = -1, 0
         while True:
             reports, trouble = self._gather()
             if not trouble:
                 return self._agree(reports)
-            self._recover(trouble)
+            at = self._recover(trouble)
+            fruitless = 0 if at > reached else fruitless + 1
+            if fruitless >= _FRUITLESS:
+                raise RoundFailed(f"No round after {at} was finished in {fruitless} attempts. The last: {trouble}.")
+            reached = max(at, reached)
             self._begin()
 
     def latest(self) -> Snapshot:
@@ -168,7 +175,7 @@ class WorkerGroup:
         for one in lost:
             self._lose(one)
         if not lost and not hung and slow:
-            self._collective_s *= 2
+            self._collective_s = min(2 * self._collective_s, _MOST_PATIENCE * self._config.collective_s)
             return f"workers are slow but alive ({reported}); they now have {self._collective_s:g} s for a collective"
         words = [f"{named(lost)} lost"] if lost else []
         words += [f"{named(hung)} ended, having hung"] if hung else []
@@ -189,8 +196,8 @@ class WorkerGroup:
         if member in self._members:
             self._members.remove(member)
 
-    def _recover(self, trouble: str) -> None:
-        """Forms a new group at the most advanced map that is left, if need be the driver's."""
+    def _recover(self, trouble: str) -> int:
+        """Forms a new group at the most advanced map that is left, if need be the driver's; says after which round."""
         import ray
 
         trouble = trouble[:1].upper() + trouble[1:]
@@ -217,7 +224,7 @@ class WorkerGroup:
             if self._form():
                 at, workers = max(rounds[best], self._last.state.round), f"{len(self._members)} of {len(self._all)}"
                 self._say(f"{trouble}. Going on after round {at} with {workers} workers.")
-                return
+                return at
         raise WorkerLost(f"{trouble}, and no new group could be formed.")
 
     def _leave(self, members: Iterable[Member]) -> list[Member]:

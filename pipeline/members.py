@@ -36,7 +36,7 @@ class Member:
             return bool(ray.get(question))
         except ray.exceptions.ActorDiedError as error:
             self.gone = str(error).strip().splitlines()[-1]
-        except ray.exceptions.RayActorError:
+        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):  # or its node, answer and all
             pass  # being restarted: ask again later
         return False
 

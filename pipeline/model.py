@@ -55,9 +55,8 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
     if run_id is None:
         raise MachineError("The model could not be logged: the run is not in MLflow, its server was not reached.")
     try:
-        with _quiet(), _store(uri), mlflow.start_run(run_id=run_id):
-            with _arguments(directory) as arguments:
-                info = mlflow.pyfunc.log_model(name="model", **arguments)
+        with _quiet(), _store(uri):
+            info = _logged(directory, run_id)
             if name is None:
                 return {"model_uri": info.model_uri}
             version = mlflow.register_model(info.model_uri, name, await_registration_for=60)
@@ -71,6 +70,22 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
         if name is not None and getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
             raise UserError(f"{reason}. {kept.replace('--resume', '--resume and another --register')}") from None
         raise MachineError(f"{reason}. {kept}") from None
+
+
+def _logged(directory: Path, run_id: str) -> Any:
+    """MLflow's word on the model that was logged; a training that is finished stays so where that fails."""
+    import mlflow
+
+    failed: Exception | None = None
+    with mlflow.start_run(run_id=run_id):
+        try:
+            with _arguments(directory) as arguments:
+                info = mlflow.pyfunc.log_model(name="model", **arguments)
+        except mlflow.exceptions.MlflowException as error:
+            failed = error
+    if failed is not None:
+        raise failed
+    return info
 
 
 def check_name(name: str) -> None:
@@ -156,6 +171,8 @@ def _arguments(directory: Path) -> Iterator[dict[str, Any]]:
     import mlflow
 
     predictor = Predictor.load(directory)
+    if predictor.deep is not None and predictor.about["deep"]["encoder"]["name"] == "pretrained":
+        raise must("The model", "one that holds its encoder, to be logged", "encoder.name=pretrained, weights apart")
     example = _example(directory, predictor.spec)
     with tempfile.TemporaryDirectory() as folder:
         yield {

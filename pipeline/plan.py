@@ -239,11 +239,11 @@ def training_labels(plan: TrainingPlan, labels: Tensor) -> tuple[Tensor, Tensor]
     return torch.from_numpy(kept), torch.from_numpy(np.asarray(withheld, dtype=np.int64))
 
 
-def open_reader(plan: TrainingPlan) -> tuple[ReadRows, Callable[[Tensor], None]]:
-    """Opens the data set of a plan, as a worker reads it: with the labels that the map may see.
+def planned_dataset(plan: TrainingPlan) -> Dataset:
+    """The data set of a plan, as a worker opens it.
 
-    Returns:
-        What reads rows, and what may be told beforehand which.
+    Raises:
+        DataError: another one lies there: this machine has an older copy, or it was prepared anew.
     """
     dataset = Dataset.open(plan.data_path)
     if dataset.manifest_hash != plan.manifest_hash:
@@ -251,6 +251,16 @@ def open_reader(plan: TrainingPlan) -> tuple[ReadRows, Callable[[Tensor], None]]
             f"The data set '{plan.data_path}' must be the same for all workers. "
             f"Got manifest {dataset.manifest_hash[:12]} instead of {plan.manifest_hash[:12]}."
         )
+    return dataset
+
+
+def open_reader(plan: TrainingPlan) -> tuple[ReadRows, Callable[[Tensor], None]]:
+    """Opens the data set of a plan, as a worker reads it: with the labels that the map may see.
+
+    Returns:
+        What reads rows, and what may be told beforehand which.
+    """
+    dataset = planned_dataset(plan)
     kept = training_labels(plan, dataset.labels("train"))[0] if plan.num_classes else None
 
     def read(rows: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, must
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 _SIZE = 224
@@ -44,6 +45,28 @@ class FrozenFeatures(nn.Module):
         images = (images - self.get_buffer("mean")) / self.get_buffer("deviation")
         features: Tensor = self.network(images)
         return features.flatten(1)
+
+
+def weights_digest(weights: str | None) -> str:
+    """sha256 of the file of weights: of a frozen network it is a part of what a run is.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    name, _, file = (weights or _DEFAULT).partition(":")
+    path = Path(file) if file else _cached(name)
+    try:
+        with open(path, "rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError:
+        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which does not exist.") from None
+
+
+def check_weights(weights: str | None, digest: str) -> None:
+    """Refuses another file than that a run was begun with; on every node, at a resume, and when the model is opened."""
+    if weights_digest(weights) != digest:
+        remedy = "Give the file that the run was begun with, the same on every node."
+        raise must("encoder.weights", f"the file with sha256 {digest[:12]}", weights, remedy=remedy)
 
 
 def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[FrozenFeatures, int]:

@@ -82,12 +82,12 @@ def encoded(trained: Trained, dataset: Dataset, split: str, rows: Tensor, labels
     return torch.cat(parts).numpy().astype(np.float64), labels[rows].numpy()
 
 
-def labelled_rows(labels: Tensor, limit: int) -> Tensor:
-    """At most so many rows that have a label, drawn by hash."""
+def labelled_rows(labels: Tensor, limit: int, seed: int = 0) -> Tensor:
+    """At most so many rows that have a label, drawn by hash of the seed."""
     marked = (labels != UNLABELLED).nonzero().squeeze(1)
     if limit >= len(marked):
         return marked
-    return marked[sample_indices(0, _EPOCH, torch.arange(limit), len(marked))]
+    return marked[sample_indices(seed, _EPOCH, torch.arange(limit), len(marked))]
 
 
 def feature_measures(trained: Trained, dataset: Dataset, rows: int) -> dict[str, float]:
@@ -110,7 +110,7 @@ def linear_on_few(trained: Trained, dataset: Dataset, fraction: float, seed: int
         rows: at most so many of them.
     """
     kept = torch.from_numpy(labelled_fraction(dataset.labels("train").numpy(), fraction, seed))
-    known = encoded(trained, dataset, "train", labelled_rows(kept, rows), kept)
+    known = encoded(trained, dataset, "train", labelled_rows(kept, rows, seed), kept)
     truth = dataset.labels("test")
     return linear_accuracy(known, encoded(trained, dataset, "test", labelled_rows(truth, len(truth)), truth))
 
@@ -120,7 +120,7 @@ def spreading(dataset: Dataset, fraction: float, seed: int, rows: int) -> float:
     from pipeline.fractions import spreading_accuracy
 
     kept = torch.from_numpy(labelled_fraction(dataset.labels("train").numpy(), fraction, seed))
-    marked = labelled_rows(kept, rows)
+    marked = labelled_rows(kept, rows, seed)
     free = (kept == UNLABELLED).nonzero().squeeze(1)
     more = free[
         sample_indices(seed, _EPOCH, torch.arange(max(0, min(rows - len(marked), len(free)))), max(1, len(free)))

@@ -32,6 +32,8 @@ _NOTES = (
     "criterion on the prototypes.",
     "Linear probe and 10-NN: on the frozen features of the training without labels.",
     "† learns nothing from labels: its accuracy at a fraction is that of a linear classifier on its frozen features.",
+    "† and label spreading see as many labelled rows as --rows says at most (5,000 unless it was given): where more of "
+    "them have labels, that counts against them.",
     "p: paired t-test over seeds, two-sided, Holm's correction within a measure. With three seeds only large, steady "
     "differences can be significant.",
     "Nothing was chosen by these scores: every setting is in the command, or a default.",

@@ -15,13 +15,12 @@ from pipeline.checkpoint import Snapshot
 from pipeline.deep_plan import DeepRound
 from pipeline.deep_step import check_finite
 from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed
-from pipeline.plan import TrainingPlan, training_labels
+from pipeline.plan import TrainingPlan, planned_dataset, training_labels
 from pipeline.reduction import Reduction, sum_gradients
 from pipeline.rivals import rival_class
 from pipeline.rivals.base import Terms, Tile
 from pipeline.rivals.clusters import nearest_nodes
 from pipeline.rivals.world import World
-from pipeline.shards import Dataset
 from somcore.config import UNLABELLED
 
 _SUM_BITS = 24  # of loss sums, for tracking
@@ -38,7 +37,7 @@ class RivalRounds:
     def __init__(self, plan: TrainingPlan) -> None:
         assert plan.deep is not None and plan.deep.rival is not None
         self._plan, self._deep = plan, plan.deep
-        self._dataset = Dataset.open(plan.data_path)
+        self._dataset = planned_dataset(plan)
         self._labels, withheld = training_labels(plan, self._dataset.labels("train"))
         self._rows = plan.deep.trained_rows(self._labels, withheld)
         self._network = self._deep.network().to(plan.device)

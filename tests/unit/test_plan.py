@@ -1,14 +1,18 @@
 """What a run resolves to: the same for any number of workers, and what its labels are."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from pipeline.config import RunConfig
-from pipeline.plan import make_plan, round_samples, training_labels
+from pipeline.errors import DataError
+from pipeline.plan import make_plan, open_reader, round_samples, training_labels
 from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
 from pipeline.step import RoundPlan, round_statistics
 from pipeline.trainer import train
+from pipeline.worker import rounds_of
 from somcore import MapConfig, initial_state
 from tests.training import MODELS, small
 
@@ -101,3 +105,17 @@ def test_a_value_that_cannot_be_summed_is_named_with_its_row(bad):
 def test_rounds_grow_with_the_data_unless_a_size_is_given():
     config = MapConfig(variant="sssom")
     assert [round_samples(n, config) for n in (1, 1438, 16_384, 60_000, 10**7)] == [512, 512, 512, 2048, 32_768]
+
+
+@pytest.mark.parametrize("model", ["sssom", "deep", "supervised"])
+def test_a_worker_with_another_data_set_in_its_place_is_refused(digits, model):
+    settings = {"data.path": str(digits), "train.model": model, "cluster.workers": 0}
+    plan = dataclasses.replace(plan_of(settings), manifest_hash="0" * 64)
+    with pytest.raises(DataError, match="must be the same for all workers. Got manifest"):
+        open_reader(plan) if plan.deep is None else rounds_of(plan)
+
+
+def test_rivals_are_computed_on_the_cpu(digits):
+    settings = {"data.path": str(digits), "train.model": "fixmatch", "cluster.workers": 0, "cluster.device": "cuda"}
+    with pytest.raises(ValueError, match="cluster.device must be cpu for fixmatch. Got cuda"):
+        RunConfig.build(settings)

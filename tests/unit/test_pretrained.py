@@ -1,9 +1,15 @@
 """Weights that are none."""
 
 import pytest
+import torch
+from torchvision import models
 
+from pipeline.config import RunConfig
 from pipeline.errors import UserError
+from pipeline.plan import make_plan
 from pipeline.pretrained import frozen_features
+from pipeline.shards import Dataset
+from tests.training import small
 
 
 @pytest.mark.parametrize(("content", "said"), [(b"a,b\n1,2\n", "which holds none"), (None, "does not exist")])
@@ -13,3 +19,23 @@ def test_a_file_that_holds_no_weights_is_one_line(tmp_path, content, said):
     with pytest.raises(UserError, match=said) as error:
         frozen_features(f"resnet18:{tmp_path / 'w.pth'}", (1, 8, 8))
     assert "weights_only" not in str(error.value)
+
+
+def test_another_file_of_weights_under_the_same_name_is_another_run(digits, tmp_path):
+    place = tmp_path / "w.pth"
+    changes = {"encoder.name": "pretrained", "encoder.weights": f"resnet18:{place}", "encoder.dim": 4}
+
+    def written(seed):
+        torch.manual_seed(seed)
+        torch.save(models.resnet18(weights=None).state_dict(), place)
+        return make_plan(RunConfig.build(small("deep", digits) | changes), Dataset.open(digits))
+
+    first = written(0)
+    first.deep.network()
+    second = written(1)
+    assert first.config_hash != second.config_hash
+    with pytest.raises(UserError, match="encoder.weights must be the file with sha256 .* Give the file that the run"):
+        first.deep.network()
+    place.unlink()
+    with pytest.raises(UserError, match="does not exist"):
+        second.deep.network()
