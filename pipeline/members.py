@@ -36,7 +36,7 @@ class Member:
             return bool(ray.get(question))
         except ray.exceptions.ActorDiedError as error:
             self.gone = str(error).strip().splitlines()[-1]
-        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):  # or its node, answer and all
+        except ray.exceptions.RayActorError:
             pass  # being restarted: ask again later
         return False
 
@@ -66,7 +66,7 @@ def answered(ray: Any, answers: Iterable[tuple[Member, Any]], timeout_s: float) 
         if reference in ready:
             try:
                 result[member] = ray.get(reference)
-            except ray.exceptions.RayActorError:
+            except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):  # or its node, answer and all
                 continue
             except ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, Exception) else error from None
