@@ -8,7 +8,7 @@ from pipeline.members import answered
 
 
 def test_an_answer_lost_with_its_node_is_that_of_a_lost_worker():
-    """Real errors of Ray, raised where Ray raises them; a real node that dies in that moment cannot be made to order."""
+    """With real errors of Ray; a node that dies in that very moment cannot be made to order."""
     kept, lost, dead = object(), object(), object()
     errors = {
         lost: ray.exceptions.ObjectLostError("00" * 28, "", "call"),
