@@ -56,9 +56,7 @@ class Snapshot:
         if self.network is None:
             return self.state.digest()
         sha = hashlib.sha256(f"{self.state.digest()} {self.network.digest()}".encode())
-        for name, tensor in sorted(self.memory.items()):
-            sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-            sha.update(tensor.cpu().contiguous().numpy().tobytes())
+        hash_tensors(sha, self.memory)
         return sha.hexdigest()
 
     def to(self, device: torch.device | str) -> Snapshot:
@@ -66,6 +64,13 @@ class Snapshot:
         network = None if self.network is None else self.network.to(device)
         memory = {name: tensor.to(device) for name, tensor in self.memory.items()}
         return dataclasses.replace(self, state=self.state.to(device), network=network, memory=memory)
+
+
+def hash_tensors(sha: hashlib._Hash, tensors: Mapping[str, Tensor]) -> None:
+    """Adds names, types, shapes and bytes to a hash, in the order of the names."""
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        sha.update(tensor.cpu().contiguous().numpy().tobytes())
 
 
 class CheckpointStore:

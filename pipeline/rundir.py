@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.checkpoint import TornCheckpoint, map_bytes
+from pipeline.checkpoint import TornCheckpoint, hash_tensors, map_bytes
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError
 from pipeline.places import refuse_in_data_set, write_atomically
@@ -212,11 +212,8 @@ def _may_differ(key: str, settings: Mapping[str, Any]) -> bool:
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names and bytes."""
     sha = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        sha.update(tensor.cpu().contiguous().numpy().tobytes())
+    hash_tensors(sha, tensors)
     return sha.hexdigest()
 
 
