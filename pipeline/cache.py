@@ -51,8 +51,10 @@ def cached_split(place: Place, manifest: Manifest, split: str) -> Path:
             if _whole(path, size):
                 return path
             folder.mkdir(parents=True, exist_ok=True)
-            with _lock(folder / f"{key}.lock"):
+            with _lock(folder / f"{key}.lock") as alone:
                 if not _whole(path, size):
+                    if alone:
+                        _sweep(path)
                     _unpack(place, manifest, split, path)
             return path
         except OSError as error:
@@ -81,12 +83,22 @@ def _whole(path: Path, size: int) -> bool:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Wait until nobody else builds. A file system without locks only costs building twice."""
+def _lock(path: Path) -> Iterator[bool]:
+    """Wait until nobody else builds; False on a file system without locks, which only costs building twice."""
     with open(path, "wb") as handle:
-        with contextlib.suppress(OSError):
+        try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        except OSError:
+            alone = False
+        else:
+            alone = True
+        yield alone
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes had unpacked so far."""
+    for left in target.parent.glob(f"{target.stem}.*.new"):
+        left.unlink(missing_ok=True)
 
 
 def _unpack(place: Place, manifest: Manifest, split: str, target: Path) -> None:

@@ -32,6 +32,7 @@ class InputSpec:
         low, high: what is scaled to 0 and 1; per feature or for all.
         columns: of tables.
         missing: "error" or "mask": whether NaN may stand in a sample.
+        sample_rate: of recordings, in Hz; 0 = not known.
     """
 
     kind: str
@@ -41,13 +42,15 @@ class InputSpec:
     high: tuple[float, ...]
     columns: tuple[str, ...] | None
     missing: str
+    sample_rate: int = 0
 
     @classmethod
     def of(cls, manifest: Manifest) -> InputSpec:
         """Of a prepared data set."""
         scaling, names = Scaling.of(manifest), manifest.feature_names
         about = (manifest.kind, tuple(manifest.shape), manifest.dtype, scaling.low, scaling.high)
-        return cls(*about, tuple(names) if names else None, manifest.missing)
+        rate = int(manifest.details.get("sample_rate", 0))
+        return cls(*about, tuple(names) if names else None, manifest.missing, rate)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> InputSpec:
@@ -92,12 +95,16 @@ class InputSpec:
         """A prepared data set as the model takes it: tables in the scaling and order of columns of its training data.
 
         Raises:
-            UserError: samples of another kind or shape, or without one of the columns.
+            UserError: samples of another kind, shape or sample rate, or without one of the columns.
         """
         given = InputSpec.of(dataset.manifest)
         if (given.kind, given.shape) != (self.kind, self.shape):
             wanted = f"{self.kind} samples of shape {self.shape}, as the model was trained on"
             raise must("--data", f"a data set of {wanted}", f"{given.kind} {given.shape}")
+        if self.sample_rate and given.sample_rate not in (0, self.sample_rate):
+            wanted = f"recordings at {self.sample_rate} Hz, as the model was trained on"
+            remedy = f"Prepare it with --sample-rate {self.sample_rate}."
+            raise must("--data", wanted, given.sample_rate, remedy=remedy)
         if self.kind != "table":
             return dataset
         columns, named = self.columns or (), given.columns or ()

@@ -14,9 +14,12 @@ from pipeline.model import model_directory
 from pipeline.predict import predict
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
+from pipeline.samples import InputSpec
+from pipeline.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
 from pipeline.trainer import train
+from tests.raw_files import write_wav
 from tests.training import REPOSITORY, small, table
 
 SCORES = ("accuracy", "clustering_accuracy", "nmi", "ari", "purity", "quantization_error", "topographic_error")
@@ -121,3 +124,20 @@ def test_a_table_prepared_on_its_own_is_read_in_the_scaling_and_columns_of_the_m
     ):
         with pytest.raises(UserError, match=f"--data must be {sentence}"):
             evaluate_run(str(tmp_path / "run"), prepared(tmp_path / name, other), None)
+
+
+def test_recordings_at_another_rate_are_refused_though_they_are_as_long(tmp_path, rng):
+    spoken = {}
+    for rate in (8000, 16000):
+        (tmp_path / "words" / "yes").mkdir(parents=True, exist_ok=True)
+        write_wav(tmp_path / "words" / "yes" / "a.wav", rng.integers(-9000, 9000, 8000))
+        options = SourceOptions(duration_s=8000 / rate, sample_rate=rate, test_fraction=0.0)
+        prepare(open_source("audio", tmp_path / "words", options), tmp_path / str(rate), PrepareOptions())
+        spoken[rate] = Dataset.open(tmp_path / str(rate))
+    assert spoken[8000].manifest.shape == spoken[16000].manifest.shape
+    model = InputSpec.from_dict(InputSpec.of(spoken[8000].manifest).to_dict())
+    assert model.seen_by_model(spoken[8000]) is spoken[8000]
+    with pytest.raises(UserError, match="recordings at 8000 Hz, as the model was trained on. Got 16000. Prepare it"):
+        model.seen_by_model(spoken[16000])
+    before = {name: value for name, value in model.to_dict().items() if name != "sample_rate"}
+    assert InputSpec.from_dict(before).seen_by_model(spoken[16000]) is spoken[16000], "a model saved before has no rate"

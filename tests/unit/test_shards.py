@@ -137,8 +137,11 @@ def test_the_cache_is_built_once_and_found_again(digits, tmp_path, monkeypatch):
     assert file.stat().st_mtime_ns == stamp
     with open(file, "r+b") as cut:
         cut.truncate(1000)
+    left = file.with_name(f"{file.stem}.killed.new")
+    left.write_bytes(b"what a killed process had unpacked so far")
     first = Dataset.open(digits).read_raw("train", [1437])
     assert file.stat().st_size == 1438 * (64 + 8), "a cut file is made again"
+    assert not left.exists()
     assert (first.numpy() == collect(open_source("digits"))["train"][0][[1437]]).all()
 
 
