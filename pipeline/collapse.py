@@ -30,38 +30,43 @@ class Limits:
 
     Attributes:
         share: the most that one node may win of the samples. As long as that is a half, two nodes are in effective use.
-        rank: the fewest effective dimensions of the features.
+        rank: the fewest effective dimensions of the features. Features that are not constant have at least 1.
     """
 
     share: float = 0.5
     rank: float = _LOWEST_RANK
 
     @classmethod
-    def of(cls, losses: LossConfig, labels: Tensor) -> Limits:
-        """Those of a run, as far as its labels agree with them.
+    def of(cls, losses: LossConfig, labels: Tensor, num_values: int) -> Limits:
+        """Those of a run, as far as its samples and labels agree with them.
 
         Where labels say that a class has a third of the samples or more, one node may rightly win so many, and half
-        as many again; where they say that there are two classes, one dimension tells them apart.
+        as many again. C classes are best told apart in C - 1 dimensions, samples of few values have few: half of the
+        first and a quarter of the second is enough.
 
         Args:
             losses: has `collapse_share`.
             labels: (n,) of the training rows, UNLABELLED where unknown.
+            num_values: of a sample.
         """
         counts = labels[labels != UNLABELLED].bincount()
         classes = int((counts > 0).sum())
+        rank = max(1.0, min(_LOWEST_RANK, num_values / 4))
         if classes < 2:
-            return cls(losses.collapse_share)
+            return cls(losses.collapse_share, rank)
         most = float(counts.max()) / float(counts.sum())
         share = max(losses.collapse_share, min(_LARGEST_SHARE, _LABELLED_SHARE * most))
-        return cls(share, min(_LOWEST_RANK, classes - 1.0))
+        return cls(share, max(1.0, min(rank, (classes - 1) / 2)))
 
-    def are_passed(self, measures: Mapping[str, float]) -> bool:
-        """Whether the representation has collapsed, features that deviate by less than a thousandth included."""
-        return (
-            measures["largest_share"] > self.share
-            or measures["embedding_rank"] < self.rank
-            or measures["mean_std"] < _LEAST_SPREAD
-        )
+    def passed(self, measures: Mapping[str, float]) -> list[str]:
+        """What says that the representation has collapsed; empty where nothing does."""
+        share, rank, deviation = (measures[name] for name in ("largest_share", "embedding_rank", "mean_std"))
+        alarms = {
+            f"largest node {share:.3f} of the samples (limit {self.share:g})": share > self.share,
+            f"embedding rank {rank:.2f} (at least {self.rank:g})": rank < self.rank,
+            f"deviation {deviation:.4f} (at least {_LEAST_SPREAD:g})": deviation < _LEAST_SPREAD,
+        }
+        return [alarm for alarm, is_on in alarms.items() if is_on]
 
 
 def measures_of(statistics: BatchStatistics, moments: LatentMoments) -> dict[str, float]:
@@ -91,7 +96,7 @@ def monitored(
     """
     losses = plan.losses
     warm = round_index < (losses.relevance_warmup_rounds or 0) or measures["largest_share"] == 0  # no map yet
-    alarms = network.alarms + 1 if limits.are_passed(measures) and not warm else 0
+    alarms = network.alarms + 1 if limits.passed(measures) and not warm else 0
     if alarms >= losses.collapse_patience and plan.deep.on_collapse == "stop":
         raise _collapsed(measures, limits, round_index, f"in round {round_index}", f", {alarms} rounds in a row")
     return dataclasses.replace(network, alarms=alarms)
@@ -108,7 +113,7 @@ def judged(
     Raises:
         Collapsed: it has collapsed.
     """
-    if measures["largest_share"] > 0 and not limits.are_passed(measures):
+    if measures["largest_share"] > 0 and not limits.passed(measures):
         return dataclasses.replace(network, alarms=0)
     if plan.deep.on_collapse == "stop":
         raise _collapsed(measures, limits, round_index, "by the end of the training")
@@ -118,12 +123,13 @@ def judged(
 def _collapsed(
     measures: Mapping[str, float], limits: Limits, round_index: int, when: str, repeated: str = ""
 ) -> Collapsed:
+    alarms = limits.passed(measures) or ["no sample falls on the map"]
+    raised = "raise loss.collapse_share or " if measures["largest_share"] > limits.share else ""
     return Collapsed(
-        f"The representation collapsed {when}: largest node {measures['largest_share']:.3f} of the "
-        f"samples (limit {limits.share:g}), {measures['effective_nodes']:.2f} effective nodes, embedding rank "
-        f"{measures['embedding_rank']:.2f} (limit {limits.rank:g}), deviation {measures['mean_std']:.4f}{repeated}. "
-        "Give an anchor more weight (loss.reconstruction_weight, loss.variance_weight) or lower "
-        "deep.learning_rate; if the data are like that, raise loss.collapse_share or set deep.on_collapse=go_on.",
+        f"The representation collapsed {when}{repeated}: {', '.join(alarms)}; {measures['effective_nodes']:.2f} "
+        "effective nodes. Lower deep.learning_rate or loss.pull_weight, or give an anchor more weight "
+        "(loss.reconstruction_weight, loss.variance_weight); if the data are like that, "
+        f"{raised}set deep.on_collapse=go_on.",
         round=round_index,
         **{name: measures[name] for name in MEASURES},
     )

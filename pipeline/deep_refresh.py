@@ -17,7 +17,7 @@ from pipeline.network import Network
 from pipeline.reduction import Reduction, dealt
 from pipeline.shards import Dataset
 from somcore.config import UNLABELLED, MapConfig
-from somcore.latent import LatentMoments
+from somcore.latent import MOST_MOMENTS, LatentMoments
 from somcore.sampling import sample_indices
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
@@ -35,7 +35,7 @@ class Look:
     Attributes:
         statistics: of all workers, on the map that was looked with.
         histogram: (NUM_BINS,) of distances between pairs of features, of all workers.
-        moments: of the features, of all workers.
+        moments: of the features, of all workers; of many rows the first `MOST_MOMENTS`, which are a random choice.
         marked: features (n, D) and labels (n,) of the labelled rows of each own tile, where they were asked for.
         num_tiles: over all workers.
     """
@@ -89,7 +89,8 @@ def look_at(
         part = f"the tile at row {start} of a refresh"
         check_finite(features, "The encoder's output", opened.round, part, taken, dataset.row_in_words)
         histogram += pair_histogram(features)
-        moments = moments.merge(LatentMoments.of(features))
+        if start < MOST_MOMENTS:
+            moments = moments.merge(LatentMoments.of(features))
         seen = labels[taken].to(opened.device) if opened.num_classes else None
         own = accumulate(opened, features, seen, config, positions=places.to(opened.device), scale=scale)
         statistics = statistics.merge(own)

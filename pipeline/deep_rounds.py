@@ -52,7 +52,7 @@ class DeepRounds:
         self._rows = self._deep.trained_rows(self._labels, withheld)
         trained = self._labels[self._rows]
         self._classes = trained[trained != UNLABELLED].unique()
-        self._limits = Limits.of(self._deep.losses, trained)
+        self._limits = Limits.of(self._deep.losses, trained, self._dataset.num_features)
         self._network = self._deep.network().to(plan.device)
 
     def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:

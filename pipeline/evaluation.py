@@ -93,12 +93,13 @@ def evaluate(
     Returns:
         accuracy, clustering_accuracy (one node per class), grouped_accuracy (the same of nodes in as many groups as
         classes), nmi, ari, purity, quantization_error, topographic_error; None where one does not apply (no labels, a
-        map without classes, no lattice, an empty map).
+        map none of whose nodes has a class, no lattice, an empty map).
     """
     scores = Scores()
     if state.num_nodes == 0:
         return scores.metrics(lattice=False)
-    semi_supervised = config.variant in LABEL_AWARE and state.num_classes > 0
+    has_classes = bool((state.classes[state.alive] != UNLABELLED).any())
+    semi_supervised = config.variant in LABEL_AWARE and state.num_classes > 0 and has_classes
     for tile in _tiles(num_rows, rows):
         features, labels = read(tile)
         if quality:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,12 @@ from pipeline.errors import UserError, must
 Values = dict[str, Any]
 
 PUBLISHED = ("sssom", "altsssom", "larfdssom")
+_PUBLISHED_AS = {
+    "map.neighbour_rate": "neighbour_ratio",
+    "map.push_rate": "push_ratio",
+    "map.connection_threshold": "minwd",
+}
+"""Settings that the published programs express otherwise."""
 _RANGE = ("low", "high", "log", "integer", "steps")
 _SEARCHABLE = ("map.", "encoder.", "deep.", "loss.")
 
@@ -56,6 +62,19 @@ class Space:
         columns = [[c.name, c.kind, c.low, c.high, list(c.choices)] for c in self.columns]
         parts = {"name": self.name, "columns": columns, "fixed": self.fixed, "points": self.points}
         return {**parts, "published": self.published}
+
+    def given(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Columns that the settings of all trials decide, so that there is nothing to search."""
+        decided = {*settings, *_published_names(settings)}
+        return tuple(column.name for column in self.columns if column.name in decided)
+
+    def without(self, settings: Mapping[str, Any]) -> Space:
+        """The space that is left to search beside the settings of all trials, which hold in every set."""
+        given = self.given(settings)
+        columns = tuple(column for column in self.columns if column.name not in given)
+        points = {name: values for name, values in self.points.items() if name not in given}
+        ours = {key: value for key, value in settings.items() if key.startswith("map.")} if self.published else {}
+        return replace(self, columns=columns, points=points, fixed={**self.fixed, **ours})
 
     def grid(self) -> list[Values]:
         """All combinations of the points."""
@@ -138,9 +157,14 @@ def _of_file(content: dict[str, Any], name: str) -> Space:
         else:
             fixed[key] = value
     start = _published(base).columns if base else ()
-    named = {key.removeprefix("map.") for key in (*fixed, *(c.name for c in columns))}
+    named = _published_names((*fixed, *(c.name for c in columns)))
     kept = tuple(column for column in start if column.name not in named)
     return Space(name=name, columns=(*kept, *columns), fixed=fixed, points=points, published=base)
+
+
+def _published_names(settings: Iterable[str]) -> set[str]:
+    """Names of the columns of published spaces that these settings decide."""
+    return {_PUBLISHED_AS.get(key, key.removeprefix("map.")) for key in settings}
 
 
 def _entries(content: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:

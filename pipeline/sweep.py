@@ -77,7 +77,7 @@ def sweep(
     if workers < 0:
         raise must("--workers", "an integer >= 0 (0: in one process)", workers)
     with alone_in(out):
-        plan = make_plan(options, out, resume, workers)
+        plan = make_plan(options, out, resume, workers, say)
         recorder = Recorder(plan, tracking_uri, experiment, say, resume)
         return _Sweep(plan, recorder, workers, concurrent, say, on_trials).run(time_budget_s, address)
 

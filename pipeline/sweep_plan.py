@@ -14,7 +14,7 @@ import dataclasses
 import fcntl
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,17 @@ class SweepPlan:
         return Trial(key, table.name, fraction, seed, index, dict(values), settings, table.fold, self.screened)
 
 
-def make_plan(options: SweepOptions, folder: Path, resume: bool, workers: int = 0) -> SweepPlan:
+def make_plan(
+    options: SweepOptions, folder: Path, resume: bool, workers: int = 0, say: Callable[[str], None] = lambda line: None
+) -> SweepPlan:
     """Checks what was asked, and whose folder it is; writes `sweep.json` of a new sweep.
+
+    Args:
+        options: what was asked.
+        folder: of the sweep.
+        resume: go on with the sweep that is there.
+        workers: of each trial.
+        say: told what is not searched though the space has it.
 
     Raises:
         UserError: an option is wrong, or the folder holds something else.
@@ -151,7 +160,7 @@ def make_plan(options: SweepOptions, folder: Path, resume: bool, workers: int = 
         raise must("--validation-fraction", "a share in [0, 1)", share)
     known = _known(folder, resume)
     tables = open_tables(options.data)
-    definition, space = _definition(options, tables, known.get("definition", {}))
+    definition, space = _definition(options, tables, known.get("definition", {}), say)
     for key, value in definition.items():
         before = known.get("definition", {}).get(key, value)
         if key not in _FREE and before != value:
@@ -211,7 +220,9 @@ def _known(folder: Path, resume: bool) -> dict[str, Any]:
     return known
 
 
-def _definition(options: SweepOptions, tables: Sequence[Table], before: dict[str, Any]) -> tuple[dict[str, Any], Space]:
+def _definition(
+    options: SweepOptions, tables: Sequence[Table], before: dict[str, Any], say: Callable[[str], None]
+) -> tuple[dict[str, Any], Space]:
     """What a sweep is, in plain values: as asked, else as before, else the default."""
     if before and options.space is None:
         space = _space(before["space"])
@@ -220,6 +231,10 @@ def _definition(options: SweepOptions, tables: Sequence[Table], before: dict[str
         if asked is None and options.samples is not None and options.model in PUBLISHED:
             asked = options.model
         space = open_space(asked)
+    settings = {**before.get("settings", {}), **options.settings}
+    if decided := space.given(settings):
+        say(f"Given for all sets, so not searched: {', '.join(decided)}.")
+    space = space.without(settings)
     defaults = {
         "fractions": [1.0],
         "seeds": [0],
@@ -232,9 +247,8 @@ def _definition(options: SweepOptions, tables: Sequence[Table], before: dict[str
     asked_for = {key: getattr(options, key) for key in defaults}
     given = {k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in asked_for.items()}
     chosen = {k: v if v is not None else before.get(k, defaults[k]) for k, v in given.items()}
-    settings = {**before.get("settings", {}), **options.settings}
     data = {table.key: table.manifest_hash for table in tables}
-    return {"model": options.model, "data": data, **chosen, "space": space.describe(), "settings": settings}, space
+    return {"model": options.model, "data": data, **chosen, "settings": settings, "space": space.describe()}, space
 
 
 def _space(content: Mapping[str, Any]) -> Space:

@@ -15,6 +15,7 @@ GROWING = ("larfdssom", "sssom", "altsssom")
 LATTICES = ("kohonen", "dssom")
 VARIANTS = LATTICES + GROWING
 LABEL_AWARE = ("sssom", "altsssom")
+_WHOLE = ("capacity", "tile_size")  # have an interval, and must be integers
 UNLABELLED = -1
 
 Decay = Literal["linear", "exponential", "inverse", "constant"]
@@ -48,7 +49,7 @@ class MapConfig:
     """
 
     variant: str = _parameter("sssom", "–", " | ".join(VARIANTS), VARIANTS, "which rules the map composes")
-    capacity: int | None = _parameter(None, "K", ">= 1", GROWING, "upper bound of nodes", "slots")
+    capacity: int | None = _parameter(None, "K", "[1, 16384]", GROWING, "upper bound of nodes", "slots")
     activation_threshold: float | str = _parameter(
         "auto", "a_t", "(0, 1) | auto", _THRESHOLD, "activation a node must reach to accept a sample"
     )
@@ -261,8 +262,8 @@ def _check(name: str, value: Any, valid: str) -> None:
         good = (value >= low if interval[0] == "[" else value > low) and (
             value <= high if interval[-1] == "]" else value < high
         )
-        good = good and (name != "tile_size" or isinstance(value, int))
+        good = good and (name not in _WHOLE or isinstance(value, int))
     if not good:
         kinds = {"[": "a number in ", "(": "a number in ", ">": "a whole number " if ">=" in valid else ""}
-        kind = kinds.get(valid[0], "one of " if "|" in valid else "")
+        kind = "a whole number in " if name in _WHOLE else kinds.get(valid[0], "one of " if "|" in valid else "")
         raise ValueError(f"{name} must be {kind}{valid}. Got {value!r}.")

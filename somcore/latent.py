@@ -15,6 +15,8 @@ from somcore.device import unnarrowed
 from somcore.state import MapState
 
 _MOMENT_BITS = 20  # products of 2^20 · z, summed over 4096 rows, are exact in float64
+MOST_MOMENTS = 2**22
+"""Samples whose squares, 2^40 each at most, surely fit into 64 bits together."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def errors_to(state: MapState, features: Tensor, *, soft: float | None = None) -
 @dataclass(frozen=True, eq=False)
 class LatentMoments:
     """Number, Σz and Σzzᵀ as integers (units of 2⁻²⁰ and 2⁻⁴⁰): they merge in any order.
+
+    Of more than `MOST_MOMENTS` samples the sums may leave 64 bits.
 
     Attributes:
         table: (1 + D, 1 + D) int64, moments of (1, z); entry (0, 0) is the number of samples.

@@ -143,7 +143,7 @@ def _run(trial: Trial, settings: dict[str, Any], directory: Path, say: Say) -> d
         result |= {"ended": "failed", "reason": str(failure)}
     result |= {name: last[name] for name in MEASURES if name in last and name not in result}
     limits = Limits(flat.get("loss.collapse_share", LossConfig().collapse_share))
-    if result["ended"] == "finished" and all(name in result for name in MEASURES) and limits.are_passed(result):
+    if result["ended"] == "finished" and all(name in result for name in MEASURES) and limits.passed(result):
         result["ended"] = "collapsed"
     say(f"{trial.name}: {result['ended']}, largest node {result.get('largest_share', math.nan):.2f}")
     return result

@@ -79,7 +79,8 @@ def map_config(variant: str, values: ParameterSet, num_samples: int, num_feature
     for ratio, name in (("neighbour_ratio", "neighbour_rate"), ("push_ratio", "push_rate")):
         if ratio in given:
             given[name] = min(rate, float(given.pop(ratio)) * rate)
-    given["connection_threshold"] = float(given.pop("minwd")) / math.sqrt(num_features)
+    if "minwd" in given:
+        given["connection_threshold"] = float(given.pop("minwd")) / math.sqrt(num_features)
     if variant == "sssom":
         given["capacity"] = num_samples
     return MapConfig(variant=variant, sampling="replacement", seed=seed, **given)  # type: ignore[arg-type]

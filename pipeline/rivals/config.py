@@ -124,9 +124,11 @@ def resolve_rival(model: str, rival: RivalConfig, num_classes: int, num_rows: in
     Raises:
         UserError: nobody says how many clusters, or there are fewer rows.
     """
+    if model in CLASSIFIERS and num_classes == 1:
+        raise must("--data", f"a data set with at least two classes for {model}", "one class")
     clusters = rival.clusters or num_classes
     if clusters < 2:
-        raise must("rival.clusters", "given for data without classes", rival.clusters)
+        raise must("rival.clusters", "given for data without two classes", rival.clusters)
     changes: dict[str, Any] = {"clusters": clusters}
     if model == "deepcluster" and rival.pseudo_clusters is None:
         changes["pseudo_clusters"] = min(10 * clusters, num_rows)

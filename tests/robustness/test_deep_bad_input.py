@@ -71,15 +71,32 @@ def test_an_encoder_that_blows_up_names_the_round_and_keeps_the_checkpoints_befo
 
 
 def test_a_collapse_is_told_with_its_numbers_and_exit_code_2(digits, tmp_path):
-    with pytest.raises(
-        Collapsed, match=r"collapsed in round 3: largest node 1.000 of the samples .limit 0.5., 1.00 effective"
-    ):
+    alarm = r"collapsed in round 3, 3 rounds in a row: largest node 1.000 of the samples .limit 0.5.; 1.00 effective"
+    with pytest.raises(Collapsed, match=alarm):
         train(deep(digits, map__capacity=1), tmp_path / "here")
     options = [f"--set={k}={v}" for k, v in deep(digits, map__capacity=1).items() if k.split(".")[0] in ("map", "loss")]
     done = run_job("--data", digits, "--model", "deep", "--workers", 0, "--out", tmp_path / "job", *options,
                    "--tracking-uri", "none")  # fmt: skip
     assert done.returncode == 2 and "The representation collapsed in round" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_last_judgement_reads_no_more_moments_than_64_bits_hold(digits, tmp_path, monkeypatch):
+    """4,194,304 rows; here 256 stand for them."""
+    import pipeline.deep_refresh
+    import pipeline.deep_rounds
+
+    looks, look_at = [], pipeline.deep_rounds.look_at
+
+    def spied(*args, **kwargs):
+        looks.append(look_at(*args, **kwargs))
+        return looks[-1]
+
+    monkeypatch.setattr(pipeline.deep_refresh, "MOST_MOMENTS", 256)
+    monkeypatch.setattr(pipeline.deep_rounds, "look_at", spied)
+    assert train(deep(digits), tmp_path / "run")["collapsed"] is False
+    assert int(looks[-1].moments.table[0, 0]) == 256
+    assert looks[-1].statistics.summary()["matched_share"] > 0 and looks[-1].num_tiles * 256 > 1438
 
 
 def test_a_collapsed_run_goes_on_if_it_is_told_to(digits, tmp_path):

@@ -167,7 +167,7 @@ def test_bad_parameters_are_named(kind, data):
     with pytest.raises(TypeError, match="unexpected keyword"):
         kind(no_such_option=1)
     if kind in GROWING:
-        with pytest.raises(ValueError, match=r"capacity must be a whole number >= 1\. Got 0\."):
+        with pytest.raises(ValueError, match=r"capacity must be a whole number in \[1, 16384\]\. Got 0\."):
             kind(capacity=0).fit(X, y)
     else:
         with pytest.raises(ValueError, match="rows must be even for a toroidal hexagonal lattice"):

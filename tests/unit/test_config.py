@@ -34,7 +34,7 @@ def test_the_map_section_is_the_core_s_own_configuration():
         ({"qqq": 1}, "Unknown key 'qqq'."),
         ({"map.bmu_rate": 2}, "map.bmu_rate must be a number in [0, 1). Got 2."),
         ({"map.bmu_rate": "fast"}, "map.bmu_rate must be a number in [0, 1). Got 'fast'."),
-        ({"map.capacity": 0}, "map.capacity must be a whole number >= 1. Got 0."),
+        ({"map.capacity": 0}, "map.capacity must be a whole number in [1, 16384]. Got 0."),
         ({"map.batch_size": None}, "map.batch_size must be a whole number >= 1. Got None."),
         ({"map.activation_threshold": None}, "map.activation_threshold must be a number in (0, 1) | auto. Got None."),
         ({"map.fallback": None}, "map.fallback must be one of nearest | threshold. Got None."),

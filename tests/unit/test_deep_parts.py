@@ -10,10 +10,12 @@ from torch import nn
 from pipeline.collapse import Limits, judged, measures_of, monitored
 from pipeline.config import RunConfig, read_file
 from pipeline.deep_plan import DeepPlan, DeepRound
+from pipeline.encoders import SampleShape
 from pipeline.errors import Collapsed
 from pipeline.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
 from pipeline.recipes import names, recipe
 from pipeline.reduction import LocalReduction, exact_sum
+from pipeline.rivals.config import resolve_rival
 from somcore import MapConfig
 from somcore.latent import LatentMoments
 from somcore.loss_config import LossConfig
@@ -125,15 +127,15 @@ HEALTHY = {"largest_share": 0.1, "effective_nodes": 12.0}
 
 
 @pytest.mark.parametrize(
-    ("shares", "rank", "reach"),
+    ("shares", "rank", "reach", "alarm"),
     [
-        ({"largest_share": 0.9, "effective_nodes": 3.0}, 5, 1.0),
-        (HEALTHY, 1, 1.0),
-        (HEALTHY, 5, 0.003),
+        ({"largest_share": 0.9, "effective_nodes": 3.0}, 5, 1.0, r"largest node 0.900 of the samples \(limit 0.5\);"),
+        (HEALTHY, 1, 1.0, r"embedding rank 1.00 \(at least 2\);"),
+        (HEALTHY, 5, 0.003, r"deviation 0.0009 \(at least 0.001\);"),
     ],
     ids=["one node wins", "one dimension", "one point"],
 )
-def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, reach, generator):
+def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, reach, alarm, generator):
     plan = RunConfig.build(BASE)
     losses = plan.loss_config(True).resolve(10)
     deep = type("Plan", (), {"losses": losses, "deep": plan.deep})
@@ -145,44 +147,66 @@ def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, reach, gene
     for expected in (1, 2):
         network = monitored(network, seen, Limits(), 20, deep)
         assert network.alarms == expected
-    with pytest.raises(Collapsed, match="collapsed in round 22: largest node .* 3 rounds in a row") as caught:
+    with pytest.raises(Collapsed, match=f"collapsed in round 22, 3 rounds in a row: {alarm}") as caught:
         monitored(network, seen, Limits(), 22, deep)
     assert caught.value.round == 22 and caught.value.embedding_rank == seen["embedding_rank"]
     healthy = measures_of(Quiet(**HEALTHY), LatentMoments.of(torch.rand(400, 6, generator=generator)))
     assert monitored(network, healthy, Limits(), 22, deep).alarms == 0
     assert judged(network, healthy, Limits(), 22, deep).alarms == 0
-    with pytest.raises(Collapsed, match="collapsed by the end of the training: largest node"):
+    with pytest.raises(Collapsed, match=f"collapsed by the end of the training: {alarm}"):
         judged(network, seen, Limits(), 22, deep)  # also where all rounds were warm-up
     deep.deep = plan.deep.model_copy(update={"on_collapse": "go_on"})
     assert judged(network, seen, Limits(), 22, deep).alarms == 3
 
 
 @pytest.mark.parametrize(
-    ("labels", "share", "rank"),
+    ("labels", "values", "share", "rank"),
     [
-        ([-1, -1, -1], 0.5, 2),
-        ([0, 0, 0], 0.5, 2),
-        (list(range(10)), 0.5, 2),
-        ([0, 1, -1, -1], 0.75, 1),
-        ([0, 0, 0, 1, 2], 0.9, 2),
-        ([0] * 9 + [1], 0.95, 1),
+        ([-1, -1, -1], 64, 0.5, 2),
+        ([0, 0, 0], 64, 0.5, 2),
+        (list(range(10)), 64, 0.5, 2),
+        ([0, 1, -1, -1], 64, 0.75, 1),
+        ([0, 0, 0, 1, 2], 64, 0.9, 1),
+        ([0, 1, 2, 3], 64, 0.5, 1.5),
+        ([0] * 9 + [1], 64, 0.95, 1),
+        (list(range(10)), 2, 0.5, 1),
+        ([-1, -1, -1], 6, 0.5, 1.5),
     ],
-    ids=["no labels", "one class", "ten", "two halves", "three, one large", "nine in ten"],
-)
-def test_limits_of_a_collapse_agree_with_the_labels(labels, share, rank):
-    limits = Limits.of(RunConfig.build(BASE).loss_config(True), torch.tensor(labels))
+    ids=[
+        "no labels", "one class", "ten", "two halves", "three, one large", "four", "nine in ten", "two values",
+        "six values, no labels",
+    ],
+)  # fmt: skip
+def test_limits_of_a_collapse_agree_with_labels_and_samples(labels, values, share, rank):
+    limits = Limits.of(RunConfig.build(BASE).loss_config(True), torch.tensor(labels), values)
     assert limits.share == pytest.approx(share) and limits.rank == rank
 
 
 def test_a_training_that_is_too_short_for_its_settings_says_so():
-    plan = type("Plan", (), {"rival": None, "rounds": 230})()
-    plan.losses = LossConfig(relevance_warmup_rounds=235, consistency_start=300)
-    assert DeepPlan.never_begun(plan) == (
+    base = RunConfig.build(BASE)
+    plan = DeepPlan(
+        encoder=base.encoder, deep=base.deep, sample=SampleShape("table", (4,)), rounds=230, extra=0, num_labelled=9,
+        num_classes=2, losses=LossConfig(relevance_warmup_rounds=235, consistency_start=300),
+    )  # fmt: skip
+    assert plan.never_begun() == (
         "The training ends after 230 rounds, before relevances (loss.relevance_warmup_rounds=235) and consistency "
         "(loss.consistency_start=300): lower them, or train longer."
     )
-    plan.rounds = 301
-    assert DeepPlan.never_begun(plan) is None
+    assert dataclasses.replace(plan, rounds=301).never_begun() is None
+
+
+def test_a_network_that_hardly_learns_says_so_but_k_means_does_not():
+    base = RunConfig.build({**BASE, "train.model": "supervised"})
+    plan = DeepPlan(
+        encoder=base.encoder, deep=base.deep, sample=SampleShape("table", (4,)), rounds=20, extra=0, num_labelled=9,
+        num_classes=2, losses=LossConfig(), rival=resolve_rival("supervised", base.rival, 2, 100),
+    )  # fmt: skip
+    assert plan.never_begun() == (
+        "The training has 20 rounds only, and the learning rate rises for the first 20 (deep.rate_warmup_rounds): "
+        "give more --epochs, or rounds of fewer samples (map.batch_size)."
+    )
+    assert dataclasses.replace(plan, rounds=21).never_begun() is None
+    assert dataclasses.replace(plan, rival=resolve_rival("kmeans", base.rival, 2, 100)).never_begun() is None
 
 
 @pytest.mark.parametrize("name", names())

@@ -51,13 +51,21 @@ def test_scores_are_those_of_the_predictions(generator, monkeypatch, tile_rows, 
 
 def test_a_row_without_a_predicted_class_is_wrong_and_one_without_a_class_is_not_counted(generator):
     state, config, samples, truth = a_map(generator)
-    nobody = dataclasses.replace(state, classes=torch.full_like(state.classes, -1))
-    assert evaluate(nobody, config, reader(samples, truth), 300, 3)["accuracy"] == 0.0
+    few = dataclasses.replace(state, classes=torch.where(state.classes == 0, 0, -1))
+    scores = evaluate(few, dataclasses.replace(config, fallback="threshold"), reader(samples, truth), 300, 3)
+    assert 0 < scores["accuracy"] <= float((truth == 0).double().mean())
     hidden = torch.where(truth == 2, -1, truth)
     known = truth < 2
     right = predict_classes(state, samples, config)[known] == truth[known]
     scores = evaluate(state, config, reader(samples, hidden), 300, 3)
     assert scores["accuracy"] == pytest.approx(float(right.double().mean()))
+
+
+def test_a_map_that_knows_no_class_has_no_accuracy_but_groups(generator):
+    state, config, samples, truth = a_map(generator)
+    nobody = dataclasses.replace(state, classes=torch.full_like(state.classes, -1))
+    scores = evaluate(nobody, config, reader(samples, truth), 300, 3)
+    assert scores["accuracy"] is None and scores["clustering_accuracy"] > 0
 
 
 def test_only_the_asked_rows_are_looked_at(generator):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from somcore import LossConfig, MapConfig, match
-from somcore.latent import LatentMoments, errors_to, node_errors
+from somcore.latent import MOST_MOMENTS, LatentMoments, errors_to, node_errors
 from somcore.losses import (
     RoundTotals,
     Views,
@@ -316,6 +316,13 @@ def test_moments_merge_exactly_and_tell_the_rank(generator):
     assert LatentMoments.of(torch.full((9, 4), 0.5)).summary() == {
         "embedding_rank": 0.0, "smallest_std": 0.0, "mean_std": 0.0
     }  # fmt: skip
+
+
+def test_moments_of_as_many_samples_as_are_allowed_stay_within_64_bits():
+    tile = torch.ones(4096, 2)
+    tile[::2, 0] = 0
+    moments = LatentMoments(LatentMoments.of(tile).table * (MOST_MOMENTS // 4096))
+    assert torch.equal(moments.covariance(), torch.tensor([[0.25, 0], [0, 0]], dtype=torch.float64))
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,15 @@ def test_a_setting_that_does_nothing_is_refused(digits, tmp_path, model, change,
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+def test_a_classifier_of_one_class_is_refused(rng, tmp_path):
+    data = table(tmp_path / "t", rng.normal(size=(30, 3)), np.zeros(30, dtype=int))
+    flat = {"data.path": str(data), "train.model": "supervised", "cluster.workers": 0, "tracking.uri": "none"}
+    with pytest.raises(
+        ValueError, match="--data must be a data set with at least two classes for supervised. Got 'one"
+    ):
+        train(flat, tmp_path / "run")
+
+
 def test_missing_values_are_refused(rng, tmp_path):
     rows = rng.normal(size=(30, 3))
     rows[4, 1] = np.nan

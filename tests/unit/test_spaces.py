@@ -27,8 +27,8 @@ def opened(tmp_path, text):
     return open_space(str(path))
 
 
-def build(space, values):
-    return RunConfig.build({"data.path": "x", "train.model": "sssom", **space.settings(values, 150, 9)})
+def build(space, values, model="sssom"):
+    return RunConfig.build({"data.path": "x", "train.model": model, **space.settings(values, 150, 9)})
 
 
 @pytest.mark.parametrize("search", ["lhs", "random"])
@@ -83,6 +83,27 @@ def test_a_published_space_can_be_narrowed(tmp_path):
     settings = space.settings(space.drawn(0, "lhs"), 150, 9)
     assert settings["map.epochs"] == 3 and settings["map.bmu_rate"] == 0.1
     assert "map.relevance_slope" in settings and settings["map.capacity"] == 150
+
+
+def test_what_is_given_for_all_sets_is_not_searched_and_the_rest_is_drawn_as_before(tmp_path):
+    space = opened(tmp_path, "map.epochs: [1, 2]\nmap.capacity: [20, 40]")
+    left = space.without({"map.epochs": 3})
+    assert space.given({"map.epochs": 3}) == ("map.epochs",)
+    assert left.grid() == [{"map.capacity": 20}, {"map.capacity": 40}]
+    assert left.drawn(4, "lhs") == {"map.capacity": space.drawn(4, "lhs")["map.capacity"]}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_range_is_given_by_the_name_that_settings_have(name):
+    given = {"map.epochs": 3, "map.bmu_rate": 0.1, "map.neighbour_rate": 0.02, "map.connection_threshold": 0.2}
+    space, left = open_space(name), open_space(name).without(given)
+    gone = {"epochs", "bmu_rate", "neighbour_ratio", "minwd"}
+    assert {column.name for column in space.columns} - {column.name for column in left.columns} == gone
+    values = left.drawn(3, "lhs")
+    assert values == {key: value for key, value in space.drawn(3, "lhs").items() if key not in gone}
+    config = build(left, values, name).map_config()
+    assert {key: getattr(config, key.removeprefix("map.")) for key in given} == given
+    assert config.min_win_share == values["min_win_share"]
 
 
 @pytest.mark.parametrize(

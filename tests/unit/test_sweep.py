@@ -49,6 +49,18 @@ def test_what_failed_is_left_to_do_but_not_what_has_collapsed(digits, tmp_path, 
     assert (result["failed"], result["to_retry"], result["finished"]) == (2, 1, 1)
 
 
+def test_a_trial_is_recorded_with_the_values_it_is_trained_with(digits, tmp_path, space):
+    said = []
+    asked = SweepOptions(data=[str(digits)], model="sssom", space="sssom", samples=2, settings={"map.epochs": 3})
+    plan = make_plan(asked, tmp_path / "out", False, say=said.append)
+    assert said == ["Given for all sets, so not searched: epochs."]
+    for trial in plan.trials_of(1, plan.sets()[1]):
+        assert "epochs" not in trial.values and trial.settings["map.epochs"] == 3
+        assert all(trial.settings.get(f"map.{key}", value) == value for key, value in trial.values.items())
+    assert make_plan(asked, tmp_path / "out", True).space == plan.space
+    assert make_plan(SweepOptions(data=[str(digits)], model="sssom"), tmp_path / "out", True).space == plan.space
+
+
 def proposed(plan, known):
     """What a sitting proposes before any of it ends."""
     source, sets = Optuna(plan, "accuracy", lambda trial: TrialDirectory(plan.folder / TRIALS / trial.key).record,
