@@ -226,7 +226,7 @@ def changed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those of stored settings that are not what the model has without being told; all where that cannot be known.
 
     Example:
-        >>> changed_settings({"train.model": "sssom", "map.capacity": 200, "train.seed": 3})
+        >>> changed_settings({"train.model": "sssom", "train.reduction": "exact", "train.seed": 3})
         {'train.seed': 3}
     """
     start = {"data.path": "", "train.model": settings.get("train.model")}

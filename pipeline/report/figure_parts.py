@@ -88,8 +88,10 @@ def draw_plane(
     """One number of every node in its place: cells on a lattice, elsewhere marks as large as the space between."""
     if not data.lattice:
         draw_edges(axes, data, 0.3)
-        box, whole = axes.get_position(), axes.get_figure(root=True).get_size_inches() * 72
-        side = float(np.clip(0.9 * spacing(data, box.width * whole[0], box.height * whole[1]), 3, 9))
+        figure, box = axes.get_figure(root=True), axes.get_position()
+        assert figure is not None
+        width, height = figure.get_size_inches() * 72  # points
+        side = float(np.clip(0.9 * spacing(data, box.width * width, box.height * height), 3, 9))
         x, y = data.places.T
         drawn: Any = axes.scatter(
             x, y, c=values, s=side**2, vmin=low, vmax=high, edgecolors="#777777", linewidths=0.3, zorder=2
