@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job, run
+from jobs._shown import note, show, tell
 from pipeline.errors import must
 
 FORMATS = ("table", "csv", "json")
@@ -14,10 +15,13 @@ def results(
     experiment: Annotated[str, typer.Option(help="Name of the MLflow experiment.")] = "somgrad",
     metric: Annotated[str, typer.Option(help="What to compare, e.g. accuracy, nmi, quantization_error.")] = "accuracy",
     group_by: Annotated[
-        str, typer.Option(help="Columns, comma-separated; mean and spread over the runs of each group.")
-    ] = "model,labelled_fraction",
+        str, typer.Option(help="Columns, comma-separated, e.g. data,seed; mean and spread over the runs of each group.")
+    ] = "data,model,labelled_fraction",
     format: Annotated[str, typer.Option(help="table, csv or json.")] = "table",
-    best: Annotated[bool, typer.Option("--best", help="The best run, chosen on validation rows if any.")] = False,
+    best: Annotated[
+        bool, typer.Option("--best", help="The best run on one data set, chosen on validation rows if any.")
+    ] = False,
+    data: Annotated[str | None, typer.Option(help="Only runs on this data set: its name or path.")] = None,
     sweep: Annotated[str | None, typer.Option(help="Only one sweep: its folder, name or run id.")] = None,
     compare: Annotated[
         tuple[str, str] | None,
@@ -27,32 +31,40 @@ def results(
 ) -> dict[str, Any]:
     """Pull results from MLflow: mean ± standard deviation of a metric by group, the best run, or two sweeps compared.
 
-    Works on a local SQLite file and on a server alike.
+    Works on a local SQLite file and on a server alike. A line is of one data set unless --group-by leaves data out.
     """
     if format not in FORMATS:
         raise must("--format", "one of table, csv, json", format)
     if compare:
+        if data is not None:
+            raise must("--data", "left out with --compare, which has a row for each data set", data)
         from pipeline.sweep_comparison import compare_sweeps
 
         rows = compare_sweeps(compare, metric, experiment, tracking_uri)
-        _show(rows, format, f"{metric}: {compare[0]} (first) and {compare[1]} (second), paired")
+        show(rows, format, f"{metric}: {compare[0]} (first) and {compare[1]} (second), paired")
         return {"metric": metric, "first": compare[0], "second": compare[1], "rows": rows}
     columns = [name.strip() for name in group_by.split(",")]
     if len(set(columns)) < len(columns):
         raise must("--group-by", "columns, each of them once", group_by)
-    from pipeline.results import best_run, grouped, model_uri, tracked_runs
+    from pipeline.result_rows import about_best, best_run, grouped, of_data, without
+    from pipeline.results import kept_of, tracked_runs
 
     runs = tracked_runs(experiment, tracking_uri, sweep)
+    runs = runs if data is None else of_data(runs, data)
     if best:
         row, chooser = best_run(runs, metric)
-        row = {"chosen_by": chooser, "model_uri": model_uri(row["run_id"], tracking_uri), **row}
-        listed = [{"name": key, "value": value} for key, value in row.items() if value is not None]
-        _show(listed if format == "table" else [row], format)
+        kept = kept_of(row["run_id"], tracking_uri)
+        about = about_best(row, metric, chooser, kept, tracking_uri)
+        row = {"chosen_by": chooser, "model_uri": kept["model_uri"], **row}
+        tell(about) if format == "table" else show([row], format)
+        note(without(runs, metric)[1])
         return row
     rows = grouped(runs, metric, columns)
     shown = [_spread(row, metric) for row in rows] if format == "table" else rows
-    _show(shown, format, f"{experiment}: {metric}, mean ± sd")
-    return {"metric": metric, "rows": rows}
+    show(shown, format, f"{experiment}: {metric}, mean ± sd")
+    lacking, sentence = without(runs, metric)
+    note(sentence)
+    return {"metric": metric, "rows": rows, "runs_without": lacking}
 
 
 def _spread(row: dict[str, Any], metric: str) -> dict[str, Any]:
@@ -61,39 +73,6 @@ def _spread(row: dict[str, Any], metric: str) -> dict[str, Any]:
     spread = "" if row["sd"] is None else f" ± {row['sd']:.4f}"
     runs, least, most = kept.pop("runs"), kept.pop("least"), kept.pop("most")
     return {**kept, metric: f"{row['mean']:.4f}{spread}", "runs": runs, "least": least, "most": most}
-
-
-def _show(rows: list[dict[str, Any]], format: str, title: str | None = None) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    if format == "json":
-        import json
-
-        print(json.dumps(rows, default=str, indent=1))
-    elif format == "csv":
-        import csv
-        import sys
-
-        writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    else:
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-        for name in columns:
-            numbers = all(isinstance(row.get(name), int | float | None) for row in rows)
-            table.add_column(name, justify="right" if numbers else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*(_text(row.get(name)) for name in columns))
-        console = Console()
-        console.width = max(console.width, 20 * len(columns))  # a wide table is better than cut numbers
-        console.print(table)
-
-
-def _text(value: Any) -> str:
-    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 app = job(example="python -m jobs.results --experiment demo --group-by labelled_fraction")(results)

@@ -201,11 +201,11 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     section, _, name = key.partition(".")
     if section == "map" and name in _SET_BY_RUN:
         return f"Unknown key '{key}'. It is set by {_SET_BY_RUN[name]}."
-    near = _nearest(key, known)
-    if near is None or "." not in key:
-        last = _nearest(key.rsplit(".", 1)[-1], [k.split(".", 1)[1] for k in known])
-        near = next((k for k in known if last and k.endswith("." + last)), near)
-    return f"Unknown key '{key}'." + (f" Did you mean '{near}'?" if near else "")
+    near = nearest(key, known)
+    if not near or "." not in key:
+        last = nearest(key.rsplit(".", 1)[-1], [k.split(".", 1)[1] for k in known])
+        near = [k for k in known if last and k.endswith("." + last[0])] or near
+    return f"Unknown key '{key}'." + (f" Did you mean '{near[0]}'?" if near else "")
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -288,9 +288,9 @@ def _parse_file(path: Path) -> Any:
         raise ValueError(str(error)) from None
 
 
-def _nearest(word: str, words: Iterable[str]) -> str | None:
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return found[0] if found else None
+def nearest(word: str, words: Iterable[str], most: int = 1) -> list[str]:
+    """The words that look most like one, the likest first; none where all are too different."""
+    return difflib.get_close_matches(word, list(words), n=most, cutoff=0.6)
 
 
 def _sentence(error: ValidationError) -> str:

@@ -1,29 +1,28 @@
-"""Tracked results pulled from MLflow: runs as rows, groups with mean and spread, the best run.
-
-N runs.
-"""
+"""Tracked results pulled from MLflow: runs as rows, and what is kept of one of them."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pipeline.config import parse_setting
 from pipeline.errors import UserError, must
-from pipeline.selection import choosers_of
+from pipeline.result_rows import data_names, plain_row
 
 _PAGE = 1000
-_TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "fold", "screened")
-_SWEEP, _TRIALS = "sweep.json", "trials.csv"
+_TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "data", "fold", "screened")
+_SWEEP, _TRIALS, _MAP, _RECORD = "sweep.json", "trials.csv", "map.safetensors", "run.json"
 
 
 def tracked_runs(experiment: str, uri: str | None = None, sweep: str | None = None) -> pd.DataFrame:
@@ -36,8 +35,8 @@ def tracked_runs(experiment: str, uri: str | None = None, sweep: str | None = No
 
     Returns:
         One row per run: `run_id`, `run_name`, every parameter (by the last part of its key where that is
-        unambiguous, numbers as numbers), every metric, and the tags `map_digest`, `manifest_hash`, `sweep`, `trial`,
-        `fold` and `screened`.
+        unambiguous, numbers as numbers), every metric, the tags `map_digest`, `manifest_hash`, `sweep`, `trial`,
+        `fold` and `screened`, and `data`, the name of its data set (see `data_names`).
 
     Raises:
         UserError: no such experiment, no finished run in it, or a server that wants another user.
@@ -49,7 +48,9 @@ def tracked_runs(experiment: str, uri: str | None = None, sweep: str | None = No
         of = f"The experiment '{experiment}'" if sweep is None else f"The sweep '{sweep}' in experiment '{experiment}'"
         raise UserError(f"{of} must have a finished run. It has none yet.")
     table = pd.DataFrame(rows[::-1])
-    return table.rename(columns=_short_names(table.columns)).apply(_as_numbers)
+    table = table.rename(columns=_short_names(table.columns)).apply(_as_numbers)
+    table["data"] = data_names(rows[::-1])
+    return table
 
 
 def sweep_rows(sweep: str, experiment: str, uri: str | None = None) -> list[dict[str, Any]]:
@@ -70,7 +71,7 @@ def sweep_rows(sweep: str, experiment: str, uri: str | None = None) -> list[dict
     if table.is_file():
         frame = pd.read_csv(table, dtype={"fold": str, "data": str, "trial": str})
         frame["fold"] = frame["fold"].fillna("") if "fold" in frame else ""
-        return [_plain(row) for row in frame.to_dict("records")]
+        return [plain_row(row) for row in frame.to_dict("records")]
     name = _sweep_name(sweep, uri)
     runs = [run for run in _search(experiment, uri, f"tags.sweep = '{name}'") if run.data.tags.get("kind") == "trial"]
     if not runs:
@@ -78,13 +79,32 @@ def sweep_rows(sweep: str, experiment: str, uri: str | None = None) -> list[dict
     return [_trial_row(run) for run in runs]
 
 
-def model_uri(run_id: str, uri: str | None = None) -> str | None:
-    """Where the newest logged model of a run is; None if none was logged."""
+def kept_of(run_id: str, uri: str | None = None) -> dict[str, Any]:
+    """What MLflow keeps of a run beside its numbers.
+
+    Returns:
+        settings: by their whole key, as `run.json` has them, without that file all parameters; has_map: whether the
+        map was recorded; model_uri: where the newest logged model is, None if none was logged.
+    """
     import mlflow
 
-    outputs = _client(uri, mlflow).get_run(run_id).outputs
-    models = [] if outputs is None else list(outputs.model_outputs)
-    return f"models:/{models[-1].model_id}" if models else None
+    client = _client(uri, mlflow)
+    run = client.get_run(run_id)
+    models = [] if run.outputs is None else list(run.outputs.model_outputs)
+    kept: dict[str, Any] = {
+        "settings": dict(parse_setting(f"{key}={value}") for key, value in run.data.params.items()),
+        "has_map": False,
+        "model_uri": f"models:/{models[-1].model_id}" if models else None,
+    }
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Files may be in another store, out of reach from here, with errors of its own: numbers are told without them.
+    with contextlib.suppress(Exception), tempfile.TemporaryDirectory() as folder:
+        names = {file.path for file in client.list_artifacts(run_id)}
+        kept["has_map"] = _MAP in names
+        if _RECORD in names:
+            text = Path(client.download_artifacts(run_id, _RECORD, folder)).read_text(encoding="utf-8")
+            kept["settings"] = dict(json.loads(text)["settings"])
+    return kept
 
 
 def run_statuses(experiment: str, uri: str | None = None) -> list[str]:
@@ -198,49 +218,11 @@ def run_directory(run: str, uri: str | None = None) -> Path:
     except mlflow.MlflowException as error:
         _raise_if_refused(error, where)
         raise must("--run", "the id of a run that MLflow knows", run, remedy=str(error).split("\n")[0]) from None
-    if not {"map.safetensors", "trials.csv"} & set(names):
+    if not {_MAP, _TRIALS} & set(names):
         raise must("--run", "the id of a run that has recorded its map", run)
     copy = tempfile.mkdtemp(prefix="somgrad-")
     atexit.register(shutil.rmtree, copy, ignore_errors=True)
     return Path(client.download_artifacts(run, "", copy))
-
-
-def grouped(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> list[dict[str, Any]]:
-    """Mean, standard deviation (n − 1) and number of runs of a metric, per group.
-
-    Args:
-        runs: from `tracked_runs`.
-        metric: a column with numbers.
-        by: columns to group by.
-
-    Returns:
-        One row per group, in order; the deviation of a single run is None.
-    """
-    for name in (metric, *by):
-        if name not in runs:
-            raise must("--metric" if name == metric else "--group-by", f"one of {_choices(runs.columns)}", name)
-    if not pd.api.types.is_numeric_dtype(runs[metric]):
-        raise must("--metric", "a column of numbers", metric)
-    groups = runs.dropna(subset=[metric]).groupby(list(by), dropna=False)[metric]
-    table = groups.agg(mean="mean", sd="std", runs="count", least="min", most="max").reset_index()
-    return [_plain(row) for row in table.to_dict("records")]
-
-
-def best_run(runs: pd.DataFrame, metric: str) -> tuple[dict[str, Any], str]:
-    """The best run, chosen by the metric on validation rows, else on training rows, where all runs have it.
-
-    Returns:
-        The run's row, and the metric that chose it: choosing by a test metric flatters, so say which it was.
-    """
-    known = [name for name in choosers_of(metric) if name in runs and runs[name].notna().all()]
-    chooser = known[0] if known else metric
-    if chooser not in runs:
-        raise must("--metric", f"one of {_choices(runs.columns)}", metric)
-    if not pd.api.types.is_numeric_dtype(runs[chooser]):
-        raise must("--metric", "a column of numbers", metric)
-    lower = metric.endswith(("_error", "seconds"))
-    order = runs[chooser].rank(ascending=lower, method="first")
-    return _plain(runs.loc[order.idxmin()].to_dict()), chooser
 
 
 def _row(run: Any) -> dict[str, Any]:
@@ -259,13 +241,3 @@ def _short_names(columns: Iterable[str]) -> dict[str, str]:
 def _as_numbers(column: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce")
     return numbers if numbers.notna().sum() == column.notna().sum() else column
-
-
-def _plain(row: dict[Any, Any]) -> dict[str, Any]:
-    """A row in plain Python values; what is missing is None."""
-    plain = {str(key): value.item() if hasattr(value, "item") else value for key, value in row.items()}
-    return {key: None if value != value else value for key, value in plain.items()}
-
-
-def _choices(columns: Iterable[str]) -> str:
-    return ", ".join(sorted(columns))

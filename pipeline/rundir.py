@@ -220,3 +220,19 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 def stored_settings(run: RunConfig) -> dict[str, Any]:
     """What `run.json` keeps of a configuration: plain values by flat key."""
     return {key: value for key, value in run.flat().items() if value is not None}
+
+
+def changed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of stored settings that are not what the model has without being told; all where that cannot be known.
+
+    Example:
+        >>> changed_settings({"train.model": "sssom", "train.reduction": "exact", "train.seed": 3})
+        {'train.seed': 3}
+    """
+    start = {"data.path": "", "train.model": settings.get("train.model")}
+    try:
+        run = RunConfig.build(start)
+    except ValueError:  # of another version: a model that is not there any more
+        return dict(settings)
+    usual = {f"map.{key}": value for key, value in run.map_config().to_dict().items()} | run.flat() | start
+    return {key: value for key, value in settings.items() if key not in usual or usual[key] != value}

@@ -36,18 +36,22 @@ def bare_axes(figure: go.Figure, equal: bool = True) -> go.Figure:
     return figure.update_yaxes(**hidden, **({"scaleanchor": "x", "scaleratio": 1} if equal else {}))
 
 
+def spacing(data: MapData, width: float, height: float) -> float:
+    """How far apart neighbouring marks are, in the middle, where all nodes fill a width and a height."""
+    if data.num_nodes < 2:
+        return 40.0
+    from scipy.spatial import cKDTree
+
+    places = data.places
+    extent = np.maximum(places.max(0) - places.min(0), 1e-9)
+    apart = float(np.median(cKDTree(places).query(places, 2)[0][:, 1]))
+    return apart * float(min(width / extent[0], height / extent[1]))
+
+
 def mark_sizes(data: MapData) -> np.ndarray:
     """(A,) diameter of each node's mark: its area grows with its samples, and it hardly covers its neighbours."""
-    places, samples = data.places, data.measures["samples"]
-    extent = np.maximum(places.max(0) - places.min(0), 1e-9)
-    pixels = min(_WIDTH / extent[0], _HEIGHT / extent[1])
-    if data.num_nodes > 1:
-        from scipy.spatial import cKDTree
-
-        spacing = float(np.median(cKDTree(places).query(places, 2)[0][:, 1])) * pixels
-    else:
-        spacing = 40.0
-    most = float(np.clip(spacing * 1.05, 7, 34))
+    samples = data.measures["samples"]
+    most = float(np.clip(spacing(data, _WIDTH, _HEIGHT) * 1.05, 7, 34))
     return np.maximum(most * np.sqrt(samples / max(1.0, samples.max())), max(4.0, 0.3 * most))
 
 

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.collections import LineCollection, PatchCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import RegularPolygon
 
-from pipeline.report.charts import edges_drawn
+from pipeline.report.charts import edges_drawn, spacing
 from pipeline.report.data import MapData
 from pipeline.report.nodes import feature_names, features_shown
 from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark, printed
 from pipeline.report.placement import borders
 
 _PLANES, _PICTURES = 12, 400
+_LEGEND_AREA, _MARGIN = 36.0, 0.08  # square points; share of the axes around what is drawn
 
 
 def blank(width: float, height: float) -> tuple[Figure, Axes]:
@@ -31,15 +32,19 @@ def blank(width: float, height: float) -> tuple[Figure, Axes]:
 def bare(figure: Figure, axes: Axes, equal: bool = True) -> Figure:
     """Without axes: places mean nothing but nearness."""
     axes.set_axis_off()
+    axes.margins(_MARGIN)
     if equal:
         axes.set_aspect("equal", adjustable="datalim")
     return figure
 
 
 def legend(axes: Axes, data: MapData) -> None:
-    """Classes beside the axes, if they are not too many."""
+    """Classes beside the axes, if they are not too many, with marks of one size."""
     if 0 < data.num_classes <= 26:
-        axes.legend(title="class", loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+        made = axes.legend(title="class", loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+        for handle in made.legend_handles:
+            if isinstance(handle, PathCollection):  # nodes differ in size, their marks in here do not
+                handle.set_sizes([_LEGEND_AREA])
 
 
 def draw_edges(axes: Axes, data: MapData, width: float = 0.5) -> None:
@@ -80,14 +85,18 @@ def class_marks(
 def draw_plane(
     axes: Axes, data: MapData, values: np.ndarray, low: float | None = None, high: float | None = None
 ) -> Any:
-    """One number of every node in its place: cells on a lattice, marks elsewhere."""
+    """One number of every node in its place: cells on a lattice, elsewhere marks as large as the space between."""
     if not data.lattice:
         draw_edges(axes, data, 0.3)
-        size = float(np.clip(4000 / data.num_nodes, 8, 70))
+        figure, box = axes.get_figure(root=True), axes.get_position()
+        assert figure is not None
+        width, height = figure.get_size_inches() * 72  # points
+        side = float(np.clip(0.9 * spacing(data, box.width * width, box.height * height), 3, 9))
         x, y = data.places.T
         drawn: Any = axes.scatter(
-            x, y, c=values, s=size, vmin=low, vmax=high, edgecolors="#777777", linewidths=0.3, zorder=2
+            x, y, c=values, s=side**2, vmin=low, vmax=high, edgecolors="#777777", linewidths=0.3, zorder=2
         )
+        axes.margins(_MARGIN)
     else:
         square = data.config.lattice == "rectangular"
         corners, radius, turn = (4, 0.5**0.5, np.pi / 4) if square else (6, 1 / 3**0.5, 0.0)
@@ -97,7 +106,7 @@ def draw_plane(
         drawn.set_clim(low, high)
         axes.add_collection(drawn)
         axes.autoscale_view()
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", adjustable="datalim")  # the axes stay where there is room for them
     axes.set_axis_off()
     return drawn
 

@@ -24,7 +24,7 @@ from pipeline.report.figure_parts import bare, blank, class_marks, draw_edges, l
 from pipeline.report.palette import names_of, printed
 from pipeline.report.pictures import prototype_pictures, relevance_pictures
 from pipeline.report.placement import regions
-from pipeline.report.score_charts import CURVES, answers, classes_then
+from pipeline.report.score_charts import CURVES, answers, classes_then, curve_points
 
 
 def map_figure(data: MapData) -> Figure:
@@ -143,15 +143,15 @@ def confusion_figure(data: MapData) -> Figure | None:
 
 
 def curves_figure(data: MapData) -> Figure | None:
-    """Numbers of the training by epoch; None without a history."""
+    """Numbers of the training by epoch, as `curve_points` has them; None without a history."""
     epochs = data.history.epochs
     present = [key for key in CURVES if any(key in numbers for numbers in epochs)]
     if not present:
         return None
     figure = Figure(figsize=(5.2, 1.5 * len(present) + 0.4), layout="constrained")
     for axes, key in zip(figure.subplots(len(present), 1, sharex=True, squeeze=False)[:, 0], present, strict=True):
-        points = [(numbers["epoch"], numbers[key]) for numbers in epochs if key in numbers]
-        axes.plot(*zip(*points, strict=True), color="#2F7FC1", marker="." if len(points) < 40 else None)
+        x, y = curve_points(data, key)
+        axes.plot(x, y, color="#2F7FC1", marker="." if len(x) < 40 else None)
         axes.set_ylabel(CURVES[key], fontsize=8)
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

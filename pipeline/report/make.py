@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.config import ClusterConfig, TrackingConfig, TrainConfig
 from pipeline.errors import must
 from pipeline.journal import Journal
+from pipeline.labels import labelled_fraction, split_validation
 from pipeline.report.collect import ROWS, collect
 from pipeline.report.data import MapData
 from pipeline.report.figures import all_figures, save
@@ -25,6 +26,7 @@ from pipeline.results import run_directory
 from pipeline.section import Section
 
 METHODS = ("pca", "tsne", "umap")
+_COUNTED = 1_000_000  # training rows; of more the labels are not drawn again to be counted
 _TILES = {
     "accuracy": ("accuracy", "{:.1%}"),
     "clustering_accuracy": ("clustering accuracy", "{:.1%}"),
@@ -100,7 +102,7 @@ def run_page(data: MapData, methods: tuple[str, ...] = METHODS) -> Page:
             page.tiles.append((name, text.format(summary[key])))
     if "labelled_fraction" in summary and data.num_classes:
         reads = data.predictor.state.num_classes > 0
-        page.tiles.append(("labels read", f"{summary['labelled_fraction']:.3g}" if reads else "none"))
+        page.tiles.append(("labels read", labels_read(data) if reads else "none"))
     if "epochs" in summary:
         page.tiles.append(("epochs", str(summary["epochs"])))
     if "seconds" in summary:
@@ -112,6 +114,18 @@ def run_page(data: MapData, methods: tuple[str, ...] = METHODS) -> Page:
     add_scores(page, data)
     page.tabs.append(("run", "Run", run_panel(data.directory, data.record, data.config.to_dict()), False))
     return page
+
+
+def labels_read(data: MapData) -> str:
+    """The share of the labels that the run read, and of how many rows, where counting them takes no time."""
+    settings, fraction = data.record.get("settings", {}), float(data.record["summary"]["labelled_fraction"])
+    share = f"{100 * fraction:.3g}%"
+    if data.dataset is None or data.dataset.num_rows("train") > _COUNTED:
+        return share
+    seed, withheld = int(settings.get("train.seed", 0)), float(settings.get("train.validation_fraction", 0.0))
+    kept = labelled_fraction(data.dataset.labels("train").numpy(), fraction, seed)
+    rows, _ = split_validation(kept, withheld, seed)
+    return f"{share} ({int((kept[rows] >= 0).sum()):,} rows)"
 
 
 def _about(data: MapData) -> str:

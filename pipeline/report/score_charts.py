@@ -73,6 +73,18 @@ def confusion_chart(data: MapData, table: np.ndarray) -> go.Figure:
     return frame(figure, margin={"l": 60, "r": 8, "t": 32, "b": 50})
 
 
+def curve_points(data: MapData, key: str) -> tuple[list[float], list[float]]:
+    """Epochs, and a number of the training in each that has it.
+
+    A quantization error of zero at the very beginning is left out: the samples of the first round became the nodes, so
+    nothing was measured, and the line would rise from there although the map gets better.
+    """
+    points = [(numbers["epoch"], numbers[key]) for numbers in data.history.epochs if key in numbers]
+    if key == "quantization_error" and len(points) > 1 and points[0][1] == 0:
+        points = points[1:]
+    return [x for x, _ in points], [y for _, y in points]
+
+
 def curves_chart(data: MapData) -> go.Figure | None:
     """Numbers by epoch, one below the other; the first shape is the line that marks a moment."""
     epochs = data.history.epochs
@@ -81,8 +93,7 @@ def curves_chart(data: MapData) -> go.Figure | None:
         return None
     figure = make_subplots(len(present), 1, shared_xaxes=True, vertical_spacing=0.09)
     for row, key in enumerate(present, 1):
-        points = [(numbers["epoch"], numbers[key]) for numbers in epochs if key in numbers]
-        x, y = zip(*points, strict=True)
+        x, y = curve_points(data, key)
         figure.add_scatter(
             x=x, y=y, mode="lines+markers" if len(x) < 40 else "lines", line={"color": _LINE, "width": 2},
             marker={"size": 5}, name=CURVES[key], showlegend=False, row=row, col=1,

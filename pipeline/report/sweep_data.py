@@ -146,6 +146,12 @@ class SweepData:
             choice = "the only set, over its seeds, at the fractions where all of them are done"
         return choice if self.chosen else "all trials of a fraction"
 
+    @property
+    def choosers(self) -> str:
+        """The scores that chose among the sets; nothing where there was no choice."""
+        names = dict.fromkeys(row["chosen_by"] for row in self.chosen if row["score"] is not None and row["of"] > 1)
+        return ", ".join(names) or "nothing"
+
     def by_fraction(self, name: str) -> list[tuple[float, float, float | None, int]]:
         """Fraction, mean, standard deviation (n − 1) and seeds: of the chosen sets; of all trials without a choice."""
         chosen = [row for row in self.chosen if row["data"] == name and row["mean"] is not None]

@@ -112,8 +112,13 @@ def sweep_page(data: SweepData) -> Page:
         about=f"{len(data.rows)} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n) + ".",
         footer="Made with somgrad; charts by plotly.js.",
     )
-    page.tiles = [("trials", str(len(data.rows))), ("judged by", data.metric.replace("_", " "))]
-    page.tiles += [(f"{name} at {p[0]:g}", f"{p[1]:.4f}") for name in data.tables for p in data.by_fraction(name)[-1:]]
+    metric = data.metric.replace("_", " ")
+    page.tiles = [("trials", str(len(data.rows))), ("sets chosen by", data.choosers.replace("_", " "))]
+    page.tiles += [
+        (f"{metric} on {name}, {100 * p[0]:.3g}% of labels", f"{p[1]:.4f}")
+        for name in data.tables
+        for p in data.by_fraction(name)[-1:]
+    ]
     page.tabs.append(("fractions", "By labelled fraction", _fractions_panel(page, data), False))
     if data.parameters:
         page.tabs.append(("parameters", "Parameters", _parameters_panel(page, data), False))

@@ -63,6 +63,12 @@ def test_a_column_that_is_asked_for_twice():
     assert exit_code(caught.value) == USER
 
 
+def test_a_data_set_for_sweeps_that_are_compared_by_data_set():
+    with pytest.raises(UserError, match="--data must be left out with --compare, .* Got 'digits'.") as caught:
+        results(compare=("a", "b"), data="digits")
+    assert exit_code(caught.value) == USER
+
+
 @pytest.mark.parametrize("uri", ["refusing", "http://127.0.0.1:9"])
 def test_results_of_a_store_that_cannot_be_asked(uri, refusing):
     with pytest.raises(UserError, match="--tracking-uri must be an MLflow store that can be reached. Got") as caught:

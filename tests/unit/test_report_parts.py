@@ -1,18 +1,24 @@
 """Reports of data whose names are odd, and the command that does a run again."""
 
 import csv
+import dataclasses
+import json
 import shutil
 
+import numpy as np
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.history import History
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.report import sweep_data
 from pipeline.report.automatic import FIGURES, PAGE, report_of_run
 from pipeline.report.collect import collect
-from pipeline.report.figures import confusion_figure, map_figure
-from pipeline.report.make import command_of, run_page
+from pipeline.report.figures import confusion_figure, curves_figure, embedding_figure, map_figure, relevances_figure
+from pipeline.report.make import command_of, labels_read, run_page
 from pipeline.report.palette import apart
+from pipeline.report.score_charts import curves_chart
+from pipeline.report.sweeps import sweep_page
 from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
 from pipeline.trainer import train
@@ -96,3 +102,54 @@ def test_a_run_without_its_data_and_without_moments_has_a_page(tmp_path):
 def test_names_that_are_cut_to_the_same_stay_apart():
     names = ["Agricultural land, irrigated", "Agricultural land, other", "Water"]
     assert apart(names, 18) == ["Agricultural land…", "Agricultural land… (2)", "Water"]
+
+
+def test_the_share_of_the_labels_is_a_percentage(odd):
+    data = collect(odd)
+    assert ("labels read", "30% (20 rows)") in run_page(data, ("pca",)).tiles
+    settings = {"train.seed": 0, "train.validation_fraction": 0.5}
+    few = dataclasses.replace(data, record={"settings": settings, "summary": {"labelled_fraction": 0.2}})
+    assert labels_read(few) == "20% (4 rows)"  # 3 of 15 rows in each of 4 classes, 2 of them withheld
+    assert labels_read(dataclasses.replace(few, dataset=None)) == "20%"
+
+
+@pytest.mark.parametrize(("sets", "chose"), [(2, "validation accuracy"), (1, "nothing")])
+def test_a_sweep_says_which_score_chose(tmp_path, sets, chose):
+    head = "trial,status,data,model,labelled_fraction,seed,set,accuracy,validation_accuracy,clustering_accuracy,nodes"
+    rows = [f"t{n},finished,toy,sssom,0.1,0,{n},0.{n + 5},0.{n + 6},0.5,9" for n in range(sets)]
+    (tmp_path / "trials.csv").write_text("\n".join([head, *rows]))
+    (tmp_path / "sweep.json").write_text(json.dumps({"definition": {}}))
+    tiles = sweep_page(sweep_data.SweepData(tmp_path)).tiles
+    assert ("sets chosen by", chose) in tiles
+    assert ("accuracy on toy, 10% of labels", f"0.{sets + 4}000") in tiles
+
+
+def test_planes_have_their_room_and_no_mark_is_cut(odd):
+    data = collect(odd)
+    figure = relevances_figure(data)
+    figure.canvas.draw()
+    panels = figure.axes[:2]
+    assert [axes.get_title() for axes in panels] == ["<b>x", r"\$\y{\$"]
+    for axes in panels:
+        assert np.allclose(axes.get_position().bounds, axes.get_position(original=True).bounds)
+        marks = axes.collections[-1]
+        spots = axes.transData.transform(marks.get_offsets())
+        side = np.sqrt(marks.get_sizes()[0]) * figure.dpi / 72
+        low, high = axes.get_window_extent().get_points()
+        assert (spots - side / 2 >= low).all() and (spots + side / 2 <= high).all()
+
+
+def test_marks_of_a_legend_have_one_size(odd):
+    for make in (map_figure, embedding_figure):
+        handles = make(collect(odd)).axes[0].get_legend().legend_handles
+        assert len(handles) >= len(NAMES) and {tuple(handle.get_sizes()) for handle in handles} == {(36.0,)}
+
+
+def test_curves_begin_where_the_error_was_measured(odd, tmp_path):
+    history = History(tmp_path / "none", 0)
+    for epoch, error in enumerate((0.0, 0.4, 0.2, 0.0), 1):
+        history.note(epoch, {"quantization_error": error, "nodes": 3})
+    data = dataclasses.replace(collect(odd), history=history)
+    lines = [axes.lines[0].get_xydata().tolist() for axes in curves_figure(data).axes]
+    assert lines == [[[2, 0.4], [3, 0.2], [4, 0.0]], [[1, 3], [2, 3], [3, 3], [4, 3]]]
+    assert [list(trace.x) for trace in curves_chart(data).data] == [[2, 3, 4], [1, 2, 3, 4]]

@@ -1,9 +1,16 @@
 """Results pulled from a real MLflow store."""
 
+import json
+
+import pandas as pd
 import pytest
 
+from jobs.results import results
+from pipeline.config import RunConfig
 from pipeline.errors import UserError
-from pipeline.results import best_run, grouped, tracked_runs
+from pipeline.result_rows import about_best, best_run, data_names, grouped, of_data, without
+from pipeline.results import kept_of, tracked_runs
+from pipeline.rundir import changed_settings, stored_settings
 
 
 @pytest.fixture
@@ -37,13 +44,24 @@ def test_the_best_run_is_chosen_on_validation_rows(runs):
     assert chooser == "accuracy" and row["accuracy"] == 0.8
 
 
-def test_unknown_names_are_told_with_the_known_ones(runs, tracking_uri):
-    with pytest.raises(UserError, match="--metric must be one of .*accuracy.* Got 'acuracy'"):
+def test_unknown_names_are_told_with_the_nearest_ones(runs, tracking_uri):
+    runs = runs.join(pd.DataFrame(1.0, runs.index, [f"system/{n}" for n in range(100)]))
+    told = "--metric must be a number of these runs, such as accuracy. Got 'acuracy'. Did you mean 'accuracy'"
+    with pytest.raises(UserError, match=told) as caught:
         grouped(runs, "acuracy", ["seed"])
-    with pytest.raises(UserError, match="--group-by must be one of"):
+    assert len(str(caught.value)) < 200
+    told = "--group-by must be columns of the results, such as data, model, .* Got 'sead'. Did you mean 'seed'"
+    with pytest.raises(UserError, match=told) as caught:
         grouped(runs, "accuracy", ["sead"])
+    assert len(str(caught.value)) < 200
     with pytest.raises(UserError, match="--experiment must be the name of an experiment .*study.* Got 'nope'"):
         tracked_runs("nope", tracking_uri)
+
+
+def test_a_setting_is_a_column_by_its_whole_key_too(runs):
+    assert grouped(runs, "accuracy", ["train.seed"]) == grouped(runs, "accuracy", ["seed"])
+    with pytest.raises(UserError, match="--group-by must be columns, each of them once. Got 'seed, train.seed'"):
+        grouped(runs, "accuracy", ["seed", "train.seed"])
 
 
 def test_the_best_run_on_data_without_classes_is_chosen_on_training_rows(runs):
@@ -54,5 +72,92 @@ def test_the_best_run_on_data_without_classes_is_chosen_on_training_rows(runs):
 
 @pytest.mark.parametrize("ask", [lambda runs: grouped(runs, "model", ["seed"]), lambda runs: best_run(runs, "model")])
 def test_only_numbers_are_compared(runs, ask):
-    with pytest.raises(UserError, match="--metric must be a column of numbers. Got 'model'"):
+    with pytest.raises(UserError, match="--metric must be a number of these runs, such as accuracy. Got 'model'"):
         ask(runs)
+
+
+@pytest.fixture
+def three_sets(tracking_uri, monkeypatch):
+    """Three data sets, on one of which a map without classes was trained too."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri)
+    experiment = client.create_experiment("sets")
+    for data, model, accuracy in [("blobs", "sssom", 0.9), ("digits", "sssom", 0.5), ("iris", "sssom", 1.0)] + [
+        ("digits", "kohonen", None)
+    ]:
+        run = client.create_run(experiment, tags={"manifest_hash": data})
+        params = stored_settings(RunConfig.build({"data.path": f"data/{data}", "train.model": model}))
+        for key, value in {**params, "map.capacity": 50, "train.seed": 3}.items():
+            client.log_param(run.info.run_id, key, value)
+        client.log_metric(run.info.run_id, "system/cpu", 50.0)
+        if accuracy is not None:
+            client.log_metric(run.info.run_id, "accuracy", accuracy)
+            client.log_metric(run.info.run_id, "validation_accuracy", accuracy)
+        client.set_terminated(run.info.run_id)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    return "sets"
+
+
+def test_a_line_is_of_one_data_set_and_runs_without_the_metric_are_counted(three_sets, capsys):
+    told = results(three_sets)
+    assert [(row["data"], row["mean"], row["runs"]) for row in told["rows"]] == [
+        ("blobs", 0.9, 1), ("digits", 0.5, 1), ("iris", 1.0, 1)
+    ]  # fmt: skip
+    assert told["runs_without"] == 1
+    assert capsys.readouterr().err == "Left out, having no accuracy: 1 of 4 runs (kohonen 1).\n"
+    assert [row["data"] for row in results(three_sets, data="data/digits/")["rows"]] == ["digits"]
+    with pytest.raises(UserError, match=r"--data must be a data set of these runs \(blobs, digits, iris\). Got 'x'"):
+        results(three_sets, data="x")
+
+
+def test_the_best_run_is_of_one_data_set(three_sets, capsys):
+    told = "--best must be of runs on one data set. These are on 3: blobs, digits, iris. Choose one, e.g. --data blobs"
+    with pytest.raises(UserError, match=told):
+        results(three_sets, best=True)
+    assert results(three_sets, best=True, data="digits")["chosen_by"] == "validation_accuracy"  # kohonen has none
+    out, err = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    assert [words[0] for words in lines[:3]] == ["The", "accuracy", "validation_accuracy"]
+    assert lines[-2][:3] == ["Settings", "that", "differ"] and lines[-1] == ["map.capacity", "50"]
+    assert len(lines) < 20 and "system/" not in out and "checkpoint" not in out
+    assert err.startswith("Left out, having no accuracy: 1 of 2 runs")
+
+
+def test_the_best_run_for_people(runs, tracking_uri):
+    row, chooser = best_run(runs, "accuracy")
+    kept = kept_of(row["run_id"], tracking_uri)
+    assert kept["settings"]["train.labelled_fraction"] == 0.1 and not kept["has_map"]
+    kept |= {"has_map": True, "settings": {"train.model": "deep", "encoder.width": 7, "deep.tune_rate": 0.5}}
+    about = about_best(row, "accuracy", chooser, kept, "sqlite:///a b.db")
+    assert list(about["The best run"])[:3] == ["accuracy", "validation_accuracy", "chosen_by"]
+    assert about["The best run"]["evaluate"].endswith(f"--run {row['run_id']} --tracking-uri 'sqlite:///a b.db'")
+    assert about["Settings that differ from the defaults"] == {"encoder.width": 7, "deep.tune_rate": 0.5}
+
+
+def test_settings_that_are_as_usual_are_not_told():
+    for model in ("sssom", "deep", "dec"):
+        usual = stored_settings(RunConfig.build({"data.path": "x", "train.model": model}))
+        assert set(changed_settings(json.loads(json.dumps(usual)))) == {"data.path"}, model
+    assert changed_settings({"train.model": "sssom", "map.bmu_rate": 0.2}) == {"map.bmu_rate": 0.2}
+    assert changed_settings({"train.model": "gone", "map.bmu_rate": 0.2}) == {
+        "train.model": "gone",
+        "map.bmu_rate": 0.2,
+    }
+
+
+def test_data_sets_of_one_name_stay_apart():
+    here = {"data.path": "a/digits", "manifest_hash": "1" * 64}
+    again, there = here | {"manifest_hash": "2" * 64}, {"data.path": "/b/digits/", "manifest_hash": "3" * 64}
+    assert data_names([here, here, {}]) == ["digits", "digits", None]
+    assert data_names([here, there]) == ["a/digits", "/b/digits"]
+    assert data_names([here, again, there]) == ["a/digits (11111111)", "a/digits (22222222)", "/b/digits"]
+    folds = [{"data": "glass", "fold": f, "data.path": f"/d/glass/{f}", "manifest_hash": f} for f in ("one", "two")]
+    assert data_names(folds) == ["glass", "glass"]
+    assert data_names([*folds, {"data.path": "/e/glass", "manifest_hash": "4"}]) == ["/d/glass", "/d/glass", "/e/glass"]
+
+
+def test_no_sentence_where_every_run_has_the_metric(runs):
+    assert without(runs, "accuracy") == (0, "")
+    with pytest.raises(UserError, match="--data must be"):
+        of_data(runs, "digits")

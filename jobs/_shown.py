@@ -1,0 +1,63 @@
+"""How results are shown: a table, lines below headings, CSV or JSON on stdout, and notes beside them on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+
+def show(rows: list[dict[str, Any]], format: str, title: str | None = None) -> None:
+    """Prints rows.
+
+    Args:
+        rows: with the columns they have.
+        format: json or csv; else a table.
+        title: of the table.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    if format == "json":
+        import json
+
+        print(json.dumps(rows, default=str, indent=1))
+    elif format == "csv":
+        import csv
+
+        writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+        for name in columns:
+            numbers = all(isinstance(row.get(name), int | float | None) for row in rows)
+            table.add_column(name, justify="right" if numbers else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*(_text(row.get(name)) for name in columns))
+        console = Console()
+        console.width = max(console.width, 20 * len(columns))  # a wide table is better than cut numbers
+        console.print(table)
+
+
+def tell(about: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints names and values below their headings, a line each; headings without any are left out."""
+    width = max(len(name) for values in about.values() for name in values)
+    for heading, values in about.items():
+        if values:
+            print(heading)
+        for name, value in values.items():
+            print(f"  {name:<{width}}  {_text(value)}")
+
+
+def note(sentence: str) -> None:
+    """Says something beside the results, which a program may read; nothing if it is empty."""
+    if sentence:
+        sys.stdout.flush()
+        print(sentence, file=sys.stderr, flush=True)
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
