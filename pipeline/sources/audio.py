@@ -15,7 +15,8 @@ import numpy as np
 
 from pipeline.errors import DataError, UserError, must
 from pipeline.labels import UNLABELLED
-from pipeline.sources.base import Batch, ClassIndex, SourceOptions, SourceSpec, by_split
+from pipeline.sources.base import Batch, SourceOptions, SourceSpec, by_split
+from pipeline.sources.classes import ClassIndex
 from pipeline.sources.classic import required_root
 from pipeline.sources.folders import FolderListing
 from pipeline.sources.images import splits_of, vector

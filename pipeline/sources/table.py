@@ -19,13 +19,13 @@ from pipeline.errors import DataError, UserError
 from pipeline.labels import UNLABELLED
 from pipeline.sources.base import (
     Batch,
-    ClassIndex,
     SourceOptions,
     SourceSpec,
     by_split,
     rows_for_test,
     split_name,
 )
+from pipeline.sources.classes import ClassIndex
 from pipeline.sources.classic import required_root
 from pipeline.sources.readers import TableFile, open_table, table_files
 
