@@ -17,7 +17,7 @@ def prepare(
     out: Annotated[Path, typer.Option(help="Directory of the prepared data set.")],
     root: Annotated[Path | None, typer.Option(help="File or folder with the raw data (not for digits).")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the labels (table, images).")] = None,
-    unlabelled_value: Annotated[str | None, typer.Option(help='Means unlabelled; or "none". [default: -1]')] = None,
+    unlabelled_value: Annotated[str | None, typer.Option(help='Label of unlabelled, or "none". [default: -1]')] = None,
     split_column: Annotated[str | None, typer.Option(help="Column with train, test or validation.")] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Where there is no split. [default: 0.2]")] = None,
     seed: Annotated[int, typer.Option(help="Of that split.")] = 0,

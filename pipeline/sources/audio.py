@@ -103,6 +103,7 @@ class AudioNpz:
         if "labels" in self._npz.names:
             codes = classes.add(vector(self._npz, "labels", count))
             self._labels = classes.finish()[codes]
+        classes.refuse_absent()
         self._splits = splits_of(self._npz, self._labels, options)
         self.spec = _audio_spec(options.sample_rate or self._rate, options, classes.names, [path])
 

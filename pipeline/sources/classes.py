@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UserError, must
 from pipeline.labels import UNLABELLED
+from pipeline.sources.readers import NULLS
 
 _MAX_CLASSES = 65_536
+_SHOWN = 20
 
 
 class ClassIndex:
@@ -30,7 +32,7 @@ class ClassIndex:
         self._unlabelled = None if value.lower() == "none" else _canonical(value)
         self._where = where
         self._seen: dict[str, int] = {}
-        self._saw_unlabelled = False
+        self._saw_unlabelled = self._saw_missing = False
         self.names: tuple[str, ...] = tuple(names or ())
         self._codes: dict[str, int] | None = None
         if names is not None:
@@ -76,6 +78,25 @@ class ClassIndex:
             codes.append(UNLABELLED if text is None else self._codes[text])
         return np.array([*codes, UNLABELLED], dtype=np.int64)[inverse]
 
+    @property
+    def lacks_unlabelled(self) -> bool:
+        """Whether a value was said to mean unlabelled, and no label read so far is it."""
+        missing = self._unlabelled in NULLS and self._saw_missing  # readers take such a word for a missing value
+        return self._explicit and self._unlabelled is not None and not self._saw_unlabelled and not missing
+
+    def look(self, values: np.ndarray | pa.Array) -> None:
+        """Other labels, whose classes do not count: is the one that means unlabelled among them?"""
+        self._distinct(values)
+
+    def refuse_absent(self) -> None:
+        """After the first pass.
+
+        Raises:
+            UserError: the value that was said to mean unlabelled is no label.
+        """
+        if self.lacks_unlabelled:
+            raise absent_value(self._unlabelled, "a label that is there", self.names, self._where)
+
     def _distinct(self, values: np.ndarray | pa.Array) -> tuple[list[str | None], np.ndarray]:
         """Distinct labels as text (None = unlabelled) and the place of each row among them (last = missing)."""
         try:
@@ -87,6 +108,7 @@ class ClassIndex:
         if not pa.types.is_dictionary(array.type):
             array = pc.dictionary_encode(array)
         raw = array.dictionary.to_pylist()
+        self._saw_missing |= bool(array.indices.null_count)
         inverse = pc.fill_null(array.indices, len(raw)).to_numpy(zero_copy_only=False).astype(np.int64)
         texts: list[str | None] = []
         for value in raw:
@@ -94,8 +116,16 @@ class ClassIndex:
             if text is not None and text == self._unlabelled:
                 self._saw_unlabelled = True
                 text = None
+            elif text is None:
+                self._saw_missing = True
             texts.append(text)
         return texts, inverse
+
+
+def absent_value(value: object, what: str, names: Sequence[str], where: str = "") -> UserError:
+    """--unlabelled-value occurs nowhere; `names` are there."""
+    some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return must("--unlabelled-value", f"{what} ({some or 'there is none'})", value, where=where)
 
 
 def _canonical(value: object) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.labels import UNLABELLED
 from pipeline.sources.base import SPLIT_NAMES, Batch, SourceOptions, by_split, rows_for_test
+from pipeline.sources.classes import absent_value
 
 UNLABELLED_FOLDER = "unlabelled"
 
@@ -44,6 +45,8 @@ class FolderListing:
         if not found:
             raise DataError(f"--root must hold one folder per class. Got {root}, which has no folder with files.")
         self.names = tuple(sorted({name for _, name, _ in found if name != unlabelled}, key=_natural))
+        if options.unlabelled_value not in (None, "none") and unlabelled not in {name for _, name, _ in found}:
+            raise absent_value(unlabelled, f"the name of a folder in {root}", self.names)
         codes = {name: code for code, name in enumerate(self.names)}
         self.files = [file for file, _, _ in found]
         self.keys = np.array([file.relative_to(root).as_posix() for file in self.files], dtype=object)

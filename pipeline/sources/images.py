@@ -148,6 +148,7 @@ class ImageParquet:
             raise DataError(f"{names} must hold at least one image. It is empty.")
         if not known:
             labels = self._classes.finish()[labels.astype(np.int64)]
+        self._classes.refuse_absent()
         if not self._split and not self._split_of:
             self._is_test = rows_for_test(labels, self.options)
 
@@ -183,6 +184,7 @@ class ImageNpz:
         if "labels" in self._npz.names:
             codes = classes.add(vector(self._npz, "labels", shape[0]))
             self._labels = classes.finish()[codes]
+        classes.refuse_absent()
         self._splits = splits_of(self._npz, self._labels, options)
         channels = shape[3] if len(shape) == 4 else 1
         self.spec = _image_spec((channels, shape[1], shape[2]), classes.names, [path])

@@ -63,6 +63,8 @@ class Table:
         options.only(self.name, *_OPTIONS)
         if options.split_column and options.test_fraction is not None:
             raise UserError("--split-column and --test-fraction exclude each other. Pass one of them.")
+        if options.unlabelled_value is not None and options.label_column is None:
+            raise UserError("--unlabelled-value must come with --label-column. Name the column of the labels too.")
         self.options = options
         paths = table_files(required_root(root, self.name))
         self._files = [open_table(path, options.delimiter, options.header) for path in paths]
@@ -130,6 +132,11 @@ class Table:
         if seen == 0:
             raise DataError(self._nothing_left())
         final = self._classes.finish()
+        if self._classes.lacks_unlabelled and self._where:  # rows of other folds may have it
+            for file in self._files:
+                for batch in file.batches([str(options.label_column)]):
+                    self._classes.look(batch[str(options.label_column)])
+        self._classes.refuse_absent()
         if seeded:
             if options.label_column:
                 labels = final[np.concatenate(provisional)]
