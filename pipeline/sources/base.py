@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.errors import UserError, must
+from pipeline.errors import UnreadableSample, UserError, must
 from pipeline.labels import stratified_rows
 
 DEFAULT_TEST_FRACTION = 0.2
@@ -142,6 +142,24 @@ class Batch:
         return Batch(split=split or self.split, place=self.place, **parts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Undecoded:
+    """A sample that cannot be decoded, in its place among the batches.
+
+    Args:
+        name: its file below the root, or its row.
+        error: to be raised where such samples are not left out.
+    """
+
+    name: str
+    error: UnreadableSample
+
+
+def unreadable(fault: str, what: str) -> UnreadableSample:
+    """The error of a sample that cannot be decoded, with what to do about such images, or files."""
+    return UnreadableSample(f"{fault} Clean it, or pass --drop-invalid to leave such {what} out.", fault=fault)
+
+
 class Source(Protocol):
     """Raw data as a stream."""
 
@@ -149,7 +167,7 @@ class Source(Protocol):
     options: SourceOptions
     spec: SourceSpec
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch | Undecoded]:
         """All samples, batch by batch, in the order of the raw files."""
         ...
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import DataError, must
-from pipeline.sources.base import SourceOptions
+from pipeline.errors import must
+from pipeline.sources.base import SourceOptions, unreadable
 
 _GRAY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA")  # Pillow converts these to 8 bits as they are meant
 
@@ -33,7 +33,8 @@ class Decoder:
         """Decode one image; `place` names it in messages.
 
         Raises:
-            UserError: it cannot be decoded, is of a kind that 8 bits do not hold, or of another size or colour.
+            UnreadableSample: it cannot be decoded.
+            UserError: it is of a kind that 8 bits do not hold, or of another size or colour.
         """
         from PIL import Image
 
@@ -46,7 +47,7 @@ class Decoder:
                     image = image.resize((width, height), Image.Resampling.BILINEAR)
                 pixels = np.asarray(image, dtype=np.uint8)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{place} cannot be decoded ({error}). Clean it or leave it out.") from error
+            raise unreadable(f"{place} cannot be decoded ({error}).", "images") from error
         pixels = pixels[None] if channels == 1 else np.moveaxis(pixels, 2, 0)
         if self.expected and pixels.shape != self.expected:
             size, got = (f"{shape[1]}x{shape[2]} pixels" for shape in (self.expected, pixels.shape))

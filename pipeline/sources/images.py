@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import DataError, must
+from pipeline.errors import DataError, UnreadableSample, must
 from pipeline.labels import UNLABELLED
 from pipeline.sources.base import (
     Batch,
     SourceOptions,
     SourceSpec,
+    Undecoded,
     by_split,
     rows_for_test,
     split_name,
@@ -55,18 +56,13 @@ class ImageFolder:
         options.only(self.name, *_COMMON, "size", "channels")
         self.options = options
         self._listing = FolderListing(root, _SUFFIXES, options)
-        first = self._listing.files[0]
-        shape = Decoder(options)(first, str(first)).shape
+        shape = self._listing.first(lambda path: Decoder(options)(path, str(path))).shape
         self.spec = _image_spec(shape, self._listing.names, self._listing.files)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch | Undecoded]:
         """All images, in the order of their paths."""
         decode = Decoder(self.options, self.spec.shape)
-        size = self.spec.rows_per_batch
-        for rows in self._listing.slices(size):
-            place = "Images"
-            features = np.stack([decode(p, str(p)) for p in self._listing.files[rows[0] : rows[-1] + 1]])
-            yield from self._listing.batches(features, rows, place)
+        yield from self._listing.batches(lambda path: decode(path, str(path)), self.spec.rows_per_batch, "Images")
 
 
 class ImageParquet:
@@ -103,7 +99,7 @@ class ImageParquet:
         self._first_pass(known=names is not None)
         self.spec = _image_spec(self._first_shape(), self._classes.names, files)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch | Undecoded]:
         """All images, in the order of the files."""
         decode, seen = Decoder(self.options, self.spec.shape), 0
         columns = [self._image, self._label, self._split, self.options.key_column]
@@ -116,13 +112,19 @@ class ImageParquet:
                 if self._label:
                     labels = self._classes.encode(part[self._label], place)
                 features = np.empty((len(rows), *self.spec.shape), dtype=np.uint8)
+                good = np.ones(len(rows), dtype=bool)
                 for index, raw in enumerate(part[self._image]):
-                    features[index] = decode(_bytes(raw, f"{place}: row {rows[index]}"), f"{place}: row {rows[index]}")
+                    where = f"{place}: row {rows[index]}"
+                    try:
+                        features[index] = decode(_bytes(raw, where), where)
+                    except UnreadableSample as error:
+                        good[index] = False
+                        yield Undecoded(name=where, error=error)
                 keys = rows + seen
                 if self.options.key_column:
                     keys = np.array([str(v) for v in part[self.options.key_column].to_pylist()], dtype=object)
                 batch = Batch(features=features, labels=labels, keys=keys, rows=rows, split="train", place=place)
-                yield from by_split(batch, self._splits(part, table, seen + rows))
+                yield from by_split(batch.pick(good), self._splits(part, table, seen + rows)[good])
             seen += start
 
     def _splits(self, part: pa.RecordBatch, table: TableFile, rows: np.ndarray) -> np.ndarray:
@@ -153,10 +155,16 @@ class ImageParquet:
             self._is_test = rows_for_test(labels, self.options)
 
     def _first_shape(self) -> tuple[int, ...]:
-        table = next(t for t in self._tables if any(p.num_rows for p in t.batches([self._image], rows=1)))
-        part = next(p for p in table.batches([self._image], rows=1) if p.num_rows)
-        place = f"{table.path.name}: row 0"
-        return Decoder(self.options)(_bytes(part[self._image][0], place), place).shape
+        """Of the first image that can be decoded."""
+        faults = []
+        for table in self._tables:
+            for row, part in enumerate(table.batches([self._image], rows=1)):
+                place = f"{table.path.name}: row {row}"
+                try:
+                    return Decoder(self.options)(_bytes(part[self._image][0], place), place).shape
+                except UnreadableSample as error:
+                    faults.append(error.fault)
+        raise DataError(f"Column '{self._image}' must hold an image that can be decoded. {faults[0]}")
 
     def _column(self, option: str, wanted: str | None, usual: tuple[str, ...]) -> str:
         columns = self._tables[0].columns

@@ -207,11 +207,16 @@ class Table:
             if kind is not None:
                 raise DataError(
                     f"Column '{name}' must hold numbers to be a feature. It holds {kind}. "
-                    "Name it --label-column, or choose with --feature-columns or --exclude-columns."
+                    f"{self._roles_left()} it out with --exclude-columns, or make numbers of it (docs/data.md, Values)."
                 )
         if not chosen:
             raise DataError("At least one column must be a feature. None is left by the given options.")
         return chosen
+
+    def _roles_left(self) -> str:
+        roles = {"--label-column": self.options.label_column, "--key-column": self.options.key_column}
+        left = " or ".join(option for option, column in roles.items() if column is None)
+        return f"Name it {left}, leave" if left else "Leave"
 
     def _require(self, option: str, column: str | None) -> None:
         if column is not None and column not in self._columns:
@@ -242,6 +247,8 @@ def _filters(text: str | None) -> dict[str, str]:
         column, sign, value = part.partition("=")
         if not sign or not column.strip():
             raise UserError(f"--where must be column=value[,column=value]. Got {part!r}.")
+        if column.strip() in filters:
+            raise UserError(f"--where must name each column once. Got '{column.strip()}' twice in {text!r}.")
         filters[column.strip()] = value.strip()
     return filters
 
