@@ -31,6 +31,7 @@ def predict(
     from jobs._progress import Progress
     from pipeline.model import model_directory
     from pipeline.predict import predict as score
+    from pipeline.predictor import BEYOND
 
     place = model_directory(model, tracking_uri)
     with Progress("rows") as progress:
@@ -45,7 +46,8 @@ def predict(
             on_piece=lambda done, total: progress(done, total=total),
         )
     bad = f", {result['errors']} set aside in _errors.csv" if result["errors"] else ""
-    line = f"{result['scored']} rows scored{bad}; {result['files']} files in {result['out']}."
+    far = f", {result['beyond']} of them beyond the map (novelty > {BEYOND})" if result["beyond"] else ""
+    line = f"{result['scored']} rows scored{far}{bad}; {result['files']} files in {result['out']}."
     print(line, file=sys.stderr, flush=True)
     return result
 

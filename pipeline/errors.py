@@ -54,6 +54,10 @@ class DataError(UserError):
     """The raw data cannot be used as it is: a missing file, an invalid value, a wrong shape."""
 
 
+class UnreadableSample(DataError):
+    """One sample of many cannot be decoded; `fault` says which and why. --drop-invalid leaves it out."""
+
+
 class ManifestError(UserError):
     """A prepared data set does not match its manifest, or is not one."""
 

@@ -30,7 +30,7 @@ from pipeline.config import ClusterConfig
 from pipeline.errors import DataError, OutputError, must
 from pipeline.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.places import write_atomically
-from pipeline.predictor import Predictor
+from pipeline.predictor import BEYOND, Predictor
 from pipeline.readable import check_schema, refuse_another_kind, refuse_other_columns, samples_of
 from pipeline.rundir import RunDirectory
 from pipeline.signals import unhurried
@@ -72,7 +72,8 @@ def predict(
         on_piece: told (rows done, rows in all).
 
     Returns:
-        rows, scored, errors, files, kept_files, seconds, rows_per_second, out.
+        rows, scored, errors, beyond (rows that the map would not accept), files, kept_files, seconds,
+        rows_per_second, out.
 
     Raises:
         UserError: model, input or output are not what they must be.
@@ -103,6 +104,7 @@ def predict(
         "rows": total,
         "scored": total - bad,
         "errors": bad,
+        "beyond": sum(_beyond(_answers(out, piece)) for piece in pieces),
         "files": len(pieces),
         "kept_files": len(pieces) - len(waiting),
         "seconds": round(seconds, 3),
@@ -245,6 +247,11 @@ def _answers(out: Path, piece: Piece) -> Path:
 
 def _errors(out: Path, piece: Piece) -> Path:
     return out / ASIDE / f"{piece.name}.json"
+
+
+def _beyond(file: Path) -> int:
+    """Rows of a file of answers that the map would not accept."""
+    return int((pq.ParquetFile(file).read(["novelty"])["novelty"].to_numpy() > BEYOND).sum())
 
 
 def _gather_errors(out: Path, pieces: list[Piece]) -> int:

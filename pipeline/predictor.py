@@ -27,6 +27,7 @@ from somcore.matching import class_probabilities, predict_classes, predict_nodes
 from somcore.state import MapState
 
 OUTPUTS = ("class", "confidence", "node", "activation", "novelty")
+BEYOND = 0.5  # novelty from which the map would not accept a sample
 _TILE_ROWS = 2048
 
 

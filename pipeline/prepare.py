@@ -26,13 +26,14 @@ from typing import IO, Any
 
 from pipeline.errors import ManifestError, OutputError
 from pipeline.manifest import CACHE, MANIFEST, Manifest, sha256_file, verify
-from pipeline.sources.base import Source, SourceSpec
+from pipeline.sources.base import Source, SourceSpec, Undecoded
 from pipeline.writer import DataSetWriter, PrepareOptions
 
 __all__ = ["PrepareOptions", "prepare"]
 
 _SOFTWARE = ("pyarrow", "numpy", "torch", "torchvision", "scikit-learn", "scipy", "pillow")
 _MANY_FILES = 1000
+_KEYS_LOOKED_AT = 100_000
 _OWN = re.compile(rf"{re.escape(MANIFEST)}|(train|validation|test)/part-\d+\.parquet|{re.escape(CACHE)}/.+")
 
 
@@ -79,13 +80,21 @@ def prepare(
         return existing
     with _new_directory(out) as scratch:
         writer = DataSetWriter(scratch, source.spec, options)
-        read = 0
+        read, keys = 0, _Keys()
         for batch in source.batches():
-            read += len(batch.labels)
-            writer.add(batch)
+            if isinstance(batch, Undecoded):
+                read += 1
+                writer.leave_out(batch)
+            else:
+                read += len(batch.labels)
+                writer.add(batch)
+                keys.add(batch.keys.tolist() if source.options.key_column else [])
             if progress:
                 progress(read)
-        manifest = writer.finish(identity, {"files": raw_files, "software": _software()})
+        provenance: dict[str, Any] = {"files": raw_files, "software": _software()}
+        if keys.repeated is not None:
+            provenance["repeated_key"] = keys.repeated
+        manifest = writer.finish(identity, provenance)
         (scratch / MANIFEST).write_text(manifest.to_json())
     return manifest
 
@@ -197,6 +206,21 @@ def _clear(out: Path, lock: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if not scratch.exists() and not old.exists():
         lock.unlink(missing_ok=True)
+
+
+class _Keys:
+    """Looks for a key that stands twice, among the first of them: a set of all would grow with the rows."""
+
+    def __init__(self) -> None:
+        self._seen: set[Any] = set()
+        self.repeated: str | None = None
+
+    def add(self, keys: list[Any]) -> None:
+        for key in keys[: _KEYS_LOOKED_AT - len(self._seen)] if self.repeated is None else []:
+            if key in self._seen:
+                self.repeated = str(key)
+                return
+            self._seen.add(key)
 
 
 def _raw_files(spec: SourceSpec) -> list[dict[str, Any]]:

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError, must
 from pipeline.labels import UNLABELLED
 from pipeline.manifest import Manifest, ShardFile, Split, sha256_file
-from pipeline.sources.base import Batch, SourceSpec
+from pipeline.sources.base import Batch, SourceSpec, Undecoded
 
 SHARD_BYTES = 16 << 20
 _GROUP_BYTES = 1 << 20
+_NAMED = 10
 _SPLITS = ("train", "validation", "test")
 
 
@@ -30,7 +31,7 @@ class PrepareOptions:
 
     Args:
         overwrite: replace another prepared data set at the same place.
-        drop_invalid: leave out rows with NaN or infinite values instead of failing.
+        drop_invalid: leave out rows with NaN or infinite values, and what cannot be decoded, instead of failing.
         missing: "error", or "mask" to keep NaN as missing values.
         rows_per_shard: None = shards of about 16 MB before compression.
     """
@@ -67,6 +68,7 @@ class DataSetWriter:
         self._low = np.full(spec.shape, np.inf, dtype=np.float64)
         self._high = np.full(spec.shape, -np.inf, dtype=np.float64)
         self._dropped = 0
+        self._left_out: list[str] = []
 
     def add(self, batch: Batch) -> None:
         """Write a batch.
@@ -108,6 +110,17 @@ class DataSetWriter:
             column=names[column],
         )
 
+    def leave_out(self, sample: Undecoded) -> None:
+        """Count a sample that cannot be decoded.
+
+        Raises:
+            UnreadableSample: options do not allow it.
+        """
+        if not self._options.drop_invalid:
+            raise sample.error
+        self._dropped += 1
+        self._left_out.extend([sample.name] if len(self._left_out) < _NAMED else [])
+
     def finish(self, identity: dict[str, Any], provenance: dict[str, Any]) -> Manifest:
         """Close the files and describe them.
 
@@ -143,7 +156,7 @@ class DataSetWriter:
             dropped_count=self._dropped,
             row_group_size=self._group,
             details=spec.details,
-            provenance=provenance,
+            provenance={**provenance, **({"left_out": self._left_out} if self._left_out else {})},
             **statistics,
         )
 

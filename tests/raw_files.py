@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.sources import Undecoded
+
 IDX = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -76,5 +78,7 @@ def collect(source):
     """All batches of a source as {split: (features, labels, keys)}."""
     parts = {}
     for batch in source.batches():
+        if isinstance(batch, Undecoded):
+            raise batch.error
         parts.setdefault(batch.split, []).append((batch.features, batch.labels, batch.keys))
     return {split: tuple(np.concatenate(column) for column in zip(*rows, strict=True)) for split, rows in parts.items()}

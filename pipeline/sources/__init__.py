@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import DataError, must
-from pipeline.sources.base import Batch, Source, SourceOptions, SourceSpec
+from pipeline.sources.base import Batch, Source, SourceOptions, SourceSpec, Undecoded
 
 SOURCES = ("digits", "mnist", "fashion-mnist", "svhn", "cifar10", "images", "table", "audio")
+MOST_PIXELS = 2**26
 
-__all__ = ["SOURCES", "Batch", "Source", "SourceOptions", "SourceSpec", "open_source"]
+__all__ = ["SOURCES", "Batch", "Source", "SourceOptions", "SourceSpec", "Undecoded", "open_source"]
 
 
 def open_source(name: str, root: str | Path | None = None, options: SourceOptions | None = None) -> Source:
@@ -34,6 +35,11 @@ def open_source(name: str, root: str | Path | None = None, options: SourceOption
     path = None if root is None else Path(root)
     if options.test_fraction is not None and not 0 <= options.test_fraction < 1:
         raise must("--test-fraction", "in [0, 1)", options.test_fraction)
+    if not 0 <= options.seed < 2**31:
+        raise must("--seed", "an integer in [0, 2**31)", options.seed)
+    if options.size is not None and options.size[0] * options.size[1] > MOST_PIXELS:
+        height, width = options.size
+        raise must("--size", f"at most {MOST_PIXELS} pixels, such as 8192x8192", f"{height}x{width}")
     if options.channels not in (None, 1, 3):
         raise must("--channels", "1 or 3", options.channels)
     if name in ("digits", "mnist", "fashion-mnist", "svhn"):

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import DataError, UserError, must
+from pipeline.errors import UserError, must
 from pipeline.labels import UNLABELLED
-from pipeline.sources.base import Batch, ClassIndex, SourceOptions, SourceSpec, by_split
+from pipeline.sources.base import Batch, SourceOptions, SourceSpec, Undecoded, by_split, unreadable
+from pipeline.sources.classes import ClassIndex
 from pipeline.sources.classic import required_root
 from pipeline.sources.folders import FolderListing
 from pipeline.sources.images import splits_of, vector
 from pipeline.sources.npz import Npz
 
 _BROKEN = (ValueError, EOFError, OSError, IndexError, TypeError, UnboundLocalError, struct.error)
+_SHORTEST_S = 0.001
 _MOST_SAMPLES = 2**31 - 1  # that an array of Arrow has in a row
 _OPTIONS = ("test_fraction", "seed", "unlabelled_value", "duration_s", "sample_rate")
 
@@ -30,8 +32,8 @@ def open_audio(root: Path | None, options: SourceOptions) -> AudioFolder | Audio
     """The source for a folder of wav files or an npz (or a folder that holds one npz)."""
     root = required_root(root, "audio")
     options.only("audio", *_OPTIONS)
-    if not 0 < options.duration_s < float("inf"):
-        raise must("--duration", "> 0 seconds, and finite", options.duration_s)
+    if not _SHORTEST_S <= options.duration_s < float("inf"):
+        raise must("--duration", f"at least {_SHORTEST_S} seconds, and finite", options.duration_s)
     archives = [root] if root.is_file() else sorted(root.glob("*.npz"))
     if root.is_file() and root.suffix != ".npz":
         raise UserError(f"--root must be a folder of wav files or an .npz file. Got {root}.")
@@ -60,22 +62,22 @@ class AudioFolder:
     def __init__(self, root: Path, options: SourceOptions) -> None:
         self.options = options
         self._listing = FolderListing(root, {".wav"}, options)
-        rate = options.sample_rate or _read_wav(self._listing.files[0])[0]
+        rate = options.sample_rate or self._listing.first(_read_wav)[0]
         self.spec = _audio_spec(rate, options, self._listing.names, self._listing.files)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch | Undecoded]:
         """All recordings, in the order of their paths."""
+        yield from self._listing.batches(self._read, self.spec.rows_per_batch, "Recordings")
+
+    def _read(self, path: Path) -> np.ndarray:
         rate = int(self.spec.details["sample_rate"])
-        for rows in self._listing.slices(self.spec.rows_per_batch):
-            features = np.zeros((len(rows), *self.spec.shape), dtype=np.int16)
-            for index, row in enumerate(rows):
-                path = self._listing.files[row]
-                got, samples = _read_wav(path)
-                if got != rate and self.options.sample_rate is None:
-                    remedy = f"Pass --sample-rate {rate} to resample."
-                    raise must("sample rate", f"{rate} Hz, as the first file", got, where=str(path), remedy=remedy)
-                _fit(_resampled(samples, got, rate), features[index])
-            yield from self._listing.batches(features, rows, "Recordings")
+        got, samples = _read_wav(path)
+        if got != rate and self.options.sample_rate is None:
+            remedy = f"Pass --sample-rate {rate} to resample."
+            raise must("sample rate", f"{rate} Hz, as the first file", got, where=str(path), remedy=remedy)
+        row = np.zeros(self.spec.shape, dtype=np.int16)
+        _fit(_resampled(samples, got, rate), row)
+        return row
 
 
 class AudioNpz:
@@ -102,6 +104,7 @@ class AudioNpz:
         if "labels" in self._npz.names:
             codes = classes.add(vector(self._npz, "labels", count))
             self._labels = classes.finish()[codes]
+        classes.refuse_absent()
         self._splits = splits_of(self._npz, self._labels, options)
         self.spec = _audio_spec(options.sample_rate or self._rate, options, classes.names, [path])
 
@@ -149,14 +152,14 @@ def _read_wav(path: Path) -> tuple[int, np.ndarray]:
             warnings.filterwarnings("error", "Reached EOF")  # a truncated file is not
             rate, data = wavfile.read(path)
     except (*_BROKEN, wavfile.WavFileWarning) as error:
-        raise DataError(f"{path} is not a readable wav file ({error}). Clean it or leave it out.") from error
+        raise unreadable(f"{path} is not a readable wav file ({error}).", "files") from error
     if rate < 1:
-        raise must("sample rate", ">= 1 Hz", rate, where=str(path), remedy="Clean it or leave it out.")
+        raise unreadable(f"{path}: sample rate must be >= 1 Hz. Got {rate}.", "files")
     if data.size == 0:
-        raise DataError(f"{path} holds no samples. Clean it or leave it out.")
+        raise unreadable(f"{path} holds no samples.", "files")
     if data.dtype.kind == "f":
         if not np.isfinite(data).all():
-            raise DataError(f"{path} holds NaN or infinite samples. Clean it or leave it out.")
+            raise unreadable(f"{path} holds NaN or infinite samples.", "files")
         values = data.astype(np.float64) * 32768.0
     else:  # 8 bit is unsigned, 24 bit comes left-aligned in 32
         shift = 128.0 if data.dtype.itemsize == 1 else 0.0

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UnreadableSample
 from pipeline.labels import UNLABELLED
-from pipeline.sources.base import SPLIT_NAMES, Batch, SourceOptions, by_split, rows_for_test
+from pipeline.sources.base import SPLIT_NAMES, Batch, SourceOptions, Undecoded, by_split, rows_for_test
+from pipeline.sources.classes import absent_value
 
 UNLABELLED_FOLDER = "unlabelled"
+T = TypeVar("T")
 
 
 class FolderListing:
@@ -44,6 +47,8 @@ class FolderListing:
         if not found:
             raise DataError(f"--root must hold one folder per class. Got {root}, which has no folder with files.")
         self.names = tuple(sorted({name for _, name, _ in found if name != unlabelled}, key=_natural))
+        if options.unlabelled_value not in (None, "none") and unlabelled not in {name for _, name, _ in found}:
+            raise absent_value(unlabelled, f"the name of a folder in {root}", self.names)
         codes = {name: code for code, name in enumerate(self.names)}
         self.files = [file for file, _, _ in found]
         self.keys = np.array([file.relative_to(root).as_posix() for file in self.files], dtype=object)
@@ -52,22 +57,37 @@ class FolderListing:
         if not parts or options.test_fraction is not None:
             self.splits = np.where(rows_for_test(self.labels, options), "test", "train").astype(object)
 
-    def slices(self, size: int) -> Iterator[np.ndarray]:
-        """Consecutive file numbers, `size` at a time."""
-        for start in range(0, len(self.files), size):
-            yield np.arange(start, min(start + size, len(self.files)), dtype=np.int64)
+    def first(self, read: Callable[[Path], T]) -> T:
+        """What `read` says of the first file that it can decode."""
+        faults = []
+        for file in self.files:
+            try:
+                return read(file)
+            except UnreadableSample as error:
+                faults.append(error.fault)
+        raise DataError(f"--root must hold a file that can be decoded. {faults[0]}")
 
-    def batches(self, features: np.ndarray, rows: np.ndarray, place: str) -> Iterator[Batch]:
-        """The samples of the files `rows`, cut by split."""
-        batch = Batch(
-            features=features,
-            labels=self.labels[rows],
-            keys=self.keys[rows],
-            rows=rows,
-            split="train",
-            place=place,
-        )
-        yield from by_split(batch, self.splits[rows])
+    def batches(self, read: Callable[[Path], np.ndarray], size: int, place: str) -> Iterator[Batch | Undecoded]:
+        """The samples of `size` files at a time, cut by split."""
+        for start in range(0, len(self.files), size):
+            samples, good = [], []
+            for row in range(start, min(start + size, len(self.files))):
+                try:
+                    samples.append(read(self.files[row]))
+                    good.append(row)
+                except UnreadableSample as error:
+                    yield Undecoded(name=self.keys[row], error=error)
+            if good:
+                rows = np.array(good, dtype=np.int64)
+                batch = Batch(
+                    features=np.stack(samples),
+                    labels=self.labels[rows],
+                    keys=self.keys[rows],
+                    rows=rows,
+                    split="train",
+                    place=place,
+                )
+                yield from by_split(batch, self.splits[rows])
 
 
 def splits_in_names(files: list[Path]) -> dict[Path, str]:

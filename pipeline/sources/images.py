@@ -7,85 +7,33 @@ is one whose values 8 bits of gray or RGB do not hold.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import DataError, must
+from pipeline.errors import DataError, UnreadableSample, must
 from pipeline.labels import UNLABELLED
 from pipeline.sources.base import (
     Batch,
-    ClassIndex,
     SourceOptions,
     SourceSpec,
+    Undecoded,
     by_split,
     rows_for_test,
     split_name,
 )
+from pipeline.sources.classes import ClassIndex
+from pipeline.sources.decoding import Decoder
 from pipeline.sources.folders import FolderListing, splits_in_names
 from pipeline.sources.npz import Npz
 from pipeline.sources.readers import TableFile, open_table
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 _IMAGE_COLUMNS = ("image", "img", "bytes", "jpeg", "png")
-_GRAY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA")  # Pillow converts these to 8 bits as they are meant
 _COMMON = ("test_fraction", "seed", "unlabelled_value")
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """Encoded bytes to one (C, H, W) array.
-
-    Args:
-        options: --size and --channels.
-        expected: shape of every sample; None while the first image is looked at.
-    """
-
-    options: SourceOptions
-    expected: tuple[int, ...] | None = None
-
-    def __call__(self, raw: bytes | Path, place: str) -> np.ndarray:
-        """Decode one image; `place` names it in messages.
-
-        Raises:
-            UserError: it cannot be decoded, is of a kind that 8 bits do not hold, or of another size or colour.
-        """
-        from PIL import Image
-
-        try:
-            with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as file:
-                channels = self._channels(file.mode, place)
-                image = file.convert("L" if channels == 1 else "RGB")
-                if self.options.size is not None:
-                    height, width = self.options.size
-                    image = image.resize((width, height), Image.Resampling.BILINEAR)
-                pixels = np.asarray(image, dtype=np.uint8)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{place} cannot be decoded ({error}). Clean it or leave it out.") from error
-        pixels = pixels[None] if channels == 1 else np.moveaxis(pixels, 2, 0)
-        if self.expected and pixels.shape != self.expected:
-            size, got = (f"{shape[1]}x{shape[2]} pixels" for shape in (self.expected, pixels.shape))
-            raise must("image", f"{size} (height x width)", got, where=place, remedy="Pass --size HEIGHTxWIDTH.")
-        return np.ascontiguousarray(pixels)
-
-    def _channels(self, mode: str, place: str) -> int:
-        if mode not in _GRAY + _COLOUR:  # convert() cuts 16 bits and floats off at 255, and knows no profile of inks
-            wanted = f"8-bit gray, RGB or palette (mode {', '.join(_GRAY + _COLOUR)})"
-            remedy = "Scale or convert it to 8-bit gray or RGB, or leave it out."
-            raise must("image", wanted, f"mode {mode}", where=place, remedy=remedy)
-        if self.options.channels is not None:
-            return self.options.channels
-        gray = mode in _GRAY
-        channels = self.expected[0] if self.expected else (1 if gray else 3)
-        if gray != (channels == 1):
-            wanted, got = ("gray", "colour") if channels == 1 else ("in colour", "gray")
-            raise must("image", f"{wanted}, as the first", got, where=place, remedy="Pass --channels 1 or 3.")
-        return channels
 
 
 def _image_spec(shape: tuple[int, ...], names: Iterable[str], files: Iterable[Path]) -> SourceSpec:
@@ -108,18 +56,13 @@ class ImageFolder:
         options.only(self.name, *_COMMON, "size", "channels")
         self.options = options
         self._listing = FolderListing(root, _SUFFIXES, options)
-        first = self._listing.files[0]
-        shape = Decoder(options)(first, str(first)).shape
+        shape = self._listing.first(lambda path: Decoder(options)(path, str(path))).shape
         self.spec = _image_spec(shape, self._listing.names, self._listing.files)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch | Undecoded]:
         """All images, in the order of their paths."""
         decode = Decoder(self.options, self.spec.shape)
-        size = self.spec.rows_per_batch
-        for rows in self._listing.slices(size):
-            place = "Images"
-            features = np.stack([decode(p, str(p)) for p in self._listing.files[rows[0] : rows[-1] + 1]])
-            yield from self._listing.batches(features, rows, place)
+        yield from self._listing.batches(lambda path: decode(path, str(path)), self.spec.rows_per_batch, "Images")
 
 
 class ImageParquet:
@@ -156,7 +99,7 @@ class ImageParquet:
         self._first_pass(known=names is not None)
         self.spec = _image_spec(self._first_shape(), self._classes.names, files)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch | Undecoded]:
         """All images, in the order of the files."""
         decode, seen = Decoder(self.options, self.spec.shape), 0
         columns = [self._image, self._label, self._split, self.options.key_column]
@@ -169,13 +112,19 @@ class ImageParquet:
                 if self._label:
                     labels = self._classes.encode(part[self._label], place)
                 features = np.empty((len(rows), *self.spec.shape), dtype=np.uint8)
+                good = np.ones(len(rows), dtype=bool)
                 for index, raw in enumerate(part[self._image]):
-                    features[index] = decode(_bytes(raw, f"{place}: row {rows[index]}"), f"{place}: row {rows[index]}")
+                    where = f"{place}: row {rows[index]}"
+                    try:
+                        features[index] = decode(_bytes(raw, where), where)
+                    except UnreadableSample as error:
+                        good[index] = False
+                        yield Undecoded(name=where, error=error)
                 keys = rows + seen
                 if self.options.key_column:
                     keys = np.array([str(v) for v in part[self.options.key_column].to_pylist()], dtype=object)
                 batch = Batch(features=features, labels=labels, keys=keys, rows=rows, split="train", place=place)
-                yield from by_split(batch, self._splits(part, table, seen + rows))
+                yield from by_split(batch.pick(good), self._splits(part, table, seen + rows)[good])
             seen += start
 
     def _splits(self, part: pa.RecordBatch, table: TableFile, rows: np.ndarray) -> np.ndarray:
@@ -201,14 +150,21 @@ class ImageParquet:
             raise DataError(f"{names} must hold at least one image. It is empty.")
         if not known:
             labels = self._classes.finish()[labels.astype(np.int64)]
+        self._classes.refuse_absent()
         if not self._split and not self._split_of:
             self._is_test = rows_for_test(labels, self.options)
 
     def _first_shape(self) -> tuple[int, ...]:
-        table = next(t for t in self._tables if any(p.num_rows for p in t.batches([self._image], rows=1)))
-        part = next(p for p in table.batches([self._image], rows=1) if p.num_rows)
-        place = f"{table.path.name}: row 0"
-        return Decoder(self.options)(_bytes(part[self._image][0], place), place).shape
+        """Of the first image that can be decoded."""
+        faults = []
+        for table in self._tables:
+            for row, part in enumerate(table.batches([self._image], rows=1)):
+                place = f"{table.path.name}: row {row}"
+                try:
+                    return Decoder(self.options)(_bytes(part[self._image][0], place), place).shape
+                except UnreadableSample as error:
+                    faults.append(error.fault)
+        raise DataError(f"Column '{self._image}' must hold an image that can be decoded. {faults[0]}")
 
     def _column(self, option: str, wanted: str | None, usual: tuple[str, ...]) -> str:
         columns = self._tables[0].columns
@@ -236,6 +192,7 @@ class ImageNpz:
         if "labels" in self._npz.names:
             codes = classes.add(vector(self._npz, "labels", shape[0]))
             self._labels = classes.finish()[codes]
+        classes.refuse_absent()
         self._splits = splits_of(self._npz, self._labels, options)
         channels = shape[3] if len(shape) == 4 else 1
         self.spec = _image_spec((channels, shape[1], shape[2]), classes.names, [path])

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError
 
 BLOCK_BYTES = 1 << 20  # Arrow reads up to 32 blocks ahead
-_NULLS = ["", "?", "NA", "N/A", "na", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None"]
+NULLS = ["", "?", "NA", "N/A", "na", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None"]
 _TABLES = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -85,7 +85,7 @@ class TableFile:
         convert = pc_csv.ConvertOptions(
             column_types=types,
             include_columns=columns,
-            null_values=_NULLS,
+            null_values=NULLS,
             strings_can_be_null=True,
             true_values=["true", "True", "TRUE"],
             false_values=["false", "False", "FALSE"],
@@ -165,7 +165,7 @@ def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
         read = pc_csv.ReadOptions(
             block_size=table.block_bytes, column_names=None if header else names, use_threads=False
         )
-        convert = pc_csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True)
+        convert = pc_csv.ConvertOptions(null_values=NULLS, strings_can_be_null=True)
         with pc_csv.open_csv(stream, read, pc_csv.ParseOptions(delimiter=delimiter), convert) as reader:
             kinds = reader.schema.types
     if len(names) != len(kinds):

@@ -19,13 +19,13 @@ from pipeline.errors import DataError, UserError
 from pipeline.labels import UNLABELLED
 from pipeline.sources.base import (
     Batch,
-    ClassIndex,
     SourceOptions,
     SourceSpec,
     by_split,
     rows_for_test,
     split_name,
 )
+from pipeline.sources.classes import ClassIndex
 from pipeline.sources.classic import required_root
 from pipeline.sources.readers import TableFile, open_table, table_files
 
@@ -63,6 +63,8 @@ class Table:
         options.only(self.name, *_OPTIONS)
         if options.split_column and options.test_fraction is not None:
             raise UserError("--split-column and --test-fraction exclude each other. Pass one of them.")
+        if options.unlabelled_value is not None and options.label_column is None:
+            raise UserError("--unlabelled-value must come with --label-column. Name the column of the labels too.")
         self.options = options
         paths = table_files(required_root(root, self.name))
         self._files = [open_table(path, options.delimiter, options.header) for path in paths]
@@ -130,6 +132,11 @@ class Table:
         if seen == 0:
             raise DataError(self._nothing_left())
         final = self._classes.finish()
+        if self._classes.lacks_unlabelled and self._where:  # rows of other folds may have it
+            for file in self._files:
+                for batch in file.batches([str(options.label_column)]):
+                    self._classes.look(batch[str(options.label_column)])
+        self._classes.refuse_absent()
         if seeded:
             if options.label_column:
                 labels = final[np.concatenate(provisional)]
@@ -200,11 +207,16 @@ class Table:
             if kind is not None:
                 raise DataError(
                     f"Column '{name}' must hold numbers to be a feature. It holds {kind}. "
-                    "Name it --label-column, or choose with --feature-columns or --exclude-columns."
+                    f"{self._roles_left()} it out with --exclude-columns, or make numbers of it (docs/data.md, Values)."
                 )
         if not chosen:
             raise DataError("At least one column must be a feature. None is left by the given options.")
         return chosen
+
+    def _roles_left(self) -> str:
+        roles = {"--label-column": self.options.label_column, "--key-column": self.options.key_column}
+        left = " or ".join(option for option, column in roles.items() if column is None)
+        return f"Name it {left}, leave" if left else "Leave"
 
     def _require(self, option: str, column: str | None) -> None:
         if column is not None and column not in self._columns:
@@ -235,6 +247,8 @@ def _filters(text: str | None) -> dict[str, str]:
         column, sign, value = part.partition("=")
         if not sign or not column.strip():
             raise UserError(f"--where must be column=value[,column=value]. Got {part!r}.")
+        if column.strip() in filters:
+            raise UserError(f"--where must name each column once. Got '{column.strip()}' twice in {text!r}.")
         filters[column.strip()] = value.strip()
     return filters
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.predict import predict as command
 from pipeline.errors import UserError
 from pipeline.predict import predict
 from pipeline.predictor import Predictor
@@ -72,6 +73,19 @@ def test_only_missing_files_are_made(model, source, tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     keys = pd.read_parquet(tmp_path / "out")["key"].tolist()
     assert keys == [n for n in range(80) if n not in (12, 61)], "without a column of keys they are row numbers"
+
+
+def test_rows_that_the_map_would_not_accept_are_counted(model, rows, tmp_path, capsys):
+    far = rows.copy()
+    far.loc[:2, ["x0", "x1"]] = 1e6
+    far.to_parquet(tmp_path / "far.parquet")
+    wanted = int((Predictor.load(model)(far)["novelty"] > 0.5).sum())
+    assert 3 <= wanted < 80
+    for _ in range(2):  # made, and found in place
+        done = command(model=str(model), input=tmp_path / "far.parquet", output=tmp_path / "out", actors=0)
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert done["beyond"] == wanted
+        assert last.startswith(f"80 rows scored, {wanted} of them beyond the map (novelty > 0.5); 1 files in ")
 
 
 def test_what_cannot_be_read_is_said_before_anything_is_written(model, rows, source, tmp_path):

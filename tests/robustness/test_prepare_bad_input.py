@@ -17,7 +17,7 @@ from jobs.prepare import app
 from pipeline.manifest import Manifest, verify
 from pipeline.shards import Dataset
 from tests.conftest import REPOSITORY
-from tests.raw_files import write_idx
+from tests.raw_files import write_idx, write_wav
 
 GOOD = "x0,x1,y\n" + "".join(f"{i},{i * i % 7},{i % 2}\n" for i in range(20))
 
@@ -81,6 +81,47 @@ def test_invalid_rows_are_dropped_on_demand(prepare, table, tmp_path):
     report = json.loads(last)
     assert (code, report["dropped_count"], report["num_samples"]["train"]) == (0, 2, 2)
     assert Dataset.open(tmp_path / "out").read("train", [0, 1])[0].tolist() == [[0, 0], [1, 1]]
+
+
+def test_rows_labels_and_classes_are_said(prepare, table, tmp_path):
+    text = "x0,y\n" + "".join(f"{n},{label}\n" for n, label in enumerate(["yes", "Yes", "no", "", "no"]))
+    assert prepare(*table(text), "--out", tmp_path / "out", "--label-column", "y")[1].endswith(
+        "/out: 5 train rows (4 labelled), 0 test rows, shape 1 float32, 3 classes: Yes, no, yes"
+    )
+    many = "x0,y\n" + "".join(f"{n},{n}\n" for n in range(12))
+    assert prepare(*table(many), "--out", tmp_path / "many", "--label-column", "y")[1].endswith(
+        "/many: 12 train rows (all labelled), 0 test rows, shape 1 float32, 12 classes: 0, 1, 2, 3, 4, 5, ..."
+    )
+    assert prepare(*table("x0\n1\n2\n"), "--out", tmp_path / "none")[1].endswith(
+        "/none: 2 train rows (none labelled), 0 test rows, shape 1 float32, no classes"
+    )
+
+
+def test_lists_of_columns_go_by_comma_or_by_repeating_the_option(refused, prepare, table, tmp_path):
+    arguments = table("id,income,age,y,part\n1,2,3,0,a\n2,3,5,1,a\n3,3,5,1,b\n")
+    left_out = ("--exclude-columns", "id", "--exclude-columns", "income,y", "--where", "part=a", "--where", "y=1")
+    assert prepare(*arguments, *left_out, "--out", tmp_path / "taken")[0] == 0
+    manifest = Manifest.load(tmp_path / "taken")
+    assert (manifest.feature_names, manifest.splits["train"].num_samples) == (("age",), 1)
+    line = refused(*arguments, "--where", "y=0", "--where", "y=1", "--exclude-columns", "part")
+    assert line == "--where must name each column once. Got 'y' twice in 'y=0,y=1'."
+
+
+def test_keys_that_repeat_are_told(prepare, table, tmp_path):
+    arguments = (*table("k,x\nb,1\na,2\na,3\n"), "--key-column", "k", "--out", tmp_path / "out")
+    for _ in range(2):  # made, and found in place
+        code, last, _ = prepare(*arguments)
+        assert (code, last) == (0, "--key-column does not tell all rows apart: 'a' stands in more than one")
+    code, last, _ = prepare(*table("k,x\nb,1\na,2\nc,3\n"), "--key-column", "k", "--out", tmp_path / "other")
+    assert code == 0 and last.endswith("no classes")
+
+
+def test_a_column_of_text_may_be_labels_keys_or_left_out(refused, table):
+    arguments = table("id,x,y\nu1,1,yes\nu2,2,no\n")
+    front = "Column 'id' must hold numbers to be a feature. It holds text. "
+    back = " it out with --exclude-columns, or make numbers of it (docs/data.md, Values)."
+    assert refused(*arguments) == f"{front}Name it --label-column or --key-column, leave{back}"
+    assert refused(*arguments, "--label-column", "y") == f"{front}Name it --key-column, leave{back}"
 
 
 def test_missing_values_are_kept_on_demand(prepare, table, tmp_path):
@@ -220,6 +261,69 @@ def test_wrong_image_sizes(refused, prepare, tmp_path, rng):
     assert prepare("images", "--root", tmp_path / "images", "--size", "4x4", "--out", tmp_path / "ok")[0] == 0
 
 
+@pytest.fixture(params=["folder", "parquet"])
+def pictures(request, tmp_path, rng):
+    """Ten images in two classes, of which 0, 3 and 8 are cut off: arguments, and names of those."""
+    from PIL import Image
+
+    folder, rows = tmp_path / "pictures", []
+    for number in range(10):
+        path = folder / "ab"[number // 5] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (9, 9, 3), dtype=np.uint8)).save(path)
+        if number in (0, 3, 8):
+            path.write_bytes(path.read_bytes()[:150])
+        rows.append({"image": path.read_bytes(), "label": path.parent.name})
+    if request.param == "folder":
+        return ("images", "--root", folder), ["a/0.png", "a/3.png", "b/8.png"]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    return ("images", "--root", tmp_path / "p.parquet"), [f"Shard 0 (p.parquet): row {n}" for n in (0, 3, 8)]
+
+
+def test_images_that_cannot_be_decoded_are_left_out_on_demand(refused, prepare, pictures, tmp_path):
+    arguments, bad = pictures
+    line = refused(*arguments)
+    assert f"{bad[0]} cannot be decoded (" in line
+    assert line.endswith("Clean it, or pass --drop-invalid to leave such images out.")
+    for out in (tmp_path / "one", tmp_path / "two"):
+        code, last, _ = prepare(*arguments, "--out", out, "--drop-invalid")
+        assert (code, last) == (0, f"3 invalid rows left out: {', '.join(bad)}")
+    manifest = Manifest.load(tmp_path / "one")
+    assert manifest == Manifest.load(tmp_path / "two")
+    assert (manifest.dropped_count, manifest.provenance["left_out"]) == (3, bad)
+    verify(tmp_path / "one", manifest, hashes=True)
+    dataset, found = Dataset.open(tmp_path / "one"), []
+    for name, split in manifest.splits.items():
+        keys = pq.read_table(tmp_path / "one" / name)["key"].to_pylist() if split.num_samples else []
+        found += [int(str(key).removesuffix(".png")[-1]) for key in keys]
+        assert dataset.read_raw(name, slice(0, 9)).shape == (split.num_samples, 3, 9, 9)
+        assert sum(split.class_histogram) == len(keys)
+    assert sorted(found) == [1, 2, 4, 5, 6, 7, 9]
+
+
+def test_if_no_image_can_be_decoded_that_is_said(refused, tmp_path):
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "1.png").write_bytes(b"no image")
+    pq.write_table(pa.table({"image": [b"no image"]}), tmp_path / "p.parquet")
+    for root, line in (("images", "a file that can"), ("p.parquet", "an image that can")):
+        said = refused("images", "--root", tmp_path / root, "--drop-invalid")
+        assert f" must hold {line} be decoded. " in said and "cannot be decoded (cannot identify image file" in said
+
+
+def test_recordings_that_cannot_be_decoded_are_left_out_on_demand(refused, prepare, tmp_path, rng):
+    for number in range(6):
+        write_wav(tmp_path / "sounds" / "ab"[number // 3] / f"{number}.wav", rng.integers(-99, 99, 160))
+    for number, content in (("a/0", b"RIFF"), ("a/2", None), ("b/4", b"")):
+        path = tmp_path / "sounds" / f"{number}.wav"
+        path.write_bytes(path.read_bytes()[:100] if content is None else content)
+    arguments = ("audio", "--root", tmp_path / "sounds", "--duration", "0.02", "--test-fraction", "0")
+    assert "a/0.wav is not a readable wav file" in (line := refused(*arguments))
+    assert line.endswith("Clean it, or pass --drop-invalid to leave such files out.")
+    code, last, _ = prepare(*arguments, "--out", tmp_path / "out", "--drop-invalid")
+    assert (code, last) == (0, "3 invalid rows left out: a/0.wav, a/2.wav, b/4.wav")
+    assert pq.read_table(tmp_path / "out" / "train")["key"].to_pylist() == ["a/1.wav", "b/3.wav", "b/5.wav"]
+
+
 def test_a_16_bit_image_far_behind_others(refused, tmp_path, rng):
     """Batches hold a few images of this size, shards two: some are on disk when the last image is looked at."""
     from PIL import Image
@@ -243,6 +347,8 @@ def test_a_16_bit_image_far_behind_others(refused, tmp_path, rng):
         (("digits", "--colour"), "No such option: --colour"),
         (("digits", "--test-fraction", "lots"), "Invalid value for '--test-fraction'"),
         (("digits", "--test-fraction", "1.5"), "--test-fraction must be in [0, 1). Got 1.5."),
+        (("digits", "--seed", "-1"), "--seed must be an integer in [0, 2**31). Got -1."),
+        (("images", "--size", "100000x100000"), "--size must be at most 67108864 pixels, such as 8192x8192. Got '100"),
         (("digits", "--where", "a=1"), "--where does not apply to the source 'digits'"),
         (("digits", "--missing", "zero"), "--missing must be error or mask. Got 'zero'."),
         (("imagenet",), "SOURCE must be one of digits, mnist,"),

@@ -50,6 +50,13 @@ def test_a_folder_per_class(tmp_path, rng):
         assert (image == pixels[int(key[-7:-4])].transpose(2, 0, 1)).all()
 
 
+def test_a_folder_for_unlabelled_that_is_not_there_is_refused(tmp_path, rng):
+    _folder(tmp_path, _pixels(rng, 3), ["a", "b", "other"])
+    with pytest.raises(UserError, match=r"must be the name of a folder in .* \(a, b, other\). Got 'Other'."):
+        _images(tmp_path, unlabelled_value="Other")
+    assert _images(tmp_path, unlabelled_value="other").spec.class_names == ("a", "b")
+
+
 def test_folders_are_listed_as_torchvision_does(tmp_path, rng):
     from torchvision.datasets import ImageFolder
 

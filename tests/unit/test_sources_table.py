@@ -113,6 +113,21 @@ def test_labels_of_any_kind_become_codes(tmp_path, values, unlabelled, names, co
     assert collect(source)["train"][1].tolist() == codes
 
 
+def test_a_value_for_unlabelled_that_is_no_label_is_refused(tmp_path):
+    _write(tmp_path / "t.csv", "x,y,part\n1,no,a\n2,unknown,b\n3,,a\n4,yes,a\n")
+    line = r"Label column 'y': --unlabelled-value must be a label that is there \(no, unknown, yes\). Got 'Unknown'."
+    with pytest.raises(UserError, match=line):
+        _table(tmp_path / "t.csv", label_column="y", unlabelled_value="Unknown", exclude_columns="part")
+    with pytest.raises(UserError, match="--unlabelled-value must come with --label-column"):
+        _table(tmp_path / "t.csv", unlabelled_value="unknown", exclude_columns="y,part")
+    for value in ("unknown", "NA", "none"):  # NA is read as a missing value
+        _table(tmp_path / "t.csv", label_column="y", unlabelled_value=value, exclude_columns="part")
+    rest = _table(tmp_path / "t.csv", label_column="y", unlabelled_value="unknown", where="part=a")
+    assert rest.spec.class_names == ("no", "yes"), "the rows that --where leaves out have it"
+    with pytest.raises(UserError, match="Got 'Unknown'"):
+        _table(tmp_path / "t.csv", label_column="y", unlabelled_value="Unknown", where="part=a")
+
+
 def test_minus_one_beside_a_single_class_is_asked_about(tmp_path):
     _write(tmp_path / "t.csv", "x,y\n1,-1\n2,1\n")
     with pytest.raises(DataError, match="is -1 a class or unlabelled\\? Pass --unlabelled-value none"):

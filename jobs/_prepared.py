@@ -1,0 +1,69 @@
+"""What `jobs.prepare` reads from its words, and what it says of a prepared data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import must
+from pipeline.manifest import Manifest, Split
+
+_MOST, _FEW = 10, 6  # names that are said, of all and of more than that
+
+
+def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
+    """Lines for people, and the same for `--json`."""
+    rows = ", ".join(_rows(name, split) for name, split in manifest.splits.items())
+    print(f"{out}: {rows}, shape {'x'.join(map(str, manifest.shape))} {manifest.dtype}, ", end="")
+    print(_classes(manifest.class_names))
+    left_out = manifest.provenance.get("left_out", [])
+    if manifest.dropped_count:
+        named = [*left_out[:_FEW], *(["..."] if manifest.dropped_count > _FEW else [])] if left_out else []
+        print(f"{manifest.dropped_count} invalid rows left out{': ' if named else ''}{', '.join(named)}")
+    if manifest.constant_features:
+        print(f"constant columns, read as 0: {', '.join(manifest.constant_features[:10])}")
+    if (key := manifest.provenance.get("repeated_key")) is not None:
+        print(f"--key-column does not tell all rows apart: '{key}' stands in more than one")
+    return {
+        "source": source,
+        "out": out,
+        "num_samples": {name: split.num_samples for name, split in manifest.splits.items()},
+        "unlabelled_count": {name: split.unlabelled_count for name, split in manifest.splits.items()},
+        "num_features": manifest.num_features,
+        "shape": manifest.shape,
+        "num_classes": manifest.num_classes,
+        "class_names": manifest.class_names,
+        "class_histogram": {name: split.class_histogram for name, split in manifest.splits.items()},
+        "dropped_count": manifest.dropped_count,
+        "left_out": left_out,
+        "manifest_hash": manifest.digest,
+    }
+
+
+def joined(words: Sequence[str] | None) -> str | None:
+    """One list of an option that may be given several times."""
+    return ",".join(words) if words else None
+
+
+def size_of(text: str | None) -> tuple[int, int] | None:
+    """Height and width from "32x32"."""
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise must("--size", "HEIGHTxWIDTH in pixels, such as 32x32", text)
+    return int(height), int(width)
+
+
+def _rows(name: str, split: Split) -> str:
+    labelled = split.num_samples - split.unlabelled_count
+    said = {0: "none", split.num_samples: "all"}.get(labelled, str(labelled))
+    return f"{split.num_samples} {name} row{'' if split.num_samples == 1 else 's'}" + (
+        f" ({said} labelled)" if split.num_samples else ""
+    )
+
+
+def _classes(names: Sequence[str]) -> str:
+    if not names:
+        return "no classes"
+    some = names if len(names) <= _MOST else [*names[:_FEW], "..."]
+    return f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {', '.join(some)}"
