@@ -47,7 +47,8 @@ def train(
 ) -> dict[str, Any]:
     """Train one map on a prepared data set, in this process or on Ray workers, with the same result.
 
-    Stop it with Ctrl-C or SIGTERM: the state is saved, and --resume goes on, also with other workers.
+    Stop it with Ctrl-C, SIGTERM or by closing its terminal: the state is saved, and --resume goes on, also with other
+    workers.
     """
     from pipeline import trainer
     from pipeline.config import parse_setting, read_file

@@ -150,15 +150,19 @@ def refuse_in_data_set(out: Path) -> None:
     """
     resolved = Path(os.path.realpath(out))
     for place in (resolved, *resolved.parents):
-        if _is_data_set(place):
+        if is_data_set(place):
             what = "is a prepared data set" if place == resolved else f"lies in the prepared data set '{place}'"
             raise OutputError(
                 f"--out must be a directory outside of data sets. Got '{out}', which {what}. Give another."
             )
 
 
-def _is_data_set(place: Path) -> bool:
-    """Whether a manifest of ours is there; other programs have files of that name too."""
+def is_data_set(place: Path) -> bool:
+    """Whether a manifest of ours is there; other programs have files of that name too.
+
+    Args:
+        place: a directory of this machine, or what is none.
+    """
     try:
         content = json.loads((place / "manifest.json").read_bytes())
     except (OSError, ValueError):

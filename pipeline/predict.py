@@ -31,7 +31,7 @@ from pipeline.errors import DataError, OutputError, must
 from pipeline.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.places import write_atomically
 from pipeline.predictor import BEYOND, Predictor
-from pipeline.readable import check_schema, refuse_another_kind, refuse_other_columns, samples_of
+from pipeline.readable import check_schema, refuse_another_kind, refuse_prepared_otherwise, samples_of
 from pipeline.rundir import RunDirectory
 from pipeline.signals import unhurried
 
@@ -86,7 +86,7 @@ def predict(
     pieces, keyed = cut_input(source, predictor.spec, key, piece_rows)
     if key_column is not None and not keyed:
         raise _no_column(key_column, pieces[0].file)
-    refuse_other_columns(source, predictor.spec)
+    refuse_prepared_otherwise(source, predictor.spec)
     refuse_another_kind(list(dict.fromkeys(piece.file for piece in pieces)), predictor.spec)
     content = hashlib.sha256(RunDirectory(model).map_path.read_bytes()).hexdigest()  # encoder, scaling and names too
     _claim(out, {"model": content, "input": _describe(pieces), "key_column": key})

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, must
-from pipeline.manifest import MANIFEST, Manifest
+from pipeline.manifest import Manifest
+from pipeline.places import is_data_set
 from pipeline.samples import TENSOR_COLUMN, InputSpec
 
 
@@ -43,12 +44,22 @@ def check_schema(schema: pa.Schema, spec: InputSpec, where: str) -> list[str]:
     return list(spec.columns)
 
 
-def refuse_other_columns(source: Path, spec: InputSpec) -> None:
-    """The shards of a prepared table have no names: they must lie in the order of the model's columns."""
-    for folder in (source, *source.absolute().parents[:2]):  # a data set, one of its splits, or a file of it
-        if (folder / MANIFEST).is_file():
-            columns = Manifest.load(folder).feature_names
-            if spec.columns and columns and tuple(columns) != spec.columns:
+def refuse_prepared_otherwise(source: Path, spec: InputSpec) -> None:
+    """The shards of a data set tell neither names nor a rate: both must be the model's.
+
+    Args:
+        source: a data set, one of its splits, a file of it, or what lies in none.
+        spec: of the model.
+
+    Raises:
+        UserError: the columns of a table are others or in another order, or recordings have another sample rate.
+    """
+    for folder in (source, *source.absolute().parents[:2]):
+        if is_data_set(folder):
+            given = InputSpec.of(Manifest.load(folder))
+            spec.refuse_other_rate(given, "--input")
+            columns = given.columns
+            if spec.columns and columns and columns != spec.columns:
                 some = ", ".join(spec.columns[:8])
                 remedy = "Prepare it with the columns in that order."
                 raise must("--input", f"a table with the columns {some}", ", ".join(columns[:8]), remedy=remedy)

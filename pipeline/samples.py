@@ -101,10 +101,7 @@ class InputSpec:
         if (given.kind, given.shape) != (self.kind, self.shape):
             wanted = f"{self.kind} samples of shape {self.shape}, as the model was trained on"
             raise must("--data", f"a data set of {wanted}", f"{given.kind} {given.shape}")
-        if self.sample_rate and given.sample_rate not in (0, self.sample_rate):
-            wanted = f"recordings at {self.sample_rate} Hz, as the model was trained on"
-            remedy = f"Prepare it with --sample-rate {self.sample_rate}."
-            raise must("--data", wanted, given.sample_rate, remedy=remedy)
+        self.refuse_other_rate(given, "--data")
         if self.kind != "table":
             return dataset
         columns, named = self.columns or (), given.columns or ()
@@ -114,6 +111,21 @@ class InputSpec:
             raise must("--data", f"a table with the columns of the model, {some} too", ", ".join(named[:8]))
         order = [named.index(name) for name in columns] if columns and named else range(self.shape[0])
         return dataset.seen_as(Scaling(self.low, self.high), order)
+
+    def refuse_other_rate(self, given: InputSpec, option: str) -> None:
+        """Recordings at another rate sound otherwise, though they may be as long in samples.
+
+        Args:
+            given: what a prepared data set holds.
+            option: that named it.
+
+        Raises:
+            UserError: both rates are known, and they differ.
+        """
+        if self.sample_rate and given.sample_rate not in (0, self.sample_rate):
+            wanted = f"recordings at {self.sample_rate} Hz, as the model was trained on"
+            remedy = f"Prepare it with --sample-rate {self.sample_rate}."
+            raise must(option, wanted, given.sample_rate, remedy=remedy)
 
     def invalid(self, values: np.ndarray) -> np.ndarray:
         """(n,) bool: samples that cannot be scored, because a value is missing or infinite."""

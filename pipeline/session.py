@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import GroupTimeout, UserError, must
+from pipeline.signals import children_outlive_terminal
 from pipeline.worker import Worker, as_actor
 
 _OBJECT_STORE_BYTES = 256 * 2**20  # maps are small; data sets never pass through the object store
@@ -116,7 +117,10 @@ def cpus_per_worker(config: ClusterConfig) -> float:
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    """Connects without Ray's chatter; Ray takes SIGTERM for itself, so it is given back."""
+    """Connects without Ray's chatter; Ray takes SIGTERM for itself, so it is given back.
+
+    Without the cluster a state could not be saved: a closed terminal must not end it, only the process that drives it.
+    """
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -127,7 +131,8 @@ def _connect(ray: Any, address: str | None) -> None:
         else:
             os.environ.setdefault("RAY_preload_python_modules", "torch")  # while the rest of Ray starts
             # "local": without it Ray would join a cluster that `ray start` began on this machine
-            ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+            with children_outlive_terminal():
+                ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
     except Exception as error:  # of Ray's own node many kinds, the commonest an Exception as such
         reason = " ".join(str(error).split())[:200]
         if not address:

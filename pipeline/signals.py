@@ -1,4 +1,4 @@
-"""Signals: what must be finished is finished."""
+"""Signals: what must be finished is finished, and has what it needs until then."""
 
 from __future__ import annotations
 
@@ -11,10 +11,22 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def unhurried() -> Iterator[None]:
     """Ignores SIGINT, SIGTERM and SIGHUP for a moment: saving a state, ending a record, letting workers go."""
+    with _ignored(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextlib.contextmanager
+def children_outlive_terminal() -> Iterator[None]:
+    """Ignores SIGHUP while processes are begun: a terminal sends it to all in its group, and they inherit this."""
+    with _ignored(signal.SIGHUP):
+        yield
+
+
+@contextlib.contextmanager
+def _ignored(*asking: signal.Signals) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in asking}
     try:
         yield

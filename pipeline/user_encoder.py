@@ -31,15 +31,22 @@ def user_encoder(name: str, sample: SampleShape, dim: int, width: int) -> nn.Mod
         A module from (n, P) to (n, D) that ends in a linear layer, its values those of torch's global generator.
 
     Raises:
-        UserError: no such function; no such module; features that do not depend on their sample alone.
+        UserError: no such function, or it fails; no such module, or nothing to train in it; features that do not
+            depend on their sample alone.
     """
-    made = _function(name)(sample, dim, width)
+    function = _function(name)
+    try:
+        made = function(sample, dim, width)
+    except Exception as error:  # of the user's own code
+        raise _refused("a function of sample, dim and width", name, f"which failed: {_reason(error)}") from error
     if not isinstance(made, nn.Module):
         raise _refused("a function that returns a torch module", name, f"which returns {type(made).__name__}")
     leaves = [layer for layer in made.modules() if not list(layer.children())]
     last = leaves[-1]
     if not isinstance(last, nn.Linear) or last.bias is None or last.out_features != dim:
         raise _refused(f"of a module that ends in nn.Linear(..., {dim}) with a bias", name, f"which ends in {last}")
+    if not any(parameter.requires_grad for parameter in made.parameters()):
+        raise _refused("of a module with something to train", name, "where no parameter has requires_grad")
     _try(made, name, sample, dim)
     return made
 
@@ -56,10 +63,8 @@ def _try(made: nn.Module, name: str, sample: SampleShape, dim: int) -> None:
         first, again, alone = made.train()(samples), made(samples), made(samples[: _ROWS // 2])
         later = made.eval()(samples)
     except Exception as error:  # of the user's own code
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise _refused(
-            f"of a module that takes (n, {samples.shape[1]}) samples", name, f"which failed: {reason}"
-        ) from error
+        wanted = f"of a module that takes (n, {samples.shape[1]}) samples"
+        raise _refused(wanted, name, f"which failed: {_reason(error)}") from error
     if not isinstance(first, Tensor) or first.shape != (_ROWS, dim):
         got = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
         raise _refused(
@@ -83,6 +88,10 @@ def _refused(wanted: str, name: str, what: str) -> UserError:
     return UserError(f"encoder.name must be {wanted}. Got '{name}', {what}.", field="encoder.name")
 
 
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
 def _close(one: Tensor, other: Tensor) -> bool:
     return bool(torch.allclose(one.float(), other.float(), rtol=_TOLERANCE, atol=_TOLERANCE))
 
@@ -90,8 +99,13 @@ def _close(one: Tensor, other: Tensor) -> bool:
 def _function(name: str) -> Callable[[SampleShape, int, int], Any]:
     module, _, function = name.partition(":")
     try:
-        made: Callable[[SampleShape, int, int], Any] = getattr(importlib.import_module(module), function)
+        made = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         remedy = f"{error}. Is it on PYTHONPATH, on every node?"
         raise must("encoder.name", "a function that can be imported", name, remedy=remedy) from None
-    return made
+    except Exception as error:  # of the user's own module
+        raise _refused("a function that can be imported", name, f"whose module failed: {_reason(error)}") from error
+    if not callable(made):
+        raise _refused("a function", name, f"which is of type {type(made).__name__}")
+    found: Callable[[SampleShape, int, int], Any] = made
+    return found

@@ -16,16 +16,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 from pipeline.comparison.contestants import Contestant
 from pipeline.places import write_atomically
+from pipeline.signals import children_outlive_terminal
 
 Say = Callable[[str], None]
 Cell = dict[str, Any]
 Place = tuple[Contestant, float, int]
 """Who, labelled fraction, seed."""
+_AT_ONCE_S = 10.0  # signals
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
         write_atomically(path, json.dumps(cell, indent=1).encode())
         return cell
 
+    with children_outlive_terminal():
+        resource_tracker.ensure_running()  # of all processes; it would be begun in a thread, where SIGHUP is not ours
     with ThreadPoolExecutor(concurrent) as threads:
         try:
             found = list(threads.map(completed, places))
@@ -182,7 +187,7 @@ def _in_its_own_process(asked: Comparison, place: Place) -> Cell:
 
 def _measured(parent: int, *arguments: Any) -> dict[str, Any]:
     """`measure` in a process of its own, which saves its state when it is told to end, or its parent is gone."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _hear_signals()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
         return measure(*arguments)
@@ -192,13 +197,32 @@ def _measured(parent: int, *arguments: Any) -> dict[str, Any]:
         raise
 
 
+def _hear_signals() -> None:
+    """SIGINT, SIGTERM and SIGHUP interrupt; one that follows another at once does not interrupt what that one does.
+
+    A terminal that is closed, or Ctrl-C in it, tells this process and its parent, which passes it on.
+    """
+    heard = -math.inf
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal heard
+        if time.monotonic() - heard > _AT_ONCE_S:
+            heard = time.monotonic()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
+            signal.signal(number, interrupt)
+
+
 def _end_with(parent: int) -> None:
     """Ends this process when its parent was killed: again and again, for what is saved is not to be hurried."""
     while os.getppid() == parent:
         time.sleep(1)
     while True:
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(30)
+        time.sleep(3 * _AT_ONCE_S)
 
 
 def measure(

@@ -187,3 +187,32 @@ def test_shards_of_a_table_with_columns_in_another_order_are_refused(model, rows
         with pytest.raises(UserError, match="--input must be a table with the columns x0, x1. Got 'x1, x0'. Prepare"):
             predict(model, source, tmp_path / "other", actors=0)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_manifest_of_another_program_is_no_data_set(model, rows, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"name": "my web app"}')
+    (tmp_path / "data").mkdir()
+    rows.to_parquet(tmp_path / "data" / "in.parquet", index=False)
+    assert predict(model, tmp_path / "data" / "in.parquet", tmp_path / "out", actors=0)["scored"] == 80
+
+
+def test_recordings_at_another_rate_are_refused_though_they_are_as_long(tmp_path):
+    from pipeline.prepare import prepare
+    from pipeline.sources import SourceOptions, open_source
+    from tests.raw_files import write_wav
+
+    for number in range(4):
+        tone = 9000 * np.sin(np.arange(80) * (number % 2 + 1))
+        write_wav(tmp_path / "words" / "ab"[number % 2] / f"{number}.wav", tone.astype(np.int16))
+    for rate in (8000, 16000):
+        options = SourceOptions(duration_s=80 / rate, sample_rate=rate, test_fraction=0.0)
+        prepare(open_source("audio", tmp_path / "words", options), tmp_path / str(rate))
+    train(small("kohonen", tmp_path / "8000", map__rows=2, map__columns=2, map__epochs=1), tmp_path / "run")
+    assert predict(tmp_path / "run", tmp_path / "8000" / "train", tmp_path / "out", actors=0)["scored"] == 4
+    shard = next((tmp_path / "16000").rglob("*.parquet"))
+    for source in (tmp_path / "16000", tmp_path / "16000" / "train", shard):
+        with pytest.raises(
+            UserError, match="--input must be recordings at 8000 Hz, as the model .* Got 16000. Prepare"
+        ):
+            predict(tmp_path / "run", source, tmp_path / "other", actors=0)
+    assert not (tmp_path / "other").exists()

@@ -3,10 +3,13 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
+import psutil
 import pytest
 
 from pipeline.checkpoint import read
@@ -42,9 +45,9 @@ def epochs(out):
     return journal.read_text().count('"nodes"') if journal.exists() else 0
 
 
-def begun(arguments, out, wanted=3):
+def begun(arguments, out, wanted=3, **more):
     """A running command that has finished some epochs."""
-    job = subprocess.Popen(command(*arguments), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    job = subprocess.Popen(command(*arguments), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, **more)
     end = time.monotonic() + 250
     while epochs(out) < wanted:
         assert job.poll() is None and time.monotonic() < end, job.stderr.read()
@@ -109,6 +112,25 @@ def test_a_terminated_command_on_a_cluster_saves_its_state_and_frees_its_workers
     result = train(settings, out, resume=True)
     assert result["map_digest"] == undisturbed["map_digest"]
     assert json.loads((out / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_closed_terminal_ends_a_command_with_a_cluster_of_its_own_as_an_interruption_does(settings, tmp_path):
+    """SIGHUP goes to the whole group, Ray's own processes too: the state comes from a worker that is still there."""
+    out, folder = tmp_path / "run", tempfile.mkdtemp(prefix="sg", dir="/tmp")  # paths of sockets over 107 bytes fail
+    longer = settings | {"map.epochs": 500}  # not at its end before it is told
+    own = {"start_new_session": True, "env": os.environ | {"RAY_TMPDIR": folder}}
+    job = begun(words(longer, out, "--workers", 1), out, **own)
+    began = psutil.Process(job.pid).children(recursive=True)
+    try:
+        os.killpg(job.pid, signal.SIGHUP)
+        _, said = job.communicate(timeout=120)
+        assert job.returncode == 130, said
+        assert said.strip().splitlines()[-1].startswith("Interrupted. State saved after round ")
+        assert "Traceback" not in said
+        assert len(began) >= 3 and not psutil.wait_procs(began, timeout=30)[1]
+    finally:
+        job.kill()  # Ray's processes end with it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_workers_end_with_their_run(group, ray_cluster, settings, tmp_path):

@@ -1,6 +1,7 @@
 """Cells that are kept, tables and tests of significance, transfer of features, the fixed lattice of deep runs."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -95,8 +96,8 @@ def test_cells_take_fractions_that_are_asked_for_later_but_no_other_rows(rng, tm
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_comparison_that_is_ended_saves_its_cells_and_leaves_no_process(digits, tmp_path, number):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+def test_a_comparison_that_is_ended_saves_its_cells_and_leaves_no_process(digits, tmp_path, number, request):
     words = [
         "--models",
         "supervised",
@@ -111,19 +112,39 @@ def test_a_comparison_that_is_ended_saves_its_cells_and_leaves_no_process(digits
     ]
     long = [*words, "--set", "map.epochs=100000", "--set", "encoder.width=4", "--set", "train.checkpoint_s=1"]
     asked = [sys.executable, "-m", "jobs.compare", "--data", str(digits), "--out", str(tmp_path / "out"), *long]
-    process = subprocess.Popen(asked, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(asked, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    request.addfinalizer(process.kill)  # its cells end with it
     runs = [tmp_path / "out" / "runs" / f"supervised-{share}-0" for share in (0.2, 0.5)]
     until = time.monotonic() + 120
     while not all(list(run.glob("checkpoints/*")) for run in runs):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.2)
     children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(number)
+    tell = os.killpg if number == signal.SIGHUP else os.kill  # a terminal that is closed tells the cells too
+    tell(process.pid, number)
     _, err = process.communicate(timeout=120)
-    if number == signal.SIGTERM:
-        assert process.returncode == 130 and "Finished cells are kept; the same command goes on." in err
+    if number != signal.SIGKILL:
+        assert process.returncode == 130 and err.endswith("Finished cells are kept; the same command goes on.\n")
+        assert "Traceback" not in err
     assert len(children) >= 2 and not psutil.wait_procs(children, timeout=60)[1]
     assert all(json.loads((run / "run.json").read_text())["status"] in ("killed", "interrupted") for run in runs)
+
+
+def test_what_a_terminal_and_the_parent_tell_a_cell_at_once_interrupts_it_once():
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for first in numbers:
+            cells._hear_signals()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(first)
+            signal.raise_signal(signal.SIGTERM)  # now a state is saved
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        cells._hear_signals()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "as nohup has it"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_after_the_error_of_a_cell_no_other_is_begun(digits, tmp_path, monkeypatch):

@@ -90,6 +90,38 @@ def test_what_is_no_encoder_is_refused_in_one_line(make, sentence):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda sample, dim: None, "a function of sample, dim and width. Got .* which failed: TypeError: .* 2 pos"),
+        (lambda sample, dim, width: {}["depth"], "a function of sample.* which failed: KeyError: 'depth'"),
+        (7, "a function. Got 'encoders_of_a_user:made', which is of type int"),
+        (lambda sample, dim, width: nn.Linear(64, dim).requires_grad_(False), "to train. .* no parameter has requires"),
+    ],
+)  # fmt: skip
+def test_errors_of_the_function_name_the_setting(make, sentence):
+    with pytest.raises(UserError, match=f"^encoder.name must be .*{sentence}") as caught:
+        make_encoder(function(make), SAMPLE, dim=6, width=8)
+    assert "\n" not in str(caught.value) and caught.value.field == "encoder.name"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("def made(:", r"whose module failed: SyntaxError: .*\(encoder_of_a_file.py, line 1\)"),
+        ("1 / 0", "whose module failed: ZeroDivisionError"),
+        ("import not_there_at_all", "No module named 'not_there_at_all'. Is it on PYTHONPATH, on every node"),
+        ("other = 1", "has no attribute 'made'"),
+    ],
+)
+def test_errors_of_the_module_name_the_setting(tmp_path, monkeypatch, text, sentence):
+    (tmp_path / "encoder_of_a_file.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "encoder_of_a_file", raising=False)
+    with pytest.raises(UserError, match=f"^encoder.name must be a function that can be imported. Got .*{sentence}"):
+        make_encoder("encoder_of_a_file:made", SAMPLE, dim=6, width=8)
+
+
 def test_all_its_values_come_from_the_seed_and_frozen_ones_are_the_same_everywhere(digits):
     name = function(lambda sample, dim, width: Wave(dim))
     run = RunConfig.build(small("deep", digits, encoder__name=name, encoder__dim=6))
