@@ -47,6 +47,7 @@ def compare(
     """
     from pipeline.comparison.run import Wish, compare, name_of
     from pipeline.config import parse_setting, read_file
+    from pipeline.stores import bare
 
     over = dict(parse_setting(text) for text in settings or [])
     over |= {"tracking.uri": tracking_uri} if tracking_uri else {}
@@ -62,7 +63,7 @@ def compare(
         reference=reference,
         minutes=time_budget,
         concurrent=concurrent,
-        command="python -m " + " ".join(["jobs.compare", *sys.argv[1:]]),
+        command="python -m " + " ".join(["jobs.compare", *map(bare, sys.argv[1:])]),
     )
     results = []
     for path in data:

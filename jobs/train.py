@@ -77,7 +77,7 @@ def train(
         from pipeline import model as models
         from pipeline.tracking import store_of
 
-        uri = store_of(out) or flat.get("tracking.uri")
+        uri = store_of(out, flat.get("tracking.uri")) or flat.get("tracking.uri")
         logged = models.log_model(out, summary["run_id"], uri, register)
         _say(f"Model logged: {logged['model_uri']}")
     return {key: summary.get(key) for key in KEYS}

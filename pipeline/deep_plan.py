@@ -91,31 +91,6 @@ class DeepPlan:
         """Weak and strong view."""
         return views_of(self.encoder.augment, self.sample.shape)
 
-    def never_begun(self) -> str | None:
-        """What the training is too short for, in one line; None if everything gets its turn."""
-        losses, asked = self.losses, []
-        if self.rival is not None:
-            return self._short_of_steps()
-        if (losses.relevance_warmup_rounds or 0) >= self.rounds:
-            asked.append(f"relevances (loss.relevance_warmup_rounds={losses.relevance_warmup_rounds})")
-        waiting = losses.consistency_weight + losses.agreement_weight + losses.balance_weight
-        if waiting > 0 and (losses.consistency_start or 0) >= self.rounds:
-            asked.append(f"consistency (loss.consistency_start={losses.consistency_start})")
-        if not asked:
-            return self._short_of_steps()
-        return (
-            f"The training ends after {self.rounds} rounds, before {' and '.join(asked)}: lower them, or train longer."
-        )
-
-    def _short_of_steps(self) -> str | None:
-        if self.rival is not None and self.rival.name == "kmeans" or self.rounds > self.deep.rate_warmup_rounds:
-            return None
-        return (
-            f"The training has {self.rounds} rounds only, and the learning rate rises for the first "
-            f"{self.deep.rate_warmup_rounds} (deep.rate_warmup_rounds): give more --epochs, or rounds of fewer samples "
-            "(map.batch_size)."
-        )
-
     def trained_rows(self, labels: Tensor, withheld: Tensor) -> Tensor:
         """(N,) rows that are trained on: all but those withheld for validation, or the labelled ones alone."""
         taken = torch.ones(len(labels), dtype=torch.bool)

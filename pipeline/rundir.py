@@ -24,6 +24,7 @@ from pipeline.checkpoint import TornCheckpoint, hash_tensors, map_bytes
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError
 from pipeline.places import refuse_in_data_set, write_atomically
+from pipeline.stores import bare
 from somcore.config import GROWING, LATTICES, MapConfig
 from somcore.state import MapState
 
@@ -218,8 +219,9 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def stored_settings(run: RunConfig) -> dict[str, Any]:
-    """What `run.json` keeps of a configuration: plain values by flat key."""
-    return {key: value for key, value in run.flat().items() if value is not None}
+    """What `run.json` and MLflow keep of a configuration: plain values by flat key, without a login."""
+    settings = {key: value for key, value in run.flat().items() if value is not None}
+    return {key: bare(value) if key == "tracking.uri" else value for key, value in settings.items()}
 
 
 def changed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 The lines that have been sent are counted in `tracking.json` beside the journal, with MLflow's id of the run and the
 store that knows it. So whoever goes on, in this process or a later one, from this directory or another, sends what is
-missing and nothing twice; and everything, where it is another store.
+missing and nothing twice; and everything, where it is another store. Whether it is another one is asked of the store:
+one and the same can have several names.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Any
 from pipeline.errors import TrackingUnavailable
 from pipeline.journal import Journal
 from pipeline.places import write_atomically
+from pipeline.stores import URI, absolute, bare, is_local, with_login
 
 POSITION = "tracking.json"
 _BATCH_LINES = 200
 _METRICS, _PARAMS = 800, 100  # of one message, which MLflow limits to 1000 things
+_OF_FAILURE = ("reason", "error")  # tags that no longer hold where a run goes on
 
 
 class Sender:
@@ -29,7 +32,7 @@ class Sender:
     Args:
         directory: of the run.
         journal: its journal.
-        uri: MLflow tracking URI; None = MLflow's own default.
+        uri: MLflow tracking URI; None = MLflow's own default; "none" = nothing will be sent.
         experiment: name of the experiment.
         tags: of the run, besides those of the journal.
         unique: together these tags name one run: a run that has them is gone on with, not doubled.
@@ -47,17 +50,32 @@ class Sender:
         self._tags, self._unique = {**(tags or {}), **(unique or {})}, dict(unique or {})
         self._position_path = directory / POSITION
         self._journal = journal
-        self._uri, self._experiment = uri, experiment
+        self._uri, self._experiment = uri and with_login(uri), experiment
         self._client: Any = None
         known = _position(directory)
         self._sent = int(known.get("sent", 0))
-        self.run_id: str | None = known.get("run_id")
+        self._run_id: str | None = known.get("run_id")
+        self._others: list[tuple[str, int]] = [(name, sent) for name, sent in known.get("others", [])]
         self._store: str | None = known.get("store")  # absolute, where `run_id` is known
-        self._same = known.get("uri") == uri  # as it was asked for then
+        self._asked: str | None = known.get("uri") and bare(known["uri"])  # what the store was called then
+        self._target = self._chosen()
+        self._moved = uri != "none" and not _same(self._target, self._store)
+        if not self._moved or not self._store:
+            self._asked = uri and bare(uri)
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run; None until the store has given one, or said that it knows the one from before."""
+        return None if self._moved else self._run_id
+
+    @property
+    def store(self) -> str | None:
+        """Where the run is recorded, as `run_id`, with the login that it needs."""
+        return None if self._moved else self._target
 
     def behind(self) -> int:
-        """Lines that have not been sent."""
-        return len(self._journal.lines(self._sent))
+        """Lines that have not been sent; all of them, as long as the store may be another one."""
+        return len(self._journal.lines(0 if self._moved else self._sent))
 
     def send(self) -> None:
         """Sends all that is new.
@@ -76,12 +94,25 @@ class Sender:
                 self.note()
         except Exception as error:  # MLflow raises its own, those of requests, of SQLAlchemy, of the system
             self._client = None
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
+            reason = f"{type(error).__name__}: {' '.join(bare(str(error)).split())}"[:160]
             raise TrackingUnavailable(f"the server cannot be reached ({reason})") from error
 
+    def _chosen(self) -> str | None:
+        """The store to send to, by its absolute name; None = MLflow's own default, which only MLflow knows."""
+        asked = self._uri or os.environ.get(URI)
+        if self._store and self._uri is None and not asked and self._asked is None:
+            return self._store
+        if self._store and self._uri and self._asked == bare(self._uri) and is_local(self._uri):
+            return self._store  # the name is meant from the directory of that time
+        return absolute(asked) if asked else None
+
     def _connect(self) -> None:
-        if self._client is not None:
-            return
+        if self._client is None:
+            self._open()
+        if self._moved:
+            self._settle()
+
+    def _open(self) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -91,11 +122,7 @@ class Sender:
 
         for name in ("mlflow", "alembic"):  # after the import, which sets them
             logging.getLogger(name).setLevel(logging.ERROR)
-        elsewhere = self._uri is None and os.environ.get("MLFLOW_TRACKING_URI")
-        if self._store is None or not self._same or elsewhere:
-            self._go_to(_absolute(self._uri or mlflow.get_tracking_uri()))
-        uri = self._store
-        assert uri is not None
+        self._target = uri = self._target or absolute(mlflow.get_tracking_uri())
         with _one_at_a_time(uri):
             client = mlflow.MlflowClient(uri)
             found = client.get_experiment_by_name(self._experiment)
@@ -103,19 +130,34 @@ class Sender:
             self._experiment_id = found.experiment_id if found else client.create_experiment(self._experiment, place)
         self._client = client
 
-    def _go_to(self, store: str) -> None:
-        """From now on that store; one that does not know the run hears of it from the beginning."""
-        if self._store not in (None, store):
-            self.run_id, self._sent = None, 0
-        self._store = store
+    def _settle(self) -> None:
+        """From now on this store; one that does not know the run by any of its ids hears of it from the beginning."""
+        known = [(self._run_id, self._sent), *self._others] if self._run_id else self._others
+        here = next((one for one in known if self._knows(one[0])), None)
+        self._others = [one for one in known if one != here]
+        self._run_id, self._sent = here or (None, 0)
+        self._store, self._asked, self._moved = self._target, self._uri and bare(self._uri), False
+        if here:
+            self.note()
+
+    def _knows(self, run_id: str) -> bool:
+        from mlflow import MlflowException
+
+        try:
+            self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        return True
 
     def _apply(self, lines: list[dict[str, Any]]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         client, first, last = self._client, lines[0], lines[-1]
-        if first["kind"] == "start" and self.run_id is None:
+        if first["kind"] == "start" and self._run_id is None:
             own = {key: str(value) for key, value in first["tags"].items()}
-            self.run_id = self._existing() or client.create_run(
+            self._run_id = self._existing() or client.create_run(
                 self._experiment_id, start_time=first["time_ms"], run_name=first["name"], tags={**own, **self._tags}
             ).info.run_id  # fmt: skip
             self.note()
@@ -134,6 +176,8 @@ class Sender:
             del metrics[:_METRICS], params[:_PARAMS], tags[:_PARAMS]
         if first["kind"] == "resume":
             client.update_run(self.run_id, status="RUNNING")
+            for name in client.get_run(self.run_id).data.tags.keys() & _OF_FAILURE:
+                client.delete_tag(self.run_id, name)
         elif first["kind"] == "artifact":
             if os.path.isdir(first["path"]):
                 client.log_artifacts(self.run_id, first["path"], os.path.basename(first["path"]))
@@ -151,19 +195,19 @@ class Sender:
         return found[0].info.run_id if found else None
 
     def share(self, other: Sender) -> None:
-        """Uses the connection of another sender to the same experiment."""
-        if other._client is not None and other._store is not None:
-            self._client, self._experiment_id = other._client, other._experiment_id
-            self._go_to(other._store)
+        """Uses the connection of another sender to the same experiment, where it goes to the same store."""
+        if other._client is not None and self._target in (None, other._target):
+            self._client, self._experiment_id, self._target = other._client, other._experiment_id, other._target
 
     def note(self) -> None:
-        """Writes down where the records go, and how far they came."""
+        """Writes down where the records go, and how far they came; no login, as others may read the file."""
         position = {
-            "run_id": self.run_id,
+            "run_id": self._run_id,
             "sent": self._sent,
-            "uri": self._uri,
-            "store": self._store,
+            "uri": self._asked,
+            "store": self._store and bare(self._store),
             "experiment": self._experiment,
+            "others": self._others,  # ids of the run in other stores, and how far they came there
         }
         write_atomically(self._position_path, json.dumps(position).encode())
 
@@ -190,10 +234,15 @@ def replay(directory: Path, uri: str | None = None, experiment: str | None = Non
     return sender.run_id
 
 
-def store_of(directory: Path) -> str | None:
-    """Where MLflow knows the run in this directory; None if nothing was sent."""
+def store_of(directory: Path, asked: str | None = None) -> str | None:
+    """Where MLflow knows the run in this directory; None if nothing was sent.
+
+    Args:
+        directory: of the run.
+        asked: what the user calls the store, with the login that is not kept.
+    """
     store: str | None = _position(directory).get("store")
-    return store
+    return store and with_login(bare(store), asked)
 
 
 def _position(directory: Path) -> dict[str, Any]:
@@ -202,11 +251,9 @@ def _position(directory: Path) -> dict[str, Any]:
     return {}
 
 
-def _absolute(uri: str) -> str:
-    """The same store named from any directory."""
-    if uri.startswith("sqlite:///"):
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
-    return uri if "://" in uri or uri.startswith("databricks") else str(Path(uri).absolute())
+def _same(store: str | None, other: str | None) -> bool:
+    """Whether both are one store by its name alone; others may be one all the same."""
+    return store is not None and other is not None and bare(store) == bare(other)
 
 
 def _batches(lines: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -57,6 +57,12 @@ class Space:
     points: dict[str, list[Any]] = field(default_factory=dict)
     published: str | None = None
 
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Space:
+        """What `describe` said."""
+        columns = (Column(n, low, high, kind, tuple(choices)) for n, kind, low, high, choices in content["columns"])
+        return cls(**{**content, "columns": tuple(columns)})
+
     def describe(self) -> dict[str, Any]:
         """Plain values that say what is searched: equal spaces, equal values."""
         columns = [[c.name, c.kind, c.low, c.high, list(c.choices)] for c in self.columns]

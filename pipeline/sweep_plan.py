@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks.spaces import Column
 from pipeline.config import MODELS, RunConfig
 from pipeline.errors import OutputError, must
 from pipeline.places import write_atomically
@@ -225,7 +224,7 @@ def _definition(
 ) -> tuple[dict[str, Any], Space]:
     """What a sweep is, in plain values: as asked, else as before, else the default."""
     if before and options.space is None:
-        space = _space(before["space"])
+        space = Space.of(before["space"])
     else:
         asked = options.space
         if asked is None and options.samples is not None and options.model in PUBLISHED:
@@ -249,12 +248,6 @@ def _definition(
     chosen = {k: v if v is not None else before.get(k, defaults[k]) for k, v in given.items()}
     data = {table.key: table.manifest_hash for table in tables}
     return {"model": options.model, "data": data, **chosen, "settings": settings, "space": space.describe()}, space
-
-
-def _space(content: Mapping[str, Any]) -> Space:
-    columns = tuple(Column(n, low, high, kind, tuple(choices)) for n, kind, low, high, choices in content["columns"])
-    rest = {key: value for key, value in content.items() if key != "columns"}
-    return Space(columns=columns, **rest)
 
 
 def _check(plan: SweepPlan, workers: int) -> bool:

@@ -94,8 +94,12 @@ class Recorder:
 
     def run_id_of(self, trial: Trial) -> str | None:
         """MLflow's id of a trial's run, as far as it was sent."""
+        return self._sender(trial).run_id
+
+    def _sender(self, trial: Trial, *tags: Mapping[str, str] | None) -> Sender:
+        """Of a trial, to the store of the sweep's run."""
         path = self._plan.folder / TRIALS / trial.key
-        return Sender(path, Journal(path), self._uri, self._experiment).run_id
+        return Sender(path, Journal(path), self._parent.store or self._uri, self._experiment, *tags)
 
     def _work(self) -> None:
         last = False
@@ -141,7 +145,6 @@ class Recorder:
             self._retry_at = time.monotonic() + _RETRY_S
 
     def _send_one(self, trial: Trial, parent: str) -> None:
-        path = self._plan.folder / TRIALS / trial.key
         unique = {"sweep": self._plan.name, "trial": trial.key}
         about = {
             "kind": "trial",
@@ -153,10 +156,9 @@ class Recorder:
             **({"fold": trial.fold} if trial.fold else {}),
         }
         tags = about if self._resumed else {**about, **unique}
-        sender = Sender(path, Journal(path), self._uri, self._experiment, tags, unique if self._resumed else None)
-        if not sender.behind():
-            return
+        sender = self._sender(trial, tags, unique if self._resumed else None)
         if self._peer is not None:
             sender.share(self._peer)
-        sender.send()
-        self._peer = sender
+        if sender.behind():
+            sender.send()
+            self._peer = sender

@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.errors import OutputError, TrackingUnavailable, must
 from pipeline.journal import Journal
 from pipeline.sender import Sender, replay, store_of
+from pipeline.stores import bare
 from pipeline.system_metrics import SystemMetrics
 
 __all__ = ["Tracker", "check_store", "replay", "store_of"]
@@ -46,7 +47,7 @@ def check_store(uri: str | None, field: str = "--tracking-uri") -> None:
     if not separator or kind.split("+")[0] in _STORES:  # postgresql+psycopg2: a database and its driver
         return
     if kind not in {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}:
-        raise must(field, "a folder or a URI such as sqlite:///mlflow.db or http://HOST:5000", uri)
+        raise must(field, "a folder or a URI such as sqlite:///mlflow.db or http://HOST:5000", bare(uri or ""))
 
 
 class Tracker:
@@ -81,6 +82,11 @@ class Tracker:
     def run_id(self) -> str | None:
         """MLflow's id of the run; None until the server has given one."""
         return self._sender.run_id
+
+    @property
+    def store(self) -> str | None:
+        """The store that gave or knows `run_id`, with the login that it needs."""
+        return None if self._quiet else self._sender.store
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
         """Begins the record, or goes on with that of the same directory."""

@@ -33,6 +33,7 @@ from pipeline.samples import InputSpec
 from pipeline.scoring import Scorer
 from pipeline.shards import Dataset
 from pipeline.signals import unhurried
+from pipeline.too_short import too_short
 from pipeline.tracking import Tracker, check_store
 from somcore.state import MapState
 
@@ -210,7 +211,7 @@ class Training:
             self._say(f"Going on after round {state.round}.")
         else:
             slow = slow_here(self._run.deep.precision, self._plan.device)
-            for line in (slow, self._plan.deep and self._plan.deep.never_begun()):
+            for line in (slow, self._plan.deep and too_short(self._plan.deep)):
                 if line:
                     self._say(line)
         resolved = {f"map.{k}": v for k, v in self._plan.config.to_dict().items() if k not in ("variant", "seed")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.comparison.page import Page
 from pipeline.errors import must
 from pipeline.places import write_atomically
 from pipeline.shards import Dataset
+from pipeline.stores import URI, bare
 from pipeline.tracking import Tracker
 from somcore.config import UNLABELLED
 
@@ -85,7 +87,7 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     if dataset.num_classes < 2 or not known:
         raise must("--data", "a data set with classes and a test split", str(data))
     given = (settings, settings if wish.unlabelled is None else wish.unlabelled)
-    common, unlabelled = ({"cluster.workers": 0, **flat, "data.path": str(data)} for flat in given)
+    common, unlabelled = ({"cluster.workers": 0, **_kept(flat), "data.path": str(data)} for flat in given)
     asked = Comparison(common, unlabelled, found, wish.fractions, wish.seeds, wish.rows, out, wish.command)
     cells, missing = compute(asked, wish.minutes, wish.concurrent, say)
     page = Page(asked, cells, missing, name_of(data), wish.reference)
@@ -96,6 +98,15 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     _record(out, common, page, list(files.values()), say)
     means = {name: {column: entry.mean for column, entry in row.items()} for name, row in page.table.items()}
     return {"data": str(data), "table": means, "missing": missing, **files}
+
+
+def _kept(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Cells keep their settings on disk: a login in the store's URI goes to their processes by the environment."""
+    uri = settings.get("tracking.uri")
+    if not uri or bare(uri) == uri:
+        return settings
+    os.environ[URI] = uri
+    return {**settings, "tracking.uri": bare(uri)}
 
 
 def _record(out: Path, settings: Mapping[str, Any], page: Page, files: Sequence[Path], say: Say) -> None:

@@ -81,6 +81,19 @@ def test_a_server_that_goes_and_comes_back_has_every_record_once(server, digits,
     assert sorted(metric.step for metric in history) == list(range(1, result["epochs"] + 1))
 
 
+def test_no_file_of_a_run_has_the_password_of_its_store(digits, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    run, lines = tmp_path / "run", []
+    train(small("sssom", digits, tracking__uri=f"http://mlflow:PASSWORD@{address}"), run, say=lines.append)
+    files = {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert lines and not [line for line in lines if "PASSWORD" in line]
+    assert not [name for name, content in files.items() if b"PASSWORD" in content]
+    for name in ("run.json", "tracking.json", "tracking.jsonl"):
+        assert f"http://{address}".encode() in files[name], name
+
+
 def recorded(store):
     client = mlflow.MlflowClient(store)
     return client.search_runs([e.experiment_id for e in client.search_experiments()])

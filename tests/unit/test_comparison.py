@@ -76,6 +76,17 @@ def test_a_comparison_keeps_its_cells_and_says_what_is_missing(digits, tmp_path)
         compare(digits, tmp_path, COMMON, wish(models=asked.models, rows=200), lines.append)
 
 
+def test_a_comparison_keeps_no_password_of_its_store(digits, tmp_path, monkeypatch):
+    store = "http://mlflow:PASSWORD@127.0.0.1:9"  # where nothing answers
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "set back afterwards")
+    compare(digits, tmp_path, COMMON | {"tracking.uri": store}, wish(models=["label-spreading"]), lambda line: None)
+    assert os.environ["MLFLOW_TRACKING_URI"] == store, "for the processes of the cells"
+    files = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert b"http://127.0.0.1:9" in files["label-spreading-0.2-0.json"]
+    assert b"http://127.0.0.1:9" in files["tracking.jsonl"]
+    assert not [name for name, content in files.items() if b"PASSWORD" in content]
+
+
 def test_cells_take_fractions_that_are_asked_for_later_but_no_other_rows(rng, tmp_path):
     labels = np.arange(60) % 3
     one, other = (

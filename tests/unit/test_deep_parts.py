@@ -16,6 +16,7 @@ from pipeline.network import NetworkState, StepSize, adam_step, flat_gradient, f
 from pipeline.recipes import names, recipe
 from pipeline.reduction import LocalReduction, exact_sum
 from pipeline.rivals.config import resolve_rival
+from pipeline.too_short import too_short
 from somcore import MapConfig
 from somcore.latent import LatentMoments
 from somcore.loss_config import LossConfig
@@ -188,11 +189,11 @@ def test_a_training_that_is_too_short_for_its_settings_says_so():
         encoder=base.encoder, deep=base.deep, sample=SampleShape("table", (4,)), rounds=230, extra=0, num_labelled=9,
         num_classes=2, losses=LossConfig(relevance_warmup_rounds=235, consistency_start=300),
     )  # fmt: skip
-    assert plan.never_begun() == (
+    assert too_short(plan) == (
         "The training ends after 230 rounds, before relevances (loss.relevance_warmup_rounds=235) and consistency "
         "(loss.consistency_start=300): lower them, or train longer."
     )
-    assert dataclasses.replace(plan, rounds=301).never_begun() is None
+    assert too_short(dataclasses.replace(plan, rounds=301)) is None
 
 
 def test_a_network_that_hardly_learns_says_so_but_k_means_does_not():
@@ -201,12 +202,12 @@ def test_a_network_that_hardly_learns_says_so_but_k_means_does_not():
         encoder=base.encoder, deep=base.deep, sample=SampleShape("table", (4,)), rounds=20, extra=0, num_labelled=9,
         num_classes=2, losses=LossConfig(), rival=resolve_rival("supervised", base.rival, 2, 100),
     )  # fmt: skip
-    assert plan.never_begun() == (
+    assert too_short(plan) == (
         "The training has 20 rounds only, and the learning rate rises for the first 20 (deep.rate_warmup_rounds): "
         "give more --epochs, or rounds of fewer samples (map.batch_size)."
     )
-    assert dataclasses.replace(plan, rounds=21).never_begun() is None
-    assert dataclasses.replace(plan, rival=resolve_rival("kmeans", base.rival, 2, 100)).never_begun() is None
+    assert too_short(dataclasses.replace(plan, rounds=21)) is None
+    assert too_short(dataclasses.replace(plan, rival=resolve_rival("kmeans", base.rival, 2, 100))) is None
 
 
 @pytest.mark.parametrize("name", names())

@@ -1,5 +1,8 @@
 """A sitting of a sweep without its processes: what is left to do, what Optuna proposes, how the record ends."""
 
+import shutil
+
+import mlflow
 import pytest
 
 from pipeline import sweep as module
@@ -15,9 +18,9 @@ from pipeline.trials import TrialDirectory
 SPACE = "map.bmu_rate: {low: 0.01, high: 0.2, log: true}\n"
 
 
-def sitting(data, folder, resume=False, say=lambda line: None, **asked):
+def sitting(data, folder, resume=False, say=lambda line: None, uri="none", **asked):
     plan = make_plan(SweepOptions(data=[str(data)], model="sssom", **asked), folder, resume)
-    recorder = Recorder(plan, "none", "x", say, resume)
+    recorder = Recorder(plan, uri, "x", say, resume)
     return _Sweep(plan, recorder, 0, None, say, lambda *_: None)
 
 
@@ -101,6 +104,41 @@ def finished(digits, folder, **options):
     for trial in now.plan.trials_of(0, {}):
         note(now.plan, trial, "finished", summary={"validation_accuracy": 0.5, "accuracy": 0.4, "nodes": 3})
     return now
+
+
+def tracked(digits, folder, uri, store):
+    """The result of a sitting that finds all trials done, and what MLflow has of the sweep: parent, children."""
+    result = sitting(digits, folder, resume=True, uri=uri).run(None, None)
+    client = mlflow.MlflowClient(store)
+    runs = client.search_runs([client.get_experiment_by_name("x").experiment_id])
+    (parent,) = (run for run in runs if run.data.tags["kind"] == "sweep")
+    return result, parent, [run for run in runs if run.data.tags["kind"] == "trial"]
+
+
+def test_a_finished_sweep_that_goes_on_with_another_store_is_recorded_there_with_its_trials(
+    digits, tmp_path, migrated_store, monkeypatch
+):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        shutil.copy(migrated_store, tmp_path / name / "m.db")
+    a, b = (f"sqlite:///{tmp_path / name / 'm.db'}" for name in "ab")
+    out = tmp_path / "out"
+    plan = finished(digits, out, seeds=[0, 1]).plan
+    for trial in plan.trials_of(0, {}):
+        journal = Journal(out / TRIALS / trial.key)
+        journal.write("start", name=trial.key, params={}, tags={})
+        journal.write("end", status="FINISHED", tags={})
+    ids = {}
+    relative = "sqlite:///m.db"  # of the directory that the first such command ran in
+    for folder, uri, store in (("b", a, a), ("a", b, b), ("b", a, a), ("a", relative, a), ("b", relative, a)):
+        monkeypatch.chdir(tmp_path / folder)
+        next((out / TRIALS).glob("*/tracking.json"), tmp_path / "none").unlink(missing_ok=True)  # sent, but not noted
+        result, parent, children = tracked(digits, out, uri, store)
+        assert ids.setdefault(store, result["run_id"]) == result["run_id"], (folder, uri)
+        assert result["run_id"] == parent.info.run_id and len(children) == 2
+        assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+        assert {row["run_id"] for row in result["rows"]} == {run.info.run_id for run in children}
+        assert parent.data.tags["best_run_id"] in {run.info.run_id for run in children}
 
 
 def no_room(*_):

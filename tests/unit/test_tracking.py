@@ -10,6 +10,7 @@ import mlflow
 import pytest
 
 from pipeline.journal import Journal
+from pipeline.stores import absolute, bare
 from pipeline.tracking import Tracker, replay, store_of
 
 PARAMS = {f"map.option{n}": n for n in range(120)} | {"train.labelled_fraction": 0.1, "cluster.workers": 2}
@@ -100,6 +101,116 @@ def test_a_run_that_goes_on_elsewhere_stays_in_its_store_and_another_store_hears
     third.finish("FINISHED")
     assert third.run_id != first.run_id and store_of(tmp_path) == stores["b"]
     check(stores["b"], third.run_id)
+
+
+def made(migrated_store, folder) -> str:
+    """A fresh store in a new folder."""
+    folder.mkdir()
+    shutil.copy(migrated_store, folder / "mlflow.db")
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def sat(folder, uri, status="FINISHED", **tags) -> Tracker:
+    """A sitting of a run."""
+    tracker = Tracker(folder, uri, "some experiment")
+    tracker.start("a run", PARAMS, {})
+    tracker.finish(status, tags)
+    return tracker
+
+
+def runs_of(uri) -> list:
+    client = mlflow.MlflowClient(uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return client.search_runs(experiments)
+
+
+def test_a_store_by_another_name_is_asked_whether_it_knows_the_run(tmp_path, migrated_store):
+    real = made(migrated_store, tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    first = sat(tmp_path, real, "KILLED")
+    again = Tracker(tmp_path, real.replace("real", "link"), "some experiment")
+    assert again.run_id is None, "not before the store was asked"
+    again.start("a run", PARAMS, {})
+    again.finish("FINISHED")
+    assert again.run_id == first.run_id and store_of(tmp_path) == real.replace("real", "link")
+    assert [run.info.status for run in runs_of(real)] == ["FINISHED"]
+
+
+def test_a_run_that_comes_back_to_its_first_store_is_not_doubled_there(tmp_path, migrated_store):
+    a, b = made(migrated_store, tmp_path / "a"), made(migrated_store, tmp_path / "b")
+    ids = [sat(tmp_path, uri, "KILLED").run_id for uri in (a, b, a, b)]
+    assert ids[:2] == ids[2:] and ids[0] != ids[1]
+    assert len(runs_of(a)) == len(runs_of(b)) == 1
+    ends = [line["time_ms"] for line in Journal(tmp_path).lines() if line["kind"] == "end"]
+    assert [runs_of(uri)[0].info.end_time for uri in (a, b)] == ends[2:], "each heard of its last sitting"
+
+
+def test_what_was_sent_is_sent_again_to_another_store(tmp_path, migrated_store):
+    a, b = made(migrated_store, tmp_path / "a"), made(migrated_store, tmp_path / "b")
+    first = Tracker(tmp_path, a, "some experiment")
+    record(first, tmp_path)
+    there = replay(tmp_path, b)
+    assert there != first.run_id
+    check(b, there)
+
+
+def test_another_store_that_is_away_does_not_change_where_the_run_is_known(tmp_path, tracking_uri):
+    first = sat(tmp_path, tracking_uri, "KILLED")
+    away = sat(tmp_path, f"http://127.0.0.1:{closed_port()}")
+    assert away.run_id is None and store_of(tmp_path) == tracking_uri
+    assert replay(tmp_path) == first.run_id
+    assert [run.info.status for run in runs_of(tracking_uri)] == ["FINISHED"]
+
+
+def test_why_a_run_failed_is_no_tag_of_the_run_that_went_on(tmp_path, tracking_uri):
+    failed = sat(tmp_path, tracking_uri, "FAILED", reason="disk full", error="OSError: disk full", kept="yes")
+    client = mlflow.MlflowClient(tracking_uri)
+    assert client.get_run(failed.run_id).data.tags["reason"] == "disk full"
+    sat(tmp_path, tracking_uri)
+    run = client.get_run(failed.run_id)
+    assert run.info.status == "FINISHED" and run.data.tags["kept"] == "yes"
+    assert not {"reason", "error"} & run.data.tags.keys()
+
+
+def test_no_password_of_a_store_is_written_or_said(tmp_path, monkeypatch):
+    store = f"http://127.0.0.1:{closed_port()}"
+    full, lines = store.replace("//", "//mlflow:PASSWORD@"), []
+    (tmp_path / "tracking.json").write_text(json.dumps({"run_id": "1", "sent": 0, "uri": full, "store": full}))
+    tracker = Tracker(tmp_path, full, "some experiment", lines.append)
+    record(tracker, tmp_path)
+    assert len(lines) == 1 and store[7:] in lines[0]
+    assert not [text for text in (*lines, *(p.read_text() for p in tmp_path.iterdir())) if "PASSWORD" in text]
+    assert store_of(tmp_path) == store and store_of(tmp_path, full) == full
+    assert Tracker(tmp_path, store, "some experiment").store == store
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", full)
+    assert Tracker(tmp_path, store, "some experiment").store == store_of(tmp_path) == full, "said by the environment"
+    assert Tracker(tmp_path, full.replace("PASSWORD", "changed"), "some experiment").run_id == "1", "the same store"
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("postgresql://mlflow:s3c/r@t@db:5432/mlflow?sslmode=require", "postgresql://db:5432/mlflow?sslmode=require"),
+        ("postgresql://db/mlflow?user=mlflow&password=PASSWORD", "postgresql://db/mlflow"),
+        ("https://token@host/mlflow", "https://host/mlflow"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("sqlite:////srv/a:1@b/mlflow.db", "sqlite:////srv/a:1@b/mlflow.db"),
+        ("API request to http://mlflow:PASSWORD@host/api failed", "API request to http://host/api failed"),
+    ],
+)
+def test_a_login_is_told_from_what_only_looks_like_one(uri, kept):
+    assert bare(uri) == kept
+
+
+@pytest.mark.parametrize("kind", ["file:", "", "sqlite:///"])
+def test_stores_have_names_that_hold_in_any_directory(tmp_path, monkeypatch, kind):
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    monkeypatch.chdir(tmp_path)
+    assert absolute(f"{kind}/srv/mlruns") == f"{kind}/srv/mlruns"
+    path = absolute(f"{kind}mlruns").removeprefix("sqlite:///")
+    assert local_file_uri_to_path(path) == str(tmp_path / "mlruns")
+    assert absolute("postgresql+psycopg2://db/mlflow") == "postgresql+psycopg2://db/mlflow"
 
 
 def test_a_journal_without_its_first_line_holds_up_nothing(tmp_path, tracking_uri):

@@ -1,0 +1,66 @@
+"""What an MLflow store is called: from any directory, and without the login that a URI may hold.
+
+A login is for whoever connects. What is kept on disk, recorded or said names the store without it; the option or the
+environment says it again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+URI = "MLFLOW_TRACKING_URI"
+_KIND = re.compile(r"([A-Za-z][\w+.-]*):")
+# user:password@ behind ://, where a password may hold a slash, but host:port/ is none
+_LOGIN = re.compile(r"(?<=://)(?:[^:/?\s]*:(?!\d+/)[^?\s]*|[^/?\s]*)@")
+_WORD = re.compile(r"(?<=[?&])[^=&\s]*(?:user|pass|pwd|token|secret)[^=&\s]*=[^&\s]*&?", re.IGNORECASE)
+
+
+def bare(text: str) -> str:
+    """A URI, or a text with URIs, without users and passwords.
+
+    Example:
+        >>> bare("postgresql://mlflow:PASSWORD@db/mlflow?sslmode=require&password=PASSWORD")
+        'postgresql://db/mlflow?sslmode=require'
+        >>> bare("http://mlflow:5000/"), bare("sqlite:////srv/a@b/mlflow.db")
+        ('http://mlflow:5000/', 'sqlite:////srv/a@b/mlflow.db')
+    """
+    kept = _WORD.sub("", _LOGIN.sub("", text))
+    return kept if kept == text else kept.rstrip("?&")
+
+
+def with_login(uri: str, *others: str | None) -> str:
+    """The URI as one of the others says it, or MLFLOW_TRACKING_URI: the same one, but with a login.
+
+    Args:
+        uri: of a store, perhaps without the login that it needs.
+        others: looked at first.
+    """
+    said = (*others, os.environ.get(URI))
+    return next((other for other in said if other and other != uri and bare(other) == uri), uri)
+
+
+def is_local(uri: str) -> bool:
+    """Whether the store is a file or a folder here, whose name may depend on the directory one is in."""
+    return _kind(uri) in ("", "file", "sqlite")
+
+
+def absolute(uri: str) -> str:
+    """The same store named from any directory.
+
+    Example:
+        >>> absolute("file:/srv/mlruns"), absolute("http://mlflow:5000"), absolute("databricks")
+        ('file:/srv/mlruns', 'http://mlflow:5000', 'databricks')
+    """
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    if _kind(uri) == "file" and uri[5:6] not in ("", "/"):
+        return f"{Path.cwd().as_uri()}/{uri.removeprefix('file:')}"
+    return uri if _kind(uri) else str(Path(uri).absolute())
+
+
+def _kind(uri: str) -> str:
+    """What stands before the colon; empty for a path."""
+    found = _KIND.match(uri)
+    return found[1] if found else "databricks" if uri.startswith("databricks") else ""
