@@ -34,6 +34,8 @@ from hypothesis import HealthCheck, settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background: commands would ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # begun by nohup: the same; the tests themselves still ignore it
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = ("architecture", "unit", "laws", "golden", "equivalence", "robustness", "cluster", "system", "infra")

@@ -1,5 +1,6 @@
 """Results pulled from a real MLflow store."""
 
+import functools
 import json
 
 import pandas as pd
@@ -77,7 +78,7 @@ def test_only_numbers_are_compared(runs, ask):
 
 
 @pytest.fixture
-def three_sets(tracking_uri, monkeypatch):
+def of_three_sets(tracking_uri):
     """Three data sets, on one of which a map without classes was trained too."""
     import mlflow
 
@@ -95,27 +96,26 @@ def three_sets(tracking_uri, monkeypatch):
             client.log_metric(run.info.run_id, "accuracy", accuracy)
             client.log_metric(run.info.run_id, "validation_accuracy", accuracy)
         client.set_terminated(run.info.run_id)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
-    return "sets"
+    return functools.partial(results, "sets", tracking_uri=tracking_uri)
 
 
-def test_a_line_is_of_one_data_set_and_runs_without_the_metric_are_counted(three_sets, capsys):
-    told = results(three_sets)
+def test_a_line_is_of_one_data_set_and_runs_without_the_metric_are_counted(of_three_sets, capsys):
+    told = of_three_sets()
     assert [(row["data"], row["mean"], row["runs"]) for row in told["rows"]] == [
         ("blobs", 0.9, 1), ("digits", 0.5, 1), ("iris", 1.0, 1)
     ]  # fmt: skip
     assert told["runs_without"] == 1
     assert capsys.readouterr().err == "Left out, having no accuracy: 1 of 4 runs (kohonen 1).\n"
-    assert [row["data"] for row in results(three_sets, data="data/digits/")["rows"]] == ["digits"]
+    assert [row["data"] for row in of_three_sets(data="data/digits/")["rows"]] == ["digits"]
     with pytest.raises(UserError, match=r"--data must be a data set of these runs \(blobs, digits, iris\). Got 'x'"):
-        results(three_sets, data="x")
+        of_three_sets(data="x")
 
 
-def test_the_best_run_is_of_one_data_set(three_sets, capsys):
+def test_the_best_run_is_of_one_data_set(of_three_sets, capsys):
     told = "--best must be of runs on one data set. These are on 3: blobs, digits, iris. Choose one, e.g. --data blobs"
     with pytest.raises(UserError, match=told):
-        results(three_sets, best=True)
-    assert results(three_sets, best=True, data="digits")["chosen_by"] == "validation_accuracy"  # kohonen has none
+        of_three_sets(best=True)
+    assert of_three_sets(best=True, data="digits")["chosen_by"] == "validation_accuracy"  # kohonen has none
     out, err = capsys.readouterr()
     lines = [line.split() for line in out.splitlines()]
     assert [words[0] for words in lines[:3]] == ["The", "accuracy", "validation_accuracy"]
