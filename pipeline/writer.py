@@ -119,7 +119,8 @@ class DataSetWriter:
         if not self._options.drop_invalid:
             raise sample.error
         self._dropped += 1
-        self._left_out.extend([sample.name] if len(self._left_out) < _NAMED else [])
+        if len(self._left_out) < _NAMED:
+            self._left_out.append(sample.name)
 
     def finish(self, identity: dict[str, Any], provenance: dict[str, Any]) -> Manifest:
         """Close the files and describe them.
