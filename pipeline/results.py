@@ -19,6 +19,7 @@ import pandas as pd
 from pipeline.config import parse_setting
 from pipeline.errors import UserError, must
 from pipeline.result_rows import data_names, plain_row
+from pipeline.stores import bare
 
 _PAGE = 1000
 _TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "data", "fold", "screened")
@@ -96,7 +97,6 @@ def kept_of(run_id: str, uri: str | None = None) -> dict[str, Any]:
         "has_map": False,
         "model_uri": f"models:/{models[-1].model_id}" if models else None,
     }
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Files may be in another store, out of reach from here, with errors of its own: numbers are told without them.
     with contextlib.suppress(Exception), tempfile.TemporaryDirectory() as folder:
         names = {file.path for file in client.list_artifacts(run_id)}
@@ -123,6 +123,8 @@ def children_of(run_id: str, experiment: str, uri: str | None = None, limit: int
 
 
 def _client(uri: str | None, mlflow: Any) -> Any:
+    """MLflow's client, without its advice and progress bars."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return mlflow.MlflowClient(uri or mlflow.get_tracking_uri())
@@ -144,7 +146,7 @@ def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             names = ", ".join(sorted(e.name for e in client.search_experiments())) or "none"
-            raise must("--experiment", f"the name of an experiment in {where} ({names})", experiment)
+            raise must("--experiment", f"the name of an experiment in {bare(where)} ({names})", experiment)
         runs, token = [], None
         while True:
             page = client.search_runs([found.experiment_id], wanted, max_results=_PAGE, page_token=token)
@@ -154,15 +156,15 @@ def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
                 return runs
     except mlflow.MlflowException as error:
         _raise_if_refused(error, where)
-        reason = " ".join(str(error).split())[:160]
-        raise must("--tracking-uri", "an MLflow store that can be reached", where, remedy=reason) from None
+        reason = " ".join(bare(str(error)).split())[:160]
+        raise must("--tracking-uri", "an MLflow store that can be reached", bare(where), remedy=reason) from None
 
 
 def _raise_if_refused(error: Exception, where: str) -> None:
     """A server that does not let its asker in, told so that the asker can do something."""
     if "error code 401" in str(error) or "error code 403" in str(error):
         raise UserError(
-            f"The tracking server at {where} does not let you in. Set MLFLOW_TRACKING_USERNAME and "
+            f"The tracking server at {bare(where)} does not let you in. Set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD to those of a user who may."
         ) from None
 
@@ -212,7 +214,7 @@ def run_directory(run: str, uri: str | None = None) -> Path:
     if not re.fullmatch(r"[0-9a-f]{32}", run):
         raise must("--run", "the directory of a run, or its id in MLflow", run)
     where = uri or mlflow.get_tracking_uri()
-    client = mlflow.MlflowClient(where)
+    client = _client(uri, mlflow)
     try:
         names = [file.path for file in client.list_artifacts(run)]
     except mlflow.MlflowException as error:

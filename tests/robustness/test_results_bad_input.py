@@ -69,8 +69,8 @@ def test_a_data_set_for_sweeps_that_are_compared_by_data_set():
     assert exit_code(caught.value) == USER
 
 
-@pytest.mark.parametrize("uri", ["refusing", "http://127.0.0.1:9"])
+@pytest.mark.parametrize("uri", ["refusing", "http://127.0.0.1:9", "http://user:SECRET@127.0.0.1:9"])
 def test_results_of_a_store_that_cannot_be_asked(uri, refusing):
     with pytest.raises(UserError, match="--tracking-uri must be an MLflow store that can be reached. Got") as caught:
         tracked_runs("somgrad", refusing if uri == "refusing" else uri)
-    assert exit_code(caught.value) == USER and "\n" not in str(caught.value)
+    assert exit_code(caught.value) == USER and "\n" not in str(caught.value) and "SECRET" not in str(caught.value)
