@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.checkpoint import Snapshot
 from pipeline.deep_plan import encode
 from pipeline.network import NetworkState, load_flat
-from pipeline.plan import TrainingPlan
+from pipeline.plan import TrainingPlan, training_labels
 from pipeline.rivals import rival_class
 from pipeline.shards import Dataset
 from somcore.device import one_thread
@@ -38,9 +38,17 @@ def first_snapshot(plan: TrainingPlan, dataset: Dataset) -> Snapshot:
 
 
 def _some_rows(plan: TrainingPlan, dataset: Dataset) -> Tensor:
-    """Rows that the untrained encoder is looked at with."""
-    count = dataset.num_rows("train")
-    return sample_indices(plan.config.seed, _SPREAD_EPOCH, torch.arange(min(_SPREAD_ROWS, count)), count)
+    """Rows that the untrained encoder is looked at with, of those that are trained on."""
+    count = plan.num_samples
+    places = sample_indices(plan.config.seed, _SPREAD_EPOCH, torch.arange(min(_SPREAD_ROWS, count)), count)
+    return _trained(plan, dataset, places)
+
+
+def _trained(plan: TrainingPlan, dataset: Dataset, places: Tensor) -> Tensor:
+    """Row numbers of places among the rows that are trained on: of deep runs not all."""
+    if plan.deep is None:
+        return places
+    return plan.deep.trained_rows(*training_labels(plan, dataset.labels("train")))[places]
 
 
 def _seen(plan: TrainingPlan, dataset: Dataset, network: NetworkState | None, rows: Tensor) -> Tensor:
@@ -59,7 +67,7 @@ def first_state(plan: TrainingPlan, dataset: Dataset, network: NetworkState | No
     linear = not plan.config.is_growing and plan.config.initialisation == "linear"
     samples, moments = None, None
     if rows is not None:
-        samples = _seen(plan, dataset, network, rows)
+        samples = _seen(plan, dataset, network, _trained(plan, dataset, rows))
     elif linear and network is None:
         moments = _moments(dataset)
     elif linear:

@@ -54,7 +54,7 @@ class Tile:
         observed = ~features.isnan() if missing == "mask" else None
         values = features if observed is None else torch.where(observed, features, 0.0)
         if device.asking_is_free(values):
-            if not math.isfinite(float(values.sum())):
+            if not math.isfinite(float(values.sum())) and not bool(values.isfinite().all()):
                 row, column = (~values.isfinite()).nonzero()[0].tolist()
                 raise ValueError(
                     f"Features must be finite. Row {row} of the tile, feature {column} is "

@@ -209,7 +209,8 @@ class SOMLayer(nn.Module):
             exact: statistics in fixed point, the same to the bit in any order; else plain float64 sums.
 
         Raises:
-            ValueError: features, labels or views of another shape or kind; values are not looked at.
+            ValueError: features, labels or views of another shape or kind; on a CPU, features that are not finite
+                and labels that are neither a class nor UNLABELLED.
         """
         shape = self._shape(features)
         _expect("features", features, shape, floating=True)

@@ -29,6 +29,8 @@ from somcore.state import MapState
 _SHORTLIST = 8
 _AT_ONCE = 2**22  # numbers of the exact errors that are held at once, in each of a few tensors: 32 MB
 _RESOLUTION = 2.0**-32
+_TELLING = 2.0**80  # bound of an approximate error beyond which float32 may overflow
+_STEPS = 2.0**-38  # four of the steps in which features up to 1 are summed
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def nearest(
         node: (n,) int64, −1 if no node may win.
         rho: (n,) float64, +inf if no node may win.
     """
-    values = scores.values if allowed is None else scores.values.masked_fill(~allowed, torch.inf)
+    values = _where_told(state, projection, scores, allowed)
     if values.shape[1] == 0:
         nobody = torch.full((values.shape[0],), -1, dtype=torch.int64, device=values.device)
         return nobody, torch.full_like(nobody, torch.inf, dtype=torch.float64)
@@ -79,6 +81,17 @@ def nearest(
         node = node.index_copy(0, part, _decide(state, tile.take(part), projection, values[part], rivals[part]))
     rho = exact_errors(state, tile, node.unsqueeze(1)).squeeze(1)
     return torch.where(exists, node, -1), torch.where(exists, rho, torch.inf)
+
+
+def _where_told(state: MapState, projection: Projection, scores: Scores, allowed: Tensor | None) -> Tensor:
+    """Scores of the nodes that may win; those of samples so far away that they may overflow say nothing: all 0."""
+    values = scores.values if allowed is None else scores.values.masked_fill(~allowed, torch.inf)
+    untold = ~(scores.margin <= _TELLING)
+    if device.asking_is_free(values) and not bool(untold.any()):
+        return values
+    barred = ~state.alive[projection.nodes] if allowed is None else ~(allowed & state.alive[projection.nodes])
+    nothing = torch.zeros_like(values).masked_fill(barred, torch.inf)
+    return torch.where(untold.unsqueeze(1), nothing, values)
 
 
 def _portions(rows: Tensor, rivals: Tensor, size: int) -> Sequence[Tensor]:
@@ -182,10 +195,10 @@ def box(state: MapState, config: MapConfig) -> Tensor:
     """(K, D) float64: how far a sample may lie from each prototype, δ̂ / ω (ALTSS-SOM).
 
     The closed box of a feature that never varied would reject its own value after rounding: hence the last term,
-    far below any feature's scale, far above the resolution of the sums.
+    far below any feature's scale, above the resolution of the sums.
     """
     own = corrected_deviations(state.deviations, state.updates, config.deviation_decay) / state.relevances
-    return own + _RESOLUTION * state.prototypes.abs().max()
+    return own + (_RESOLUTION * state.prototypes.abs().max()).clamp_min(_STEPS)
 
 
 def inside_box(state: MapState, tile: Tile, nodes: Tensor, config: MapConfig) -> Tensor:
@@ -288,11 +301,14 @@ def subspace_members(state: MapState, features: Tensor, config: MapConfig) -> Te
     """Every node that a sample belongs to: (n, K) bool.
 
     LARFDSSOM and its kin: the BMU and every node whose error reaches the threshold (local box for ALTSS-SOM).
-    DSSOM: winners found one after another, each depleting the relevances it explains.
+    DSSOM: winners found one after another, each depleting the relevances it explains. Kohonen's map: the BMU.
     """
     tile = Tile.of(features, config.missing)
     if config.variant == "dssom":
         return _depleted_members(state, tile, config)
+    if config.variant == "kohonen":
+        nodes, _ = predict_nodes(state, features, config)
+        return torch.nn.functional.one_hot(nodes, state.capacity).bool()
     errors = squared_errors(state, tile)
     if config.variant == "altsssom":
         every = torch.arange(state.capacity, device=errors.device)

@@ -19,6 +19,7 @@ from somcore.matching import nearest
 from somcore.state import MapState
 
 _UNITS = 2**32  # distances are summed as whole multiples of 2**-32 feature units: sums merge in any order
+_FAR, _FARTHEST = 2.0**30, 2.0**960
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,14 @@ def map_quality(state: MapState, features: Tensor, config: MapConfig, adjacent: 
 
 
 def _sum_units(distances: Tensor) -> int:
-    """Exact sum of distances rounded to whole units; split in halves so that int64 cannot overflow."""
-    units = (distances * _UNITS).round()
-    if not bool((units < 2.0**62).all()):
-        raise ValueError(f"distances must be finite and below 2**30. Got {float(distances.max())}.")
-    whole = units.to(torch.int64)
-    return (int((whole >> 31).sum()) << 31) + int((whole & (2**31 - 1)).sum())
+    """Exact sum of distances rounded to whole units; split in halves so that int64 cannot overflow.
+
+    Distances from 2**30 on, of samples far outside the training range, are added one by one.
+    """
+    far = distances >= _FAR
+    whole = (distances.masked_fill(far, 0.0) * _UNITS).round().to(torch.int64)
+    beyond = sum(int(distance) * _UNITS for distance in distances[far].clamp_max(_FARTHEST).tolist())
+    return beyond + (int((whole >> 31).sum()) << 31) + int((whole & (2**31 - 1)).sum())
 
 
 def contingency(nodes: Tensor, classes: Tensor, num_nodes: int, num_classes: int) -> Tensor:

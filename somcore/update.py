@@ -13,7 +13,7 @@ from torch import Tensor
 from somcore.accumulate import grown_statistics, lattice_statistics
 from somcore.adapt import window_nodes
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
-from somcore.device import one_thread
+from somcore.device import asking_is_free, one_thread
 from somcore.distance import Projection, Tile
 from somcore.fixed_point import fixed_point_scale
 from somcore.growth import insert_candidates, insert_clones, prune, reconnect, settle_classes
@@ -51,6 +51,9 @@ def accumulate(
     Returns:
         `BatchStatistics`, to be merged with those of the other tiles of the round.
 
+    Raises:
+        ValueError: a feature that is not finite, or a label that is no class; on a CPU.
+
     Example:
         >>> from somcore import MapConfig, advance, initial_state
         >>> config = MapConfig(variant="larfdssom", activation_threshold=0.95)
@@ -65,6 +68,7 @@ def accumulate(
     device = tile.features.device
     if labels is None or config.variant not in LABEL_AWARE:
         labels = torch.full((number,), UNLABELLED, dtype=torch.int64, device=device)
+    check_labels(labels, state.num_classes)
     if positions is None:
         positions = torch.arange(number, device=device)
     found = found or match(state, tile, labels, config=config, projection=projection)
@@ -74,6 +78,25 @@ def accumulate(
         return lattice_statistics(state, tile, labels, found, near, weights, scale)
     roles = assign(state, tile, labels, found, config)
     return grown_statistics(state, tile, labels, found, roles, config, positions, weights, scale)
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Refuse what is neither a class nor UNLABELLED; on a CPU, where asking is free.
+
+    Args:
+        labels: (n,) int64.
+        num_classes: C.
+
+    Raises:
+        ValueError: a label below UNLABELLED, or C and above.
+    """
+    if not asking_is_free(labels) or labels.numel() == 0:
+        return
+    low, high = (int(bound) for bound in labels.aminmax())
+    if low < UNLABELLED or high >= num_classes:
+        row = int(((labels < UNLABELLED) | (labels >= num_classes)).nonzero()[0])
+        kinds = f"a class, 0 … {num_classes - 1}, or {UNLABELLED}" if num_classes else f"{UNLABELLED}, without classes"
+        raise ValueError(f"labels must be {kinds}. Got {int(labels[row])} in row {row} of the tile.")
 
 
 def empty_statistics(state: MapState, config: MapConfig, scale: int | None) -> BatchStatistics:

@@ -110,7 +110,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         config = self._map_config()
         if config.is_growing:
             warn_of_range(features)
-        warn_of_size(features)
+        warn_of_size(features, config.is_growing)
         state, config, bmu = train(config, self._samples(features, labels, sample_weight), num_classes)
         self._install(state, config)
         self.labels_ = self._nodes(features) if bmu is None else bmu.numpy()

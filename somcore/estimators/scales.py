@@ -9,15 +9,16 @@ import warnings
 
 from torch import Tensor
 
-_SMALL = 1e-6
+_SMALL, _SMALL_TO_GROW = 1e-6, 1e-3
 
 
-def warn_of_size(features: Tensor) -> None:
-    """Sums are whole multiples of about 1e-12 of a feature unit: what is not much larger than that is lost."""
+def warn_of_size(features: Tensor, grows: bool) -> None:
+    """Sums are whole multiples of about 1e-12 of a feature unit, thresholds of growing maps begin at about 1e-5."""
     largest = float(features.nan_to_num(0.0).abs().max())
-    if 0 < largest < _SMALL:
+    if 0 < largest < (_SMALL_TO_GROW if grows else _SMALL):
+        limit = "thresholds begin at about 1e-5" if grows else "sums are kept in steps of about 1e-12"
         warnings.warn(
-            f"Features should not be tiny: sums are kept in steps of about 1e-12. Got at most {largest:.4g}; "
+            f"Features should not be tiny: {limit}. Got at most {largest:.4g}; "
             "scale them, with sklearn.preprocessing.MinMaxScaler for instance.",
             UserWarning,
             stacklevel=4,

@@ -126,7 +126,7 @@ def box(m: Map, j: int, config: Any) -> np.ndarray:
     The box is closed at the resolution of the sums: a prototype pulled to x lands beside x by their rounding, and
     must not reject x for it where the deviation is 0 (a newborn, a constant feature).
     """
-    resolution = 2.0**-32 * max(abs(m.prototypes[node]).max() for node in m.nodes())
+    resolution = max(2.0**-32 * max(abs(m.prototypes[node]).max() for node in m.nodes()), 2.0**-38)
     half = corrected_deviation(m.deviations[j], m.updates[j], config.deviation_decay) / m.relevances[j]
     return half + resolution
 

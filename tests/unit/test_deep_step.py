@@ -9,7 +9,7 @@ from pipeline.config import RunConfig
 from pipeline.deep_rounds import DeepRounds
 from pipeline.deep_step import TileStep
 from pipeline.first import first_snapshot
-from pipeline.plan import make_plan
+from pipeline.plan import make_plan, training_labels
 from pipeline.reduction import LocalReduction
 from pipeline.shards import Dataset
 from pipeline.trainer import train
@@ -51,6 +51,28 @@ def test_a_round_without_anything_to_learn_is_no_step_of_the_optimiser(digits):
     assert after.state.num_nodes > 0 and after.network.steps == 0
     assert torch.equal(after.network.values, before.network.values)
     assert rounds.play(after, LocalReduction(), lambda: None).network.steps == 1
+
+
+@pytest.mark.parametrize(
+    "few", [{"deep__labelled_only": True, "train__labelled_fraction": 0.1}, {"train__validation_fraction": 0.3}]
+)
+@pytest.mark.parametrize("start", ["sample", "linear"])
+def test_a_lattice_begins_on_rows_that_are_trained_on(few, start, digits, monkeypatch):
+    lattice = {"deep__variant": "kohonen", "map__rows": 3, "map__columns": 3, "map__initialisation": start}
+    dataset, seen = Dataset.open(digits), []
+    settings = small("deep", digits, **lattice, **few)
+    del settings["map.pruning_epochs"]  # of growing maps
+    plan = make_plan(RunConfig.build(settings), dataset)
+    trained = plan.deep.trained_rows(*training_labels(plan, dataset.labels("train")))
+    original = Dataset.read
+
+    def read(self, split, rows):
+        seen.append(torch.as_tensor(rows))
+        return original(self, split, rows)
+
+    monkeypatch.setattr(Dataset, "read", read)
+    first_snapshot(plan, dataset)
+    assert len(seen) == 2 and torch.isin(torch.cat(seen), trained).all() and len(trained) < dataset.num_rows("train")
 
 
 def test_maps_whose_nodes_share_no_threshold_are_tuned_with_the_temperature_that_they_are_given(digits, tmp_path):

@@ -140,6 +140,21 @@ def test_members_of_subspace_clusters(kind, iris):
     assert dense.sum(axis=1).max() > 1
 
 
+def test_members_of_a_classical_map_are_its_bmus(iris):
+    som = KohonenSOM(rows=3, columns=4, epochs=2).fit(iris[0])
+    members = som.predict_members(iris[0]).toarray()
+    assert members.sum() == 150 and (members.argmax(1) == som.predict(iris[0])).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("batch_size", [1, 7, 512])
+@pytest.mark.filterwarnings("ignore:Features should not be tiny")
+def test_a_sample_lies_in_the_box_of_the_node_that_it_made_on_any_scale(scale, batch_size):
+    X = scale * np.repeat([[0.3, 0.71, 0.123, 0.9]], 50, 0)
+    som = ALTSSSOM(capacity=30, epochs=2, min_win_share=0.0, batch_size=batch_size, seed=0).fit(X)
+    assert som.n_nodes_ == 1
+
+
 @pytest.mark.parametrize("kind", (DSSOM, *GROWING))
 def test_noise_filter(kind, iris):
     X, y = iris
@@ -329,6 +344,8 @@ def test_features_that_the_sums_cannot_tell_apart_are_warned_of(rng):
     X = rng.random((50, 3))
     with pytest.warns(UserWarning, match="should not be tiny.* Got at most 9"):
         KohonenSOM(rows=2, columns=2, epochs=1).fit(X / X.max() * 9e-9)
+    with pytest.warns(UserWarning, match="should not be tiny: thresholds begin .* Got at most 0.0009"):
+        LARFDSSOM(epochs=1).fit(X / X.max() * 9e-4)
 
 
 def test_an_estimator_on_a_device_of_torch_is_saved(iris, tmp_path):

@@ -301,3 +301,14 @@ def test_under_autocast_nodes_and_gradients_are_those_of_full_precision(generato
         found.append((out.match.bmu, out.match.matched, classes, leaf.grad))
     assert layer.state.num_nodes >= 5
     assert all(torch.equal(wide, other) for wide, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("label", [-100, -2, 3, 7])
+def test_labels_that_are_no_classes_are_refused(label, generator):
+    """-100 is what torch's cross-entropy ignores: here it would be learned as a class."""
+    layer = trained_layer(generator)
+    features, labels = torch.rand(4, 6, generator=generator), torch.tensor([0, 2, label, -1])
+    with pytest.raises(ValueError, match=f"labels must be a class, 0 … 2, or -1. Got {label} in row 2 of the tile."):
+        layer(features, labels)
+    with pytest.raises(ValueError, match=f"Got {label} in row 2"):
+        accumulate(layer.state, features, labels, layer.config)

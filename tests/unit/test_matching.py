@@ -1,12 +1,13 @@
-"""Samples with many rivals are decided a few at a time, to the same winners."""
+"""Winners are those of exact errors: of samples with many rivals, and of samples far outside the map."""
 
 import dataclasses
 
+import pytest
 import torch
 
 from somcore import MapConfig, initial_state, matching
-from somcore.distance import exact_errors
-from somcore.matching import match
+from somcore.distance import Tile, exact_errors, squared_errors
+from somcore.matching import match, predict_classes
 
 
 def test_portions_are_the_whole(monkeypatch, generator):
@@ -32,3 +33,27 @@ def test_portions_are_the_whole(monkeypatch, generator):
     portions = match(state, samples, config=config)
     assert max(size for size in sizes if size != len(rows)) <= 7 * 30
     assert torch.equal(whole.bmu, portions.bmu) and torch.equal(whole.rho, portions.rho)
+
+
+@pytest.mark.parametrize("missing", ["error", "mask"])
+@pytest.mark.parametrize("far", [1e10, 1e18, 3e19, 1e25, 1e38, 1e40, 1e150])
+@pytest.mark.parametrize("variant", ["kohonen", "sssom"])
+def test_samples_beyond_float32_have_the_winner_of_exact_errors(variant, far, missing, generator):
+    size = {"rows": 3, "columns": 4} if variant == "kohonen" else {"capacity": 12, "activation_threshold": 0.9}
+    config = MapConfig(variant=variant, missing=missing, **size).resolve(num_samples=9, num_features=5, num_classes=2)
+    nodes = torch.rand(12, 5, generator=generator, dtype=torch.float64)
+    state = initial_state(config, 5, 2 if variant == "sssom" else 0, samples=nodes)
+    state = dataclasses.replace(state, prototypes=nodes, alive=torch.arange(12) != 4)
+    if variant == "sssom":
+        relevances = 0.1 + 0.9 * torch.rand(12, 5, generator=generator, dtype=torch.float64)
+        state = dataclasses.replace(state, relevances=relevances, classes=torch.arange(12) % 3 - 1)
+    samples = far * (torch.rand(9, 5, generator=generator, dtype=torch.float64) - 0.5)
+    if missing == "mask":
+        samples[::2, 1] = torch.nan
+    errors = squared_errors(state, Tile.of(samples, missing)).masked_fill(~state.alive, torch.inf)
+    found = match(state, samples, config=config)
+    assert torch.equal(found.bmu, errors.argmin(1))
+    if variant == "sssom":
+        classed = errors.masked_fill(state.classes < 0, torch.inf).argmin(1)
+        nearest = torch.where(state.classes[found.bmu] < 0, classed, found.bmu)
+        assert torch.equal(predict_classes(state, samples, config), state.classes[nearest])

@@ -107,6 +107,21 @@ def test_quality_of_a_line_of_nodes():
     assert math.isnan(metrics.MapQuality().quantization_error)
 
 
+@pytest.mark.parametrize("far", [3e9, 1e25, 1e40, 1e120, 1e308])
+def test_quality_of_samples_far_outside_the_map(far):
+    """Sums stay exact and merge in any order; distances whose squares overflow count as very far, not as an error."""
+    config = MapConfig(variant="kohonen", rows=1, columns=3, lattice="rectangular")
+    state = _map([[0.0], [0.5], [1.0]], neighbours=adjacency(1, 3, "rectangular"))
+    samples = torch.tensor([[0.25], [far], [0.75]], dtype=torch.float64)
+    quality = metrics.map_quality(state, samples, config)
+    assert math.isfinite(quality.quantization_error)
+    assert quality.quantization_error >= min(far, 1e288) / 3 * (1 - 1e-6)
+    if far < 1e150:
+        assert quality.quantization_error == pytest.approx(far / 3, rel=1e-9)
+    parts = [metrics.map_quality(state, samples[i : i + 1], config) for i in range(3)]
+    assert parts[2].merge(parts[0]).merge(parts[1]) == quality
+
+
 def test_quality_equals_brute_force(rng):
     config = MapConfig(variant="kohonen", rows=4, columns=5)
     prototypes, samples = rng.random((20, 6)), rng.random((50, 6))
