@@ -193,9 +193,10 @@ static void boxes(const Settings *p, Nodes s, double *box) {
     int64_t D = p->features;
     double reach = 0;
     for (int64_t i = 0; i < p->capacity * D; i++) if (fabs(s.c[i]) > reach) reach = fabs(s.c[i]);
+    double slack = fmax(0x1p-32 * reach, 0x1p-38);
     for (int64_t j = 0; j < p->capacity; j++) {
         double share = s.alive[j] ? start_share(p, s.upd[j]) : INFINITY;
-        for (int64_t d = 0; d < D; d++) box[j * D + d] = s.dev[j * D + d] / share / s.w[j * D + d] + 0x1p-32 * reach;
+        for (int64_t d = 0; d < D; d++) box[j * D + d] = s.dev[j * D + d] / share / s.w[j * D + d] + slack;
     }
 }
 static int inside(const double *x, const double *c, const double *box, int64_t D) {
