@@ -8,6 +8,7 @@ Axes: n samples of a tile, K nodes, D features.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from somcore import device
 from somcore.state import MapState
 
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
+_SHARED = 2**15  # values of a single sum from which on torch shares it among threads, with other bits
 
 
 def rows_where(mask: Tensor) -> Tensor:
@@ -177,7 +179,9 @@ def exact_errors(state: MapState, tile: Tile, nodes: Tensor) -> Tensor:
     if tile.observed is not None:
         relevances = relevances * tile.observed.unsqueeze(1)
     residual = tile.features.unsqueeze(1) - state.prototypes[nodes]
-    errors = torch.linalg.vecdot(relevances * residual, residual) / relevances.sum(2)
+    shared = nodes.numel() == 1 and state.num_features >= _SHARED
+    with device.one_thread() if shared else nullcontext():
+        errors = torch.linalg.vecdot(relevances * residual, residual) / relevances.sum(2)
     return torch.where(state.alive[nodes], errors, torch.inf)
 
 

@@ -57,3 +57,21 @@ def test_samples_beyond_float32_have_the_winner_of_exact_errors(variant, far, mi
         classed = errors.masked_fill(state.classes < 0, torch.inf).argmin(1)
         nearest = torch.where(state.classes[found.bmu] < 0, classed, found.bmu)
         assert torch.equal(predict_classes(state, samples, config), state.classes[nearest])
+
+
+def test_one_wide_error_has_the_same_bits_for_any_number_of_threads(generator):
+    wide = 40_000
+    config = MapConfig(variant="larfdssom", capacity=6).resolve(num_samples=9, num_features=wide)
+    nodes = torch.rand(6, wide, generator=generator, dtype=torch.float64)
+    state = dataclasses.replace(initial_state(config, wide), prototypes=nodes, alive=torch.ones(6, dtype=torch.bool))
+    tile = Tile.of(torch.rand(9, wide, generator=generator, dtype=torch.float64), "error")
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        alone = [
+            exact_errors(state, tile.take(torch.tensor([i])), torch.tensor([[j]])) for i in range(9) for j in range(6)
+        ]
+        found.append(torch.cat(alone).view(9, 6))
+    torch.set_num_threads(before)
+    assert torch.equal(found[0], squared_errors(state, tile))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
