@@ -10,8 +10,16 @@ from pipeline.manifest import Manifest, Split
 _MOST, _FEW = 10, 6  # names that are said, of all and of more than that
 
 
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - _MOST
+    return ", ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
 def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
     """Lines for people, and the same for `--json`."""
+    if manifest.feature_names:
+        print(f"features: {_some(manifest.feature_names)}")
     rows = ", ".join(_rows(name, split) for name, split in manifest.splits.items())
     print(f"{out}: {rows}, shape {'x'.join(map(str, manifest.shape))} {manifest.dtype}, ", end="")
     print(_classes(manifest.class_names))
@@ -20,7 +28,7 @@ def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
         named = [*left_out[:_FEW], *(["..."] if manifest.dropped_count > _FEW else [])] if left_out else []
         print(f"{manifest.dropped_count} invalid rows left out{': ' if named else ''}{', '.join(named)}")
     if manifest.constant_features:
-        print(f"constant columns, read as 0: {', '.join(manifest.constant_features[:10])}")
+        print(f"constant columns, read as 0: {_some(manifest.constant_features)}")
     if (key := manifest.provenance.get("repeated_key")) is not None:
         print(f"--key-column does not tell all rows apart: '{key}' stands in more than one")
     return {

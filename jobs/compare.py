@@ -1,5 +1,6 @@
 """Every model side by side on a data set: tables, figures, significance."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,7 +64,7 @@ def compare(
         reference=reference,
         minutes=time_budget,
         concurrent=concurrent,
-        command="python -m " + " ".join(["jobs.compare", *map(bare, sys.argv[1:])]),
+        command="python -m " + shlex.join(["jobs.compare", *map(bare, sys.argv[1:])]),
     )
     results = []
     for path in data:

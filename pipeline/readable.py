@@ -60,10 +60,23 @@ def refuse_prepared_otherwise(source: Path, spec: InputSpec) -> None:
             spec.refuse_other_rate(given, "--input")
             columns = given.columns
             if spec.columns and columns and columns != spec.columns:
-                some = ", ".join(spec.columns[:8])
-                remedy = "Prepare it with the columns in that order."
-                raise must("--input", f"a table with the columns {some}", ", ".join(columns[:8]), remedy=remedy)
+                raise _other_columns(spec.columns, columns)
             return
+
+
+def _other_columns(wanted: tuple[str, ...], columns: tuple[str, ...]) -> Exception:
+    """Names the first column that is another; only the order may be."""
+    if sorted(wanted) == sorted(columns):
+        order = ", ".join(wanted[:8]) + ", ..." * (len(wanted) > 8)
+        remedy = f"Prepare it with the columns in the order of the model: {order}."
+    else:
+        lacking = [name for name in wanted if name not in columns]
+        remedy = f"It lacks {', '.join(lacking[:8])}." if lacking else "It has more columns: leave them out."
+    place = next((i for i, pair in enumerate(zip(wanted, columns, strict=False)) if pair[0] != pair[1]), None)
+    if place is None:
+        return must("--input", f"a table of {len(wanted)} columns", f"{len(columns)}", remedy=remedy)
+    where = f"column {place + 1}"
+    return must("--input", f"a table whose {where} is '{wanted[place]}'", columns[place], remedy=remedy)
 
 
 def refuse_another_kind(files: list[str], spec: InputSpec) -> None:

@@ -43,6 +43,9 @@ def check_store(uri: str | None, field: str = "--tracking-uri") -> None:
     """
     if uri is None:
         uri, field = os.environ.get("MLFLOW_TRACKING_URI"), "MLFLOW_TRACKING_URI"
+        if uri == "none":
+            remedy = "To record nothing pass --tracking-uri none."
+            raise must(field, "a URI such as sqlite:///mlflow.db or http://HOST:5000", uri, remedy=remedy)
     kind, separator, _ = (uri or "").partition("://")
     if not separator or kind.split("+")[0] in _STORES:  # postgresql+psycopg2: a database and its driver
         return

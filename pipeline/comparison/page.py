@@ -40,6 +40,7 @@ _NOTES = (
 )
 _MARKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 """Accuracies named on the axis, and the lowest and highest drawn."""
+_LIMITS = (0.008, 0.9993)  # of the axis, so that points at the ends lie within it
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:100em;padding:0 1em}"
     "table{border-collapse:collapse;font-size:85%}td{white-space:nowrap}"
@@ -144,22 +145,25 @@ class Page:
 
     def _curves(self, axes: Any) -> None:
         means: list[float] = []
+        ends: list[float] = []
         for name in self.order:
             points = [(100 * f, s) for f in sorted(self.asked.fractions) if (s := self._accuracy(name, f))]
             if points:
                 x, y = [f for f, _ in points], [min(max(s.mean, _MARKS[0]), _MARKS[-1]) for _, s in points]
                 spread = [s.deviation or 0.0 for _, s in points]
                 axes.errorbar(x, y, spread, label=marked(name, self.asked.contestants), marker="o", capsize=3)
-                means += y
+                means += [s.mean for _, s in points]
+                ends += [place + sign * width for place, width in zip(y, spread, strict=True) for sign in (-1, 1)]
         axes.set(xscale="log", xlabel="labels, %", ylabel="test accuracy")
         axes.set_yscale("logit", nonpositive="clip")  # half the errors is the same way up wherever it begins
         shown = [100 * f for f in sorted(self.asked.fractions)]
         axes.set_xticks(shown, [f"{f:g}" for f in shown])
-        axes.set_yticks(_MARKS, [f"{mark:g}" for mark in _MARKS])
+        beyond = max(means, default=0.0) > _MARKS[-1]
+        axes.set_yticks(_MARKS, [*(f"{mark:g}" for mark in _MARKS[:-1]), f"{'≥ ' * beyond}{_MARKS[-1]:g}"])
         axes.minorticks_off()
         if means:
-            below = max((mark for mark in _MARKS if mark < min(means)), default=_MARKS[0])
-            axes.set_ylim(below, min((mark for mark in _MARKS if mark > max(means)), default=_MARKS[-1]))
+            below = max((mark for mark in _MARKS if mark < min(ends)), default=_LIMITS[0])
+            axes.set_ylim(below, min((mark for mark in _MARKS if mark > max(ends)), default=_LIMITS[1]))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 

@@ -76,4 +76,6 @@ def _failed(directory: Path, error: BaseException, say: Callable[[str], None]) -
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

@@ -125,10 +125,13 @@ def confusion_figure(data: MapData) -> Figure | None:
     table = table if table[:, -1].any() else table[:, :-1]
     shares = table / np.maximum(1, table.sum(1, keepdims=True))
     side = max(3.6, 0.42 * data.num_classes + 1.6) if data.num_classes <= 20 else 8.0
-    figure, axes = blank(side + 0.9, side)
-    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
     names = [printed(name) for name in names_of(data.class_names, data.num_classes)]
-    upright = len(names) > 10 or max(map(len, names)) > 6
+    longest = max(map(len, names))
+    upright = len(names) > 10 or longest > 6
+    room = 0.08 * longest  # inches
+    figure, axes = blank(side + 0.9 + room, side + room * upright)
+    figure.set_layout_engine("compressed")  # the other one cuts what stands left of a square beside a colour bar
+    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
     axes.set_xticks(range(table.shape[1]), [*names, "none"][: table.shape[1]], rotation=90 if upright else 0)
     axes.set_yticks(range(len(names)), names)
     if len(names) <= 20:

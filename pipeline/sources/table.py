@@ -30,6 +30,7 @@ from pipeline.sources.classic import required_root
 from pipeline.sources.readers import TableFile, open_table, table_files
 
 _TRUE = {"true", "1", "1.0", "yes", "t", "y"}
+_INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas writes for the index of a table
 _OPTIONS = (
     "label_column",
     "unlabelled_value",
@@ -95,7 +96,7 @@ class Table:
         """All rows that pass --where, in the order of the files."""
         options, seen = self.options, 0
         text = [options.label_column, options.split_column, options.key_column, options.labelled_column]
-        columns = list(dict.fromkeys([*self._features, *filter(None, text), *self._where]))
+        columns = list(dict.fromkeys([*self._features, *(name for name in text if name is not None), *self._where]))
         for shard, file in enumerate(self._files):
             place = f"Shard {shard} ({file.path.name})"
             for part, rows in self._filtered(file, columns, self._features, self.spec.rows_per_batch):
@@ -200,7 +201,9 @@ class Table:
         chosen = [
             name
             for name in self._columns
-            if name not in roles and name not in left_out and (name in wanted if wanted else name not in self._where)
+            if name not in roles
+            and name not in left_out
+            and (name in wanted if wanted else name not in self._where and name not in _INDEX)
         ]
         for name in chosen:
             kind = next((f.columns[name] for f in self._files if f.columns[name] != "number"), None)

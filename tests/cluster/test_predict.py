@@ -184,7 +184,7 @@ def test_shards_of_a_table_with_columns_in_another_order_are_refused(model, rows
         prepare(source, tmp_path / name)
     assert predict(model, tmp_path / "same" / "train", tmp_path / "out", actors=0)["scored"] == 80
     for source in (tmp_path / "turned", tmp_path / "turned" / "train", next((tmp_path / "turned").rglob("*.parquet"))):
-        with pytest.raises(UserError, match="--input must be a table with the columns x0, x1. Got 'x1, x0'. Prepare"):
+        with pytest.raises(UserError, match="whose column 1 is 'x0'. Got 'x1'. Prepare .* order of the model: x0, x1."):
             predict(model, source, tmp_path / "other", actors=0)
     assert not (tmp_path / "other").exists()
 

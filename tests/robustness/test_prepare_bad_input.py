@@ -135,6 +135,14 @@ def test_if_every_row_is_invalid_nothing_is_written(refused, table):
     assert line == "The train split must hold at least one row. Got every row was invalid and dropped."
 
 
+def test_the_names_of_features_are_said(table, tmp_path):
+    columns = [f"x{d}" for d in range(13)]
+    arguments = table("\n".join([",".join(columns), *(",".join(value * 13) for value in "12")]))
+    command = [sys.executable, "-m", "jobs.prepare", *map(str, arguments), "--out", str(tmp_path / "out")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
+    assert said.splitlines()[0] == f"features: {', '.join(columns[:10])} and 3 more"
+
+
 def test_constant_columns_are_noted_and_read_as_zero(prepare, table, tmp_path):
     code, last, _ = prepare(*table("a,b\n5,1\n5,2\n"), "--out", tmp_path / "out")
     assert (code, last) == (0, "constant columns, read as 0: a")

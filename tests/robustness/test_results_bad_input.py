@@ -69,8 +69,14 @@ def test_a_data_set_for_sweeps_that_are_compared_by_data_set():
     assert exit_code(caught.value) == USER
 
 
-@pytest.mark.parametrize("uri", ["refusing", "http://127.0.0.1:9", "http://user:SECRET@127.0.0.1:9"])
+def test_asking_for_results_makes_no_store(tmp_path):
+    with pytest.raises(UserError, match="--tracking-uri must be an MLflow store that is there. Got .* ran, or name"):
+        tracked_runs("somgrad", f"sqlite:///{tmp_path}/mlflow.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["refusing", "http://127.0.0.1:9", "http://mlflow:PASSWORD@127.0.0.1:9"])
 def test_results_of_a_store_that_cannot_be_asked(uri, refusing):
     with pytest.raises(UserError, match="--tracking-uri must be an MLflow store that can be reached. Got") as caught:
         tracked_runs("somgrad", refusing if uri == "refusing" else uri)
-    assert exit_code(caught.value) == USER and "\n" not in str(caught.value) and "SECRET" not in str(caught.value)
+    assert exit_code(caught.value) == USER and "\n" not in str(caught.value) and "PASSWORD" not in str(caught.value)

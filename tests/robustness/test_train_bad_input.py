@@ -119,6 +119,9 @@ def test_stores_are_those_that_mlflow_knows(monkeypatch):
         check_store(good)
     with pytest.raises(UserError, match="--tracking-uri must be a folder or a URI .* Got 's3://bucket'"):
         check_store("s3://bucket")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "none")
+    with pytest.raises(UserError, match="^MLFLOW_TRACKING_URI must be a URI .* pass --tracking-uri none.$"):
+        check_store(None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp://host")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI must be .* Got 'htp://host'"):
         check_store(None)

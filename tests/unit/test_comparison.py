@@ -8,16 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
 
 from pipeline.comparison import cells
 from pipeline.comparison.contestants import NAMES, contestants
 from pipeline.comparison.measures import cluster_measures, num_parameters
+from pipeline.comparison.page import Page
 from pipeline.comparison.run import Wish, compare
 from pipeline.comparison.tables import differences, holm, ordered, paired_p, tabulated
 from pipeline.deep_config import LATTICE_DEFAULTS
@@ -247,6 +250,20 @@ def test_a_table_has_means_spreads_and_the_cost_of_the_training_without_labels()
     assert found["a"]["clustering_accuracy"].deviation == pytest.approx(0.1)
     assert found["a"]["seconds"].mean == 5.0 and found["b"]["accuracy@0.1"].deviation is None
     assert ordered(found, [0.1]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("accuracies", "top"), [((0.7, 0.75, 0.8), "0.999"), ((1.0, 1.0, 1.0), "≥ 0.999")])
+def test_the_figure_of_a_comparison_shows_whole_bars_and_perfect_scores(accuracies, top):
+    found = [cell("a", s, f, accuracy={f"{f:g}": v}) for s, v in enumerate(accuracies) for f in (0.1, 1.0)]
+    asked = SimpleNamespace(contestants=[], fractions=[0.1, 1.0])
+    page = SimpleNamespace(table=tabulated(found, [0.1, 1.0]), order=["a"], asked=asked)
+    page._accuracy = lambda name, fraction: Page._accuracy(page, name, fraction)
+    axes = Figure().subplots()
+    Page._curves(page, axes)
+    low, high = axes.get_ylim()
+    mean, spread = np.mean(accuracies), np.std(accuracies, ddof=1)
+    assert low < mean - spread and min(mean + spread, 0.999) < high
+    assert axes.get_yticklabels()[-1].get_text() == top
 
 
 def test_differences_are_paired_over_the_seeds_that_both_have():

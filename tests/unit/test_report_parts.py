@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import shutil
 
@@ -11,7 +12,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.history import History
 from pipeline.prepare import PrepareOptions, prepare
-from pipeline.report import sweep_data
+from pipeline.report import figures, sweep_data
 from pipeline.report.automatic import FIGURES, PAGE, report_of_run
 from pipeline.report.collect import collect
 from pipeline.report.figures import confusion_figure, curves_figure, embedding_figure, map_figure, relevances_figure
@@ -44,12 +45,21 @@ def odd(tmp_path_factory):
 def test_figures_name_every_class_as_it_is(odd, recwarn):
     data = collect(odd)
     figure = map_figure(data)
-    figure.canvas.draw()
+    figure.savefig(io.BytesIO())
     said = {text.get_text().strip("\u200b").replace("\\$", "$") for text in figure.axes[0].get_legend().get_texts()}
     shown = {data.class_names[label] for label in data.shown_classes if label >= 0}
     assert said == {name if len(name) <= 24 else name[:23] + "…" for name in shown} and len(said) == len(NAMES)
-    confusion_figure(data).canvas.draw()
+    confusion_figure(data).savefig(io.BytesIO())
     assert not [w for w in recwarn if "lyph" in str(w.message)]
+
+
+@pytest.mark.parametrize("names", [NAMES, list("0123")])
+def test_the_axes_of_a_confusion_matrix_are_whole(odd, names, monkeypatch):
+    monkeypatch.setattr(figures, "names_of", lambda *given: names)
+    figure = confusion_figure(collect(odd))
+    figure.savefig(io.BytesIO())
+    extents = [axis.label.get_window_extent() for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis)]
+    assert all(extent.x0 >= 0 and extent.y0 >= 0 for extent in extents)
 
 
 def test_no_name_of_the_data_becomes_markup_of_the_page(odd):
@@ -127,7 +137,7 @@ def test_a_sweep_says_which_score_chose(tmp_path, sets, chose):
 def test_planes_have_their_room_and_no_mark_is_cut(odd):
     data = collect(odd)
     figure = relevances_figure(data)
-    figure.canvas.draw()
+    figure.savefig(io.BytesIO())
     panels = figure.axes[:2]
     assert [axes.get_title() for axes in panels] == ["<b>x", r"\$\y{\$"]
     for axes in panels:

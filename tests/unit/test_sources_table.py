@@ -193,6 +193,18 @@ def test_columns_are_chosen_by_pattern_and_keys_by_name(tmp_path):
         _table(tmp_path / "t.csv", label_column="class")
 
 
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "__index_level_0__"])
+def test_the_index_of_a_pandas_table_is_no_feature(tmp_path, name):
+    """In a table that is sorted by class it would tell the class."""
+    _write(tmp_path / "t.csv", f"{name},x1,y\n0,1.5,a\n1,2.5,a\n2,7.5,b\n")
+    assert _table(tmp_path / "t.csv", label_column="y").spec.feature_names == ("x1",)
+    source = _table(tmp_path / "t.csv", label_column="y", key_column=name)
+    assert sorted(str(key) for _, _, keys in collect(source).values() for key in keys) == ["0", "1", "2"]
+    if name:
+        asked = _table(tmp_path / "t.csv", label_column="y", feature_columns=f"x1,{name}")
+        assert asked.spec.feature_names == (name, "x1")
+
+
 def test_batches_do_not_depend_on_how_arrow_cuts_the_file(tmp_path, rng):
     values = rng.normal(size=(5000, 3)).astype(np.float32)
     table = pa.table({f"x{i}": values[:, i] for i in range(3)})
