@@ -10,12 +10,6 @@ from pipeline.manifest import Manifest, Split
 _MOST, _FEW = 10, 6  # names that are said, of all and of more than that
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - _MOST
-    return ", ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
-
-
 def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
     """Lines for people, and the same for `--json`."""
     if manifest.feature_names:
@@ -60,6 +54,12 @@ def size_of(text: str | None) -> tuple[int, int] | None:
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise must("--size", "HEIGHTxWIDTH in pixels, such as 32x32", text)
     return int(height), int(width)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - _MOST
+    return ", ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _rows(name: str, split: Split) -> str:

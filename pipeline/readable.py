@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError, must
+from pipeline.errors import DataError, UserError, must
 from pipeline.manifest import Manifest
 from pipeline.places import is_data_set
 from pipeline.samples import TENSOR_COLUMN, InputSpec
@@ -64,7 +64,7 @@ def refuse_prepared_otherwise(source: Path, spec: InputSpec) -> None:
             return
 
 
-def _other_columns(wanted: tuple[str, ...], columns: tuple[str, ...]) -> Exception:
+def _other_columns(wanted: tuple[str, ...], columns: tuple[str, ...]) -> UserError:
     """Names the first column that is another; only the order may be."""
     if sorted(wanted) == sorted(columns):
         order = ", ".join(wanted[:8]) + ", ..." * (len(wanted) > 8)
@@ -75,8 +75,7 @@ def _other_columns(wanted: tuple[str, ...], columns: tuple[str, ...]) -> Excepti
     place = next((i for i, pair in enumerate(zip(wanted, columns, strict=False)) if pair[0] != pair[1]), None)
     if place is None:
         return must("--input", f"a table of {len(wanted)} columns", f"{len(columns)}", remedy=remedy)
-    where = f"column {place + 1}"
-    return must("--input", f"a table whose {where} is '{wanted[place]}'", columns[place], remedy=remedy)
+    return must("--input", f"a table whose column {place + 1} is '{wanted[place]}'", columns[place], remedy=remedy)
 
 
 def refuse_another_kind(files: list[str], spec: InputSpec) -> None:

@@ -89,9 +89,8 @@ def _where_told(state: MapState, projection: Projection, scores: Scores, allowed
     untold = ~(scores.margin <= _TELLING)
     if device.asking_is_free(values) and not bool(untold.any()):
         return values
-    barred = ~state.alive[projection.nodes] if allowed is None else ~(allowed & state.alive[projection.nodes])
-    nothing = torch.zeros_like(values).masked_fill(barred, torch.inf)
-    return torch.where(untold.unsqueeze(1), nothing, values)
+    may_win = state.alive[projection.nodes] if allowed is None else allowed & state.alive[projection.nodes]
+    return torch.where(untold.unsqueeze(1), torch.where(may_win, 0.0, torch.inf), values)
 
 
 def _portions(rows: Tensor, rivals: Tensor, size: int) -> Sequence[Tensor]:

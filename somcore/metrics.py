@@ -96,7 +96,7 @@ def _sum_units(distances: Tensor) -> int:
     """
     far = distances >= _FAR
     whole = (distances.masked_fill(far, 0.0) * _UNITS).round().to(torch.int64)
-    beyond = sum(int(distance) * _UNITS for distance in distances[far].clamp_max(_FARTHEST).tolist())
+    beyond = sum(map(int, (distances[far].clamp_max(_FARTHEST) * _UNITS).tolist()))
     return beyond + (int((whole >> 31).sum()) << 31) + int((whole & (2**31 - 1)).sum())
 
 

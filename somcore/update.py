@@ -68,7 +68,7 @@ def accumulate(
     device = tile.features.device
     if labels is None or config.variant not in LABEL_AWARE:
         labels = torch.full((number,), UNLABELLED, dtype=torch.int64, device=device)
-    check_labels(labels, state.num_classes)
+    _check_labels(labels, state.num_classes)
     if positions is None:
         positions = torch.arange(number, device=device)
     found = found or match(state, tile, labels, config=config, projection=projection)
@@ -80,16 +80,8 @@ def accumulate(
     return grown_statistics(state, tile, labels, found, roles, config, positions, weights, scale)
 
 
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Refuse what is neither a class nor UNLABELLED; on a CPU, where asking is free.
-
-    Args:
-        labels: (n,) int64.
-        num_classes: C.
-
-    Raises:
-        ValueError: a label below UNLABELLED, or C and above.
-    """
+def _check_labels(labels: Tensor, num_classes: int) -> None:
+    """Refuse what is neither a class nor UNLABELLED; on a CPU, where asking is free."""
     if not asking_is_free(labels) or labels.numel() == 0:
         return
     low, high = (int(bound) for bound in labels.aminmax())
