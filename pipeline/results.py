@@ -141,8 +141,8 @@ def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     where = uri or mlflow.get_tracking_uri()
-    file = where.removeprefix("sqlite:///")
-    if file != where and not Path(file).exists():  # MLflow would make an empty one
+    kind, _, file = where.partition("?")[0].partition(":///")
+    if kind == "sqlite" and not Path(file).exists():  # MLflow would make an empty one
         remedy = "Run it where the trainings ran, or name their store."
         raise must("--tracking-uri", "an MLflow store that is there", bare(where), remedy=remedy)
     try:

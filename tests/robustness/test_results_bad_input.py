@@ -69,10 +69,15 @@ def test_a_data_set_for_sweeps_that_are_compared_by_data_set():
     assert exit_code(caught.value) == USER
 
 
-def test_asking_for_results_makes_no_store(tmp_path):
+@pytest.mark.parametrize("words", ["", "?timeout=5"])
+def test_asking_for_results_makes_no_store(tmp_path, words):
+    store = f"sqlite:///{tmp_path}/mlflow.db{words}"
     with pytest.raises(UserError, match="--tracking-uri must be an MLflow store that is there. Got .* ran, or name"):
-        tracked_runs("somgrad", f"sqlite:///{tmp_path}/mlflow.db")
+        tracked_runs("somgrad", store)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(UserError, match="--experiment must be"):
+        tracked_runs("somgrad", store)
 
 
 @pytest.mark.parametrize("uri", ["refusing", "http://127.0.0.1:9", "http://mlflow:PASSWORD@127.0.0.1:9"])
