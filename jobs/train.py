@@ -8,7 +8,7 @@ import typer
 
 from jobs._epochs import Epochs, Passes, sentence
 from jobs._run import job, run
-from pipeline.errors import must
+from pipeline.errors import UserError, must
 
 KEYS = (
     "model", "data", "labelled_fraction", "seed", "workers", "reduction", "epochs", "rounds", "nodes",
@@ -18,9 +18,12 @@ KEYS = (
 
 
 def train(
-    data: Annotated[str, typer.Option(help="Directory or URI of a prepared data set.")],
-    model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom, deep or a rival.")],
     out: Annotated[Path, typer.Option(help="Directory of this run; must not hold another one.")],
+    data: Annotated[str | None, typer.Option(help="A prepared data set. [required without --resume]")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom, deep or a rival. [default: that of --config]"),
+    ] = None,
     labelled_fraction: Annotated[
         float | None, typer.Option(help="Share of the labels the map may read, in [0, 1]. [default: 1]")
     ] = None,
@@ -51,7 +54,6 @@ def train(
     workers.
     """
     from pipeline import trainer
-    from pipeline.config import parse_setting, read_file
 
     given = {
         "data.path": data,
@@ -65,9 +67,7 @@ def train(
         "tracking.uri": tracking_uri,
         "tracking.experiment": experiment,
     }
-    flat = read_file(config) if config else {}
-    flat |= {key: value for key, value in given.items() if value is not None}
-    flat |= dict(parse_setting(text) for text in settings or [])
+    flat = _flat(given, config, settings or [], resume)
     if (log_model or register) and flat.get("tracking.uri") == "none":
         raise must("--log-model", "used with an MLflow store", "--tracking-uri none")
     with Epochs() as on_epoch:
@@ -81,6 +81,19 @@ def train(
         logged = models.log_model(out, summary["run_id"], uri, register)
         _say(f"Model logged: {logged['model_uri']}")
     return {key: summary.get(key) for key in KEYS}
+
+
+def _flat(given: dict[str, Any], config: Path | None, settings: list[str], resume: bool) -> dict[str, Any]:
+    """What was typed as flat keys: options over the file, `--set` over both."""
+    from pipeline.config import parse_setting, read_file
+
+    flat = read_file(config) if config else {}
+    flat |= {key: value for key, value in given.items() if value is not None}
+    flat |= dict(parse_setting(text) for text in settings)
+    for option, key, how in (("--data", "data.path", ""), ("--model", "train.model", ", by itself or by --config")):
+        if key not in flat and not resume:
+            raise UserError(f"{option} must be given{how}, unless --resume goes on with a run.")
+    return flat
 
 
 def _say(line: str) -> None:

@@ -5,6 +5,7 @@ Every cell (fraction, seed, method) is kept when it is done; the same folder goe
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import statistics
@@ -72,20 +73,19 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
     keep_design(curve.out, design_of(curve.settings))
     end = None if minutes is None else time.monotonic() + 60 * minutes
     cells = []
-    for seed in curve.seeds:
-        for fraction in curve.fractions:
-            for method in curve.methods:
-                if method == "deep" and curve.sweep is not None:
-                    cells += swept.get((fraction, seed), [])
-                    continue
-                path = curve.out / f"{method}-{fraction:g}-{seed}.json"
-                if not path.exists():
-                    if end is not None and time.monotonic() > end:
-                        continue
-                    say(f"{method}, {fraction:g} of the labels, seed {seed}")
-                    cell = _cell(curve, method, fraction, seed, say)
-                    write_atomically(path, json.dumps(cell).encode())
-                cells.append(json.loads(path.read_text(encoding="utf-8")))
+    places = list(itertools.product(curve.seeds, curve.fractions, curve.methods))
+    for number, (seed, fraction, method) in enumerate(places, start=1):
+        if method == "deep" and curve.sweep is not None:
+            cells += swept.get((fraction, seed), [])
+            continue
+        path = curve.out / f"{method}-{fraction:g}-{seed}.json"
+        if not path.exists():
+            if end is not None and time.monotonic() > end:
+                continue
+            say(f"{number} of {len(places)}: {method}, {fraction:g} of the labels, seed {seed}")
+            cell = _cell(curve, method, fraction, seed, say)
+            write_atomically(path, json.dumps(cell).encode())
+        cells.append(json.loads(path.read_text(encoding="utf-8")))
     return cells
 
 

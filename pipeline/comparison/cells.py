@@ -98,12 +98,12 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
 
     over = threading.Event()  # an error, or an interruption: nothing new is begun
 
-    def completed(place: Place) -> Cell | None:
+    def completed(number: int, place: Place) -> Cell | None:
         cell = _kept(asked, place, data)  # another command may have made it meanwhile
         if not _lacks(cell, place, asked) or time.monotonic() > end or over.is_set():
             return cell
         one, fraction, seed = place
-        say(f"{one.name}, {fraction:g} of the labels, seed {seed}")
+        say(f"{number} of {len(places)}: {one.name}, {fraction:g} of the labels, seed {seed}")
         try:
             made = _in_its_own_process(asked, place)
         except BaseException:
@@ -119,7 +119,7 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
         resource_tracker.ensure_running()  # of all processes; it would be begun in a thread, where SIGHUP is not ours
     with ThreadPoolExecutor(concurrent) as threads:
         try:
-            found = list(threads.map(completed, places))
+            found = list(threads.map(completed, range(1, len(places) + 1), places))
         except KeyboardInterrupt:
             over.set()
             for child in multiprocessing.active_children():

@@ -79,6 +79,19 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(digits, tmp_path, extra, lin
     assert not out.exists()
 
 
+def test_data_and_model_must_come_from_somewhere(digits, tmp_path):
+    common = ["--workers", 0, "--out", tmp_path / "run", "--tracking-uri", "none"]
+    assert call_job(*common, "--model", "sssom")[::2] == (
+        2,
+        "--data must be given, unless --resume goes on with a run.\n",
+    )
+    code, _, complaint = call_job(*common, "--data", digits)
+    assert code == 2 and complaint.startswith("--model must be given, by itself or by --config")
+    assert call_job(*common, "--resume")[0] == 2 and not (tmp_path / "run").exists()
+    (tmp_path / "model.yaml").write_text("train: {model: sssom}")
+    assert call_job(*common, "--data", digits, "--config", tmp_path / "model.yaml", "--epochs", 1)[0] == 0
+
+
 @pytest.mark.parametrize("words", [["--out", ""], ["--out="], ["--out", " "]], ids=["apart", "joined", "blank"])
 def test_an_empty_output_is_not_the_working_directory(digits, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
@@ -366,7 +379,7 @@ def test_an_interrupted_command_saves_its_state_and_goes_on(digits, tmp_path, tr
     (run,) = client.search_runs([client.get_experiment_by_name("somgrad").experiment_id])
     assert run.info.status == "KILLED"
 
-    result = last_json(run_job(*words, "--resume", "--json"))
+    result = last_json(run_job("--out", tmp_path / "run", "--resume", "--json"))  # the run knows its settings
     assert result["map_digest"] == expected["map_digest"]
     assert result["run_id"] == run.info.run_id
     assert client.get_run(run.info.run_id).info.status == "FINISHED"

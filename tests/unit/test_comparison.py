@@ -59,7 +59,10 @@ def test_a_comparison_keeps_its_cells_and_says_what_is_missing(digits, tmp_path)
     assert nothing["missing"] == ["kmeans-0-0", "label-spreading-0.2-0"] and lines == []
     assert "Not run yet (2 cells)" in nothing["markdown"].read_text()
     found = compare(digits, tmp_path, COMMON, asked, lines.append)
-    assert found["missing"] == [] and len(lines) == 2
+    assert found["missing"] == [] and [line.split(",")[0] for line in sorted(lines)] == [
+        "1 of 2: kmeans",
+        "2 of 2: label-spreading",
+    ]
     row = found["table"]["kmeans"]
     assert row["clustering_accuracy"] > 0.6 and row["linear_probe"] > 0.8 and row["accuracy@0.2"] > 0.8
     assert row["parameters"] == 640 and row["memory_bytes"] > 100 and row["seconds"] > 0

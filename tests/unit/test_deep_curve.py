@@ -73,6 +73,7 @@ def test_a_curve_keeps_its_cells_and_draws_what_is_there(settings, tmp_path):
     assert compute(curve, 0.0, lines.append) == [] and lines == []  # no time, nothing begun
     cells = compute(curve, None, lines.append)
     assert len(cells) == 6 and {c["method"] for c in cells} == set(METHODS)
+    assert "6 of 6: supervised-strong, 1 of the labels, seed 0" in lines
     lines.clear()
     assert compute(curve, None, lines.append) == cells and lines == []  # all kept
     other = dataclasses.replace(curve, settings={**settings, "encoder.width": 4})
