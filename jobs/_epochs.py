@@ -46,7 +46,8 @@ def _score(metrics: Mapping[str, Any]) -> str:
 
 def sentence(summary: dict[str, Any]) -> str:
     """The last line of a training."""
-    parts = [f"{summary['model']}: {summary['nodes']} nodes after {summary['epochs']} epochs"]
+    counted = [f"{summary[what]} {what if summary[what] != 1 else what[:-1]}" for what in ("nodes", "epochs")]
+    parts = [f"{summary['model']}: {' after '.join(counted)}"]
     scores = (_score(summary), "clustering_accuracy", "nmi", "quantization_error")
     parts += [f"{key} {summary[key]:.4f}" for key in scores if summary.get(key) is not None]
     return f"{', '.join(parts)}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."

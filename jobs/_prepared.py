@@ -1,5 +1,6 @@
 """What `jobs.prepare` reads from its words, and what it says of a prepared data set."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from pipeline.errors import must
 from pipeline.manifest import Manifest, Split
 
 _MOST, _FEW = 10, 6  # names that are said, of all and of more than that
+_MEASURED = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 
 
 def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
@@ -25,6 +27,12 @@ def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
         print(f"constant columns, read as 0: {_some(manifest.constant_features)}")
     if (key := manifest.provenance.get("repeated_key")) is not None:
         print(f"--key-column does not tell all rows apart: '{key}' stands in more than one")
+    if all(map(_MEASURED.fullmatch, manifest.feature_names or [""])):
+        print("the names of the columns are measurements: if the file begins with a row of data, pass --no-header")
+    histograms = [split.class_histogram for split in manifest.splits.values()]
+    single = sum(sum(counts) == 1 for counts in zip(*histograms, strict=False))
+    if manifest.num_classes > _MOST and 2 * single > manifest.num_classes:
+        print(f"{single} of {manifest.num_classes} classes have a single row: are these labels, or names of rows?")
     return {
         "source": source,
         "out": out,

@@ -6,6 +6,7 @@ them. A table of many files is read one file after the other.
 
 from __future__ import annotations
 
+import codecs
 import csv as text_csv
 import io
 import re
@@ -39,7 +40,7 @@ class TableFile:
 
     Args:
         path: the file.
-        columns: type of each column: "number", "text" or "other", in the order of the file.
+        columns: type of each column: "number", "truth" (true or false), "text" or "other", in the order of the file.
         form: "csv", "arff" or "parquet".
         delimiter, header: of a csv file.
         header_lines: of an arff file, up to and with @data.
@@ -62,7 +63,7 @@ class TableFile:
 
         Args:
             columns: names to read.
-            numbers: those of them that are read as float64; in text files all others are read as text.
+            numbers: those of them that are read as numbers or truth values; in text files all others are read as text.
             rows: at most so many rows per batch.
 
         Raises:
@@ -80,15 +81,25 @@ class TableFile:
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _readable(error, self) from error
 
+    def held_by(self, column: str) -> str:
+        """In words what a column holds that is no feature: its kind, of text the first value too."""
+        kind = self.columns[column]
+        if kind != "text":
+            return kind
+        cells = (cell for batch in self.batches([column]) for cell in batch[column].to_pylist() if cell is not None)
+        odd = next((cell for cell in cells if not re.fullmatch(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*", cell)), None)
+        return kind if odd is None else f"text, such as {odd[:40]!r}"
+
     def _text_blocks(self, columns: list[str], numbers: set[str]) -> Iterator[pa.RecordBatch]:
-        types = {name: pa.float64() if name in numbers else pa.string() for name in columns}
+        read_as = {"truth": pa.bool_()}
+        types = {n: read_as.get(self.columns[n], pa.float64()) if n in numbers else pa.string() for n in columns}
         convert = pc_csv.ConvertOptions(
             column_types=types,
             include_columns=columns,
             null_values=NULLS,
             strings_can_be_null=True,
-            true_values=["true", "True", "TRUE"],
-            false_values=["false", "False", "FALSE"],
+            true_values=["true", "True", "TRUE", "1"],
+            false_values=["false", "False", "FALSE", "0"],
         )
         with _open_text(self) as stream:
             names = None if self.form == "csv" and self.header else list(self.columns)
@@ -173,8 +184,8 @@ def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
             f"{path.name}: the first row must have a cell for each of the {len(kinds)} columns. Got {len(names)} cells."
         )
     for name, kind in zip(names, kinds, strict=True):
-        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-        table.columns[name] = "number" if number or pa.types.is_null(kind) else "text"
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+        table.columns[name] = "number" if number else "truth" if pa.types.is_boolean(kind) else "text"
     if header and [item.name for item in reader.schema] != names:
         table.columns = dict(zip([item.name for item in reader.schema], table.columns.values(), strict=True))
     return table
@@ -189,6 +200,8 @@ def _first_lines(path: Path) -> list[str]:
         while quotes % 2 and size < BLOCK_BYTES and (line := reader.readline()):
             found.append(line)
             size, quotes = size + len(line), quotes + line.count(b'"')
+    if found[0].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _not_utf8(path, "UTF-16", "UTF-16")
     first = found[0].decode("utf-8-sig", errors="replace")
     return [first, *(line.decode(errors="replace") for line in found[1:])]
 
@@ -260,11 +273,18 @@ class _ArffRows(io.RawIOBase):
         super().close()
 
 
+def _not_utf8(path: Path, got: str, name: str) -> DataError:
+    remedy = f"Save it as UTF-8, for instance by iconv -f {name} -t UTF-8."
+    return DataError(f"{path.name} must be text in UTF-8. Got {got}. {remedy}")
+
+
 def _readable(error: Exception, table: TableFile) -> DataError:
     """One line that names the file and, where Arrow gives it, the column."""
     text = " ".join(str(error).split())
     if "Empty CSV file" in text:
         return DataError(f"{table.path.name} is empty. It must hold at least one row.")
+    if "codec can't decode" in text or "invalid UTF8" in text:
+        return _not_utf8(table.path, "another encoding", "LATIN1")
     found = re.search(r"In CSV column #(\d+)(: Row #\d+)?.*?invalid value '(.*?)'", text)
     if found:
         names = list(table.columns)

@@ -206,10 +206,10 @@ class Table:
             and (name in wanted if wanted else name not in self._where and name not in _INDEX)
         ]
         for name in chosen:
-            kind = next((f.columns[name] for f in self._files if f.columns[name] != "number"), None)
-            if kind is not None:
+            odd = next((f for f in self._files if f.columns[name] not in ("number", "truth")), None)
+            if odd is not None:
                 raise DataError(
-                    f"Column '{name}' must hold numbers to be a feature. It holds {kind}. "
+                    f"Column '{name}' must hold numbers to be a feature. It holds {odd.held_by(name)}. "
                     f"{self._roles_left()} it out with --exclude-columns, or make numbers of it (docs/data.md, Values)."
                 )
         if not chosen:

@@ -88,9 +88,9 @@ def test_rows_labels_and_classes_are_said(prepare, table, tmp_path):
     assert prepare(*table(text), "--out", tmp_path / "out", "--label-column", "y")[1].endswith(
         "/out: 5 train rows (4 labelled), 0 test rows, shape 1 float32, 3 classes: Yes, no, yes"
     )
-    many = "x0,y\n" + "".join(f"{n},{n}\n" for n in range(12))
+    many = "x0,y\n" + "".join(f"{n},{n // 2}\n" for n in range(24))
     assert prepare(*table(many), "--out", tmp_path / "many", "--label-column", "y")[1].endswith(
-        "/many: 12 train rows (all labelled), 0 test rows, shape 1 float32, 12 classes: 0, 1, 2, 3, 4, 5, ..."
+        "/many: 24 train rows (all labelled), 0 test rows, shape 1 float32, 12 classes: 0, 1, 2, 3, 4, 5, ..."
     )
     assert prepare(*table("x0\n1\n2\n"), "--out", tmp_path / "none")[1].endswith(
         "/none: 2 train rows (none labelled), 0 test rows, shape 1 float32, no classes"
@@ -118,7 +118,7 @@ def test_keys_that_repeat_are_told(prepare, table, tmp_path):
 
 def test_a_column_of_text_may_be_labels_keys_or_left_out(refused, table):
     arguments = table("id,x,y\nu1,1,yes\nu2,2,no\n")
-    front = "Column 'id' must hold numbers to be a feature. It holds text. "
+    front = "Column 'id' must hold numbers to be a feature. It holds text, such as 'u1'. "
     back = " it out with --exclude-columns, or make numbers of it (docs/data.md, Values)."
     assert refused(*arguments) == f"{front}Name it --label-column or --key-column, leave{back}"
     assert refused(*arguments, "--label-column", "y") == f"{front}Name it --key-column, leave{back}"
@@ -234,13 +234,38 @@ def test_a_parquet_with_flipped_bytes_inside(refused, tmp_path):
         ("x0,x1\n1,2\n3\n", "t.csv cannot be read, it is corrupt or truncated: CSV parse error: Row #3: Expected 2"),
         ("x0,x0\n1,2\n", "t.csv: names of columns must differ. 'x0' stands there twice."),
         ('"x0,x1\n1,2\n', "t.csv "),
-        ("x0,x1\n1,two\n", "Column 'x1' must hold numbers to be a feature. It holds text."),
+        ("x0,x1\n1,two\n", "Column 'x1' must hold numbers to be a feature. It holds text, such as 'two'."),
+        ("x0;x1\n1;2\n3;4,5\n", "Column 'x1' must hold numbers to be a feature. It holds text, such as '4,5'."),
         ("x0,x1\n1,2\n" * 1 + "3,4\n" * 300_000 + "5,two\n", "t.csv: column 'x1' must hold numbers. Got 'two'."),
     ],
-    ids=["ragged", "twice", "open-quote", "text", "text-far-below"],
+    ids=["ragged", "twice", "open-quote", "text", "decimal-comma", "text-far-below"],
 )
 def test_a_csv_with_a_fault(refused, table, text, message):
     assert refused(*table(text)).startswith(message)
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("utf-16", "UTF-16"), ("latin-1", "another encoding")])
+@pytest.mark.parametrize("text", ["größe,y\n1,2\n", "size,y\n1,süß\n2,klein\n"], ids=["header", "value"])
+def test_a_csv_in_another_encoding_is_told(refused, table, tmp_path, encoding, name, text):
+    arguments = table("")
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    line = refused(*arguments, "--label-column", "y")
+    assert line.startswith(f"t.csv must be text in UTF-8. Got {name}. Save it as UTF-8, for instance by iconv -f ")
+
+
+def test_truth_values_are_features_of_0_and_1(prepare, table, refused, tmp_path):
+    assert prepare(*table("x,b\n1,True\n2,False\n3,true\n"), "--out", tmp_path / "truths")[0] == 0
+    assert Dataset.open(tmp_path / "truths").read("train", [0, 1, 2])[0].tolist() == [[0, 1], [0.5, 0], [1, 1]]
+    far = "x,b\n" + "1,True\n" * 300_000
+    assert refused(*table(far + "1,maybe\n")).startswith("t.csv: column 'b' must hold numbers. Got 'maybe'.")
+
+
+def test_a_table_that_may_be_meant_otherwise_is_taken_and_asked_about(prepare, table, tmp_path):
+    rows = table("x,name\n" + "".join(f"{n},u{n}\n" for n in range(12)))
+    code, last, _ = prepare(*rows, "--label-column", "name", "--out", tmp_path / "rows")
+    assert (code, last) == (0, "12 of 12 classes have a single row: are these labels, or names of rows?")
+    code, last, _ = prepare(*table("0.5,-.7\n1,2\n"), "--out", tmp_path / "header")
+    assert code == 0 and last.endswith("if the file begins with a row of data, pass --no-header")
 
 
 @pytest.mark.parametrize(
