@@ -93,6 +93,11 @@ class History:
         history._stride, history._seen = about["stride"], about["seen"]
         return history
 
+    @property
+    def last(self) -> int:
+        """The last epoch whose numbers are there; 0 = none."""
+        return int(self.epochs[-1]["epoch"]) if self.epochs else 0
+
     def cut(self, round_index: int, epoch: int) -> None:
         """Forgets what is later than a round: a run goes on from there."""
         self.moments = [moment for moment in self.moments if moment.round <= round_index]

@@ -113,6 +113,11 @@ class Tracker:
         self._told_stuck = bool(self._journal.stuck)
         self._wake.set()
 
+    def last_step(self, name: str) -> int:
+        """The last step that was recorded of a number, in any sitting; 0 = none."""
+        lines = (line for line in self._journal.lines() if line["kind"] == "metrics" and name in line["values"])
+        return max((line["step"] for line in lines), default=0)
+
     def artifact(self, path: Path) -> None:
         """Records a file, or a directory with all its files."""
         self._journal.write("artifact", path=str(path.absolute()))

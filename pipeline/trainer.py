@@ -145,7 +145,7 @@ class Training:
         self._began = time.monotonic()
         self._saved_at = time.monotonic()
         self._seconds_before = 0.0
-        self._started, self._first_round = False, 0
+        self._started, self._first_round, self._recorded = False, 0, 0
 
     def run(self, resume: bool, called: float) -> dict[str, Any]:
         """Trains to the end; what was begun is always ended, in MLflow too."""
@@ -221,9 +221,12 @@ class Training:
         )
         tags = environment() | self._plan.identity | {"num_samples": self._plan.num_samples}
         name = f"{self._run.train.model}-{self._run.train.labelled_fraction:g}-{self._run.train.seed}"
+        self._recorded = self._tracker.last_step("nodes") if resume else 0
         self._tracker.start(name, settings | resolved, tags)
 
     def _rounds(self, snapshot: Snapshot) -> Snapshot:
+        if self._ends_epoch(snapshot.state) and self._epoch(snapshot.state) > min(self._recorded, self._history.last):
+            self._note(snapshot)  # a run that was stopped at the end of an epoch had saved it before it was noted
         if snapshot.state.finished:
             return snapshot
         self._group.submit(self._block_end(snapshot.state))
@@ -234,8 +237,8 @@ class Training:
                 self._save(snapshot)
             if not snapshot.state.finished:
                 self._group.submit(self._block_end(snapshot.state))
-            if snapshot.state.finished or snapshot.state.round % self._plan.rounds_per_epoch == 0:
-                self._after_epoch(snapshot)
+            if self._ends_epoch(snapshot.state):
+                self._on_epoch(self._epoch(snapshot.state), self._plan.expected_epochs, self._note(snapshot))
             if snapshot.state.finished:
                 return snapshot
 
@@ -258,12 +261,19 @@ class Training:
         by_time = not train.checkpoint_rounds and time.monotonic() - self._saved_at >= train.checkpoint_s
         return bool(by_rounds or by_time or state.finished)
 
-    def _after_epoch(self, snapshot: Snapshot) -> None:
-        epoch = -(-snapshot.state.round // self._plan.rounds_per_epoch)
-        sums, every = snapshot.tallies, self._run.train.evaluate_epochs
+    def _epoch(self, state: MapState) -> int:
+        """Number of the epoch that a state is in or ends, from 1."""
+        return -(-state.round // self._plan.rounds_per_epoch)
+
+    def _ends_epoch(self, state: MapState) -> bool:
+        return state.finished or state.round % self._plan.rounds_per_epoch == 0
+
+    def _note(self, snapshot: Snapshot) -> dict[str, float | None]:
+        """The numbers of an epoch that has ended, for report and MLflow; what earlier sittings noted stays as it is."""
+        epoch, every = self._epoch(snapshot.state), self._run.train.evaluate_epochs
         seconds, samples = self._totals(snapshot.state)
         metrics: dict[str, float | None] = {
-            **map_metrics(sums),
+            **map_metrics(snapshot.tallies),
             "nodes": snapshot.state.num_nodes,
             "seconds": seconds,
             "samples_per_second": samples / seconds,
@@ -272,10 +282,12 @@ class Training:
             scores = self._scorer.sample(snapshot)
             metrics |= {k: v for k, v in scores.items() if k != "quantization_error"}
         if self._plan.deep is not None:
-            metrics |= deep_metrics(sums)
-        self._tracker.metrics(metrics, epoch)
-        self._history.note(epoch, metrics)
-        self._on_epoch(epoch, self._plan.expected_epochs, metrics)
+            metrics |= deep_metrics(snapshot.tallies)
+        if epoch > self._recorded:
+            self._tracker.metrics(metrics, epoch)
+        if epoch > self._history.last:
+            self._history.note(epoch, metrics)
+        return metrics
 
     def _finish(self, snapshot: Snapshot) -> dict[str, Any]:
         state, plan = snapshot.state, self._plan
@@ -284,7 +296,7 @@ class Training:
         about: dict[str, Any] = {"num_classes": plan.num_classes, "model": self._run.train.model, **plan.identity}
         about |= {"class_names": self._dataset.class_names, "input": InputSpec.of(self._dataset.manifest).to_dict()}
         path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
-        epochs = -(-state.round // plan.rounds_per_epoch)
+        epochs = self._epoch(state)
         summary = {
             "model": self._run.train.model,
             "data": self._run.data.path,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,6 +47,7 @@ def refused(prepare, tmp_path):
 
     def command(*arguments, out=None):
         code, _, lines = prepare(*arguments, "--out", out or tmp_path / "out")
+        lines = [line for line in lines if not re.match(r"\d+ rows\b", line)]  # progress on a slow machine
         assert code == 2
         assert len(lines) == 1, lines
         if out is None:

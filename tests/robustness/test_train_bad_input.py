@@ -19,8 +19,10 @@ from jobs.cli import JOBS
 from pipeline import checkpoint, rundir
 from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.errors import UserError
+from pipeline.history import HISTORY, History
 from pipeline.model import check_name
 from pipeline.rundir import RunDirectory
+from pipeline.scoring import Scorer
 from pipeline.tracking import check_store
 from pipeline.trainer import train
 from tests.training import REPOSITORY, call_job, command, last_json, run_job, small, table
@@ -383,6 +385,36 @@ def test_an_interrupted_command_saves_its_state_and_goes_on(digits, tmp_path, tr
     assert result["map_digest"] == expected["map_digest"]
     assert result["run_id"] == run.info.run_id
     assert client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError], ids=["stopped", "killed"])
+def test_each_epoch_is_recorded_once_wherever_a_run_ended(digits, tmp_path, tracking_uri, monkeypatch, error):
+    """A run that is stopped may have saved an epoch that it has not noted, one that is killed noted more than it saved."""
+    import mlflow
+
+    settings = small("sssom", digits, tracking__uri=tracking_uri, train__checkpoint_rounds=1000)
+    out, sample, seen = tmp_path / "run", Scorer.sample, []
+
+    def interrupted(self, snapshot):
+        seen.append(snapshot.state.round)
+        if error is KeyboardInterrupt and len(seen) == 3:
+            raise error
+        return sample(self, snapshot)
+
+    def told(epoch, *_):
+        if error is not KeyboardInterrupt and epoch == 3:
+            raise error
+
+    monkeypatch.setattr(Scorer, "sample", interrupted)
+    with pytest.raises(error):
+        train(settings, out, on_epoch=told)
+    result = train(settings, out, resume=True)
+    steps = list(range(1, result["epochs"] + 1))
+    client = mlflow.MlflowClient(tracking_uri)
+    assert [metric.step for metric in client.get_metric_history(result["run_id"], "nodes")] == steps
+    assert [numbers["epoch"] for numbers in History.load(out / HISTORY).epochs] == steps
+    assert train(settings, out, resume=True)["map_digest"] == result["map_digest"]
+    assert [metric.step for metric in client.get_metric_history(result["run_id"], "nodes")] == steps
 
 
 def test_an_error_in_the_middle_ends_the_record_too(digits, tmp_path, tracking_uri):
