@@ -389,7 +389,7 @@ def test_an_interrupted_command_saves_its_state_and_goes_on(digits, tmp_path, tr
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError], ids=["stopped", "killed"])
 def test_each_epoch_is_recorded_once_wherever_a_run_ended(digits, tmp_path, tracking_uri, monkeypatch, error):
-    """A run that is stopped may have saved an epoch that it has not noted, one that is killed noted more than it saved."""
+    """A stopped run may have saved an epoch that it has not noted, a killed one noted more than it saved."""
     import mlflow
 
     settings = small("sssom", digits, tracking__uri=tracking_uri, train__checkpoint_rounds=1000)
