@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 _ARCHIVE = Path(__file__).parent / "code" / "somgrad.zip"
@@ -28,8 +29,11 @@ class SomModel(PythonModel):  # type: ignore[misc]
         """Opens the map."""
         self._predictor = Predictor.load(Path(context.artifacts[MAP_ARTIFACT]).parent)
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # MLflow reads hints its own way
-        """Class, confidence, node, activation and novelty of each sample."""
+    def predict(self, context, model_input: pd.DataFrame, params=None):  # type: ignore[no-untyped-def]
+        """Class, confidence, node, activation and novelty of each sample.
+
+        MLflow asks for the hint and does nothing with this one: images and recordings come as arrays all the same.
+        """
         return self._predictor(model_input)
 
 
