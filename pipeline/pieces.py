@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError, must
+from pipeline.errors import DataError, UserError, must
 from pipeline.readable import check_schema
 from pipeline.samples import InputSpec
 
@@ -52,6 +52,8 @@ def cut_input(source: Path, spec: InputSpec, key_column: str, piece_rows: int) -
         try:
             file = pq.ParquetFile(path)
         except (pa.ArrowException, OSError) as error:
+            if path.suffix != ".parquet":
+                raise _unprepared(path) from None
             reason = f"{path} cannot be read as parquet: {' '.join(str(error).split())[:160]}"
             raise DataError(f"--input must be a parquet file or a folder of such. {reason}") from None
         check_schema(file.schema_arrow, spec, str(path))
@@ -74,8 +76,13 @@ def _files(source: Path) -> list[Path]:
         return [source]
     found = [p for p in sorted(source.rglob("*.parquet")) if not p.name.startswith((".", "_"))]
     if not found:
-        raise must("--input", "a parquet file or a folder of such", str(source))
+        raise _unprepared(source)
     return found
+
+
+def _unprepared(source: Path) -> UserError:
+    remedy = "Other files are prepared first: jobs.prepare ... --test-fraction 0 --out DIR, then --input DIR/train."
+    return must("--input", "a parquet file or a folder of such", str(source), remedy=remedy)
 
 
 def _groups(metadata: pq.FileMetaData, piece_rows: int) -> Iterator[tuple[int, int, int]]:
