@@ -12,11 +12,11 @@ from pipeline.errors import must
 
 
 def sweep(
-    data: Annotated[
-        list[str], typer.Option(help="Directory or URI of a prepared data set, or a folder of folds; repeatable.")
-    ],
-    model: Annotated[str, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom or deep.")],
     out: Annotated[Path, typer.Option(help="Folder of this sweep; must not hold another one.")],
+    data: Annotated[list[str] | None, typer.Option(help="Prepared data set, or folder of folds; repeatable.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom or deep. [default: that of --config]")
+    ] = None,
     fractions: Annotated[str | None, typer.Option(help="Labelled fractions, by comma. [default: 1]")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, by comma. [default: 0]")] = None,
     samples: Annotated[int | None, typer.Option(help="Sets of hyper-parameters. [default: 10 with --space]")] = None,
@@ -48,7 +48,7 @@ def sweep(
 ) -> dict[str, Any]:
     """Train one model at several labelled fractions, seeds and hyper-parameters, and choose the best by validation.
 
-    Stop it whenever you like: finished trials are kept, and --resume does the rest.
+    Stop it whenever you like: finished trials are kept, and --resume does the rest; with it --out is enough.
     """
     from jobs._progress import Progress
     from pipeline.config import parse_setting, read_file
@@ -60,8 +60,8 @@ def sweep(
     flat = (read_file(config) if config else {}) | ({} if epochs is None else {"map.epochs": epochs})
     flat |= dict(parse_setting(text) for text in settings or [])
     options = SweepOptions(
-        data=data,
-        model=model,
+        data=data or (),
+        model=model or flat.get("train.model"),
         fractions=None if fractions is None else numbers("--fractions", fractions, float),
         seeds=None if seeds is None else numbers("--seeds", seeds, int),
         samples=samples,
@@ -108,7 +108,7 @@ def _show(result: dict[str, Any]) -> None:
         test = "unknown" if row["mean"] is None else f"{row['mean']:.4f}"
         spread = "" if row["sd"] is None else f" ± {row['sd']:.4f}"
         how = "the only set" if row["score"] is None else f"of {row['of']} by {row['chosen_by']} {row['score']:.4f}"
-        counted = f"{row['folds']} folds" if row["folds"] > 1 else f"{row['seeds']} seeds"
+        counted = f"{row['folds']} folds" if row["folds"] > 1 else f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}"
         chosen = "each fold its own set" if row["set"] is None else f"set {row['set']}"
         what = f"{row['data']} {row['labelled_fraction']:g}: {chosen}, {row['metric']} {test}{spread}"
         _say(f"{what} ({counted}; {how})")

@@ -21,7 +21,7 @@ from pipeline.report import automatic
 from pipeline.selection import best_trial, chooser_of, metric_of, selected
 from pipeline.sets import Listed, Optuna, Source
 from pipeline.signals import unhurried
-from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan, replaced
+from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan
 from pipeline.sweep_progress import Progress
 from pipeline.sweep_record import Recorder
 from pipeline.sweep_resources import trial_resources
@@ -229,7 +229,7 @@ class _Sweep:
         if asha:
             machines["train.evaluate_epochs"] = 1
         return {
-            "trials": [replaced(trial, **machines).to_dict() for trial in portion],
+            "trials": [trial.to_dict(**machines) for trial in portion],
             "folder": str(self.folder),
             "sitting": self.sitting,
             "metric": self.metric,

@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline.config import MODELS, RunConfig
 from pipeline.errors import OutputError, must
-from pipeline.places import write_atomically
+from pipeline.places import absolute, write_atomically
 from pipeline.rundir import RUN
 from pipeline.screened import FEWEST_TRIALS, screenable
 from pipeline.spaces import PUBLISHED, Space, Values, open_space
@@ -58,8 +58,8 @@ class SweepOptions:
             sweeps, where the loops cover every trial; off.
     """
 
-    data: Sequence[str]
-    model: str
+    data: Sequence[str] = ()
+    model: str | None = None
     fractions: Sequence[float] | None = None
     seeds: Sequence[int] | None = None
     samples: int | None = None
@@ -158,10 +158,13 @@ def make_plan(
     if share is not None and not 0 <= share < 1:  # also not a number, which equals nothing
         raise must("--validation-fraction", "a share in [0, 1)", share)
     known = _known(folder, resume)
-    tables = open_tables(options.data)
-    definition, space = _definition(options, tables, known.get("definition", {}), say)
+    asked_before = known.get("definition", {})
+    model, data = options.model or asked_before.get("model"), options.data or known.get("data", [])
+    tables = open_tables(data)
+    options = dataclasses.replace(options, model=model)
+    definition, space = _definition(options, tables, asked_before, say)
     for key, value in definition.items():
-        before = known.get("definition", {}).get(key, value)
+        before = asked_before.get(key, value)
         if key not in _FREE and before != value:
             raise OutputError(
                 f"{key} must be {before!r} to go on with the sweep in '{folder}'. Got {value!r}. "
@@ -169,7 +172,7 @@ def make_plan(
             )
     plan = SweepPlan(known.get("name") or uuid.uuid4().hex[:12], folder.absolute(), tables, space, definition)
     plan = dataclasses.replace(plan, screened=_check(plan, workers))
-    content = {"version": VERSION, "name": plan.name, "definition": definition}
+    content = {"version": VERSION, "name": plan.name, "data": [*map(absolute, data)], "definition": definition}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
     return plan
@@ -254,7 +257,7 @@ def _check(plan: SweepPlan, workers: int) -> bool:
     """Every set on every data set, and every fraction and seed: before anything is started; whether to screen."""
     asked = plan.definition
     if plan.model not in MODELS:
-        raise must("--model", f"one of {', '.join(MODELS)}", plan.model)
+        raise must("--model", f"one of {', '.join(MODELS)}", asked["model"])
     for name, choices in (("search", SEARCHES), ("scheduler", SCHEDULERS), ("screening", SCREENING)):
         if asked[name] not in choices:
             raise must(f"--{name}", f"one of {', '.join(choices)}", asked[name])
@@ -292,8 +295,3 @@ def plain(plan: SweepPlan) -> dict[str, Any]:
     where = ",".join(table.path for table in plan.tables)
     about = {"data.path": where, "train.model": plan.model, "space": plan.space.name}
     return {**about, **texts, **plan.definition["settings"]}
-
-
-def replaced(trial: Trial, **settings: Any) -> Trial:
-    """The trial with other settings of machines."""
-    return dataclasses.replace(trial, settings={**trial.settings, **settings})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import ManifestError, must
+from pipeline.errors import ManifestError, UserError, must
 from pipeline.folds import folds_in
 from pipeline.manifest import MANIFEST
 from pipeline.places import absolute
@@ -51,7 +51,7 @@ def open_tables(data: Sequence[str]) -> tuple[Table, ...]:
         UserError: there is none, one has no training rows, or folds differ in features or classes.
     """
     if not data:
-        raise must("--data", "given at least once", "nothing")
+        raise UserError("--data must be given, unless --resume goes on with a sweep.")
     tables: list[Table] = []
     for text in data:
         place = absolute(text)

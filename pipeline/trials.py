@@ -61,9 +61,9 @@ class Trial:
     fold: str = ""
     screened: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for other processes."""
-        return asdict(self)
+    def to_dict(self, **machines: Any) -> dict[str, Any]:
+        """Plain values, for other processes, with other settings of machines."""
+        return {**asdict(self), "settings": {**self.settings, **machines}}
 
 
 class TrialDirectory:

@@ -33,6 +33,8 @@ from tests.training import REPOSITORY
         ({"validation_fraction": float("nan")}, r"--validation-fraction must be a share in \[0, 1\). Got nan."),
         ({"fractions": [float("nan")]}, r"train.labelled_fraction must be a share in \[0, 1\]. Got nan."),
         ({"data": ["/nothing"]}, "/nothing is not a prepared data set"),
+        ({"data": []}, "--data must be given, unless --resume goes on with a sweep."),
+        ({"model": None}, "--model must be one of kohonen, dssom, .*. Got None."),
     ],
 )
 def test_an_option_that_cannot_be(digits, tmp_path, changes, sentence):
@@ -54,6 +56,7 @@ def test_a_folder_of_something_else_is_refused(digits, tmp_path):
     with pytest.raises(UserError, match=r"seeds must be \[0\] to go on with the sweep in .*Got \[1\]"):
         make_plan(other, tmp_path / "out", resume=True)
     assert make_plan(asked, tmp_path / "out", resume=True).name == plan.name
+    assert make_plan(SweepOptions(), tmp_path / "out", resume=True) == plan  # it knows its data and model
     with alone_in(tmp_path / "out"), pytest.raises(UserError, match="is in use by a sweep that is running"):
         sweep(asked, tmp_path / "out", resume=True, tracking_uri="none")
     (tmp_path / "run").mkdir()
