@@ -245,6 +245,13 @@ def store_of(directory: Path, asked: str | None = None) -> str | None:
     return store and with_login(bare(store), asked)
 
 
+def takes_folders() -> bool:
+    """Whether MLflow keeps runs in a folder of files: later versions want to be asked for it."""
+    from mlflow import environment_variables as names
+
+    return not hasattr(names, "MLFLOW_ALLOW_FILE_STORE") or bool(names.MLFLOW_ALLOW_FILE_STORE.get())
+
+
 def _position(directory: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         return dict(json.loads((directory / POSITION).read_text(encoding="utf-8")))

@@ -17,13 +17,14 @@ from typing import Any
 
 from pipeline.errors import OutputError, TrackingUnavailable, must
 from pipeline.journal import Journal
-from pipeline.sender import Sender, replay, store_of
+from pipeline.sender import Sender, replay, store_of, takes_folders
 from pipeline.stores import bare
 from pipeline.system_metrics import SystemMetrics
 
 __all__ = ["Tracker", "check_store", "replay", "store_of"]
 
 _RETRY_S = 20.0
+_WANTED = "a URI such as sqlite:///mlflow.db or http://HOST:5000"
 _STORES = ("file", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
 
 
@@ -45,12 +46,16 @@ def check_store(uri: str | None, field: str = "--tracking-uri") -> None:
         uri, field = os.environ.get("MLFLOW_TRACKING_URI"), "MLFLOW_TRACKING_URI"
         if uri == "none":
             remedy = "To record nothing pass --tracking-uri none."
-            raise must(field, "a URI such as sqlite:///mlflow.db or http://HOST:5000", uri, remedy=remedy)
+            raise must(field, _WANTED, uri, remedy=remedy)
     kind, separator, _ = (uri or "").partition("://")
+    folder = uri and uri not in ("none", "databricks", "uc") and (not separator or kind == "file")
+    if folder and not takes_folders():
+        remedy = "It is a folder, which MLflow takes with MLFLOW_ALLOW_FILE_STORE=true only."
+        raise must(field, _WANTED, uri, remedy=remedy)
     if not separator or kind.split("+")[0] in _STORES:  # postgresql+psycopg2: a database and its driver
         return
     if kind not in {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}:
-        raise must(field, "a folder or a URI such as sqlite:///mlflow.db or http://HOST:5000", bare(uri or ""))
+        raise must(field, _WANTED, bare(uri or ""))
 
 
 class Tracker:

@@ -56,7 +56,7 @@ def contents(folder):
         (["--model", "som"], "train.model must be one of kohonen, dssom"),
         (["--labelled-fraction", "2"], "train.labelled_fraction must be a share in [0, 1]. Got 2.0."),
         (["--workers", "-1"], "cluster.workers must be an integer >= 0"),
-        (["--set", "tracking.uri=s3://bucket"], "tracking.uri must be a folder or a URI such as"),
+        (["--set", "tracking.uri=s3://bucket"], "tracking.uri must be a URI such as"),
         (["--reduction", "sloppy"], "train.reduction must be exact or fast. Got 'sloppy'."),
         (["--config", "no-such-file.yaml"], "--config must be a file. Got 'no-such-file.yaml'"),
         (["--data", "no-such-folder"], "no-such-folder is not a prepared data set"),
@@ -66,7 +66,7 @@ def contents(folder):
         (["--register", "a/b"], "--register must be a name without '/' and ':' that MLflow takes. Got 'a/b'."),
         (["--register", ""], "--register must be a name or a place. Got ''."),
         (["--tracking-uri", ""], "--tracking-uri must be a name or a place. Got ''."),
-        (["--tracking-uri", "htp://host:5000"], "--tracking-uri must be a folder or a URI such as"),
+        (["--tracking-uri", "htp://host:5000"], "--tracking-uri must be a URI such as"),
         (["--address", ""], "--address must be a name or a place. Got ''."),
     ],
     ids=lambda value: value[-1] or "empty" if isinstance(value, list) else "",
@@ -128,11 +128,18 @@ def test_names_of_models_are_refused_as_mlflow_refuses_them(name):
 def test_stores_are_those_that_mlflow_knows(monkeypatch):
     from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
-    for kind in filter(None, _tracking_store_registry._registry):
+    folders = ("mlruns", "/data/mlruns", "file:///data/mlruns", "file:./mlruns")
+    for kind in set(_tracking_store_registry._registry) - {"", "file"}:
         check_store(f"{kind}://somewhere")
-    for good in ("none", "mlruns", "/data/mlruns", "file:///data/mlruns", "postgresql+psycopg2://host/b", "databricks"):
+    for good in ("none", "postgresql+psycopg2://host/b", "databricks"):
         check_store(good)
-    with pytest.raises(UserError, match="--tracking-uri must be a folder or a URI .* Got 's3://bucket'"):
+    for folder in folders:
+        with pytest.raises(UserError, match=f"Got '{folder}'. It is a folder, which MLflow takes with MLFLOW_ALLOW_"):
+            check_store(folder)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for folder in folders:
+        check_store(folder)
+    with pytest.raises(UserError, match="--tracking-uri must be a URI .* Got 's3://bucket'"):
         check_store("s3://bucket")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "none")
     with pytest.raises(UserError, match="^MLFLOW_TRACKING_URI must be a URI .* pass --tracking-uri none.$"):
