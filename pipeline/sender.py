@@ -224,12 +224,8 @@ def replay(directory: Path, uri: str | None = None, experiment: str | None = Non
         TrackingUnavailable: the server cannot be reached. Nothing is lost; call again.
     """
     known = _position(directory)
-    sender = Sender(
-        directory,
-        Journal(directory),
-        uri or known.get("uri"),
-        experiment or known.get("experiment", "somgrad"),
-    )
+    experiment = experiment or known.get("experiment", "somgrad")
+    sender = Sender(directory, Journal(directory), uri or known.get("uri"), experiment)
     sender.send()
     return sender.run_id
 
