@@ -93,6 +93,8 @@ def _flat(given: dict[str, Any], config: Path | None, settings: list[str], resum
     for option, key, how in (("--data", "data.path", ""), ("--model", "train.model", ", by itself or by --config")):
         if key not in flat and not resume:
             raise UserError(f"{option} must be given{how}, unless --resume goes on with a run.")
+    if (address := given["cluster.address"]) and flat.get("cluster.workers") == 0:
+        raise must("--address", "left out with --workers 0, which needs no cluster", address)
     return flat
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
+import socket
 import threading
+import time
 from typing import Any
 
 from pipeline.config import ClusterConfig
@@ -13,6 +16,7 @@ from pipeline.errors import GroupTimeout, UserError, must
 from pipeline.signals import children_outlive_terminal
 from pipeline.worker import Worker, as_actor
 
+_ANSWER_S = 10.0
 _OBJECT_STORE_BYTES = 256 * 2**20  # maps are small; data sets never pass through the object store
 
 
@@ -124,9 +128,11 @@ def _connect(ray: Any, address: str | None) -> None:
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    field = "cluster.address" if address else "RAY_ADDRESS"
     address = address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
+            _await(address)
             ray.init(address=address, **quiet)
         else:
             os.environ.setdefault("RAY_preload_python_modules", "torch")  # while the rest of Ray starts
@@ -143,7 +149,27 @@ def _connect(ray: Any, address: str | None) -> None:
             ) from error
         if not isinstance(error, ConnectionError | RuntimeError):
             raise
-        raise must("cluster.address", "the address of a running Ray cluster", address, remedy=reason) from None
+        raise must(field, "the address of a running Ray cluster", address, remedy=reason) from None
     finally:
         if main:
             signal.signal(signal.SIGTERM, handler)
+
+
+def _await(address: str) -> None:
+    """Waits a little for HOST:PORT to answer: Ray itself would ask for ever.
+
+    Raises:
+        ConnectionError: nothing answers.
+    """
+    named = re.fullmatch(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d+)", address)
+    if named is None:  # auto, local
+        return
+    until = time.monotonic() + _ANSWER_S
+    while True:
+        try:
+            socket.create_connection((named[1], int(named[2])), timeout=_ANSWER_S).close()
+            return
+        except (OSError, OverflowError, UnicodeError) as error:
+            if time.monotonic() > until or isinstance(error, OverflowError | UnicodeError | socket.gaierror):
+                raise ConnectionError(f"Nothing answers there: {error}.") from None
+            time.sleep(0.5)

@@ -205,6 +205,8 @@ def _range(key: str, value: Mapping[str, Any]) -> Column:
     integer, log = value.get("integer", False), value.get("log", False)
     if not isinstance(integer, bool) or not isinstance(log, bool) or (integer and log):
         raise must(key, "a range with integer or log true or false, not both true", dict(value))
+    if integer and not (low.is_integer() and high.is_integer()):
+        raise must(key, "a range with whole numbers low and high where integer is true", dict(value))
     if log and low <= 0:
         raise must(key, "a range with low > 0 where log is true", dict(value))
     if log:

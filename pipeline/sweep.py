@@ -71,7 +71,8 @@ def sweep(
         UserError: something the user can fix.
         KeyboardInterrupt: interrupted; what is finished stays.
     """
-    for name, number in (("--concurrent", concurrent), ("--time-budget", time_budget_s)):
+    minutes = None if time_budget_s is None else time_budget_s / 60
+    for name, number in (("--concurrent", concurrent), ("--time-budget", minutes)):
         if number is not None and number <= 0:
             raise must(name, "> 0", number)
     if workers < 0:

@@ -264,7 +264,7 @@ def _check(plan: SweepPlan, workers: int) -> bool:
     if not isinstance(asked["samples"], int) or asked["samples"] < 1:
         raise must("--samples", "an integer >= 1", asked["samples"])
     if asked["samples"] > 1 and not plan.space.columns:
-        raise must("--samples", "1 without a --space to draw from", asked["samples"])
+        raise must("--samples", "1 where there is no --space, or nothing in it left to search", asked["samples"])
     for key, value in asked["settings"].items():
         if key == "train.model" and value == plan.model:  # as the recipes of a model say
             continue

@@ -19,7 +19,7 @@ from tests.training import REPOSITORY
         ({"search": "annealing"}, "--search must be one of random, lhs, optuna, grid. Got 'annealing'."),
         ({"scheduler": "pbt"}, "--scheduler must be one of none, asha. Got 'pbt'."),
         ({"samples": 0}, "--samples must be an integer >= 1. Got 0."),
-        ({"model": "kohonen", "samples": 3}, "--samples must be 1 without a --space to draw from. Got 3."),
+        ({"model": "kohonen", "samples": 3}, "--samples must be 1 where there is no --space, .*. Got 3."),
         ({"fractions": [2.0]}, r"train.labelled_fraction must be a share in \[0, 1\]. Got 2.0."),
         ({"seeds": [-1]}, "train.seed must be an integer"),
         (
@@ -43,6 +43,11 @@ def test_an_option_that_cannot_be(digits, tmp_path, changes, sentence):
         sweep(SweepOptions(**asked), tmp_path / "new" / "out", tracking_uri="none")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_time_budget_is_said_in_the_minutes_it_was_given_in(digits, tmp_path):
+    with pytest.raises(UserError, match="--time-budget must be > 0. Got -1.0."):
+        sweep(SweepOptions(data=[str(digits)], model="sssom"), tmp_path / "out", time_budget_s=-60.0)
 
 
 def test_a_folder_of_something_else_is_refused(digits, tmp_path):

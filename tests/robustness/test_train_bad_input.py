@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,7 @@ def contents(folder):
         (["--tracking-uri", ""], "--tracking-uri must be a name or a place. Got ''."),
         (["--tracking-uri", "htp://host:5000"], "--tracking-uri must be a URI such as"),
         (["--address", ""], "--address must be a name or a place. Got ''."),
+        (["--address", "head:6379"], "--address must be left out with --workers 0, which needs no cluster. Got 'head"),
     ],
     ids=lambda value: value[-1] or "empty" if isinstance(value, list) else "",
 )
@@ -92,6 +94,22 @@ def test_data_and_model_must_come_from_somewhere(digits, tmp_path):
     assert call_job(*common, "--resume")[0] == 2 and not (tmp_path / "run").exists()
     (tmp_path / "model.yaml").write_text("train: {model: sssom}")
     assert call_job(*common, "--data", digits, "--config", tmp_path / "model.yaml", "--epochs", 1)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["--address", "RAY_ADDRESS"])
+def test_a_cluster_that_does_not_answer_is_told_soon(digits, tmp_path, name):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))  # nobody listens
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+        words = ["--data", digits, "--model", "sssom", "--workers", 1, "--out", tmp_path / "run"]
+        words += [name, address] if name == "--address" else []
+        done = run_job(*words, **({"RAY_ADDRESS": address} if name == "RAY_ADDRESS" else {}))
+    field = name.replace("--address", "cluster.address")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        f"{field} must be the address of a running Ray cluster. Got '{address}'. "
+        "Nothing answers there: [Errno 111] Connection refused."
+    )
 
 
 @pytest.mark.parametrize("words", [["--out", ""], ["--out="], ["--out", " "]], ids=["apart", "joined", "blank"])

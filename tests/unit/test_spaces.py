@@ -113,6 +113,10 @@ def test_a_published_range_is_given_by_the_name_that_settings_have(name):
         ("map.bmu_rate: {low: 0.2, high: 0.1}", "map.bmu_rate must be a range with low < high. Got"),
         ("map.bmu_rate: {low: a, high: 0.1}", "map.bmu_rate must be a range with numbers low and high. Got"),
         ("map.bmu_rate: {low: 0.1}", "map.bmu_rate must be a range with numbers low and high. Got"),
+        (
+            "map.capacity: {low: 20.5, high: 50, integer: true}",
+            "map.capacity must be a range with whole numbers low and high where integer is true. Got",
+        ),
         ("map.bmu_rate: {low: 0, high: 1, log: true}", "map.bmu_rate must be a range with low > 0 where log is true"),
         ("map.bmu_rate: {low: 0, hihg: 1}", "map.bmu_rate: a range must be made of low, high, log, integer, steps."),
         ("map.fallback: []", "map.fallback must be a list of at least one plain value. Got []."),
