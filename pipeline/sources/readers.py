@@ -24,6 +24,7 @@ from pipeline.errors import DataError
 
 BLOCK_BYTES = 1 << 20  # Arrow reads up to 32 blocks ahead
 NULLS = ["", "?", "NA", "N/A", "na", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None"]
+_READ_AS = {"number": pa.float64(), "truth": pa.bool_()}
 _TABLES = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -91,8 +92,7 @@ class TableFile:
         return kind if odd is None else f"text, such as {odd[:40]!r}"
 
     def _text_blocks(self, columns: list[str], numbers: set[str]) -> Iterator[pa.RecordBatch]:
-        read_as = {"truth": pa.bool_()}
-        types = {n: read_as.get(self.columns[n], pa.float64()) if n in numbers else pa.string() for n in columns}
+        types = {name: _READ_AS[self.columns[name]] if name in numbers else pa.string() for name in columns}
         convert = pc_csv.ConvertOptions(
             column_types=types,
             include_columns=columns,
