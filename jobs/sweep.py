@@ -14,9 +14,7 @@ from pipeline.errors import must
 def sweep(
     out: Annotated[Path, typer.Option(help="Folder of this sweep; must not hold another one.")],
     data: Annotated[list[str] | None, typer.Option(help="Prepared data set, or folder of folds; repeatable.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="kohonen, dssom, larfdssom, sssom, altsssom or deep. [default: that of --config]")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="As of jobs.train. [default: that of --config]")] = None,
     fractions: Annotated[str | None, typer.Option(help="Labelled fractions, by comma. [default: 1]")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, by comma. [default: 0]")] = None,
     samples: Annotated[int | None, typer.Option(help="Sets of hyper-parameters. [default: 10 with --space]")] = None,
@@ -41,7 +39,7 @@ def sweep(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow store; none = record nothing. [default: MLflow's own]")
     ] = None,
-    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "somgrad",
+    experiment: Annotated[str | None, typer.Option(help="MLflow experiment. [default: somgrad]")] = None,
     register: Annotated[
         str | None, typer.Option(help="Log the best trial's model, as a new version of this registered model.")
     ] = None,
@@ -89,9 +87,10 @@ def sweep(
     _show(result)
     if register and result["best"]:
         from pipeline.model import log_model
+        from pipeline.tracking import store_of
 
-        best = result["best"]
-        result["model"] = log_model(Path(best["out"]), best["run_id"], tracking_uri, register)
+        best, store = result["best"], store_of(out, tracking_uri) or tracking_uri
+        result["model"] = log_model(Path(best["out"]), best["run_id"], store, register)
         _say(f"Model of {best['trial']} registered: {result['model']['model_uri']}")
     return result
 

@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 
 _PACKAGES = ("somgrad", "torch", "numpy", "pyarrow", "ray", "mlflow", "safetensors")
-
-
 COMMIT = "mlflow.source.git.commit"
+TRAVELLED = "SOMGRAD_COMMIT"
+"""Environment variable of a job whose code was sent to a cluster: what `commit` says where it came from."""
 
 
 def environment() -> dict[str, str]:
@@ -33,11 +33,16 @@ def _environment() -> dict[str, str]:
             tags[f"version.{name}"] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    commit = _git("rev-parse", "HEAD")
-    if commit:
-        tags[COMMIT] = commit
-        tags["git_changed"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()
+    if known := os.environ.get(TRAVELLED) or commit():
+        tags[COMMIT] = known.removesuffix("+")
+        tags["git_changed"] = str(known.endswith("+")).lower()
     return tags
+
+
+def commit() -> str:
+    """Hash of the commit of this program, + behind it where files were changed since; empty where git knows none."""
+    found = _git("rev-parse", "HEAD")
+    return found and found + "+" * bool(_git("status", "--porcelain", "--untracked-files=no"))
 
 
 def _git(*arguments: str) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,22 @@ class Journal:
             text = self.path.read_text(encoding="utf-8")
         complete = text[: text.rfind("\n") + 1].splitlines()
         return [_read(line) for line in complete[start:]]
+
+
+def batches(lines: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """What may go to a server in one message: a start, metrics and tags, an end; all others alone."""
+    group: list[dict[str, Any]] = []
+    for line in lines:
+        joins = line["kind"] in ("metrics", "tags", "end")
+        if group and not joins:
+            yield group
+            group = []
+        group.append(line)
+        if line["kind"] not in ("start", "metrics", "tags"):
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _append(file: FileIO, line: bytes) -> None:

@@ -122,7 +122,7 @@ def model_directory(place: str, uri: str | None = None) -> Path:
         if re.fullmatch(r"[0-9a-f]{32}", place):
             from pipeline.results import run_directory
 
-            return run_directory(place, uri)
+            return run_directory(place, uri, "--model")
         wanted = f"a directory with a trained map ({MAP}), its id in MLflow, or models:/NAME/VERSION"
         raise must("--model", wanted, place)
     import mlflow

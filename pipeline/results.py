@@ -151,6 +151,9 @@ def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
         if found is None:
             names = ", ".join(sorted(e.name for e in client.search_experiments())) or "none"
             raise must("--experiment", f"the name of an experiment in {bare(where)} ({names})", experiment)
+        if found.lifecycle_stage != "active":
+            remedy = f"It is deleted; to restore it: mlflow experiments restore -x {found.experiment_id}"
+            raise must("--experiment", "an experiment that is not deleted", experiment, remedy=remedy)
         runs, token = [], None
         while True:
             page = client.search_runs([found.experiment_id], wanted, max_results=_PAGE, page_token=token)
@@ -205,8 +208,13 @@ def _trial_row(run: Any) -> dict[str, Any]:
     }
 
 
-def run_directory(run: str, uri: str | None = None) -> Path:
+def run_directory(run: str, uri: str | None = None, option: str = "--run") -> Path:
     """Where the files of a run are: itself if it is a directory, else a copy from MLflow, while this process lives.
+
+    Args:
+        run: a directory, or MLflow's id.
+        uri: of the store; None = MLflow's own.
+        option: that the user gave it with.
 
     Raises:
         UserError: neither a directory nor the id of a run that has recorded its map.
@@ -216,16 +224,16 @@ def run_directory(run: str, uri: str | None = None) -> Path:
     import mlflow
 
     if not re.fullmatch(r"[0-9a-f]{32}", run):
-        raise must("--run", "the directory of a run, or its id in MLflow", run)
+        raise must(option, "the directory of a run, or its id in MLflow", run)
     where = uri or mlflow.get_tracking_uri()
     client = _client(uri, mlflow)
     try:
         names = [file.path for file in client.list_artifacts(run)]
     except mlflow.MlflowException as error:
         _raise_if_refused(error, where)
-        raise must("--run", "the id of a run that MLflow knows", run, remedy=str(error).split("\n")[0]) from None
+        raise must(option, "the id of a run that MLflow knows", run, remedy=str(error).split("\n")[0]) from None
     if not {_MAP, _TRIALS} & set(names):
-        raise must("--run", "the id of a run that has recorded its map", run)
+        raise must(option, "the id of a run that has recorded its map", run)
     copy = tempfile.mkdtemp(prefix="somgrad-")
     atexit.register(shutil.rmtree, copy, ignore_errors=True)
     return Path(client.download_artifacts(run, "", copy))

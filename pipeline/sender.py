@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrackingUnavailable
-from pipeline.journal import Journal
+from pipeline.journal import Journal, batches
 from pipeline.places import write_atomically
 from pipeline.stores import URI, absolute, bare, is_local, with_login
 
@@ -88,10 +88,12 @@ class Sender:
         try:
             self._connect()
             while lines := self._journal.lines(self._sent)[:_BATCH_LINES]:
-                for group in _batches(lines):
+                for group in batches(lines):
                     self._apply(group)
                     self._sent += len(group)
                 self.note()
+        except TrackingUnavailable:
+            raise
         except Exception as error:  # MLflow raises its own, those of requests, of SQLAlchemy, of the system
             self._client = None
             reason = f"{type(error).__name__}: {' '.join(bare(str(error)).split())}"[:160]
@@ -127,6 +129,9 @@ class Sender:
             client = mlflow.MlflowClient(uri)
             found = client.get_experiment_by_name(self._experiment)
             place = _artifact_place(uri, self._experiment)
+            if found and found.lifecycle_stage != "active":
+                how = f"restore it (mlflow experiments restore -x {found.experiment_id}) or give another --experiment"
+                raise TrackingUnavailable(f"the experiment '{self._experiment}' is deleted: {how}")
             self._experiment_id = found.experiment_id if found else client.create_experiment(self._experiment, place)
         self._client = client
 
@@ -163,7 +168,7 @@ class Sender:
             self.note()
         if self.run_id is None:
             return  # what stands before a start, torn as it was, is of no run
-        params = [Param(key, str(value)) for key, value in first.get("params", {}).items()]
+        params = [Param(k, str(v)) for k, v in first.get("params", {}).items() if not k.startswith("tracking.")]
         later = [line for line in lines if line["kind"] != "start"]
         tags = [RunTag(key, str(value)) for line in later for key, value in line.get("tags", {}).items()]
         metrics = [
@@ -257,22 +262,6 @@ def _position(directory: Path) -> dict[str, Any]:
 def _same(store: str | None, other: str | None) -> bool:
     """Whether both are one store by its name alone; others may be one all the same."""
     return store is not None and other is not None and bare(store) == bare(other)
-
-
-def _batches(lines: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """What goes in one message: a start, metrics and tags, an end; all others alone."""
-    group: list[dict[str, Any]] = []
-    for line in lines:
-        joins = line["kind"] in ("metrics", "tags", "end")
-        if group and not joins:
-            yield group
-            group = []
-        group.append(line)
-        if line["kind"] not in ("start", "metrics", "tags"):
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _artifact_place(uri: str, experiment: str) -> str | None:

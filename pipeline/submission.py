@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.environment import TRAVELLED, commit
 from pipeline.errors import MachineError, UserError, must
 from pipeline.package import lock_of, stage
 from pipeline.task import CODE, Task, named
@@ -78,6 +79,7 @@ class Cluster:
             runtime: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), **task.variables}}
             if count:
                 runtime["working_dir"] = str(place)
+                runtime["env_vars"] |= {TRAVELLED: commit()}
             if task.environment not in ("code", "none"):
                 runtime["pip"] = {"packages": _requirements(lock_of(task.tree, task.environment)), "pip_check": False}
             self._submit(

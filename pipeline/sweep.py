@@ -23,7 +23,7 @@ from pipeline.sets import Listed, Optuna, Source
 from pipeline.signals import unhurried
 from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan
 from pipeline.sweep_progress import Progress
-from pipeline.sweep_record import Recorder
+from pipeline.sweep_record import Recorder, kept_place
 from pipeline.sweep_resources import trial_resources
 from pipeline.sweep_result import summarise, write_results, write_so_far
 from pipeline.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of, settled
@@ -44,7 +44,7 @@ def sweep(
     time_budget_s: float | None = None,
     address: str | None = None,
     tracking_uri: str | None = None,
-    experiment: str = "somgrad",
+    experiment: str | None = None,
     say: Say = lambda line: None,
     on_trials: OnTrials = lambda ended, total, note: None,
 ) -> dict[str, Any]:
@@ -58,8 +58,8 @@ def sweep(
         concurrent: trials at the same time; None = as many as there are CPUs for.
         time_budget_s: start and leave nothing running after this; None = no limit.
         address: a Ray cluster; None = one of its own.
-        tracking_uri: MLflow; None = MLflow's own, "none" = nothing is recorded.
-        experiment: name of the MLflow experiment.
+        tracking_uri: MLflow; None = that of a sweep that goes on, else MLflow's own; "none" = nothing is recorded.
+        experiment: name of the MLflow experiment; None = that of a sweep that goes on, else somgrad.
         say: told in one line what the user should know.
         on_trials: told (ended, all, note) whenever a trial has ended.
 
@@ -79,7 +79,8 @@ def sweep(
         raise must("--workers", "an integer >= 0 (0: in one process)", workers)
     with alone_in(out):
         plan = make_plan(options, out, resume, workers, say)
-        recorder = Recorder(plan, tracking_uri, experiment, say, resume)
+        store, experiment = kept_place(out, tracking_uri, experiment)
+        recorder = Recorder(plan, store, experiment, say, resume)
         return _Sweep(plan, recorder, workers, concurrent, say, on_trials).run(time_budget_s, address)
 
 

@@ -165,14 +165,17 @@ def make_plan(
     definition, space = _definition(options, tables, asked_before, say)
     for key, value in definition.items():
         before = asked_before.get(key, value)
-        if key not in _FREE and before != value:
+        fewer = key == "samples" and value < before
+        if fewer or (key not in _FREE and before != value):
+            was, got = (v["name"] if key == "space" else v for v in (before, value))
+            wanted = f"at least {was!r}" if fewer else f"{was!r} as it was" if key == "space" else repr(was)
             raise OutputError(
-                f"{key} must be {before!r} to go on with the sweep in '{folder}'. Got {value!r}. "
+                f"{key} must be {wanted} to go on with the sweep in '{folder}'. Got {got!r}. "
                 "Give another --out to start anew."
             )
     plan = SweepPlan(known.get("name") or uuid.uuid4().hex[:12], folder.absolute(), tables, space, definition)
     plan = dataclasses.replace(plan, screened=_check(plan, workers))
-    content = {"version": VERSION, "name": plan.name, "data": [*map(absolute, data)], "definition": definition}
+    content = {**known, "version": VERSION, "name": plan.name, "data": [*map(absolute, data)], "definition": definition}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
     return plan

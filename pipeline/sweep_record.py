@@ -6,6 +6,7 @@ ended in one go, so no child is left running; what a killed sweep could not send
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 import time
@@ -16,8 +17,10 @@ from typing import Any
 from pipeline.environment import environment
 from pipeline.errors import MachineError, TrackingUnavailable
 from pipeline.journal import Journal
+from pipeline.places import write_atomically
 from pipeline.sender import Sender
-from pipeline.sweep_plan import TRIALS, SweepPlan, plain
+from pipeline.stores import bare
+from pipeline.sweep_plan import SWEEP, TRIALS, SweepPlan, plain
 from pipeline.tracking import Tracker
 from pipeline.trials import Trial, stop_trial
 
@@ -25,6 +28,22 @@ _RETRY_S = 10.0
 _PATIENCE_S = 60.0
 
 Item = tuple[Trial, Mapping[str, Any] | None]
+
+
+def kept_place(folder: Path, uri: str | None, experiment: str | None) -> tuple[str | None, str]:
+    """Store and experiment of a sweep: as asked, else as before, else MLflow's own and somgrad; kept beside its plan.
+
+    Args:
+        folder: of the sweep, whose plan is there.
+        uri: of the store, with the login that is not kept.
+        experiment: its name.
+    """
+    content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+    before = content.get("tracking", {})
+    uri, experiment = uri or before.get("uri"), experiment or before.get("experiment", "somgrad")
+    content["tracking"] = {"uri": uri and bare(uri), "experiment": experiment}
+    write_atomically(folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
+    return uri, experiment
 
 
 class Recorder:

@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from pipeline.environment import COMMIT, environment
 from pipeline.trainer import train
 from tests.cluster.nodes import Nodes, free_port
 from tests.training import REPOSITORY, small
@@ -71,6 +72,9 @@ def test_a_training_on_two_nodes_is_the_training_here(nodes, shared, tmp_path):
     assert there["result"]["map_digest"] == here["map_digest"]
     assert there["result"]["workers"] == 2
     assert (shared / "run" / "map.safetensors").exists()
+    begun = json.loads((shared / "run" / "tracking.jsonl").read_text().splitlines()[0])["tags"]
+    ours = environment()
+    assert begun.get(COMMIT) == ours.get(COMMIT) and begun.get("git_changed") == ours.get("git_changed")
     assert "files" in err and there["job"] in err
 
     # the same again: the job refuses, and its code and its line come back

@@ -73,6 +73,7 @@ def test_a_sweep_keeps_going_where_a_trial_fails_and_records_a_child_for_each(
         run = children[row["trial"]]
         assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id == result["run_id"]
         assert run.info.run_id == row["run_id"] and run.data.tags["sweep"]
+        assert not [name for name in run.data.params if name.startswith("tracking.")]
         if row["status"] == "finished":
             assert float(run.data.params["map.bmu_rate"]) == row["map.bmu_rate"]
             assert run.data.metrics["validation_accuracy"] == pytest.approx(row["validation_accuracy"])
@@ -125,7 +126,16 @@ def test_a_sweep_that_was_killed_ends_as_if_nothing_had_happened(
             said = Counter(row["status"] for row in csv.DictReader(table))
         assert said["finished"] >= len(done) and sum(said.values()) == 6
     before = {path: path.stat().st_mtime_ns for path in done}
-    resumed = subprocess.run([*command, "--resume"], cwd=REPOSITORY, capture_output=True, text=True, timeout=240)
+    again = [
+        *command[:3],
+        "--resume",
+        "--out",
+        tmp_path / "out",
+        "--address",
+        ray_cluster,
+        "--json",
+    ]  # it knows the rest
+    resumed = subprocess.run(again, cwd=REPOSITORY, capture_output=True, text=True, timeout=240)
     result = last_json(resumed)
     assert before and all(path.stat().st_mtime_ns == when for path, when in before.items())
     undisturbed = sweep(options([digits], space, samples=3), tmp_path / "undisturbed", tracking_uri="none")

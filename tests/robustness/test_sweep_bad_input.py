@@ -8,7 +8,8 @@ import pytest
 from jobs._run import numbers
 from pipeline.errors import UserError
 from pipeline.sweep import sweep
-from pipeline.sweep_plan import SweepOptions, alone_in
+from pipeline.sweep_plan import SweepOptions, alone_in, make_plan
+from pipeline.sweep_record import kept_place
 from tests.training import REPOSITORY
 
 
@@ -51,8 +52,6 @@ def test_a_time_budget_is_said_in_the_minutes_it_was_given_in(digits, tmp_path):
 
 
 def test_a_folder_of_something_else_is_refused(digits, tmp_path):
-    from pipeline.sweep_plan import make_plan
-
     asked = SweepOptions(data=[str(digits)], model="sssom", seeds=[0])
     plan = make_plan(asked, tmp_path / "out", resume=False)
     with pytest.raises(UserError, match="already holds a sweep .sssom.. Give another --out, or --resume"):
@@ -62,6 +61,26 @@ def test_a_folder_of_something_else_is_refused(digits, tmp_path):
         make_plan(other, tmp_path / "out", resume=True)
     assert make_plan(asked, tmp_path / "out", resume=True).name == plan.name
     assert make_plan(SweepOptions(), tmp_path / "out", resume=True) == plan  # it knows its data and model
+    more = SweepOptions(samples=3, space="sssom")
+    with pytest.raises(UserError, match="space must be 'defaults' as it was to go on .* Got 'sssom'"):
+        make_plan(more, tmp_path / "out", resume=True)
+    make_plan(SweepOptions(data=[str(digits)], model="sssom", samples=3), tmp_path / "drawn", resume=False)
+    with pytest.raises(UserError, match="samples must be at least 3 to go on with the sweep in .*Got 2"):
+        make_plan(SweepOptions(samples=2), tmp_path / "drawn", resume=True)
+
+
+def test_a_sweep_that_goes_on_stays_in_its_store_and_experiment(digits, tmp_path):
+    make_plan(SweepOptions(data=[str(digits)], model="sssom"), tmp_path, resume=False)
+    assert kept_place(tmp_path, "http://a:PASSWORD@host:5000", "x") == ("http://a:PASSWORD@host:5000", "x")
+    make_plan(SweepOptions(), tmp_path, resume=True)
+    assert kept_place(tmp_path, None, None) == ("http://host:5000", "x")
+    assert kept_place(tmp_path, "none", "y") == ("none", "y")
+    assert kept_place(tmp_path, None, None) == ("none", "y")
+
+
+def test_a_folder_held_by_others_is_refused(digits, tmp_path):
+    asked = SweepOptions(data=[str(digits)], model="sssom")
+    make_plan(asked, tmp_path / "out", resume=False)
     with alone_in(tmp_path / "out"), pytest.raises(UserError, match="is in use by a sweep that is running"):
         sweep(asked, tmp_path / "out", resume=True, tracking_uri="none")
     (tmp_path / "run").mkdir()

@@ -9,7 +9,9 @@ import time
 import mlflow
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.journal import Journal
+from pipeline.results import tracked_runs
 from pipeline.stores import absolute, bare
 from pipeline.tracking import Tracker, replay, store_of
 
@@ -219,6 +221,21 @@ def test_a_journal_without_its_first_line_holds_up_nothing(tmp_path, tracking_ur
     tracker = Tracker(tmp_path, tracking_uri, "some experiment")
     record(tracker, tmp_path)
     check(tracking_uri, tracker.run_id)
+
+
+def test_an_experiment_that_was_deleted_is_said_to_be_that(tmp_path, tracking_uri):
+    client = mlflow.MlflowClient(tracking_uri)
+    number = client.create_experiment("some experiment")
+    client.delete_experiment(number)
+    lines: list[str] = []
+    tracker = Tracker(tmp_path, tracking_uri, "some experiment", lines.append)
+    record(tracker, tmp_path)
+    how = f"restore it (mlflow experiments restore -x {number}) or give another --experiment"
+    assert [line.split(".")[0] for line in lines] == [f"Tracking: the experiment 'some experiment' is deleted: {how}"]
+    with pytest.raises(UserError, match=f"--experiment must be .* deleted. .* mlflow experiments restore -x {number}"):
+        tracked_runs("some experiment", tracking_uri)
+    client.restore_experiment(number)
+    check(tracking_uri, replay(tmp_path, tracking_uri))
 
 
 def test_an_unreachable_server_is_told_once_and_nothing_is_lost(tmp_path, tracking_uri):
