@@ -88,6 +88,10 @@ class RunDirectory:
                 f"{known.get('status')}). Give another --out, or --resume to go on with it."
             )
         if not known:
+            if resume and "data.path" not in given:
+                raise OutputError(
+                    f"'{self.path}' holds no run to go on with. Give the --out of one, or --data and --model to begin one."
+                )
             refuse_in_data_set(self.path)
             self._check_writable()
             return dict(given)
