@@ -90,7 +90,7 @@ class RunDirectory:
         if not known:
             if resume and "data.path" not in given:
                 raise OutputError(
-                    f"'{self.path}' holds no run to go on with. Give the --out of one, or --data and --model to begin one."
+                    f"'{self.path}' holds no run to go on with. Give the --out of one, or --data and --model to begin."
                 )
             refuse_in_data_set(self.path)
             self._check_writable()
