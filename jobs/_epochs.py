@@ -44,10 +44,14 @@ def _score(metrics: Mapping[str, Any]) -> str:
     return "accuracy" if metrics.get("accuracy") else "grouped_accuracy"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def sentence(summary: dict[str, Any]) -> str:
     """The last line of a training."""
-    counted = [f"{summary[what]} {what if summary[what] != 1 else what[:-1]}" for what in ("nodes", "epochs")]
-    parts = [f"{summary['model']}: {' after '.join(counted)}"]
+    parts = [f"{summary['model']}: {counted(summary['nodes'], 'node')} after {counted(summary['epochs'], 'epoch')}"]
     scores = (_score(summary), "clustering_accuracy", "nmi", "quantization_error")
     parts += [f"{key} {summary[key]:.4f}" for key in scores if summary.get(key) is not None]
     return f"{', '.join(parts)}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs._epochs import counted
 from pipeline.errors import must
 from pipeline.manifest import Manifest, Split
 
@@ -73,9 +74,7 @@ def _some(names: Sequence[str]) -> str:
 def _rows(name: str, split: Split) -> str:
     labelled = split.num_samples - split.unlabelled_count
     said = {0: "none", split.num_samples: "all"}.get(labelled, str(labelled))
-    return f"{split.num_samples} {name} row{'' if split.num_samples == 1 else 's'}" + (
-        f" ({said} labelled)" if split.num_samples else ""
-    )
+    return counted(split.num_samples, f"{name} row") + (f" ({said} labelled)" if split.num_samples else "")
 
 
 def _classes(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs._epochs import Passes
+from jobs._epochs import Passes, counted
 from jobs._run import job, numbers, run
 from pipeline.errors import must
 
@@ -107,10 +107,10 @@ def _show(result: dict[str, Any]) -> None:
         test = "unknown" if row["mean"] is None else f"{row['mean']:.4f}"
         spread = "" if row["sd"] is None else f" ± {row['sd']:.4f}"
         how = "the only set" if row["score"] is None else f"of {row['of']} by {row['chosen_by']} {row['score']:.4f}"
-        counted = f"{row['folds']} folds" if row["folds"] > 1 else f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}"
+        basis = counted(row["folds"], "fold") if row["folds"] > 1 else counted(row["seeds"], "seed")
         chosen = "each fold its own set" if row["set"] is None else f"set {row['set']}"
         what = f"{row['data']} {row['labelled_fraction']:g}: {chosen}, {row['metric']} {test}{spread}"
-        _say(f"{what} ({counted}; {how})")
+        _say(f"{what} ({basis}; {how})")
 
 
 app = job(example="python -m jobs.sweep --data data/digits --model sssom --samples 10 --out sweeps/first")(sweep)

@@ -182,7 +182,7 @@ class Training:
             reason = str(error)
             if isinstance(error, Collapsed):
                 numbers = {name: error.details[name] for name in MEASURES}
-                self._tracker.metrics(numbers, -(-error.details["round"] // self._plan.rounds_per_epoch))
+                self._tracker.metrics(numbers, self._epoch(error.details["round"]))
             raise
         finally:
             tags = {"map_digest": summary["map_digest"]} if summary else {"reason": reason} if reason else None
@@ -225,7 +225,8 @@ class Training:
         self._tracker.start(name, settings | resolved, tags)
 
     def _rounds(self, snapshot: Snapshot) -> Snapshot:
-        if self._ends_epoch(snapshot.state) and self._epoch(snapshot.state) > min(self._recorded, self._history.last):
+        noted = min(self._recorded, self._history.last)
+        if self._ends_epoch(snapshot.state) and self._epoch(snapshot.state.round) > noted:
             self._note(snapshot)  # a run that was stopped at the end of an epoch had saved it before it was noted
         if snapshot.state.finished:
             return snapshot
@@ -238,7 +239,7 @@ class Training:
             if not snapshot.state.finished:
                 self._group.submit(self._block_end(snapshot.state))
             if self._ends_epoch(snapshot.state):
-                self._on_epoch(self._epoch(snapshot.state), self._plan.expected_epochs, self._note(snapshot))
+                self._on_epoch(self._epoch(snapshot.state.round), self._plan.expected_epochs, self._note(snapshot))
             if snapshot.state.finished:
                 return snapshot
 
@@ -261,16 +262,16 @@ class Training:
         by_time = not train.checkpoint_rounds and time.monotonic() - self._saved_at >= train.checkpoint_s
         return bool(by_rounds or by_time or state.finished)
 
-    def _epoch(self, state: MapState) -> int:
-        """Number of the epoch that a state is in or ends, from 1."""
-        return -(-state.round // self._plan.rounds_per_epoch)
+    def _epoch(self, round_index: int) -> int:
+        """Number of the epoch that a round is in or ends, from 1."""
+        return -(-round_index // self._plan.rounds_per_epoch)
 
     def _ends_epoch(self, state: MapState) -> bool:
         return state.finished or state.round % self._plan.rounds_per_epoch == 0
 
     def _note(self, snapshot: Snapshot) -> dict[str, float | None]:
         """The numbers of an epoch that has ended, for report and MLflow; what earlier sittings noted stays as it is."""
-        epoch, every = self._epoch(snapshot.state), self._run.train.evaluate_epochs
+        epoch, every = self._epoch(snapshot.state.round), self._run.train.evaluate_epochs
         seconds, samples = self._totals(snapshot.state)
         metrics: dict[str, float | None] = {
             **map_metrics(snapshot.tallies),
@@ -296,7 +297,7 @@ class Training:
         about: dict[str, Any] = {"num_classes": plan.num_classes, "model": self._run.train.model, **plan.identity}
         about |= {"class_names": self._dataset.class_names, "input": InputSpec.of(self._dataset.manifest).to_dict()}
         path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
-        epochs = self._epoch(state)
+        epochs = self._epoch(state.round)
         summary = {
             "model": self._run.train.model,
             "data": self._run.data.path,
