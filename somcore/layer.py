@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
+from somcore.expected import expect, expect_saved, expect_tile
 from somcore.initial import initial_state
 from somcore.loss_config import LossConfig, check_decisions
 from somcore.losses import RoundTotals, Views, loss_terms, weighted_sum
@@ -106,7 +107,7 @@ class SOMLayer(nn.Module):
         state: the map to begin with; needed for lattices, growing maps start empty.
 
     Raises:
-        ValueError: a threshold-free variant without temperature and margin.
+        ValueError: a threshold-free variant without temperature and margin, missing="mask", or num_samples below 1.
 
     Source: decision of this project, algorithms 8.
 
@@ -131,7 +132,9 @@ class SOMLayer(nn.Module):
         state: MapState | None = None,
     ) -> None:
         super().__init__()
-        rows = num_samples or _PERIOD_ROUNDS * config.batch_size
+        if config.missing != "error":
+            raise ValueError("missing must be 'error' in a SOMLayer. Got 'mask'; fill gaps before the encoder.")
+        rows = _PERIOD_ROUNDS * config.batch_size if num_samples is None else num_samples
         resolved = deep_config(config).resolve(num_samples=rows, num_features=dim, num_classes=num_classes)
         self.config = _numeric(resolved)
         if num_samples is None:
@@ -181,11 +184,17 @@ class SOMLayer(nn.Module):
     def calibrate(self, features: Tensor) -> float:
         """Set the activation threshold from pairs of features, without labels; returns it.
 
+        Args:
+            features: (n, D), n at least 2, all finite.
+
         Raises:
-            ValueError: the nodes of this variant share no threshold.
+            ValueError: features of another shape or kind or not finite; the nodes of this variant share no threshold.
         """
         if self.config.threshold_quantile is None:
             raise ValueError(f"variant must have a threshold to calibrate. Got '{self.config.variant}'.")
+        expect("features", features.cpu(), self._shape(features))
+        if len(features) < 2:
+            raise ValueError(f"features must have at least 2 rows, for a pair. Got {len(features)}.")
         auto = dataclasses.replace(self.config, activation_threshold="auto")
         self.config = calibrated(auto, pair_histogram(features))
         return float(self.config.activation_threshold)
@@ -209,19 +218,12 @@ class SOMLayer(nn.Module):
             exact: statistics in fixed point, the same to the bit in any order; else plain float64 sums.
 
         Raises:
-            ValueError: features, labels or views of another shape or kind; on a CPU, features that are not finite
-                and labels that are neither a class nor UNLABELLED.
+            ValueError: features, labels, positions or views of another shape or kind; on a CPU, features and views
+                that are not finite and labels that are neither a class nor UNLABELLED.
         """
-        shape = self._shape(features)
-        _expect("features", features, shape, floating=True)
-        if views is not None and views.strong is not None:
-            _expect("views.strong", views.strong, shape, floating=True)
-        for name in ("scores", "strong_scores"):
-            if (scores := getattr(views, name, None)) is not None:
-                _expect(f"views.{name}", scores, (shape[0], self.num_classes), floating=True)
         if labels is None:
-            labels = torch.full(shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
-        _expect("labels", labels, shape[:1], floating=False)
+            labels = torch.full(features.shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
+        expect_tile(features, labels, views, positions, self._shape(features), self.num_classes)
         return measure(
             self.state,
             features,
@@ -237,13 +239,13 @@ class SOMLayer(nn.Module):
     @torch.no_grad()
     def predict(self, features: Tensor) -> Tensor:
         """(n,) int64 class of each sample, UNLABELLED where none can be said."""
-        _expect("features", features, self._shape(features), floating=True)
+        expect("features", features, self._shape(features))
         return predict_classes(self.state, features, self.config)
 
     @torch.no_grad()
     def predict_proba(self, features: Tensor) -> Tensor:
         """(n, C) float64 probability of each class, of the softness that the losses train with."""
-        _expect("features", features, self._shape(features), floating=True)
+        expect("features", features, self._shape(features))
         temperature, _ = self.losses.decisions(self.error_threshold)
         return class_probabilities(self.state, features, self.config, temperature)
 
@@ -251,19 +253,27 @@ class SOMLayer(nn.Module):
         return (*features.shape[:1], self.get_buffer("prototypes").shape[1])
 
     def get_extra_state(self) -> Tensor:
-        """Scalars of the map and its threshold, beside the buffers in `state_dict`."""
+        """Scalars of the map, its threshold, C and the letters of its variant, beside the buffers in `state_dict`."""
         values = [float(self._scalars[name]) for name in _SCALARS]
-        return torch.tensor([*values, self._threshold], dtype=torch.float64)
+        kind = (self.num_classes, *self.config.variant.encode())
+        return torch.tensor([*values, self._threshold, *kind], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of `get_extra_state`."""
-        clock, round_, growing, finished, threshold = state.tolist()
+        clock, round_, growing, finished, threshold, *_ = state.tolist()
         self._scalars = {
             "clock": int(clock), "round": int(round_), "growing": bool(growing), "finished": bool(finished)
         }  # fmt: skip
         if self.config.threshold_quantile is not None:
             self.config = dataclasses.replace(self.config, activation_threshold=threshold)
         self._scale = round_scale(self.state, self.bound, self.config.batch_size)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Refuses a map of other classes or another variant before anything of the layer is replaced."""
+        kind = state_dict.get(f"{prefix}_extra_state", torch.zeros(0)).tolist()[len(_SCALARS) + 1 :]
+        highest = int(state_dict.get(f"{prefix}classes", self.get_buffer("classes")).max())
+        expect_saved(kind, highest, self.config.variant, self.num_classes)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _apply(self, fn: Any, recurse: bool = True) -> SOMLayer:
         """Moves the map between devices; its float64 numbers are not rounded by `half()` or `float()`."""
@@ -279,12 +289,6 @@ def deep_config(config: MapConfig) -> MapConfig:
     if config.is_growing and config.relevance_floor is None:
         return dataclasses.replace(config, relevance_floor=DEEP_RELEVANCE_FLOOR)
     return config
-
-
-def _expect(name: str, given: Tensor, shape: tuple[int, ...], floating: bool) -> None:
-    if given.shape != shape or (not given.is_floating_point() if floating else given.dtype != torch.int64):
-        kind = "floating point" if floating else "int64"
-        raise ValueError(f"{name} must be {kind} of shape {shape}. Got {given.dtype} of {tuple(given.shape)}.")
 
 
 def _numeric(config: MapConfig) -> MapConfig:

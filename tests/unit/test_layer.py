@@ -71,6 +71,29 @@ def test_state_dict_brings_the_whole_map_back(generator, tmp_path):
     assert copy.deepcopy(layer).state.digest() == layer.state.digest()
 
 
+def test_a_saved_map_of_another_kind_is_refused_and_replaces_nothing(generator):
+    saved = trained_layer(generator).state_dict()
+    assert int(saved["classes"].max()) == 2
+    early = saved | {"_extra_state": saved["_extra_state"][:5]}  # as it was before it held classes and variant
+    own = "sssom with num_classes=2"
+    boxes = LossConfig(temperature=0.05, margin=0.05)
+    for state, config, classes, sentence in (
+        (saved, MapConfig(), 2, f"must be {own}. Got sssom with num_classes=3; build the layer as the saved one was."),
+        (saved, MapConfig(), 4, "must be sssom with num_classes=4. Got sssom with num_classes=3;"),
+        (early, MapConfig(), 2, f"must be {own}. Got class 2;"),
+        (saved, MapConfig(variant="altsssom", capacity=200), 3, "must be altsssom with num_classes=3. Got sssom"),
+    ):
+        layer = SOMLayer(config, dim=6, num_classes=classes, losses=boxes)
+        before = layer.state.digest()
+        with pytest.raises(ValueError, match=f"The saved map {sentence}"):
+            nn.Sequential(layer).load_state_dict({f"0.{name}": value for name, value in state.items()})
+        assert layer.state.digest() == before
+    layer = SOMLayer(MapConfig(), dim=6, num_classes=3)
+    layer.load_state_dict(early)
+    assert torch.equal(layer.state.prototypes, saved["prototypes"]) and layer.state.round == 4
+    assert layer.config.activation_threshold == 0.95
+
+
 def test_the_map_keeps_its_precision_when_the_network_does_not(generator):
     layer = trained_layer(generator)
     digest = layer.state.digest()
@@ -150,6 +173,21 @@ def test_wrong_uses_are_named(generator):
     layer = SOMLayer(MapConfig(), dim=4, num_classes=2)
     with pytest.raises(ValueError, match="must have prototypes of shape"):
         layer.install(trained_layer(generator).state)
+    with pytest.raises(ValueError, match="missing must be 'error' in a SOMLayer. Got 'mask'; fill gaps before the enc"):
+        SOMLayer(MapConfig(missing="mask"), dim=4, num_classes=2)
+    with pytest.raises(ValueError, match="must have at least 1 row. Got 0."):
+        SOMLayer(MapConfig(), dim=4, num_classes=2, num_samples=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"), [({"epochs": 5}, 10), ({"epochs": 12}, 20), ({"epochs": 5, "pruning_epochs": 1}, 5)]
+)
+def test_growth_ends_with_the_pruning_that_the_documentation_names(options, passes, generator):
+    layer = SOMLayer(MapConfig(batch_size=10, **options), dim=2, num_samples=20)
+    while layer.state.growing:
+        out = layer(torch.rand(10, 2, generator=generator))
+        layer.install(advance(layer.state, out.statistics, layer.config))
+    assert layer.state.round == 2 * passes
 
 
 def test_pull_alone_collapses_and_an_anchor_prevents_it(generator):
@@ -244,6 +282,25 @@ def test_a_threshold_is_calibrated_only_where_there_is_one():
         layer.calibrate(torch.rand(20, 2))
 
 
+@pytest.mark.parametrize(
+    ("features", "sentence"),
+    [
+        (torch.full((8, 4), torch.nan), "features must be finite. Got nan in row 0"),
+        (torch.rand(0, 4), "features must have at least 2 rows, for a pair. Got 0."),
+        (torch.rand(1, 4), "features must have at least 2 rows, for a pair. Got 1."),
+        (torch.rand(200, 2), r"features must be floating point of shape \(200, 4\). Got torch.float32 of \(200, 2\)."),
+        (torch.rand(8), r"features must be floating point of shape \(8, 4\)"),
+        (torch.ones(8, 4, dtype=torch.int64), "features must be floating point"),
+    ],
+)
+def test_a_calibration_that_is_refused_leaves_the_threshold(features, sentence):
+    layer = SOMLayer(MapConfig(), dim=4, num_classes=2)
+    before = layer.calibrate(torch.rand(50, 4, generator=torch.Generator().manual_seed(0)))
+    with pytest.raises(ValueError, match=sentence):
+        layer.calibrate(features)
+    assert layer.config.activation_threshold == before
+
+
 def test_probabilities_are_those_of_the_cross_entropy(generator):
     layer = trained_layer(generator)
     z, labels = torch.rand(30, 6, generator=generator), torch.arange(30) % 3
@@ -252,6 +309,10 @@ def test_probabilities_are_those_of_the_cross_entropy(generator):
     assert shares.argmax(1).tolist() == layer.predict(z).tolist()
     term = layer(z, labels).terms["cross_entropy"]
     assert -shares.gather(1, labels.unsqueeze(1)).log().sum().item() == pytest.approx(term.sum.item(), rel=1e-5)
+
+
+def decoded(number, inputs):
+    return Views(inputs=torch.ones(inputs, 4, dtype=torch.uint8), decoded=torch.rand(number, 4))
 
 
 @pytest.mark.parametrize(
@@ -267,6 +328,10 @@ def test_probabilities_are_those_of_the_cross_entropy(generator):
         (torch.rand(8, 6), {"views": Views(strong=torch.rand(4, 6))}, r"views.strong must be .*\(8, 6\)"),
         (torch.rand(8, 6), {"views": Views(scores=torch.rand(8, 4))}, r"views.scores must be .*\(8, 3\)"),
         (torch.rand(8, 6), {"views": Views(strong_scores=torch.rand(8))}, r"views.strong_scores must be .*\(8, 3\)"),
+        (torch.rand(8, 6), {"positions": torch.arange(7)}, r"positions must be int64 of shape \(8,\). Got .*\(7,\)"),
+        (torch.rand(8, 6), {"views": decoded(1, 8)}, r"views.decoded must be .*\(8, 4\). Got .*\(1, 4\)"),
+        (torch.rand(8, 6), {"views": decoded(8, 1)}, r"views.inputs must be numbers of shape \(8, 4\). Got .*\(1, 4\)"),
+        (torch.rand(8, 6), {"views": decoded(5, 5)}, r"views.inputs must be numbers of shape \(8, 4\)"),
     ],
 )
 def test_a_tile_of_another_shape_is_named_before_the_map_is_asked(features, options, sentence):
@@ -276,6 +341,21 @@ def test_a_tile_of_another_shape_is_named_before_the_map_is_asked(features, opti
     if not options:
         with pytest.raises(ValueError, match=sentence):
             layer.predict(features)
+
+
+@pytest.mark.parametrize("name", ["features", "strong", "scores", "strong_scores", "inputs", "decoded"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_named_and_never_learned(name, value):
+    """The loss of such a strong view was finite, its gradient was not."""
+    layer = SOMLayer(MapConfig(), dim=3, num_classes=3)
+    good = torch.rand(4, 3)
+    bad = good.index_put((torch.tensor(2), torch.tensor(1)), torch.tensor(value))
+    views = {"features": good, "inputs": good, "decoded": good, name: bad}
+    features = views.pop("features")
+    full = name if name == "features" else f"views.{name}"
+    sentence = f"^{full} must be finite. Got {value} in row 2 of the tile; clean the samples or mend the network.$"
+    with pytest.raises(ValueError, match=sentence):
+        layer(features, views=Views(**views))
 
 
 @pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
