@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import MachineError, UserError, must
-from pipeline.places import write_atomically
+from pipeline.places import check_writable, write_atomically
 from pipeline.predictor import Predictor
 from pipeline.scaling import Scaling
 from somcore.config import LABEL_AWARE
@@ -157,13 +157,14 @@ def export_model(directory: Path, out: Path) -> dict[str, Any]:
         out, model, bytes, inputs and outputs by name, checked (rows compared; 0 without onnxruntime).
 
     Raises:
-        UserError: there is no model, or the packages are missing.
+        UserError: there is no model, the packages are missing, or the file cannot be written.
         MachineError: the file does not answer as the model does.
     """
     _require("onnx")
     _require("onnxscript")
-    if out.suffix != ".onnx":
+    if out.suffix != ".onnx" or out.is_dir():
         raise must("--out", "a file that ends in .onnx", str(out))
+    check_writable(out, "a file")
     import onnx
 
     predictor = Predictor.load(directory)

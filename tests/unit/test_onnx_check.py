@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from pipeline.errors import MachineError
+from pipeline.errors import MachineError, UserError
 from pipeline.onnx_export import _check, _examples, export_model
 from pipeline.predictor import Predictor
 from pipeline.trainer import train
@@ -30,6 +30,15 @@ def exported(tmp_path_factory):
 def changed(model, **parts):
     state = dataclasses.replace(model.state, **parts)
     return Predictor(model.spec, state, model.config, model.class_names, None, model.about)
+
+
+def test_where_it_cannot_be_written_it_is_not_converted(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match=r"--out must be a file that can be written. Got '.*/file/m.onnx': Not a dir"):
+        export_model(tmp_path, tmp_path / "file" / "m.onnx")
+    (tmp_path / "m.onnx").mkdir()
+    with pytest.raises(UserError, match=r"--out must be a file that ends in .onnx"):
+        export_model(tmp_path, tmp_path / "m.onnx")
 
 
 def test_classes_are_compared_as_well_as_nodes(exported):
