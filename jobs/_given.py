@@ -50,14 +50,15 @@ def check(job: str, options: Mapping[str, Any]) -> None:
         options: by parameter.
 
     Raises:
-        UserError: `--out` for results is in a prepared data set; `--register` is no name for a model; MLflow has
-            no stores of the kind of `--tracking-uri`.
+        UserError: `--out` for results is in a prepared data set, or cannot be written; `--register` is no name for a
+            model; MLflow has no stores of the kind of `--tracking-uri`.
     """
     out = options.get("out")
     if isinstance(out, Path) and job not in _ELSEWHERE:
-        from pipeline.places import refuse_in_data_set
+        from pipeline.places import check_writable, refuse_in_data_set
 
         refuse_in_data_set(out)
+        check_writable(out)
     if "tracking_uri" in options:
         from pipeline.tracking import check_store
 

@@ -25,7 +25,7 @@ def export(
     from pipeline.results import run_directory
 
     named = ":/" in model
-    place = model_directory(model, tracking_uri) if named else run_directory(model, tracking_uri)
+    place = model_directory(model, tracking_uri, "--run") if named else run_directory(model, tracking_uri)
     result = export_model(place, out)
     compared = f"equal to the model on {result['checked']} samples" if result["checked"] else "not compared"
     print(f"{result['out']}: {result['model']}, {result['bytes']:,} bytes, {compared}.", file=sys.stderr, flush=True)

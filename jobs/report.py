@@ -1,5 +1,6 @@
 """The map report: one HTML page, and figures for papers."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,10 @@ def report(
     """
     from pipeline.report.make import report_of
 
-    made = report_of(model, out, data=data, rows=rows, figures=figures, uri=tracking_uri)
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    made = report_of(model, out, data=data, rows=rows, figures=figures, uri=tracking_uri, say=say)
     print(f"{made['out']} ({made['bytes'] / 1e6:.1f} MB)")
     if figures:
         print(f"{figures} ({len(made['figures'])} figures)")

@@ -109,7 +109,7 @@ def save_model(directory: Path, out: Path) -> Path:
     return out
 
 
-def model_directory(place: str, uri: str | None = None) -> Path:
+def model_directory(place: str, uri: str | None = None, option: str = "--model") -> Path:
     """Where the map file of a model is: a run's directory or id, an MLflow model, `models:/NAME/VERSION`, `runs:/...`.
 
     Raises:
@@ -122,17 +122,17 @@ def model_directory(place: str, uri: str | None = None) -> Path:
         if re.fullmatch(r"[0-9a-f]{32}", place):
             from pipeline.results import run_directory
 
-            return run_directory(place, uri, "--model")
+            return run_directory(place, uri, option)
         wanted = f"a directory with a trained map ({MAP}), its id in MLflow, or models:/NAME/VERSION"
-        raise must("--model", wanted, place)
+        raise must(option, wanted, place)
     import mlflow
 
     try:
         with _quiet(), _store(uri):
             local = Path(mlflow.artifacts.download_artifacts(artifact_uri=place))
     except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise UserError(f"--model '{place}' cannot be fetched: {' '.join(str(error).split())[:200]}") from None
-    return model_directory(str(local))
+        raise UserError(f"{option} '{place}' cannot be fetched: {' '.join(str(error).split())[:200]}") from None
+    return model_directory(str(local), uri, option)
 
 
 def requirements() -> list[str]:

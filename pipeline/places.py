@@ -157,6 +157,38 @@ def refuse_in_data_set(out: Path) -> None:
             )
 
 
+def check_writable(out: Path, what: str = "a directory") -> None:
+    """Finds out before the work, not after it; makes nothing, for the settings may still be wrong.
+
+    Args:
+        out: as the user typed it.
+        what: it is to be: "a directory", or "a file" in one.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    try:
+        folders = out.parents if what == "a file" else (out, *out.parents)
+        there = next(place for place in folders if place.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"--out must be {what} that can be written. Got '{out}': {error.strerror or error}."
+        ) from None
+
+
+@contextlib.contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """A full disk is met while writing, and says no name: it gets this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
+
+
 def is_data_set(place: Path) -> bool:
     """Whether a manifest of ours is there; other programs have files of that name too.
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from pipeline.config import ClusterConfig
 from pipeline.errors import DataError, OutputError, must
 from pipeline.pieces import PIECE_ROWS, Piece, cut_input
-from pipeline.places import write_atomically
+from pipeline.places import full_disk_named, write_atomically
 from pipeline.predictor import BEYOND, Predictor
 from pipeline.readable import check_schema, refuse_another_kind, refuse_prepared_otherwise, samples_of
 from pipeline.rundir import RunDirectory
@@ -139,7 +139,7 @@ class Scorer:
         key_type = file.schema_arrow.field(self._key).type if self._key else pa.int64()
         schema = SCHEMA.insert(0, pa.field("key", key_type))
         try:
-            with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            with full_disk_named(target), pq.ParquetWriter(part, schema, compression="zstd") as writer:
                 groups = list(range(piece.first, piece.last))
                 wanted = check_schema(file.schema_arrow, self._predictor.spec, "")
                 wanted += [self._key] if self._key else []
@@ -257,7 +257,7 @@ def _beyond(file: Path) -> int:
 def _gather_errors(out: Path, pieces: list[Piece]) -> int:
     """One file of all rows that were set aside; how many."""
     rows = [row for piece in pieces for row in json.loads(_errors(out, piece).read_text(encoding="utf-8"))]
-    with open(out / ERRORS, "w", newline="", encoding="utf-8") as file:
+    with full_disk_named(out / ERRORS), open(out / ERRORS, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "row", "key", "reason"])
         writer.writerows(rows)

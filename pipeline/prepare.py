@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from pipeline.errors import ManifestError, OutputError
 from pipeline.manifest import CACHE, MANIFEST, Manifest, sha256_file, verify
+from pipeline.places import full_disk_named
 from pipeline.sources.base import Source, SourceSpec, Undecoded
 from pipeline.writer import DataSetWriter, PrepareOptions
 
@@ -87,15 +88,17 @@ def prepare(
                 writer.leave_out(batch)
             else:
                 read += len(batch.labels)
-                writer.add(batch)
+                with full_disk_named(out):
+                    writer.add(batch)
                 keys.add(batch.keys.tolist() if source.options.key_column else [])
             if progress:
                 progress(read)
         provenance: dict[str, Any] = {"files": raw_files, "software": _software()}
         if keys.repeated is not None:
             provenance["repeated_key"] = keys.repeated
-        manifest = writer.finish(identity, provenance)
-        (scratch / MANIFEST).write_text(manifest.to_json())
+        with full_disk_named(out):
+            manifest = writer.finish(identity, provenance)
+            (scratch / MANIFEST).write_text(manifest.to_json())
     return manifest
 
 

@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor
 from pipeline.checkpoint import TornCheckpoint, hash_tensors, map_bytes
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError
-from pipeline.places import refuse_in_data_set, write_atomically
+from pipeline.places import check_writable, refuse_in_data_set, write_atomically
 from pipeline.stores import bare
 from somcore.config import GROWING, LATTICES, MapConfig
 from somcore.state import MapState
@@ -93,7 +92,7 @@ class RunDirectory:
                     f"'{self.path}' holds no run to go on with. Give the --out of one, or --data and --model to begin."
                 )
             refuse_in_data_set(self.path)
-            self._check_writable()
+            check_writable(self.path)
             return dict(given)
         stored = known["settings"]
         for key, value in given.items():
@@ -102,6 +101,7 @@ class RunDirectory:
                     f"{key} must be {stored[key]!r} to go on with the run in '{self.path}'. Got {value!r}. "
                     "Give another --out to start anew."
                 )
+        check_writable(self.path)
         return {**stored, **given}
 
     @contextlib.contextmanager
@@ -199,16 +199,6 @@ class RunDirectory:
         except (SafetensorError, TornCheckpoint, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(f"'{path}' cannot be used: {' '.join(str(error).split())}.") from None
         return state, config, about
-
-    def _check_writable(self) -> None:
-        """Finds out before the work, not after it; makes nothing, for the settings may still be wrong."""
-        try:
-            there = next(place for place in (self.path, *self.path.parents) if place.exists())
-            with tempfile.TemporaryFile(dir=there):
-                pass
-        except OSError as error:
-            reason = error.strerror or error
-            raise OutputError(f"--out must be a directory that can be written. Got '{self.path}': {reason}.") from None
 
 
 def _may_differ(key: str, settings: Mapping[str, Any]) -> bool:

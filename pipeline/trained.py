@@ -5,6 +5,7 @@ n samples, P values per sample as prepared, D features of the map.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.errors import ManifestError, must
+from pipeline.errors import DataError, ManifestError, must
 from pipeline.evaluation import evaluate
 from pipeline.rundir import RunDirectory
 from pipeline.samples import InputSpec
@@ -83,7 +84,13 @@ class Trained:
         return evaluate(self.state, self.config, read, count, dataset.num_classes, crossings=self.crossings)
 
 
-def evaluate_run(run: str, data: str | Path | None, split: str | None, uri: str | None = None) -> dict[str, Any]:
+def evaluate_run(
+    run: str,
+    data: str | Path | None,
+    split: str | None,
+    uri: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
     """Scores of a trained model.
 
     Args:
@@ -91,21 +98,33 @@ def evaluate_run(run: str, data: str | Path | None, split: str | None, uri: str 
         data: a prepared data set; None = the one it was trained on.
         split: None = test where it has rows, else train.
         uri: MLflow store of an id; None = MLflow's own choice.
+        say: told in one line that the data have changed since the training.
 
     Returns:
         run, data, split, rows, map_digest, nodes, and the scores.
+
+    Raises:
+        UserError: there is no such run or data set, it does not fit, or another one lies where it was trained on.
     """
     from pipeline.results import run_directory
 
     directory = run_directory(run, uri)
     trained = Trained.load(directory)
-    place = data or RunDirectory(directory).record.get("settings", {}).get("data.path")
+    known = RunDirectory(directory).record.get("settings", {}).get("data.path")
+    place = data or known
     if place is None:
         raise must("--data", "given for a model without the record of its run", None)
     try:
         dataset = Dataset.open(place)
     except ManifestError as error:
         raise error if data else ManifestError(f"{error} It is where '{run}' was trained on; give --data.") from None
+    trained_on = trained.about.get("manifest_hash", dataset.manifest_hash)
+    if dataset.manifest_hash != trained_on and os.path.realpath(place) == os.path.realpath(known or ""):
+        other = f"The data set '{place}' {{}} the one that '{run}' was trained on. "
+        other += f"Got manifest {dataset.manifest_hash[:12]} instead of {trained_on[:12]}."
+        if data is None:
+            raise DataError(f"{other.format('must be')} Name it by --data to score it all the same.")
+        say(f"{other.format('is not')} Its rows may be among those that were trained on.")
     split = split or ("test" if dataset.num_rows("test") else "train")
     scores = trained.evaluate(dataset, split)
     about = {"run": run, "model": trained.about.get("model"), "data": str(place), "split": split}

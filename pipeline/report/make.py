@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def report_of(
     rows: int = ROWS,
     figures: Path | None = None,
     uri: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Writes the report of a run or of a sweep.
 
@@ -65,6 +66,7 @@ def report_of(
         rows: at most so many rows of a split are looked at; 0 = all.
         figures: also a directory for the figures, as PNG and SVG.
         uri: MLflow store of an id; None = MLflow's own choice.
+        say: told in one line that the samples are not to be had.
 
     Returns:
         run, out, bytes, nodes and rows (None for sweeps), figures (their files).
@@ -83,6 +85,8 @@ def report_of(
         about: dict[str, Any] = {"nodes": None, "rows": None}
     else:
         found = collect(directory, rows, data=data)
+        if found.train is None:
+            say(_about(found))
         made = run_page(found), all_figures(found) if figures else {}
         about = {"nodes": found.num_nodes, "rows": len(found.train.rows) if found.train else 0}
     size = write_page(made[0], out)

@@ -1,6 +1,7 @@
 """Batch prediction: order and keys stay, bad rows are set aside, finished files are not made again."""
 
 import csv
+import resource
 
 import numpy as np
 import pandas as pd
@@ -152,6 +153,16 @@ def test_an_output_of_something_else_is_refused(model, source, tmp_path):
         predict(model, source / "b.parquet", tmp_path / "out", actors=0)
     with pytest.raises(UserError, match="--input must be a parquet file or a folder of such"):
         predict(model, tmp_path / "nothing", tmp_path / "new", actors=0)
+
+
+def test_a_full_disk_is_said_with_the_file(model, source, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*/out/.*-00000.parquet'"):
+            predict(model, source, tmp_path / "out", actors=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_images_as_prepared(digits, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -405,6 +406,15 @@ def test_unwritable_outputs(refused, table, tmp_path):
     assert below.startswith("--out must be a writable place.")
     assert "--out must be a writable place." in refused(*arguments, out="/proc/somgrad")
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_full_disk_is_said_with_the_output(refused, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        assert refused("digits").endswith(f"File too large: '{tmp_path / 'out'}'")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_output_of_something_else_is_kept(refused, prepare, table, tmp_path):

@@ -1,5 +1,6 @@
 """Bad input to a training: the right map, or one clear line and exit code 2 with earlier outputs intact."""
 
+import errno
 import importlib
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -188,13 +190,28 @@ def test_a_run_does_not_go_into_a_data_set(tmp_path, rng, inside):
     assert train(small("sssom", data), tmp_path / "run")["nodes"] > 0
 
 
-@pytest.mark.parametrize("job", ["sweep", "compare"])
+@pytest.mark.parametrize("job", ["sweep", "compare", "fractions"])
 def test_other_jobs_do_not_write_into_a_data_set_either(digits, tmp_path, job):
     from jobs._given import check
 
     with pytest.raises(UserError, match="--out must be a directory outside of data sets"):
         check(job, {"out": digits / "results"})
     check(job, {"out": tmp_path / "results"})
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match=r"--out must be a directory that can be written. Got '.*/file': Not a dir"):
+        check(job, {"out": tmp_path / "file"})
+
+
+def test_a_run_that_cannot_be_written_any_more_is_told_so(tmp_path, monkeypatch):
+    """Root may write everywhere, so the refusal of the file system is played."""
+
+    def refuse(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    (tmp_path / "run.json").write_text(json.dumps({"version": rundir.VERSION, "settings": {}}))
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match=f"--out must be .* written. Got '{tmp_path}': Read-only file system"):
+        RunDirectory(tmp_path).settings({}, resume=True)
 
 
 def test_an_output_below_a_file_is_told_before_the_work(digits, tmp_path):

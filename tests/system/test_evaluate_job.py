@@ -77,6 +77,25 @@ def test_data_that_have_moved_are_asked_for(digits, tmp_path):
     assert evaluate_run(str(tmp_path / "run"), tmp_path / "after", None)["rows"] == 359
 
 
+def test_data_prepared_anew_are_refused_where_not_named(tmp_path):
+    data, run = tmp_path / "data", str(tmp_path / "run")
+    prepare(open_source("digits"), data, PrepareOptions())
+    train(small("sssom", data), tmp_path / "run")
+    said = []
+    scores = evaluate_run(run, data, None, say=said.append)
+    assert scores == evaluate_run(run, None, None, say=said.append) and said == []
+    known = Dataset.open(data).manifest_hash
+    other = open_source("digits", None, SourceOptions(seed=5, test_fraction=0.3))
+    prepare(other, data, PrepareOptions(overwrite=True))
+    hashes = f"Got manifest {Dataset.open(data).manifest_hash[:12]} instead of {known[:12]}"
+    with pytest.raises(UserError, match=f"'{data}' must be the one that '{run}' was .*{hashes}. Name it by --data"):
+        evaluate_run(run, None, None)
+    assert evaluate_run(run, data, None, say=said.append)["rows"] == 539
+    assert len(said) == 1 and hashes in said[0] and "may be among those that were trained on" in said[0]
+    data.rename(tmp_path / "moved")
+    assert evaluate_run(run, tmp_path / "moved", None, say=said.append)["rows"] == 539 and len(said) == 1
+
+
 def test_what_does_not_fit_is_one_line(trained, digits, tmp_path, rng):
     _, out, uri = trained
     with pytest.raises(ValueError, match="--split must be one of train, test, which have rows. Got 'dev'"):

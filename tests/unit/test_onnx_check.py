@@ -1,12 +1,13 @@
-"""An exported file that says other classes than the model is not written."""
+"""An exported file that says other nodes or classes than the model is not written."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
-from pipeline.errors import MachineError
-from pipeline.onnx_export import _check, export_model
+from pipeline.errors import MachineError, UserError
+from pipeline.onnx_export import _check, _examples, export_model
 from pipeline.predictor import Predictor
 from pipeline.trainer import train
 from tests.training import small, table
@@ -15,14 +16,47 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 
-def test_classes_are_compared_as_well_as_nodes(rng, tmp_path):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A small model and its file."""
+    rng, tmp_path = np.random.default_rng(0), tmp_path_factory.mktemp("onnx")
     labels = np.arange(60) % 2
     data = table(tmp_path / "t", rng.normal(labels[:, None], 0.2, (60, 2)), labels)
     train(small("sssom", data, map__epochs=2), tmp_path / "run")
     assert export_model(tmp_path / "run", tmp_path / "m.onnx")["checked"] == 64
-    content, model = (tmp_path / "m.onnx").read_bytes(), Predictor.load(tmp_path / "run")
+    return (tmp_path / "m.onnx").read_bytes(), Predictor.load(tmp_path / "run")
+
+
+def changed(model, **parts):
+    state = dataclasses.replace(model.state, **parts)
+    return Predictor(model.spec, state, model.config, model.class_names, None, model.about)
+
+
+def test_where_it_cannot_be_written_it_is_not_converted(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match=r"--out must be a file that can be written. Got '.*/file/m.onnx': Not a dir"):
+        export_model(tmp_path, tmp_path / "file" / "m.onnx")
+    (tmp_path / "m.onnx").mkdir()
+    with pytest.raises(UserError, match=r"--out must be a file that ends in .onnx"):
+        export_model(tmp_path, tmp_path / "m.onnx")
+
+
+def test_classes_are_compared_as_well_as_nodes(exported):
+    content, model = exported
     other = model.state.classes.where(model.state.classes < 0, 1 - model.state.classes)
-    state = dataclasses.replace(model.state, classes=other)
-    turned = Predictor(model.spec, state, model.config, model.class_names, None, model.about)
     with pytest.raises(MachineError, match="does not answer as the model does: .* equal nodes and classes"):
-        _check(content, turned)
+        _check(content, changed(model, classes=other))
+
+
+@pytest.mark.parametrize("apart, level", [(2.0**-52, True), (1e-9, False)])
+def test_of_two_nodes_that_are_equally_near_within_rounding_either_will_do(exported, apart, level):
+    content, model = exported
+    state, free = model.state, int((~model.state.alive).nonzero()[0])
+    parts = {name: getattr(state, name).clone() for name in ("prototypes", "relevances", "alive", "classes")}
+    for values in parts.values():
+        values[free] = values[0]
+    parts["prototypes"][free] *= 1 + apart
+    with nullcontext() if level else pytest.raises(MachineError, match="does not answer as the model does"):
+        assert _check(content, changed(model, **parts)) == 64
+    samples = _examples(model, 64)
+    assert (changed(model, **parts).predict(samples)["node"] == free).any()

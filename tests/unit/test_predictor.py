@@ -147,9 +147,10 @@ def test_the_mlflow_model_answers_far_from_this_repository_and_unpickles_nothing
 
 
 @pytest.mark.slow
-def test_a_model_is_logged_with_its_run_and_registered(numbers, tracking_uri):
+def test_a_model_is_logged_with_its_run_and_registered(numbers, tracking_uri, tmp_path):
     import mlflow
 
+    from jobs.export import export
     from pipeline.model import log_model, model_directory
 
     client = mlflow.MlflowClient(tracking_uri)
@@ -164,4 +165,6 @@ def test_a_model_is_logged_with_its_run_and_registered(numbers, tracking_uri):
     assert Predictor.load(place).state.digest() == Predictor.load(numbers).state.digest()
     with pytest.raises(UserError, match="cannot be fetched"):
         model_directory("models:/nothing/1", tracking_uri)
+    with pytest.raises(UserError, match="^--run 'models:/nothing/1' cannot be fetched"):
+        export("models:/nothing/1", tmp_path / "m.onnx", tracking_uri)
     assert mlflow.get_tracking_uri() == before

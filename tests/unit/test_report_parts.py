@@ -16,7 +16,7 @@ from pipeline.report import figures, sweep_data
 from pipeline.report.automatic import FIGURES, PAGE, report_of_run
 from pipeline.report.collect import collect
 from pipeline.report.figures import confusion_figure, curves_figure, embedding_figure, map_figure, relevances_figure
-from pipeline.report.make import command_of, labels_read, run_page
+from pipeline.report.make import command_of, labels_read, report_of, run_page
 from pipeline.report.palette import apart
 from pipeline.report.score_charts import curves_chart
 from pipeline.report.sweeps import sweep_page
@@ -107,6 +107,16 @@ def test_a_run_without_its_data_and_without_moments_has_a_page(tmp_path):
     (tmp_path / "data").rename(tmp_path / "moved")
     page = run_page(collect(tmp_path / "run"), ("pca",)).html()
     assert "<html" in page
+
+
+def test_data_prepared_anew_are_left_out_and_it_is_said(tmp_path):
+    prepare(open_source("digits"), tmp_path / "data")
+    train(small("kohonen", tmp_path / "data", tracking__moments=0), tmp_path / "run")
+    prepare(open_source("digits", None, SourceOptions(seed=5)), tmp_path / "data", PrepareOptions(overwrite=True))
+    said = []
+    made = report_of(str(tmp_path / "run"), tmp_path / "page.html", say=said.append)
+    assert made["rows"] == 0
+    assert len(said) == 1 and "has changed: what needs samples is left out" in said[0]
 
 
 def test_names_that_are_cut_to_the_same_stay_apart():
