@@ -52,6 +52,7 @@ def sweep(
     from pipeline.config import parse_setting, read_file
     from pipeline.sweep import sweep as sweep_maps
     from pipeline.sweep_plan import SweepOptions
+    from pipeline.sweep_result import in_one_line
 
     if register and tracking_uri == "none":
         raise must("--register", "used with an MLflow store", "--tracking-uri none")
@@ -84,8 +85,11 @@ def sweep(
             say=_say,
             on_trials=lambda done, total, note: progress(done, note, total),
         )
+    _say(in_one_line(result))
     _show(result)
-    if register and result["best"]:
+    if register and not result["best"]:
+        _say(f"No trial has finished, so there is no model to register as {register}.")
+    elif register:
         from pipeline.model import log_model
         from pipeline.tracking import store_of
 
@@ -100,9 +104,6 @@ def _say(line: str) -> None:
 
 
 def _show(result: dict[str, Any]) -> None:
-    counts = ", ".join(f"{result[name]} {name}" for name in ("finished", "failed", "stopped") if result[name])
-    again = f" --resume retries {result['to_retry']}." if result["to_retry"] else ""
-    _say(f"{result['trials']} trials: {counts or 'none finished'}.{again} Table in {result['out']}/trials.csv.")
     for row in result["selected"]:
         test = "unknown" if row["mean"] is None else f"{row['mean']:.4f}"
         spread = "" if row["sd"] is None else f" ± {row['sd']:.4f}"

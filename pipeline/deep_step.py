@@ -220,7 +220,7 @@ def check_finite(
     if rows is not None and bool((wrong := ~torch.isfinite(values).all(1)).any()):
         places.append(named(int(rows[wrong.nonzero()[0, 0]])))
     raise Diverged(
-        f"{what} must be finite. Got infinity or NaN in {', '.join(places)}. Checkpoints of earlier rounds are intact; "
+        f"{what} must be finite. Got infinity or NaN in {', '.join(places)}. Checkpoints written before are intact; "
         "start anew with a smaller deep.learning_rate.",
         round=round_index,
     )

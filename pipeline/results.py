@@ -161,7 +161,9 @@ def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
             token = page.token
             if not token:
                 return runs
-    except mlflow.MlflowException as error:
+    except UserError:
+        raise
+    except Exception as error:  # MLflow raises its own, and those of SQLAlchemy
         _raise_if_refused(error, where)
         reason = " ".join(bare(str(error)).split())[:160]
         raise must("--tracking-uri", "an MLflow store that can be reached", bare(where), remedy=reason) from None

@@ -97,6 +97,9 @@ class Sender:
         except Exception as error:  # MLflow raises its own, those of requests, of SQLAlchemy, of the system
             self._client = None
             reason = f"{type(error).__name__}: {' '.join(bare(str(error)).split())}"[:160]
+            if (self._target or "").startswith("sqlite"):
+                remedy = "if it stays so, move the file away or give another --tracking-uri"
+                raise TrackingUnavailable(f"{self._target} cannot be used ({reason}): {remedy}") from error
             raise TrackingUnavailable(f"the server cannot be reached ({reason})") from error
 
     def _chosen(self) -> str | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import MachineError, must
+from pipeline.errors import must
 from pipeline.report import automatic
 from pipeline.selection import best_trial, chooser_of, metric_of, selected
 from pipeline.sets import Listed, Optuna, Source
@@ -25,7 +25,7 @@ from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_
 from pipeline.sweep_progress import Progress
 from pipeline.sweep_record import Recorder, kept_place
 from pipeline.sweep_resources import trial_resources
-from pipeline.sweep_result import summarise, write_results, write_so_far
+from pipeline.sweep_result import all_failed, summarise, write_results, write_so_far
 from pipeline.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of, settled
 
 Say = Callable[[str], None]
@@ -64,8 +64,8 @@ def sweep(
         on_trials: told (ended, all, note) whenever a trial has ended.
 
     Returns:
-        trials, finished, failed, to_retry (failed ones that `resume` tries again), stopped (counts), rows, best (a
-        row), selected (per data set and fraction), run_id, out, seconds.
+        trials, finished, failed, to_retry (failed ones that `resume` tries again), stopped, waiting (for which there
+        was no time; all counts), rows, best (a row), selected (per data set and fraction), run_id, out, seconds.
 
     Raises:
         UserError: something the user can fix.
@@ -107,7 +107,7 @@ class _Sweep:
     def run(self, time_budget_s: float | None, address: str | None) -> dict[str, Any]:
         """Does what is left to do; the record is ended whatever happens."""
         self._look_around()
-        status, result = "FAILED", None
+        status, result, failure = "FAILED", None, None
         self.recorder.start()
         try:
             for key, trial in self.trials.items():
@@ -117,7 +117,8 @@ class _Sweep:
                 self._tune(time_budget_s, address)
             self.recorder.drain()
             result = self._result()
-            status = "FINISHED"
+            failure = all_failed(result)
+            status = "FAILED" if failure else "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
             done = f"{self.progress.done} of {self.plan.num_trials} trials"
@@ -125,10 +126,8 @@ class _Sweep:
         finally:
             with unhurried():
                 self._end(status, result)
-        if result["failed"] == self.plan.num_trials:
-            again = " --resume tries them again." if result["to_retry"] else ""
-            reason = str(result["rows"][0]["error"]).rstrip(".")
-            raise MachineError(f"All {self.plan.num_trials} trials failed. {reason}.{again}")
+        if failure:
+            raise failure
         return {**result, "run_id": self.recorder.run_id}
 
     def record_of(self, trial: Trial) -> dict[str, Any]:
@@ -287,7 +286,7 @@ class _Sweep:
             if result is not None:
                 wanted = automatic.wanted(self.plan.definition["settings"].get("tracking.report"))
                 artifacts += write_results(self.plan.folder, self.plan.model, result)
-                artifacts += automatic.report_of_sweep(self.plan.folder, self.say) if wanted else []
+                artifacts += automatic.report_of_sweep(self.plan.folder, self.say) if wanted and result["finished"] else []
                 if best := result["best"]:
                     tags = {"best_trial": best["trial"], "chosen_by": best["chosen_by"], "best_run_id": best["run_id"]}
                     self.recorder.progress({f"best_{self.metric}": best.get(self.metric)}, self.plan.num_trials)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import MachineError, UserError
 from pipeline.places import write_atomically
 from pipeline.report.palette import printed
 from pipeline.selection import best_trial, selected, write_table
 from pipeline.sweep_plan import SWEEP
-from pipeline.trials import FAILED, FINISHED, STOPPED, settled
+from pipeline.trials import FAILED, FINISHED, STOPPED, settled, theirs_to_mend
 
 TABLE, PAGE, FIGURE = "trials.csv", "results.md", "fractions.png"
 Row = dict[str, Any]
@@ -19,9 +20,30 @@ Row = dict[str, Any]
 def summarise(rows: Sequence[Row], metric: str, num_trials: int) -> dict[str, Any]:
     """Counts, the best trial, the choices, all rows."""
     counts = {name: sum(row["status"] == name for row in rows) for name in (FINISHED, FAILED, STOPPED)}
+    counts["waiting"] = num_trials - sum(counts.values())
     counts["to_retry"] = sum(row["status"] == FAILED and not settled(row) for row in rows)
     choices = {"best": best_trial(rows, metric), "selected": selected(rows, metric)}
     return {"trials": num_trials, **counts, **choices, "rows": list(rows)}
+
+
+def in_one_line(result: Row) -> str:
+    """How many trials ended how, and what `--resume` would do."""
+    counts = [f"{result[name]} {name}" for name in (FINISHED, FAILED, STOPPED) if result[name]]
+    again = f" --resume retries {result['to_retry']}." if result["to_retry"] else ""
+    if result["waiting"]:
+        counts.append(f"{result['waiting']} waiting, for the time budget is used up")
+        again += f" --resume --out {result['out']} goes on."
+    return f"{result['trials']} trials: {', '.join(counts)}.{again} Table in {result['out']}/{TABLE}."
+
+
+def all_failed(result: Row) -> UserError | MachineError | None:
+    """The error of a sweep in which no trial did anything but fail: the user's to mend if that of the first is."""
+    if result["failed"] < result["trials"]:
+        return None
+    error = str(result["rows"][0]["error"])
+    again = " --resume tries them again." if result["to_retry"] else ""
+    kind = UserError if theirs_to_mend(error) else MachineError
+    return kind(f"All {result['trials']} trials failed. {error.rstrip('.')}.{again}")
 
 
 def write_results(folder: Path, model: str, result: dict[str, Any]) -> list[Path]:

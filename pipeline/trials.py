@@ -7,6 +7,7 @@ sweep, what is on disk is what was done.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import dataclasses
 import fcntl
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import errors
 from pipeline.errors import Collapsed, Diverged, MachineError, UserError
 from pipeline.journal import JOURNAL, Journal
 from pipeline.places import write_atomically
@@ -137,6 +139,17 @@ def settled(record: Mapping[str, Any], sitting: str | None = None) -> bool:
         same = sitting is not None and record.get("sitting") == sitting
         return same or str(record.get("error")).startswith(_LASTING)
     return record.get("status") in ENDED
+
+
+def theirs_to_mend(error: str) -> bool:
+    """Whether the error of a trial, as its record has it, is one that the user can mend, and no fault of a machine.
+
+    Example:
+        >>> [theirs_to_mend(error) for error in ("Diverged: ...", "OSError: it is full", "WorkerLost: ...")]
+        [True, True, False]
+    """
+    kind = getattr(errors, name := error.partition(":")[0], None) or getattr(builtins, name, None)
+    return isinstance(kind, type) and issubclass(kind, ValueError | OSError)
 
 
 def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lambda *_: None) -> dict[str, Any]:

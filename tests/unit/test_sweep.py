@@ -7,12 +7,13 @@ import pytest
 
 from pipeline import sweep as module
 from pipeline import sweep_result
+from pipeline.errors import MachineError, UserError
 from pipeline.journal import Journal
 from pipeline.sets import Optuna
 from pipeline.sweep import _Sweep
 from pipeline.sweep_plan import TRIALS, SweepOptions, make_plan
 from pipeline.sweep_record import Recorder
-from pipeline.sweep_result import summarise
+from pipeline.sweep_result import in_one_line, summarise
 from pipeline.trials import TrialDirectory
 
 SPACE = "map.bmu_rate: {low: 0.01, high: 0.2, log: true}\n"
@@ -169,10 +170,23 @@ def test_an_interruption_stays_one_on_a_full_disk(digits, tmp_path, monkeypatch)
     assert said[-1].endswith("trials.csv could not be written: No space left on device.")
 
 
-def test_the_closing_line_says_what_resume_tries_again(capsys):
-    from jobs.sweep import _show
-
+def test_the_closing_line_says_what_resume_does():
     row = {"data": "d", "labelled_fraction": 1.0, "seed": 0, "set": 0, "trial": "t", "status": "failed"}
     for error, again in (("OSError: full", " --resume retries 1."), ("Diverged: ...", "")):
-        _show({**summarise([{**row, "error": error}], "accuracy", 1), "out": "out"})
-        assert capsys.readouterr().err == f"1 trials: 1 failed.{again} Table in out/trials.csv.\n"
+        line = in_one_line({**summarise([{**row, "error": error}], "accuracy", 1), "out": "out"})
+        assert line == f"1 trials: 1 failed.{again} Table in out/trials.csv."
+    result = {**summarise([{**row, "status": "waiting"}], "accuracy", 3), "out": "out"}
+    assert result["waiting"] == 3
+    waits = "3 trials: 3 waiting, for the time budget is used up."
+    assert in_one_line(result) == f"{waits} --resume --out out goes on. Table in out/trials.csv."
+
+
+@pytest.mark.parametrize(("error", "kind"), [("Diverged: in round 3.", UserError), ("WorkerLost: rank 1", MachineError)])
+def test_a_sweep_of_which_every_trial_failed_ends_as_they_did(digits, tmp_path, error, kind):
+    now = sitting(digits, tmp_path / "out", uri=f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}")
+    (trial,) = now.plan.trials_of(0, {})
+    note(now.plan, trial, "failed", error=error, sitting=now.sitting)
+    now._tune = lambda *_: None
+    with pytest.raises(kind, match=f"^All 1 trials failed. {error.rstrip('.')}"):
+        now.run(None, None)
+    assert ended(tmp_path / "out") == ["FAILED"] and (tmp_path / "out" / "trials.csv").exists()

@@ -238,6 +238,17 @@ def test_an_experiment_that_was_deleted_is_said_to_be_that(tmp_path, tracking_ur
     check(tracking_uri, replay(tmp_path, tracking_uri))
 
 
+def test_a_store_that_is_no_database_is_said_to_be_that(tmp_path):
+    (tmp_path / "m.db").write_bytes(b"of something else, " * 100)
+    lines: list[str] = []
+    uri = f"sqlite:///{tmp_path / 'm.db'}"
+    record(Tracker(tmp_path, uri, "some experiment", lines.append), tmp_path)
+    (line,) = lines
+    assert f"{uri} cannot be used (DatabaseError: " in line and "move the file away or give another" in line
+    with pytest.raises(UserError, match="--tracking-uri must be an MLflow store that can be reached. .* not a database"):
+        tracked_runs("some experiment", uri)
+
+
 def test_an_unreachable_server_is_told_once_and_nothing_is_lost(tmp_path, tracking_uri):
     lines: list[str] = []
     tracker = Tracker(tmp_path, f"http://127.0.0.1:{closed_port()}", "some experiment", lines.append)
