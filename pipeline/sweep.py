@@ -286,7 +286,8 @@ class _Sweep:
             if result is not None:
                 wanted = automatic.wanted(self.plan.definition["settings"].get("tracking.report"))
                 artifacts += write_results(self.plan.folder, self.plan.model, result)
-                artifacts += automatic.report_of_sweep(self.plan.folder, self.say) if wanted and result["finished"] else []
+                if wanted and result["finished"]:
+                    artifacts += automatic.report_of_sweep(self.plan.folder, self.say)
                 if best := result["best"]:
                     tags = {"best_trial": best["trial"], "chosen_by": best["chosen_by"], "best_run_id": best["run_id"]}
                     self.recorder.progress({f"best_{self.metric}": best.get(self.metric)}, self.plan.num_trials)

@@ -181,7 +181,7 @@ def test_the_closing_line_says_what_resume_does():
     assert in_one_line(result) == f"{waits} --resume --out out goes on. Table in out/trials.csv."
 
 
-@pytest.mark.parametrize(("error", "kind"), [("Diverged: in round 3.", UserError), ("WorkerLost: rank 1", MachineError)])
+@pytest.mark.parametrize(("error", "kind"), [("Diverged: round 3.", UserError), ("WorkerLost: rank 1", MachineError)])
 def test_a_sweep_of_which_every_trial_failed_ends_as_they_did(digits, tmp_path, error, kind):
     now = sitting(digits, tmp_path / "out", uri=f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}")
     (trial,) = now.plan.trials_of(0, {})

@@ -245,7 +245,7 @@ def test_a_store_that_is_no_database_is_said_to_be_that(tmp_path):
     record(Tracker(tmp_path, uri, "some experiment", lines.append), tmp_path)
     (line,) = lines
     assert f"{uri} cannot be used (DatabaseError: " in line and "move the file away or give another" in line
-    with pytest.raises(UserError, match="--tracking-uri must be an MLflow store that can be reached. .* not a database"):
+    with pytest.raises(UserError, match="--tracking-uri must be an MLflow store .* not a database"):
         tracked_runs("some experiment", uri)
 
 
