@@ -219,7 +219,7 @@ def box_ratios(state: MapState, features: Tensor, config: MapConfig) -> Tensor:
         config: resolved hyper-parameters.
 
     Returns:
-        (n,) float64: the largest |x − c| / (δ̂ / ω) over the observed features, 0 at the prototype; +inf on an empty map.
+        (n,) float64, the largest |x − c| / (δ̂ / ω) of an observed feature; 0 at the prototype, +inf on an empty map.
     """
     tile = Tile.of(features, config.missing)
     bmu = match(state, tile, config=config).bmu
