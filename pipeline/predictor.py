@@ -23,7 +23,7 @@ from pipeline.rundir import MAP, RunDirectory
 from pipeline.samples import InputSpec
 from pipeline.scaling import Scaling
 from somcore.config import LABEL_AWARE, MapConfig
-from somcore.matching import class_probabilities, predict_classes, predict_nodes
+from somcore.matching import box_ratios, class_probabilities, predict_classes, predict_nodes
 from somcore.state import MapState
 
 OUTPUTS = ("class", "confidence", "node", "activation", "novelty")
@@ -84,10 +84,34 @@ class Predictor:
 
     @property
     def novelty_error(self) -> float:
-        """ρ at which novelty is one half: where a node still accepts a sample (lattices: the outlier threshold)."""
+        """ρ_t, at which novelty is one half: where a node still accepts a sample (lattices: the outlier threshold).
+
+        Nodes of ALTS-SOM accept by their boxes; see `novelty`.
+        """
         if self.config.is_growing and not isinstance(self.config.activation_threshold, str):
             return self.config.error_threshold
         return 1.0 / self.config.outlier_threshold - 1.0
+
+    @property
+    def is_local(self) -> bool:
+        """Whether each node has a box of its own that says what it accepts (ALTS-SOM)."""
+        return self.config.variant == "altsssom"
+
+    def novelty(self, features: Tensor, rho: Tensor) -> Tensor:
+        """How far samples lie beyond what the map accepts: above one half exactly where it does not.
+
+        Args:
+            features: (n, D) as the map sees them.
+            rho: (n,) errors of their BMUs.
+
+        Returns:
+            (n,) float64 in [0, 1]: ρ / (ρ + ρ_t); of ALTS-SOM r / (1 + r), r = the largest |x − c| / (half width of the
+            BMU's box) over the features.
+        """
+        if self.is_local:
+            ratio = box_ratios(self.state, features, self.config)
+            return torch.where(ratio.isinf(), 1.0, ratio / (1 + ratio))
+        return torch.where(rho.isinf(), 1.0, rho / (rho + self.novelty_error))
 
     def __call__(self, samples: Any) -> pd.DataFrame:
         """Predicts.
@@ -97,8 +121,8 @@ class Predictor:
 
         Returns:
             One row per sample: class (name; None where the map knows none), confidence (probability of that
-            class; NaN without classes), node, activation 1 / (1 + ρ) of the BMU, and novelty in [0, 1): ρ / (ρ + ρ_t),
-            one half where the map would just accept the sample.
+            class; NaN without classes), node, activation 1 / (1 + ρ) of the BMU, and novelty in [0, 1]: one half where
+            the map would just accept the sample, see `novelty`.
 
         Raises:
             UserError: the samples are not what the model takes, or one of them has no valid value.
@@ -129,7 +153,7 @@ class Predictor:
                 "confidence": confidence.numpy(),
                 "node": nodes.numpy(),
                 "activation": (1 / (1 + rho)).numpy(),
-                "novelty": torch.where(rho.isinf(), 1.0, rho / (rho + self.novelty_error)).numpy(),
+                "novelty": self.novelty(features, rho).numpy(),
             }
         )
 

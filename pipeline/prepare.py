@@ -28,13 +28,13 @@ from pipeline.errors import ManifestError, OutputError
 from pipeline.manifest import CACHE, MANIFEST, Manifest, sha256_file, verify
 from pipeline.places import full_disk_named
 from pipeline.sources.base import Source, SourceSpec, Undecoded
+from pipeline.sources.checks import Keys, check_batch, check_spec, place_of
 from pipeline.writer import DataSetWriter, PrepareOptions
 
 __all__ = ["PrepareOptions", "prepare"]
 
 _SOFTWARE = ("pyarrow", "numpy", "torch", "torchvision", "scikit-learn", "scipy", "pillow")
 _MANY_FILES = 1000
-_KEYS_LOOKED_AT = 100_000
 _OWN = re.compile(rf"{re.escape(MANIFEST)}|(train|validation|test)/part-\d+\.parquet|{re.escape(CACHE)}/.+")
 
 
@@ -58,7 +58,8 @@ def prepare(
         The manifest.
 
     Raises:
-        UserError: invalid data; an output that is another data set, or not one of ours, or not writable.
+        UserError: invalid data; a source that does not keep its word; an output that is another data set, or not one
+            of ours, or not writable.
 
     Example:
         >>> import tempfile; from pipeline.sources import open_source
@@ -74,6 +75,7 @@ def prepare(
         "missing": options.missing,
         "rows_per_shard": options.rows_per_shard,
     }
+    check_spec(source.spec, source.name)
     raw_files = _raw_files(source.spec)
     _clear_left_overs(out)
     existing = _existing(out, identity, raw_files, options.overwrite)
@@ -81,16 +83,17 @@ def prepare(
         return existing
     with _new_directory(out) as scratch:
         writer = DataSetWriter(scratch, source.spec, options)
-        read, keys = 0, _Keys()
-        for batch in source.batches():
+        read, keys = 0, Keys(of_a_column=source.options.key_column is not None)
+        for number, batch in enumerate(source.batches()):
             if isinstance(batch, Undecoded):
                 read += 1
                 writer.leave_out(batch)
             else:
+                check_batch(batch, source.spec, number)
+                keys.add(batch, place_of(batch, number))
                 read += len(batch.labels)
                 with full_disk_named(out):
                     writer.add(batch)
-                keys.add(batch.keys.tolist() if source.options.key_column else [])
             if progress:
                 progress(read)
         provenance: dict[str, Any] = {"files": raw_files, "software": _software()}
@@ -209,21 +212,6 @@ def _clear(out: Path, lock: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if not scratch.exists() and not old.exists():
         lock.unlink(missing_ok=True)
-
-
-class _Keys:
-    """Looks for a key that stands twice, among the first of them: a set of all would grow with the rows."""
-
-    def __init__(self) -> None:
-        self._seen: set[Any] = set()
-        self.repeated: str | None = None
-
-    def add(self, keys: list[Any]) -> None:
-        for key in keys[: _KEYS_LOOKED_AT - len(self._seen)] if self.repeated is None else []:
-            if key in self._seen:
-                self.repeated = str(key)
-                return
-            self._seen.add(key)
 
 
 def _raw_files(spec: SourceSpec) -> list[dict[str, Any]]:

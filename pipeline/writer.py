@@ -18,11 +18,11 @@ from pipeline.errors import DataError, must
 from pipeline.labels import UNLABELLED
 from pipeline.manifest import Manifest, ShardFile, Split, sha256_file
 from pipeline.sources.base import Batch, SourceSpec, Undecoded
+from pipeline.sources.checks import SPLITS
 
 SHARD_BYTES = 16 << 20
 _GROUP_BYTES = 1 << 20
 _NAMED = 10
-_SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,8 @@ class DataSetWriter:
 
     def _valid(self, batch: Batch) -> Batch:
         """Without invalid rows, or an error that names the first of them."""
-        bad = np.isinf(batch.features) if self._options.missing == "mask" else ~np.isfinite(batch.features)
+        features = batch.features.reshape(len(batch.features), -1)
+        bad = np.isinf(features) if self._options.missing == "mask" else ~np.isfinite(features)
         if not bad.any():
             return batch
         rows = bad.any(axis=1)
@@ -101,7 +102,7 @@ class DataSetWriter:
         row = int(np.argmax(rows))
         column = int(np.argmax(bad[row]))
         names = self._spec.feature_names or tuple(f"x{i}" for i in range(bad.shape[1]))
-        missing = bool(np.isnan(batch.features[row, column]))
+        missing = bool(np.isnan(features[row, column]))
         value, remedy = ("NaN", ", or --missing mask") if missing else ("infinite", "")
         raise DataError(
             f"{batch.place}: row {batch.rows[row]} of column '{names[column]}' is {value}. "
@@ -151,7 +152,7 @@ class DataSetWriter:
             shape=spec.shape,
             dtype=spec.dtype,
             class_names=spec.class_names,
-            splits={name: splits[name] for name in sorted(splits, key=_SPLITS.index)},
+            splits={name: splits[name] for name in sorted(splits, key=SPLITS.index)},
             missing=self._options.missing,
             value_range=spec.value_range,
             dropped_count=self._dropped,

@@ -208,6 +208,28 @@ def inside_box(state: MapState, tile: Tile, nodes: Tensor, config: MapConfig) ->
     return within.all(dim=1)
 
 
+def box_ratios(state: MapState, features: Tensor, config: MapConfig) -> Tensor:
+    """How far each sample lies from its BMU, in parts of the way to the border of its box (ALTSS-SOM).
+
+    A quotient of two numbers is rounded to the right side of 1, so it is above 1 exactly where `inside_box` is False.
+
+    Args:
+        state: the map.
+        features: (n, D) floating point; NaN only with missing="mask".
+        config: resolved hyper-parameters.
+
+    Returns:
+        (n,) float64, the largest |x − c| / (δ̂ / ω) of an observed feature; 0 at the prototype, +inf on an empty map.
+    """
+    tile = Tile.of(features, config.missing)
+    bmu = match(state, tile, config=config).bmu
+    gap = (tile.features - state.prototypes[bmu]).abs()
+    ratio = torch.where(gap > 0, gap / box(state, config)[bmu], 0.0)  # 0 / 0 is at the prototype
+    if tile.observed is not None:
+        ratio = torch.where(tile.observed, ratio, 0.0)
+    return torch.where(bmu >= 0, ratio.amax(dim=1), torch.inf)
+
+
 def activations(state: MapState, features: Tensor, config: MapConfig) -> Tensor:
     """a = 1 / (1 + ρ) for every sample and node: (n, K) float64, 0 for dead nodes."""
     return 1 / (1 + squared_errors(state, Tile.of(features, config.missing)))

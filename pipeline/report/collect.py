@@ -113,9 +113,11 @@ def _looker(predictor: Predictor, dataset: Dataset, place: Tensor, most: int) ->
             features = torch.from_numpy(_encoded(predictor, dataset, split, rows))
             nodes, rho = predict_nodes(state, features, config)
             classes = predict_classes(state, features, config) if knows else nodes
-            found.append((torch.where(nodes < 0, -1, place[nodes]).numpy(), rho.numpy(), classes.numpy()))
-        nodes_, rho_, classes_ = (np.concatenate(part) for part in zip(*found, strict=True))
+            novelty = predictor.novelty(features, rho)
+            found.append(tuple(x.numpy() for x in (torch.where(nodes < 0, -1, place[nodes]), rho, classes, novelty)))
+        nodes_, rho_, classes_, novelty_ = (np.concatenate(part) for part in zip(*found, strict=True))
         labels = dataset.labels(split)[torch.from_numpy(chosen)].numpy()
-        return Rows(split, dataset.num_rows(split), chosen, labels, nodes_, rho_, classes_ if knows else None)
+        said = classes_ if knows else None
+        return Rows(split, dataset.num_rows(split), chosen, labels, nodes_, rho_, said, novelty_)
 
     return look

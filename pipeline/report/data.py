@@ -31,6 +31,7 @@ class Rows:
         nodes: (N,) place of the BMU among the alive nodes, −1 for noise.
         rho: (N,) error at the BMU.
         predicted: (N,) classes the map says, −1 none; None for maps without classes.
+        novelty: (N,) as the predictor says it.
     """
 
     split: str
@@ -40,6 +41,7 @@ class Rows:
     nodes: np.ndarray
     rho: np.ndarray
     predicted: np.ndarray | None
+    novelty: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,10 @@ class MapData:
         known, total = self.counts[:, :-1], self.counts.sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
             purity = known.max(1, initial=0) / np.where(known.sum(1) > 0, known.sum(1), np.nan)
-        rho = self._mean_rho
+        rho = self._mean_of("rho")
         distance = np.sqrt(rho * self.relevances.sum(1))
-        novelty = rho / (rho + self.predictor.novelty_error)
+        by_error = rho / (rho + self.predictor.novelty_error)
+        novelty = self._mean_of("novelty") if self.predictor.is_local else by_error
         return {
             "samples": total.astype(np.float64),
             "purity": purity,
@@ -169,12 +172,12 @@ class MapData:
         near[lonely, between[lonely].argmin(1)] = True
         return np.where(near, between, 0.0).sum(1) / near.sum(1)
 
-    @cached_property
-    def _mean_rho(self) -> np.ndarray:
+    def _mean_of(self, name: str) -> np.ndarray:
+        """(A,): mean over the training rows of each node of one of their numbers, NaN where there is none."""
         if self.train is None:
             return np.full(self.num_nodes, np.nan)
         inside = self.train.nodes >= 0
-        sums = np.bincount(self.train.nodes[inside], self.train.rho[inside], self.num_nodes)
+        sums = np.bincount(self.train.nodes[inside], getattr(self.train, name)[inside], self.num_nodes)
         total = self.counts.sum(1)
         return np.where(total > 0, sums / np.maximum(total, 1), np.nan)
 

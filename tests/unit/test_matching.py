@@ -7,7 +7,7 @@ import torch
 
 from somcore import MapConfig, initial_state, matching
 from somcore.distance import Tile, exact_errors, squared_errors
-from somcore.matching import match, predict_classes
+from somcore.matching import box, box_ratios, match, predict_classes
 
 
 def test_portions_are_the_whole(monkeypatch, generator):
@@ -75,3 +75,30 @@ def test_one_wide_error_has_the_same_bits_for_any_number_of_threads(generator):
     torch.set_num_threads(before)
     assert torch.equal(found[0], squared_errors(state, tile))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("missing", ["error", "mask"])
+def test_the_way_to_the_border_of_a_box_is_above_one_exactly_where_the_box_ends(missing, generator):
+    """Samples at the border of one feature, a double inside it and a double outside it; others anywhere."""
+    config = MapConfig(variant="altsssom", capacity=5, missing=missing).resolve(num_samples=9, num_features=3)
+    nodes, deviations = torch.rand(2, 5, 3, generator=generator, dtype=torch.float64)
+    state = dataclasses.replace(
+        initial_state(config, 3), prototypes=nodes, deviations=deviations / 50, alive=torch.arange(5) != 4
+    )
+    state = dataclasses.replace(state, updates=torch.tensor([0, 1, 30, 500, 7]))
+    border = nodes[:4] + box(state, config)[:4] * torch.tensor([1.0, 0.3, 0.0])
+    up, down = torch.tensor([torch.inf, -torch.inf], dtype=torch.float64)
+    near = torch.cat([border.nextafter(down), border, border.nextafter(up)])
+    samples = torch.cat([nodes[:4], near, torch.rand(400, 3, generator=generator, dtype=torch.float64)])
+    if missing == "mask":
+        samples[::3, 1] = torch.nan
+    ratio, matched = box_ratios(state, samples, config), match(state, samples, config=config).matched
+    assert torch.equal(ratio > 1, ~matched) and torch.equal(ratio / (1 + ratio) > 0.5, ~matched)
+    assert 4 < matched.sum() < len(samples) and (ratio[:4] == 0).all()
+    assert ratio[4:16].tolist() == pytest.approx([1.0] * 12, rel=1e-6, abs=1e-6)
+    assert (ratio[4:8] < ratio[12:16]).all()
+
+
+def test_no_sample_is_within_a_box_of_an_empty_map():
+    config = MapConfig(variant="altsssom", capacity=5).resolve(num_samples=9, num_features=3)
+    assert box_ratios(initial_state(config, 3), torch.zeros(2, 3), config).tolist() == [torch.inf, torch.inf]

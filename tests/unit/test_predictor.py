@@ -11,10 +11,11 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.predictor import OUTPUTS, Predictor
+from pipeline.report.collect import collect
 from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
 from pipeline.trainer import train
-from somcore.matching import class_errors, class_probabilities, predict_classes, predict_nodes
+from somcore.matching import class_errors, class_probabilities, match, predict_classes, predict_nodes
 from tests.training import small, table
 
 
@@ -55,6 +56,21 @@ def test_raw_images_give_what_the_map_says_of_scaled_ones(images, digits):
     assert answers["confidence"].tolist() == probabilities.gather(1, classes.unsqueeze(1)).squeeze(1).tolist()
     assert answers["activation"].to_numpy() == pytest.approx((1 / (1 + rho)).numpy())
     assert ((answers["novelty"] >= 0.5) == (rho >= config.error_threshold).numpy()).all()
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_novelty_of_boxes_is_above_one_half_exactly_where_no_box_accepts(digits, tmp_path, filtered):
+    train(small("altsssom", digits, map__noise_filter=filtered), tmp_path / "run")
+    predictor, dataset = Predictor.load(tmp_path / "run"), Dataset.open(digits)
+    answers = predictor(dataset.read_raw("test", slice(None)).numpy())
+    matched = match(predictor.state, dataset.read("test", slice(None))[0], config=predictor.config).matched.numpy()
+    assert 0 < matched.sum() < len(matched) and ((answers["novelty"] > 0.5) == ~matched).all()
+    assert ((answers["node"] < 0) == (~matched if filtered else False)).all()
+    assert answers["novelty"].between(0, 1).all()
+    drawn = collect(tmp_path / "run")  # a node has the mean of its samples
+    nodes = np.unique(drawn.train.nodes[drawn.train.nodes >= 0])
+    mean = [drawn.train.novelty[drawn.train.nodes == node].mean() for node in nodes]
+    assert drawn.measures["novelty"][nodes] == pytest.approx(mean)
 
 
 @pytest.mark.parametrize(
