@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,8 +20,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 
 from somcore.config import MapConfig
-from somcore.estimators.persistence import read_map, write_map
-from somcore.estimators.scales import warn_of_range, warn_of_size
+from somcore.estimators.persistence import read_map, saved_indices, write_map
+from somcore.estimators.scales import warn_of_scale
 from somcore.estimators.training import Samples, resolved, resume, start, train
 from somcore.matching import activations, predict_nodes, subspace_members
 from somcore.metrics import MapQuality, map_quality, u_matrix
@@ -49,6 +50,16 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     device: str
 
     # ---------------------------------------------------------------- training
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """A fit that is refused or interrupted leaves the former one, or an unfitted estimator."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before
+            raise
 
     def _map_config(self) -> MapConfig:
         used = set(MapConfig.fields_of(self._variant))
@@ -108,9 +119,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     ) -> None:
         """Train from the beginning."""
         config = self._map_config()
-        if config.is_growing:
-            warn_of_range(features)
-        warn_of_size(features, config.is_growing)
+        warn_of_scale(features, config.is_growing)
         state, config, bmu = train(config, self._samples(features, labels, sample_weight), num_classes)
         self._install(state, config)
         self.labels_ = self._nodes(features) if bmu is None else bmu.numpy()
@@ -122,6 +131,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         samples = self._samples(features, labels, sample_weight)
         if not hasattr(self, "state_"):
             given = self._map_config()
+            warn_of_scale(features, given.is_growing)
             config = resolved(given, samples, num_classes, num_rows=max(len(samples), given.batch_size))
             self._install(start(config, samples, num_classes), config)
         self._install(resume(self.state_, self._endless(self.config_), samples), self.config_)
@@ -278,14 +288,6 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self._masked()
         return tags
-
-
-def saved_indices(tensors: dict[str, Tensor], name: str, allowed: np.ndarray) -> np.ndarray:
-    """A saved int64 vector whose values are among the allowed ones, or -1."""
-    values = tensors[name]
-    if values.dtype != torch.int64 or values.ndim != 1 or not np.isin(values.numpy(), np.append(allowed, -1)).all():
-        raise ValueError(f"'{name}' of the saved map must hold {len(allowed)} known numbers, or -1. It does not.")
-    return values.numpy()
 
 
 def _plain(value: Any) -> Any:

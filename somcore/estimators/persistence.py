@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
@@ -79,6 +80,14 @@ def read_map(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Te
     if metadata.get("digest") != _digest(text, tensors):
         raise ValueError(f"'{path}' is damaged: its content does not match its digest. Restore it from a copy.")
     return document, tensors
+
+
+def saved_indices(tensors: dict[str, Tensor], name: str, allowed: np.ndarray) -> np.ndarray:
+    """A saved int64 vector whose values are among the allowed ones, or -1."""
+    values = tensors[name]
+    if values.dtype != torch.int64 or values.ndim != 1 or not np.isin(values.numpy(), np.append(allowed, -1)).all():
+        raise ValueError(f"'{name}' of the saved map must hold {len(allowed)} known numbers, or -1. It does not.")
+    return values.numpy()
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:

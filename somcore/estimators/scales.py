@@ -12,7 +12,14 @@ from torch import Tensor
 _SMALL, _SMALL_TO_GROW = 1e-6, 1e-3
 
 
-def warn_of_size(features: Tensor, grows: bool) -> None:
+def warn_of_scale(features: Tensor, grows: bool) -> None:
+    """Both warnings, told at the line of the user who calls `fit` or `partial_fit`."""
+    if grows:
+        _warn_of_range(features)
+    _warn_of_size(features, grows)
+
+
+def _warn_of_size(features: Tensor, grows: bool) -> None:
     """Sums are whole multiples of about 1e-12 of a feature unit, thresholds of growing maps begin at about 1e-5."""
     largest = float(features.nan_to_num(0.0).abs().max())
     if 0 < largest < (_SMALL_TO_GROW if grows else _SMALL):
@@ -21,11 +28,11 @@ def warn_of_size(features: Tensor, grows: bool) -> None:
             f"Features should not be tiny: {limit}. Got at most {largest:.4g}; "
             "scale them, with sklearn.preprocessing.MinMaxScaler for instance.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
-def warn_of_range(features: Tensor) -> None:
+def _warn_of_range(features: Tensor) -> None:
     """Thresholds of growing maps mean what the papers say only on features in [0, 1]."""
     low, high = float(features.nan_to_num(0.0).min()), float(features.nan_to_num(0.0).max())
     if low < -1e-6 or high > 1 + 1e-6:
@@ -33,5 +40,5 @@ def warn_of_range(features: Tensor) -> None:
             f"Features should lie in [0, 1]: activation thresholds depend on their scale. Got {low:.4g} to {high:.4g}; "
             "scale them, with sklearn.preprocessing.MinMaxScaler for instance.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

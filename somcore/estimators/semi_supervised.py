@@ -14,7 +14,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
 from somcore.config import UNLABELLED, MapConfig
-from somcore.estimators.base import MapEstimator, saved_indices
+from somcore.estimators.base import MapEstimator
+from somcore.estimators.persistence import saved_indices
 from somcore.matching import class_probabilities, predict_classes
 from somcore.state import MapState
 
@@ -38,11 +39,12 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
         Returns:
             The estimator.
         """
-        features, y = self._features(X, y, reset=True)
-        labels = None if y is None else _class_numbers(y, "y")
-        self.classes_ = np.unique(labels[labels >= 0]) if labels is not None else np.empty(0, dtype=np.int64)
-        self._train(features, self._codes(labels), len(self.classes_), sample_weight)
-        self.transduction_ = self._classes(features)
+        with self._whole():
+            features, y = self._features(X, y, reset=True)
+            labels = None if y is None else _class_numbers(y, "y")
+            self.classes_ = _seen(labels)
+            self._train(features, self._codes(labels), len(self.classes_), sample_weight)
+            self.transduction_ = self._classes(features)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -54,20 +56,27 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
         Args:
             X: (N, D) samples.
             y: (N,) class numbers, -1 = unlabelled; None = no labels.
-            classes: all classes that may ever come; needed in the first call if its `y` does not hold them all.
+            classes: all classes that may ever come, each once; needed in the first call if its `y` does not hold them
+                all, the same or None in every later call.
             sample_weight: (N,) whole numbers.
 
         Returns:
             The estimator.
         """
-        first = not hasattr(self, "state_")
-        features, y = self._features(X, y, reset=first)
-        labels = None if y is None else _class_numbers(y, "y")
-        if first:
-            known = labels if classes is None else _class_numbers(np.asarray(classes), "classes")
-            self.classes_ = np.empty(0, dtype=np.int64) if known is None else np.unique(known[known >= 0])
-        self._train_further(features, self._codes(labels), len(self.classes_), sample_weight)
-        self.transduction_ = self._classes(features)
+        with self._whole():
+            first = not hasattr(self, "state_")
+            features, y = self._features(X, y, reset=first)
+            labels = None if y is None else _class_numbers(y, "y")
+            named = None if classes is None else _seen(_named(classes, len(features)))
+            if first:
+                self.classes_ = _seen(labels) if named is None else named
+            elif named is not None and named.tolist() != self.classes_.tolist():
+                was = self.classes_.tolist()
+                raise ValueError(
+                    f"classes must be those of the first call ({was}). Got {named.tolist()}; leave it out."
+                )
+            self._train_further(features, self._codes(labels), len(self.classes_), sample_weight)
+            self.transduction_ = self._classes(features)
         return self
 
     def _codes(self, labels: np.ndarray | None) -> np.ndarray | None:
@@ -155,6 +164,23 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
         # feature per node: 0.78 there, and 0.92 with flat relevances (a large relevance_slope).
         tags.classifier_tags.poor_score = True
         return tags
+
+
+def _seen(labels: np.ndarray | None) -> np.ndarray:
+    """(C,) the classes among labels, sorted."""
+    return np.empty(0, dtype=np.int64) if labels is None else np.unique(labels[labels != UNLABELLED])
+
+
+def _named(classes: Any, num_rows: int) -> np.ndarray:
+    """Class numbers from `classes`; what looks like the weights of the rows is refused."""
+    given = np.asarray(classes)
+    weights = given.dtype.kind == "f" and given.shape == (num_rows,)
+    if weights or given.ndim != 1 or len(set(given.tolist())) < len(given):
+        raise ValueError(
+            "classes must name each class once, as integers: [0, 1, 2] for instance. Got an array of shape "
+            f"{given.shape} and type {given.dtype}; weights are given by name, sample_weight=..."
+        )
+    return _class_numbers(given, "classes")
 
 
 def _class_numbers(y: np.ndarray, name: str) -> np.ndarray:

@@ -27,8 +27,9 @@ class Unsupervised(ClusterMixin, MapEstimator):
         Returns:
             The estimator.
         """
-        features, _ = self._features(X, reset=True)
-        self._train(features, sample_weight=sample_weight)
+        with self._whole():
+            features, _ = self._features(X, reset=True)
+            self._train(features, sample_weight=sample_weight)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -45,8 +46,9 @@ class Unsupervised(ClusterMixin, MapEstimator):
         Returns:
             The estimator.
         """
-        features, _ = self._features(X, reset=not hasattr(self, "state_"))
-        self._train_further(features, sample_weight=sample_weight)
+        with self._whole():
+            features, _ = self._features(X, reset=not hasattr(self, "state_"))
+            self._train_further(features, sample_weight=sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -4,8 +4,10 @@ import contextlib
 import json
 import pickle
 import re
+from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
@@ -211,6 +213,53 @@ def test_another_number_of_features(kind, data):
     for call in (som.predict, som.transform, som.partial_fit):
         with pytest.raises(ValueError, match="X has 2 features, but .* is expecting 3"):
             call(X[:, :2])
+
+
+def _refused(som, data):
+    """What `fit` and `partial_fit` refuse, each for a reason that is found at another time."""
+    X, y = data
+    yield lambda: som.fit(X[:, :2] * np.nan, y)  # by scikit-learn, which has dropped the names by then
+    yield lambda: som.fit(X[:, :2], (y > 0) * 5, sample_weight=-np.ones(40))
+    yield lambda: som.fit(X[:, :2] * 1e12, (y > 0) * 5)  # in a round
+    yield lambda: som.partial_fit(X * 1e12, y)
+    if isinstance(som, SEMI_SUPERVISED):
+        yield lambda: som.fit(X[:, :2], np.array(["a", "b"])[y])
+        yield lambda: som.partial_fit(X, y, classes=[0, 1, 1])
+
+
+@pytest.mark.filterwarnings("ignore:Features should lie", "ignore:X does not have valid feature names")
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_what_is_refused_leaves_the_former_fit_whole(kind, data):
+    frame = pd.DataFrame(data[0], columns=list("abc"))
+    som = kind(epochs=2).fit(frame, data[1])
+    before, nodes = dict(vars(som)), som.predict(frame)
+    for call in _refused(som, data):
+        with pytest.raises(ValueError):
+            call()
+        assert {name: id(value) for name, value in vars(som).items()} == {n: id(v) for n, v in before.items()}
+    np.testing.assert_array_equal(som.predict(frame), nodes)
+    fresh = kind()
+    for call in _refused(fresh, data):
+        with pytest.raises(ValueError):
+            call()
+        assert [name for name in vars(fresh) if name.endswith("_")] == []
+
+
+def test_an_interrupted_fit_leaves_the_former_one_whole(data, monkeypatch):
+    som = SSSOM(epochs=2).fit(*data)
+    monkeypatch.setattr("somcore.estimators.base.train", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        som.fit(data[0][:, :2], data[1] * 5)
+    assert som.n_features_in_ == 3 and som.classes_.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("kind", SEMI_SUPERVISED)
+@pytest.mark.parametrize(
+    "weights", [np.arange(40) % 3, np.linspace(1, 2, 40), np.arange(40.0), np.ones((40, 1), int), 3]
+)
+def test_weights_in_the_place_of_classes(kind, weights, data):
+    with pytest.raises(ValueError, match="classes must name each class once, as integers: .* by name, sample_weight="):
+        kind().partial_fit(*data, weights)
 
 
 # ---------------------------------------------------------------- saved files

@@ -137,3 +137,13 @@ def test_features_out_of_range_warn_once():
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 1 and "should lie in [0, 1]" in messages[0] and "Got 0.1 to 7.9" in messages[0]
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("kind", (LARFDSSOM, SSSOM, ALTSSSOM))
+def test_streams_out_of_range_warn_in_their_first_call(kind):
+    X, y = load_iris(return_X_y=True)
+    som = kind()
+    with pytest.warns(UserWarning, match=r"should lie in \[0, 1\].* Got 0.1 to 7.9") as caught:
+        som.partial_fit(X, y)
+        som.partial_fit(X, y)
+    assert [warning.filename for warning in caught] == [__file__]

@@ -218,6 +218,16 @@ def test_partial_fit_refuses_a_new_class(iris):
     assert SSSOM().partial_fit(X[:60], y[:60], classes=[0, 1, 2]).partial_fit(X, y).classes_.tolist() == [0, 1, 2]
 
 
+def test_classes_stay_those_of_the_first_call(iris):
+    X, y = iris
+    som = SSSOM(epochs=1).fit(X[:100], y[:100])
+    digest = som.partial_fit(X[:60], y[:60], classes=np.array([1.0, 0.0, -1.0])).state_.digest()
+    for other in ([0, 1, 2], [0], [], [3, 4]):
+        with pytest.raises(ValueError, match=r"classes must be those of the first call \(\[0, 1\]\)\. Got \["):
+            som.partial_fit(X[:60], y[:60], classes=other)
+    assert som.state_.digest() == digest
+
+
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_weights_count_samples(kind, iris):
     X, y = iris
