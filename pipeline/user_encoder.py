@@ -31,8 +31,8 @@ def user_encoder(name: str, sample: SampleShape, dim: int, width: int) -> nn.Mod
         A module from (n, P) to (n, D) that ends in a linear layer, its values those of torch's global generator.
 
     Raises:
-        UserError: no such function, or it fails; no such module, or nothing to train in it; features that do not
-            depend on their sample alone.
+        UserError: no such function, or it fails; no such module, or nothing to train in it; features that are not
+            finite or do not depend on their sample alone; samples that it changes.
     """
     function = _function(name)
     try:
@@ -60,8 +60,9 @@ def _try(made: nn.Module, name: str, sample: SampleShape, dim: int) -> None:
     samples = torch.rand(_ROWS, torch.Size(sample.shape).numel(), generator=torch.Generator().manual_seed(0))
     before = {key: buffer.clone() for key, buffer in made.named_buffers()}
     try:
-        first, again, alone = made.train()(samples), made(samples), made(samples[: _ROWS // 2])
-        later = made.eval()(samples)
+        given = [part.clone() for part in (samples, samples, samples[: _ROWS // 2], samples)]
+        first, again, alone = (made.train()(part) for part in given[:3])
+        later = made.eval()(given[3])
     except Exception as error:  # of the user's own code
         wanted = f"of a module that takes (n, {samples.shape[1]}) samples"
         raise _refused(wanted, name, f"which failed: {_reason(error)}") from error
@@ -70,6 +71,10 @@ def _try(made: nn.Module, name: str, sample: SampleShape, dim: int) -> None:
         raise _refused(
             f"of a module that gives ({_ROWS}, {dim}) features of {_ROWS} samples", name, f"which gave {got}"
         )
+    if not all(torch.equal(part, samples[: len(part)]) for part in given):
+        raise _refused("of a module that leaves its samples as they are", name, "which changes them in place")
+    if not all(torch.isfinite(features).all() for features in (first, again, alone, later)):
+        raise _refused("of a module whose features are finite", name, "which gave NaN or infinite ones")
     alike = [_close(first, again), _close(first[: len(alone)], alone)]
     if not all(alike):
         why = "the other samples of its tile" if alike[0] else "chance"

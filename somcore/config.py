@@ -55,7 +55,9 @@ class MapConfig:
     )
     bmu_rate: float | None = _parameter(None, "e_b", "[0, 1)", GROWING, "how far the BMU follows one sample")
     neighbour_rate: float | None = _parameter(None, "e_n", "[0, 1)", GROWING, "the same for its neighbours")
-    push_rate: float | None = _parameter(None, "e_w", "[0, 1)", ("sssom",), "repulsion of a wrong-class BMU")
+    push_rate: float | None = _parameter(
+        None, "e_w", "[0, 1)", ("sssom",), "repulsion of a wrong-class BMU, if another node accepts"
+    )
     relevance_rate: float | None = _parameter(
         None, "β", "[0, 1]", ("dssom", "larfdssom", "sssom"), "speed of deviations relative to the prototype"
     )

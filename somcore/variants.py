@@ -33,7 +33,7 @@ def assign_by_threshold(state: MapState, tile: Tile, labels: Tensor, found: Matc
 
 
 def assign_by_label(state: MapState, tile: Tile, labels: Tensor, found: Match, config: MapConfig) -> Roles:
-    """SS-SOM: as LARFDSSOM, with the next right-class winner; a nearest node of another class is pushed."""
+    """SS-SOM: as LARFDSSOM, with the next right-class winner; where it accepts, a BMU of another class is pushed."""
     roles = assign_by_threshold(state, tile, labels, found, config)
     push = found.matched & (found.bmu != found.compatible_bmu)
     return Roles(**{**roles.__dict__, "push": push})

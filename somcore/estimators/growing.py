@@ -105,7 +105,8 @@ class SSSOM(SemiSupervised):
         threshold_quantile: share of close pairs that "auto" takes for one node; None = 1 / 2C.
         bmu_rate: how far the BMU follows one sample; None = 0.05.
         neighbour_rate: the same for its neighbours; None = 0.45 * bmu_rate.
-        push_rate: repulsion of a nearest node of another class; None = 0.6 * bmu_rate.
+        push_rate: repulsion of a nearest node of another class, where a node of the right one, or of none, accepts the
+            sample; None = 0.6 * bmu_rate.
         relevance_rate: speed of the deviations; None = 0.1.
         relevance_slope: small = binary relevances, large = flat.
         relevance_floor: smallest relevance; None = 1e-6.

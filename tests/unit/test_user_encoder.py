@@ -73,6 +73,30 @@ def test_features_that_depend_on_others_or_on_chance_are_refused(layers, why):
         make_encoder(rows(*layers), SAMPLE, dim=6, width=8)
 
 
+class Does(nn.Module):
+    """A layer that is a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, samples):
+        return self.function(samples)
+
+
+@pytest.mark.parametrize(
+    ("does", "sentence"),
+    [
+        (lambda samples: samples / 0 * 0, "whose features are finite. Got .* which gave NaN or infinite ones"),
+        (lambda samples: samples / 0, "whose features are finite"),
+        (lambda samples: samples.sub_(0.5), "leaves its samples as they are. Got .* which changes them in place"),
+    ],
+)
+def test_features_without_a_value_and_changed_samples_are_refused_for_what_they_are(does, sentence):
+    with pytest.raises(UserError, match=f"^encoder.name must be of a module (that )?{sentence}"):
+        make_encoder(rows(Does(does)), SAMPLE, dim=6, width=8)
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
