@@ -167,11 +167,12 @@ def make_plan(
         before = asked_before.get(key, value)
         fewer = key == "samples" and value < before
         if fewer or (key not in _FREE and before != value):
-            was, got = (v["name"] if key == "space" else v for v in (before, value))
-            wanted = f"at least {was!r}" if fewer else f"{was!r} as it was" if key == "space" else repr(was)
+            was, got = _in_words(key, before), _in_words(key, value)
+            wanted = f"at least {was}" if fewer else f"{was} as it was" if key in ("space", "data") else was
+            same = "the same data under the same names by --data, or " if key == "data" else ""
             raise OutputError(
-                f"{key} must be {wanted} to go on with the sweep in '{folder}'. Got {got!r}. "
-                "Give another --out to start anew."
+                f"{key} must be {wanted} to go on with the sweep in '{folder}'. Got {got}. "
+                f"Give {same}another --out to start anew."
             )
     plan = SweepPlan(known.get("name") or uuid.uuid4().hex[:12], folder.absolute(), tables, space, definition)
     plan = dataclasses.replace(plan, screened=_check(plan, workers))
@@ -291,10 +292,8 @@ def _check(plan: SweepPlan, workers: int) -> bool:
     return possible
 
 
-def plain(plan: SweepPlan) -> dict[str, Any]:
-    """The definition as flat parameters, by the keys of the command line."""
-    asked = {k: v for k, v in plan.definition.items() if k not in ("model", "data", "space", "settings")}
-    texts = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in asked.items()}
-    where = ",".join(table.path for table in plan.tables)
-    about = {"data.path": where, "train.model": plan.model, "space": plan.space.name}
-    return {**about, **texts, **plan.definition["settings"]}
+def _in_words(key: str, value: Any) -> str:
+    """A part of the definition for a line; of data their names, and their manifests in short."""
+    if key == "data":
+        return ", ".join(f"'{name}' (manifest {digest[:8]})" for name, digest in value.items())
+    return repr(value["name"] if key == "space" else value)

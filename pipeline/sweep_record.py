@@ -20,7 +20,7 @@ from pipeline.journal import Journal
 from pipeline.places import write_atomically
 from pipeline.sender import Sender
 from pipeline.stores import bare
-from pipeline.sweep_plan import SWEEP, TRIALS, SweepPlan, plain
+from pipeline.sweep_plan import SWEEP, TRIALS, SweepPlan
 from pipeline.tracking import Tracker
 from pipeline.trials import Trial, stop_trial
 
@@ -82,7 +82,7 @@ class Recorder:
         about["data"] = ",".join(dict.fromkeys(table.name for table in self._plan.tables))
         about["labelled_fraction"] = ",".join(f"{f:g}" for f in self._plan.definition["fractions"])
         about["mlflow.note.content"] = f"{self._plan.num_trials} trials in {self._plan.folder}"
-        self._parent.start(f"sweep-{self._plan.model}-{self._plan.name}", plain(self._plan), environment() | about)
+        self._parent.start(f"sweep-{self._plan.model}-{self._plan.name}", _plain(self._plan), environment() | about)
         self._thread.start()
 
     def ended(self, trial: Trial) -> None:
@@ -181,3 +181,12 @@ class Recorder:
         if sender.behind():
             sender.send()
             self._peer = sender
+
+
+def _plain(plan: SweepPlan) -> dict[str, Any]:
+    """The definition as flat parameters, by the keys of the command line."""
+    asked = {k: v for k, v in plan.definition.items() if k not in ("model", "data", "space", "settings")}
+    texts = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in asked.items()}
+    where = ",".join(table.path for table in plan.tables)
+    about = {"data.path": where, "train.model": plan.model, "space": plan.space.name}
+    return {**about, **texts, **plan.definition["settings"]}

@@ -69,6 +69,22 @@ def test_a_folder_of_something_else_is_refused(digits, tmp_path):
         make_plan(SweepOptions(samples=2), tmp_path / "drawn", resume=True)
 
 
+def test_data_that_were_moved_or_made_anew_are_named_in_one_line(digits, tmp_path):
+    (tmp_path / "dd").symlink_to(digits, target_is_directory=True)
+    asked = SweepOptions(data=[str(tmp_path / "dd")], model="sssom")
+    make_plan(asked, tmp_path / "out", resume=False)
+    (tmp_path / "dd").rename(tmp_path / "away")
+    wrong = (
+        r"^data must be 'dd' \(manifest (\w{8})\) as it was to go on with the sweep in '.*/out'. "
+        r"Got 'away' \(manifest \1\). Give the same data under the same names by --data, or another --out to start anew.$"
+    )
+    with pytest.raises(UserError, match=wrong):
+        make_plan(SweepOptions(data=[str(tmp_path / "away")]), tmp_path / "out", resume=True)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "away").rename(tmp_path / "there" / "dd")
+    make_plan(SweepOptions(data=[str(tmp_path / "there" / "dd")]), tmp_path / "out", resume=True)
+
+
 def test_a_sweep_that_goes_on_stays_in_its_store_and_experiment(digits, tmp_path):
     make_plan(SweepOptions(data=[str(digits)], model="sssom"), tmp_path, resume=False)
     assert kept_place(tmp_path, "http://a:PASSWORD@host:5000", "x") == ("http://a:PASSWORD@host:5000", "x")
