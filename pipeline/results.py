@@ -123,11 +123,20 @@ def children_of(run_id: str, experiment: str, uri: str | None = None, limit: int
 
 
 def _client(uri: str | None, mlflow: Any) -> Any:
-    """MLflow's client, without its advice and progress bars."""
+    """MLflow's client, without its advice and progress bars.
+
+    Raises:
+        UserError: the store is a file that is no database of MLflow's, or half of one.
+    """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    return mlflow.MlflowClient(uri or mlflow.get_tracking_uri())
+    where = uri or mlflow.get_tracking_uri()
+    try:
+        return mlflow.MlflowClient(where)
+    except Exception as error:  # of SQLAlchemy, which shows its statements too
+        reason = " ".join(bare(str(error)).partition("[SQL")[0].split())[:160]
+        raise must("--tracking-uri", "an MLflow store that can be reached", bare(where), remedy=reason) from None
 
 
 def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:

@@ -10,7 +10,7 @@ from jobs.results import results
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.result_rows import about_best, best_run, data_names, grouped, of_data, without
-from pipeline.results import kept_of, tracked_runs
+from pipeline.results import kept_of, run_directory, tracked_runs
 from pipeline.rundir import changed_settings, stored_settings
 
 
@@ -161,3 +161,11 @@ def test_no_sentence_where_every_run_has_the_metric(runs):
     assert without(runs, "accuracy") == (0, "")
     with pytest.raises(UserError, match="--data must be"):
         of_data(runs, "digits")
+
+
+@pytest.mark.parametrize("ask", [lambda run, uri: tracked_runs("study", uri, run), run_directory])
+def test_the_id_of_a_run_in_a_file_that_is_no_store_is_refused_in_one_line(tmp_path, ask):
+    (tmp_path / "m.db").write_bytes(b"of something else, " * 100)
+    wrong = r"^--tracking-uri must be an MLflow store that can be reached. Got '.*m.db'. .* file is not a database$"
+    with pytest.raises(UserError, match=wrong):
+        ask("a" * 32, f"sqlite:///{tmp_path / 'm.db'}")
