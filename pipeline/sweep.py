@@ -80,6 +80,8 @@ def sweep(
     with alone_in(out):
         plan = make_plan(options, out, resume, workers, say)
         store, experiment = kept_place(out, tracking_uri, experiment)
+        from pipeline import sweep_tune  # noqa: F401 - a thread imports MLflow later, and trips over half of an import
+
         recorder = Recorder(plan, store, experiment, say, resume)
         return _Sweep(plan, recorder, workers, concurrent, say, on_trials).run(time_budget_s, address)
 

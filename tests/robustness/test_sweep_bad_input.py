@@ -120,3 +120,19 @@ def test_the_command_ends_with_one_line_and_exit_code_2(digits, tmp_path):
     )  # fmt: skip
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.splitlines() == ["map.bmu_rate must be a range with low < high. Got {'low': 1, 'high': 0}."]
+
+
+def test_a_signal_cannot_cut_off_the_import_of_ray_beside_a_thread_that_imports_mlflow(digits, tmp_path):
+    """What it leaves half imported that thread trips over, and tells as a server that is away."""
+    program = f"""
+import sys
+from pathlib import Path
+from pipeline.sweep import Recorder, SweepOptions, sweep
+def start(self):
+    print("ray.tune" in sys.modules)
+    raise SystemExit
+Recorder.start = start
+sweep(SweepOptions(data=[{str(digits)!r}], model="sssom"), Path({str(tmp_path / "out")!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "True\n", done.stderr
