@@ -88,7 +88,7 @@ def sweep(
     _say(in_one_line(result))
     _show(result)
     if register and not result["best"]:
-        _say(f"No trial has finished, so there is no model to register as {register}.")
+        _say(f"No finished trial has a score that chooses, so no model is registered as {register}.")
     elif register:
         from pipeline.model import log_model
         from pipeline.tracking import store_of

@@ -190,3 +190,13 @@ def test_a_sweep_of_which_every_trial_failed_ends_as_they_did(digits, tmp_path, 
     with pytest.raises(kind, match=f"^All 1 trials failed. {error.rstrip('.')}"):
         now.run(None, None)
     assert ended(tmp_path / "out") == ["FAILED"] and (tmp_path / "out" / "trials.csv").exists()
+
+
+def test_nothing_is_registered_where_trials_have_no_score_that_chooses(tmp_path, monkeypatch, capsys):
+    from jobs.sweep import sweep
+
+    row = {"data": "d", "labelled_fraction": 1.0, "seed": 0, "set": 0, "trial": "t", "status": "finished"}
+    monkeypatch.setattr(module, "sweep", lambda *_, **__: {**summarise([row], "accuracy", 1), "out": "out"})
+    assert "model" not in sweep(tmp_path, model="sssom", register="named")
+    told = capsys.readouterr().err
+    assert "1 finished" in told and "No finished trial has a score that chooses, so no model" in told
