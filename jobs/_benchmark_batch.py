@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 
 def batch(
@@ -27,7 +28,7 @@ def batch(
     names = batch_speed.chosen(peers)
     samples = batch_speed.pixels(data or tables.default_data().parent, rows)
     task = batch_speed.Task.of(samples, side, epochs, seed)
-    result = batch_speed.measure(task, names, repeats, threads, lambda line: print(line, file=sys.stderr, flush=True))
+    result = batch_speed.measure(task, names, repeats, threads, say)
     text = batch_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
     return speed.publish("batch", result, text, out, table_out)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job, numbers
+from jobs._shown import say
 
 
 def fractions(
@@ -39,7 +40,7 @@ def fractions(
         command="python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]),
         sweep=sweep,
     )
-    cells = deep_curve.compute(curve, time_budget, lambda line: print(line, file=sys.stderr, flush=True))
+    cells = deep_curve.compute(curve, time_budget, say)
     name = config.stem
     table = out / f"{name}.md"
     table.write_text(deep_curve.markdown(curve, cells, name), encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 
 def growing(
@@ -19,7 +20,6 @@ def growing(
     """Seconds of one SS-SOM training on pendigits, all labels, one thread; exact beside float reduction."""
     from pipeline.benchmarks import growing_speed, speed, tables
 
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     result = growing_speed.measure(data or tables.default_data(), epochs, repeats, say)
     text = growing_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)

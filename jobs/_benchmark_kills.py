@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 
 def kills(
@@ -22,7 +23,6 @@ def kills(
     from pipeline.benchmarks import kills as killing
     from pipeline.benchmarks import speed
 
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     result = killing.measure(kills, samples, epochs, seed, address, say)
     text = killing.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 
 def memory(
@@ -22,7 +23,6 @@ def memory(
     """Peak memory of each worker over one epoch; the table is made by the benchmark and removed after."""
     from pipeline.benchmarks import memory_use, speed
 
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     count = int(gigabytes * 1e9 / 4 / features) if gigabytes else rows or 10_000_000
     result = memory_use.measure(count, features, workers, batch_size, scratch, say)
     text = memory_use.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 
 def overhead(
@@ -22,7 +23,6 @@ def overhead(
     from pipeline.benchmarks import speed
 
     present = [f"jobs.{name}" for name in JOBS if importlib.util.find_spec(f"jobs.{name}")]
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     result = waiting.measure(present, workers, repeats, say)
     text = waiting.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)

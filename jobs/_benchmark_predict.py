@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job, numbers
+from jobs._shown import say
 
 
 def predict(
@@ -22,7 +23,6 @@ def predict(
     from pipeline.benchmarks import predict_speed, speed
 
     sizes = numbers("--actors", actors, int) if actors else []
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     result = predict_speed.measure(model, input, sizes, repeats, address, say)
     text = predict_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)

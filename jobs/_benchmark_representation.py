@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 
 def representation(
@@ -17,7 +18,7 @@ def representation(
     """Probes, clusters and faithfulness of the features, beside raw samples and the encoder of the labels alone."""
     from pipeline.benchmarks.representation import as_plain, markdown, study
 
-    results = study(model, rows, supervised, lambda line: print(line, file=sys.stderr, flush=True))
+    results = study(model, rows, supervised, say)
     print(markdown(results, model.name, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]])))
     return as_plain(results)
 

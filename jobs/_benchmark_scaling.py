@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 
 def scaling(
@@ -22,7 +23,6 @@ def scaling(
     from pipeline.benchmarks import scaling as scale
     from pipeline.benchmarks import scaling_model, speed
 
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     result = scale.measure(workers, rounds, repeats, tile_size, scratch, say)
     text = scaling_model.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)

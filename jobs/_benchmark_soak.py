@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 
 def soak(
@@ -23,7 +24,6 @@ def soak(
     from pipeline.benchmarks import soak as kill
     from pipeline.benchmarks import speed
 
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     command = "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]])
     results = {}
     for model in models.split(","):  # each is kept when it is done

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 
 def tracking(
@@ -20,7 +21,6 @@ def tracking(
     """Seconds of a training with and without tracking; of a sweep likewise; seconds to send and find many trials."""
     from pipeline.benchmarks import speed, tracking_cost
 
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     result = tracking_cost.measure(epochs, repeats, trials, children, say)
     text = tracking_cost.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)

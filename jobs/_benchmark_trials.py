@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 Data = Annotated[Path, typer.Option(help="Directory of a prepared data set.")]
 Out = Annotated[Path, typer.Option(help="Where finished trials are kept; the same folder resumes.")]
@@ -53,7 +54,7 @@ def _settings(data: Path, config: Path, epochs: int, fraction: float, settings: 
 def _table(trials: Any, flat: dict[str, Any], out: Path, minutes: float | None, title: str) -> dict[str, Any]:
     from pipeline.benchmarks.deep_trials import markdown, run_trials
 
-    results = run_trials(trials, flat, out, minutes, lambda line: print(line, file=sys.stderr, flush=True))
+    results = run_trials(trials, flat, out, minutes, say)
     command = "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]])
     text = markdown(results, title, command)
     (out / "table.md").write_text(text, encoding="utf-8")

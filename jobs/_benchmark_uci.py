@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from jobs._run import job
+from jobs._shown import say
 
 ALL_MODELS = (
     "altsssom,sssom,sssom-auto,label-propagation,label-spreading,"
@@ -58,7 +59,7 @@ def uci(
         command="python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]),
     )
     workers = (os.cpu_count() or 1) if processes is None else processes
-    result = report.benchmark(options, workers, time_budget, lambda line: print(line, file=sys.stderr, flush=True))
+    result = report.benchmark(options, workers, time_budget, say)
     target = table_out or out / "uci.md"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(result.pop("markdown"), encoding="utf-8")

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def say(line: str) -> None:
+    """A line on stderr, at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def show(rows: list[dict[str, Any]], format: str, title: str | None = None) -> None:
     """Prints rows.
 
@@ -56,7 +61,7 @@ def note(sentence: str) -> None:
     """Says something beside the results, which a program may read; nothing if it is empty."""
     if sentence:
         sys.stdout.flush()
-        print(sentence, file=sys.stderr, flush=True)
+        say(sentence)
 
 
 def _text(value: Any) -> str:

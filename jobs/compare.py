@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job, numbers, run
+from jobs._shown import say
 
 MODELS = "deep,sssom,kmeans,autoencoder-kmeans,dec,deepcluster,vqvae,supervised,fixmatch,label-spreading"
 
@@ -69,7 +70,7 @@ def compare(
     results = []
     for path in data:
         place = out / name_of(path) if len(data) > 1 else out
-        found = compare(path, place, flat, wish, lambda line: print(line, file=sys.stderr, flush=True))
+        found = compare(path, place, flat, wish, say)
         print(found["markdown"].read_text(encoding="utf-8"))
         print(f"Page: {found['page']}", file=sys.stderr)
         results.append(found)

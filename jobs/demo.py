@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._run import job, numbers, run
+from jobs._shown import say
 from pipeline.errors import must
 
 COLUMNS = {
@@ -43,7 +44,7 @@ def demo(
     for share in shares:
         if not 0 < share <= 1:  # with no label there is no commonest class to compare with
             raise must("--fractions", "in (0, 1]", share)
-    _say("== preparing digits: 1,797 images of 8 x 8 pixels that ship with scikit-learn")
+    say("== preparing digits: 1,797 images of 8 x 8 pixels that ship with scikit-learn")
     prepare(open_source("digits"), out / "data")
     settings = {
         "data.path": str(out / "data"),
@@ -57,11 +58,11 @@ def demo(
         "map.threshold_quantile": 0.01,
     }
     runs = out / f"{model}-{seed}"
-    _say(f"== training {model} at {len(shares)} label fractions, workers: {workers}")
+    say(f"== training {model} at {len(shares)} label fractions, workers: {workers}")
     rows = []
-    for summary in train_fractions(settings, runs, shares, _say):
+    for summary in train_fractions(settings, runs, shares, say):
         rows.append(summary)
-        _say("   " + " · ".join(f"{name} {text.format(**summary)}" for name, text in list(COLUMNS.items())[:3]))
+        say("   " + " · ".join(f"{name} {text.format(**summary)}" for name, text in list(COLUMNS.items())[:3]))
     table = Table(*COLUMNS, title=f"{model} on digits: test accuracy by share of labels")
     for row in rows:
         table.add_row(*(text.format(**row) for text in COLUMNS.values()))
@@ -71,10 +72,6 @@ def demo(
     print(f"The runs in MLflow: {mlflow} ui --backend-store-uri {settings['tracking.uri']}")
     print("then open http://127.0.0.1:5000 and choose the experiment 'demo'.")
     return {"rows": rows}
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 app = job(example="python -m jobs.demo --workers 2")(demo)

@@ -1,11 +1,11 @@
 """Metrics of a trained model on a split."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job, run
+from jobs._shown import say
 
 
 def evaluate(
@@ -23,7 +23,7 @@ def evaluate(
     """
     from pipeline.trained import evaluate_run
 
-    scores = evaluate_run(model, data, split, tracking_uri, lambda line: print(line, file=sys.stderr, flush=True))
+    scores = evaluate_run(model, data, split, tracking_uri, say)
     for name, value in scores.items():
         if value is not None:
             print(f"{name:<20} {value:.4f}" if isinstance(value, float) else f"{name:<20} {value}")

@@ -1,12 +1,12 @@
 """The map report: one HTML page, and figures for papers."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job, run
+from jobs._shown import say
 
 
 def report(
@@ -27,9 +27,6 @@ def report(
     fraction with spread and baselines.
     """
     from pipeline.report.make import report_of
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
 
     made = report_of(model, out, data=data, rows=rows, figures=figures, uri=tracking_uri, say=say)
     print(f"{made['out']} ({made['bytes'] / 1e6:.1f} MB)")

@@ -1,13 +1,13 @@
 """Any of the jobs on a running Ray cluster."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job, run
+from jobs._shown import say
 from pipeline.errors import must
 
 
@@ -92,17 +92,13 @@ def _send(place: str, task: Any, name: str | None, resume: bool, no_wait: bool, 
     if known and not resume:
         raise must("The command", "submitted once at a time", f"it runs as {known}", remedy=f"See --logs {known}.")
     if known:
-        _say(f"It is still running as {known}.")
+        say(f"It is still running as {known}.")
         return show(cluster.job(known)) if no_wait else follow(cluster, known)
     sent = cluster.submit(task, name)
-    _say(f"Submitted as {sent['job']}: {sent['files']} files, {sent['bytes'] / 1000:,.0f} kB of code.")
+    say(f"Submitted as {sent['job']}: {sent['files']} files, {sent['bytes'] / 1000:,.0f} kB of code.")
     if tracked and not task.workdir and "MLFLOW_TRACKING_URI" not in task.variables:
-        _say("No --tracking-uri: runs are recorded where the nodes' MLFLOW_TRACKING_URI says.")
+        say("No --tracking-uri: runs are recorded where the nodes' MLFLOW_TRACKING_URI says.")
     return show(cluster.job(sent["job"])) if no_wait else follow(cluster, sent["job"])
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 EXAMPLE = "python -m jobs.submit --address http://head:8265 --workdir /mnt -- train --data DIR --model sssom --out DIR"

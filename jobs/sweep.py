@@ -1,6 +1,5 @@
 """A sweep: labelled fractions, seeds and hyper-parameters on Ray Tune."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from jobs._epochs import Passes, counted
 from jobs._run import job, numbers, run
+from jobs._shown import say
 from pipeline.errors import must
 
 
@@ -82,25 +82,21 @@ def sweep(
             address=address,
             tracking_uri=tracking_uri,
             experiment=experiment,
-            say=_say,
+            say=say,
             on_trials=lambda done, total, note: progress(done, note, total),
         )
-    _say(in_one_line(result))
+    say(in_one_line(result))
     _show(result)
     if register and not result["best"]:
-        _say(f"No finished trial has a score that chooses, so no model is registered as {register}.")
+        say(f"No finished trial has a score that chooses, so no model is registered as {register}.")
     elif register:
         from pipeline.model import log_model
         from pipeline.tracking import store_of
 
         best, store = result["best"], store_of(out, tracking_uri) or tracking_uri
         result["model"] = log_model(Path(best["out"]), best["run_id"], store, register)
-        _say(f"Model of {best['trial']} registered: {result['model']['model_uri']}")
+        say(f"Model of {best['trial']} registered: {result['model']['model_uri']}")
     return result
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -111,7 +107,7 @@ def _show(result: dict[str, Any]) -> None:
         basis = counted(row["folds"], "fold") if row["folds"] > 1 else counted(row["seeds"], "seed")
         chosen = "each fold its own set" if row["set"] is None else f"set {row['set']}"
         what = f"{row['data']} {row['labelled_fraction']:g}: {chosen}, {row['metric']} {test}{spread}"
-        _say(f"{what} ({basis}; {how})")
+        say(f"{what} ({basis}; {how})")
 
 
 app = job(example="python -m jobs.sweep --data data/digits --model sssom --samples 10 --out sweeps/first")(sweep)

@@ -1,6 +1,5 @@
 """One training: a prepared data set in, a trained map out."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from jobs._epochs import Epochs, Passes, sentence
 from jobs._run import job, run
+from jobs._shown import say
 from pipeline.errors import UserError, must
 
 KEYS = (
@@ -71,15 +71,15 @@ def train(
     if (log_model or register) and flat.get("tracking.uri") == "none":
         raise must("--log-model", "used with an MLflow store", "--tracking-uri none")
     with Epochs() as on_epoch:
-        summary = trainer.train(flat, out, resume=resume, say=_say, on_epoch=on_epoch)
-    _say(sentence(summary))
+        summary = trainer.train(flat, out, resume=resume, say=say, on_epoch=on_epoch)
+    say(sentence(summary))
     if log_model or register:
         from pipeline import model as models
         from pipeline.tracking import store_of
 
         uri = store_of(out, flat.get("tracking.uri")) or flat.get("tracking.uri")
         logged = models.log_model(out, summary["run_id"], uri, register)
-        _say(f"Model logged: {logged['model_uri']}")
+        say(f"Model logged: {logged['model_uri']}")
     return {key: summary.get(key) for key in KEYS}
 
 
@@ -96,10 +96,6 @@ def _flat(given: dict[str, Any], config: Path | None, settings: list[str], resum
     if (address := given["cluster.address"]) and flat.get("cluster.workers") == 0:
         raise must("--address", "left out with --workers 0, which needs no cluster", address)
     return flat
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 app = job(example="python -m jobs.train --data data/digits --model sssom --out runs/first")(train)

@@ -8,7 +8,14 @@ processes by pickle.
 
 from __future__ import annotations
 
+import errno
+import traceback
 from typing import Any
+
+_OURS = ("somcore", "pipeline", "jobs", "__main__")
+_FIXABLE = {
+    "EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "ENAMETOOLONG"
+}  # fmt: skip
 
 
 class _Carried(Exception):
@@ -114,3 +121,22 @@ def must(field: str, requirement: str, got: object, where: str = "", remedy: str
     front = f"{where}: " if where else ""
     tail = f" {remedy}" if remedy else ""
     return UserError(f"{front}{field} must be {requirement}. Got {got!r}.{tail}", field=field)
+
+
+def theirs_to_mend(error: BaseException) -> bool:
+    """Whether whoever typed the command can mend it: a job ends with exit code 2.
+
+    Args:
+        error: as it was caught. A ValueError of our own code is the user's to mend; one out of a library is a fault
+            of ours.
+
+    Example:
+        >>> [theirs_to_mend(error) for error in (Diverged("..."), OSError(28, "full"), OSError(5, "broken"))]
+        [True, True, False]
+    """
+    if isinstance(error, OSError):
+        return errno.errorcode.get(error.errno or 0) in _FIXABLE
+    if isinstance(error, UserError) or not isinstance(error, ValueError):
+        return isinstance(error, UserError)
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and frames[-1][0].f_globals.get("__name__", "").split(".")[0] in _OURS

@@ -86,7 +86,7 @@ class Predictor:
     def novelty_error(self) -> float:
         """ρ_t, at which novelty is one half: where a node still accepts a sample (lattices: the outlier threshold).
 
-        Nodes of ALTS-SOM accept by their boxes; see `novelty`.
+        Nodes of ALTSS-SOM accept by their boxes; see `novelty`.
         """
         if self.config.is_growing and not isinstance(self.config.activation_threshold, str):
             return self.config.error_threshold
@@ -94,7 +94,7 @@ class Predictor:
 
     @property
     def is_local(self) -> bool:
-        """Whether each node has a box of its own that says what it accepts (ALTS-SOM)."""
+        """Whether each node has a box of its own that says what it accepts (ALTSS-SOM)."""
         return self.config.variant == "altsssom"
 
     def novelty(self, features: Tensor, rho: Tensor) -> Tensor:
@@ -105,8 +105,8 @@ class Predictor:
             rho: (n,) errors of their BMUs.
 
         Returns:
-            (n,) float64 in [0, 1]: ρ / (ρ + ρ_t); of ALTS-SOM r / (1 + r), r = the largest |x − c| / (half width of the
-            BMU's box) over the features.
+            (n,) float64 in [0, 1]: ρ / (ρ + ρ_t); of ALTSS-SOM r / (1 + r), r = the largest |x − c| / (half width of
+            the BMU's box) over the features.
         """
         if self.is_local:
             ratio = box_ratios(self.state, features, self.config)

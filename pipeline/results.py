@@ -134,9 +134,14 @@ def _client(uri: str | None, mlflow: Any) -> Any:
     where = uri or mlflow.get_tracking_uri()
     try:
         return mlflow.MlflowClient(where)
-    except Exception as error:  # of SQLAlchemy, which shows its statements too
-        reason = " ".join(bare(str(error)).partition("[SQL")[0].split())[:160]
-        raise must("--tracking-uri", "an MLflow store that can be reached", bare(where), remedy=reason) from None
+    except Exception as error:
+        raise _out_of_reach(error, where) from None
+
+
+def _out_of_reach(error: Exception, where: str) -> UserError:
+    """A store that does not answer; SQLAlchemy shows its statements too, which are left out."""
+    reason = " ".join(bare(str(error)).partition("[SQL")[0].split())[:160]
+    return must("--tracking-uri", "an MLflow store that can be reached", bare(where), remedy=reason)
 
 
 def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
@@ -174,8 +179,7 @@ def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
         raise
     except Exception as error:  # MLflow raises its own, and those of SQLAlchemy
         _raise_if_refused(error, where)
-        reason = " ".join(bare(str(error)).split())[:160]
-        raise must("--tracking-uri", "an MLflow store that can be reached", bare(where), remedy=reason) from None
+        raise _out_of_reach(error, where) from None
 
 
 def _raise_if_refused(error: Exception, where: str) -> None:

@@ -64,8 +64,8 @@ def sweep(
         on_trials: told (ended, all, note) whenever a trial has ended.
 
     Returns:
-        trials, finished, failed, to_retry (failed ones that `resume` tries again), stopped, waiting (for which there
-        was no time; all counts), rows, best (a row), selected (per data set and fraction), run_id, out, seconds.
+        trials, finished, failed, to_retry (failed ones that `resume` tries again), stopped, waiting (not begun, or
+        not done; all counts), rows, best (a row), selected (per data set and fraction), run_id, out, seconds.
 
     Raises:
         UserError: something the user can fix.
@@ -119,7 +119,7 @@ class _Sweep:
                 self._tune(time_budget_s, address)
             self.recorder.drain()
             result = self._result()
-            failure = all_failed(result)
+            failure = all_failed(result, self.record_of(next(iter(self.trials.values()))))
             status = "FAILED" if failure else "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pipeline.places import write_atomically
 from pipeline.report.palette import printed
 from pipeline.selection import best_trial, selected, write_table
 from pipeline.sweep_plan import SWEEP
-from pipeline.trials import FAILED, FINISHED, STOPPED, settled, theirs_to_mend
+from pipeline.trials import FAILED, FINISHED, STOPPED, settled
 
 TABLE, PAGE, FIGURE = "trials.csv", "results.md", "fractions.png"
 Row = dict[str, Any]
@@ -31,19 +31,23 @@ def in_one_line(result: Row) -> str:
     counts = [f"{result[name]} {name}" for name in (FINISHED, FAILED, STOPPED) if result[name]]
     again = f" --resume retries {result['to_retry']}." if result["to_retry"] else ""
     if result["waiting"]:
-        counts.append(f"{result['waiting']} waiting, for the time budget is used up")
+        counts.append(f"{result['waiting']} waiting")
         again += f" --resume --out {result['out']} goes on."
     return f"{result['trials']} trials: {', '.join(counts)}.{again} Table in {result['out']}/{TABLE}."
 
 
-def all_failed(result: Row) -> UserError | MachineError | None:
-    """The error of a sweep in which no trial did anything but fail: the user's to mend if that of the first is."""
+def all_failed(result: Row, first: Mapping[str, Any]) -> UserError | MachineError | None:
+    """The error of a sweep in which no trial did anything but fail: the user's to mend if that of the first is.
+
+    Args:
+        result: of `summarise`.
+        first: the record of the first trial.
+    """
     if result["failed"] < result["trials"]:
         return None
-    error = str(result["rows"][0]["error"])
     again = " --resume tries them again." if result["to_retry"] else ""
-    kind = UserError if theirs_to_mend(error) else MachineError
-    return kind(f"All {result['trials']} trials failed. {error.rstrip('.')}.{again}")
+    kind = UserError if first.get("fixable") else MachineError
+    return kind(f"All {result['trials']} trials failed. {str(first['error']).rstrip('.')}.{again}")
 
 
 def write_results(folder: Path, model: str, result: dict[str, Any]) -> list[Path]:

@@ -120,11 +120,12 @@ def evaluate_run(
         raise error if data else ManifestError(f"{error} It is where '{run}' was trained on; give --data.") from None
     trained_on = trained.about.get("manifest_hash", dataset.manifest_hash)
     if dataset.manifest_hash != trained_on and os.path.realpath(place) == os.path.realpath(known or ""):
-        other = f"The data set '{place}' {{}} the one that '{run}' was trained on. "
-        other += f"Got manifest {dataset.manifest_hash[:12]} instead of {trained_on[:12]}."
+        other = f"Got manifest {dataset.manifest_hash[:12]} instead of {trained_on[:12]}."
         if data is None:
-            raise DataError(f"{other.format('must be')} Name it by --data to score it all the same.")
-        say(f"{other.format('is not')} Its rows may be among those that were trained on.")
+            what = f"The data set '{place}' must be the one that '{run}' was trained on."
+            raise DataError(f"{what} {other} Name it by --data to score it all the same.")
+        what = f"The data set '{place}' is not the one that '{run}' was trained on."
+        say(f"{what} {other} Its rows may be among those that were trained on.")
     split = split or ("test" if dataset.num_rows("test") else "train")
     scores = trained.evaluate(dataset, split)
     about = {"run": run, "model": trained.about.get("model"), "data": str(place), "split": split}

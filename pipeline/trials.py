@@ -7,7 +7,6 @@ sweep, what is on disk is what was done.
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import dataclasses
 import fcntl
@@ -20,8 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import errors
-from pipeline.errors import Collapsed, Diverged, MachineError, UserError
+from pipeline.errors import Collapsed, Diverged, MachineError, UserError, theirs_to_mend
 from pipeline.journal import JOURNAL, Journal
 from pipeline.places import write_atomically
 from pipeline.rundir import CHECKPOINTS
@@ -141,17 +139,6 @@ def settled(record: Mapping[str, Any], sitting: str | None = None) -> bool:
     return record.get("status") in ENDED
 
 
-def theirs_to_mend(error: str) -> bool:
-    """Whether the error of a trial, as its record has it, is one that the user can mend, and no fault of a machine.
-
-    Example:
-        >>> [theirs_to_mend(error) for error in ("Diverged: ...", "OSError: it is full", "WorkerLost: ...")]
-        [True, True, False]
-    """
-    kind = getattr(errors, name := error.partition(":")[0], None) or getattr(builtins, name, None)
-    return isinstance(kind, type) and issubclass(kind, ValueError | OSError)
-
-
 def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lambda *_: None) -> dict[str, Any]:
     """Trains a trial, or goes on with it; once more where it fails. What is settled is not repeated.
 
@@ -170,7 +157,7 @@ def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lamb
         if settled(record, sitting):
             return record
         attempts = int(record.get("attempts", 0)) if record.get("sitting") == sitting else 0
-        error = "its process ended"
+        error, fixable = "its process ended", False
         while attempts < ATTEMPTS:
             attempts += 1
             about = {"trial": trial.key, "index": trial.index, "values": trial.values}
@@ -179,6 +166,7 @@ def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lamb
                 summary = _train(trial, directory.path, on_epoch)
             except Exception as fault:  # whatever it is, the other trials go on
                 error = f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:500]
+                fixable = theirs_to_mend(fault)
                 if isinstance(fault, UserError | ValueError):
                     break  # it would say the same again
                 directory.clear()
@@ -186,7 +174,7 @@ def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lamb
             shutil.rmtree(directory.path / CHECKPOINTS, ignore_errors=True)
             return directory.write(status=FINISHED, summary=summary, screened=trial.screened, error=None)
         _end_journal(trial, directory.path, "FAILED", {"error": error})
-        return directory.write(status=FAILED, error=error, attempts=attempts)
+        return directory.write(status=FAILED, error=error, fixable=fixable, attempts=attempts)
 
 
 def confirm_trial(trial: Trial, folder: Path) -> dict[str, Any]:

@@ -177,15 +177,14 @@ def test_the_closing_line_says_what_resume_does():
         assert line == f"1 trials: 1 failed.{again} Table in out/trials.csv."
     result = {**summarise([{**row, "status": "waiting"}], "accuracy", 3), "out": "out"}
     assert result["waiting"] == 3
-    waits = "3 trials: 3 waiting, for the time budget is used up."
-    assert in_one_line(result) == f"{waits} --resume --out out goes on. Table in out/trials.csv."
+    assert in_one_line(result) == "3 trials: 3 waiting. --resume --out out goes on. Table in out/trials.csv."
 
 
 @pytest.mark.parametrize(("error", "kind"), [("Diverged: round 3.", UserError), ("WorkerLost: rank 1", MachineError)])
 def test_a_sweep_of_which_every_trial_failed_ends_as_they_did(digits, tmp_path, error, kind):
     now = sitting(digits, tmp_path / "out", uri=f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}")
     (trial,) = now.plan.trials_of(0, {})
-    note(now.plan, trial, "failed", error=error, sitting=now.sitting)
+    note(now.plan, trial, "failed", error=error, fixable=kind is UserError, sitting=now.sitting)
     now._tune = lambda *_: None
     with pytest.raises(kind, match=f"^All 1 trials failed. {error.rstrip('.')}"):
         now.run(None, None)
