@@ -13,7 +13,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from jobs._exit import exit_code
+from jobs._exit import end, exit_code
 from jobs._run import job, run
 from pipeline import errors
 from tests.conftest import REPOSITORY
@@ -53,6 +53,20 @@ def test_the_grammar_of_an_error():
 )
 def test_the_exit_code_of_an_error(error, code):
     assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left on device", "runs/a/model.npz"), "'runs/a/model.npz': No space left on device."),
+        (OSError(28, "No space left on device"), "No space left on device."),
+        (OSError(5, "Input/output error", "a"), "OSError: 'a': Input/output error. (--debug shows where)"),
+    ],
+)
+def test_an_error_of_the_system_is_said_without_its_number(error, line, capsys):
+    with pytest.raises(SystemExit):
+        end(error, debug=False)
+    assert capsys.readouterr().err == line + "\n"
 
 
 def test_a_value_error_is_the_users_only_if_we_raised_it():
