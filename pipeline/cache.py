@@ -50,7 +50,7 @@ def cached_split(place: Place, manifest: Manifest, split: str) -> Path:
                 private_folder(folder)
             if _whole(path, size):
                 return path
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=folder.parent != place.local, exist_ok=True)  # what is gone stays gone
             with _lock(folder / f"{key}.lock") as alone:
                 if not _whole(path, size):
                     if alone:

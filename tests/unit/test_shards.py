@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,15 @@ def test_the_cache_is_built_once_and_found_again(digits, tmp_path, monkeypatch):
     assert file.stat().st_size == 1438 * (64 + 8), "a cut file is made again"
     assert not left.exists()
     assert (first.numpy() == collect(open_source("digits"))["train"][0][[1437]]).all()
+
+
+def test_a_data_set_that_was_removed_is_not_made_again(tmp_path):
+    prepare(open_source("digits"), tmp_path / "data", PrepareOptions())
+    data = Dataset.open(tmp_path / "data")
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(FileNotFoundError):
+        data.labels("train")
+    assert not (tmp_path / "data").exists()
 
 
 def test_several_processes_build_one_cache_at_once(digits, tmp_path):
