@@ -18,7 +18,6 @@ import io
 import json
 import logging
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -29,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import DataError, OutputError, must, theirs_to_mend
+from pipeline.errors import DataError, OutputError, UserError, line_of, must, theirs_to_mend
 from pipeline.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.places import full_disk_named, write_atomically
 from pipeline.predictor import BEYOND, Predictor
@@ -184,11 +183,11 @@ class _Carrying(Scorer):
 
     def __call__(self, content: dict[str, Any]) -> dict[str, Any]:
         try:
-            return super().__call__(content) | {"error": b""}
+            return super().__call__(content) | {"error": ""}
         except Exception as error:
             if not theirs_to_mend(error):
                 raise
-            return {"rows": 0, "error": pickle.dumps(error)}
+            return {"rows": 0, "error": line_of(error)}
 
 
 def _here(scorer: tuple[Any, ...], pieces: list[Piece]) -> Iterator[int]:
@@ -225,7 +224,7 @@ def _on_ray(scorer: tuple[Any, ...], pieces: list[Piece], actors: int, address: 
         )
         for row in scored.iter_rows():
             if row["error"]:
-                raise pickle.loads(row["error"])
+                raise UserError(row["error"])
             yield row["rows"]
     finally:
         with unhurried():

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs._exit import exit_code
 from jobs.predict import predict as command
-from pipeline.errors import UserError
+from pipeline.errors import UserError, line_of
 from pipeline.predict import predict
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
@@ -232,8 +233,9 @@ def test_what_goes_wrong_in_an_actor_is_said_as_it_is_here(ray_cluster, model, s
     for file in out.glob("*.parquet"):
         file.unlink()
     for actors in (0, 1):
-        with pytest.raises(OSError, match="File exists: .*_errors"):
+        with pytest.raises((OSError, UserError)) as told:
             predict(model, source / "a.parquet", out, actors=actors)
+        assert line_of(told.value) == f"'{out}/_errors': File exists." and exit_code(told.value) == 2
 
 
 def test_a_full_disk_is_said_with_the_file(model, source, tmp_path):
