@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,9 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
+from torchvision import models
 
+from pipeline import transfer
 from pipeline.comparison import cells
 from pipeline.comparison.contestants import NAMES, contestants
 from pipeline.comparison.measures import cluster_measures, num_parameters
@@ -26,6 +29,7 @@ from pipeline.comparison.tables import differences, holm, ordered, paired_p, tab
 from pipeline.deep_config import LATTICE_DEFAULTS
 from pipeline.errors import UserError
 from pipeline.manifest import Manifest
+from pipeline.prepare import prepare
 from pipeline.shards import Dataset
 from pipeline.trained import Trained
 from pipeline.trainer import train
@@ -310,6 +314,38 @@ def test_frozen_features_are_a_data_set_for_every_model(digits, tmp_path):
     result = train({**settings, "data.path": str(tmp_path / "features"), "train.model": "kmeans"}, tmp_path / "next")
     assert result["accuracy"] > 0.3
     assert json.loads((tmp_path / "next" / "run.json").read_text())["summary"]["nodes"] == 10
+
+
+def test_features_of_another_extractor_or_of_other_data_are_not_taken_for_these(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "frozen_features", lambda weights, shape: (lambda x: x[:, :2], 2))  # too slow here
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("resnet18", "resnet34"):
+        place = tmp_path / "hub" / "checkpoints" / models.get_model_weights(name).DEFAULT.url.rsplit("/", 1)[-1]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(name)
+    out = tmp_path / "out"
+    first = write_features(digits, out, weights="resnet18")
+    assert write_features(digits, out, weights="resnet18") == first
+    with pytest.raises(UserError, match="--out holds another data set"):
+        write_features(digits, out, weights="resnet34")
+    place.with_name(first.provenance["files"][0]["name"]).write_text("newer weights of resnet18")
+    with pytest.raises(UserError, match="--out holds another data set"):
+        write_features(digits, out, weights="resnet18")
+    assert (
+        write_features(digits, out, weights="resnet34", overwrite=True).details["extractor"] == "torchvision resnet34"
+    )
+
+
+def test_features_know_their_extractor_and_data_without_any_file(tmp_path, rng):
+    source = Dataset.open(table(tmp_path / "a", rng.normal(size=(9, 3))))
+    features = transfer.Encoded(source, lambda x: x[:, :2], (), "first")
+    features.spec = replace(features.spec, files=())  # as of a data set that is elsewhere
+    first = prepare(features, tmp_path / "out")
+    assert prepare(features, tmp_path / "out") == first
+    for changed in ({"extractor": "second"}, {"of": "0" * 64}):
+        features.spec = replace(features.spec, details=first.details | changed)
+        with pytest.raises(UserError, match="--out holds another data set"):
+            prepare(features, tmp_path / "out")
 
 
 def test_an_extractor_for_other_samples_is_refused(digits, rng, tmp_path):
