@@ -19,11 +19,12 @@ import typer
 
 from jobs.benchmark import BENCHMARKS
 from jobs.cli import JOBS
-from pipeline import checkpoint, rundir
+from pipeline import checkpoint, rundir, trainer
 from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.errors import UserError
 from pipeline.history import HISTORY, History
 from pipeline.model import check_name
+from pipeline.plan import make_plan
 from pipeline.rundir import RunDirectory
 from pipeline.scoring import Scorer
 from pipeline.tracking import check_store
@@ -265,6 +266,28 @@ def test_a_run_of_another_version_is_refused(digits, tmp_path, monkeypatch):
         train(small("sssom", digits), tmp_path / "run", resume=True)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_another_command_finished_meanwhile_is_not_trained_over(digits, tmp_path, monkeypatch, resume):
+    out, settings, first = tmp_path / "run", small("sssom", digits), {}
+
+    def planned(run, dataset):  # the second command has looked at its directory by now
+        if not first:
+            first["digest"] = None
+            first["digest"] = train(settings, out)["map_digest"]
+            first["files"] = contents(out)
+        return make_plan(run, dataset)
+
+    monkeypatch.setattr(trainer, "make_plan", planned)
+    if resume:
+        result = train(settings, out, resume=True)
+        assert result["map_digest"] == first["digest"]
+        assert (out / "tracking.jsonl").read_text().count('"nodes"') == result["epochs"]
+        return
+    with pytest.raises(UserError, match=r"already holds a run \(sssom, finished\)"):
+        train(settings | {"train.seed": 1}, out)
+    assert contents(out) == first["files"]
+
+
 def test_a_checkpoint_of_another_version_is_refused(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "VERSION", 999)
     train(small("sssom", digits), tmp_path / "run")
@@ -396,7 +419,7 @@ def test_a_state_that_could_not_be_saved_is_not_called_saved(digits, tmp_path, m
 def test_two_processes_do_not_train_in_one_directory(digits, tmp_path):
     train(small("sssom", digits), tmp_path / "run")
     before = contents(tmp_path / "run")
-    with RunDirectory(tmp_path / "run").alone():
+    with RunDirectory(tmp_path / "run").alone(resume=True):
         with pytest.raises(UserError, match=r"run' is in use by a run that goes on. Wait for its end, or give another"):
             train(small("sssom", digits), tmp_path / "run", resume=True)
         assert contents(tmp_path / "run") == before
