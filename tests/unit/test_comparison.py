@@ -28,6 +28,7 @@ from pipeline.comparison.run import Wish, compare
 from pipeline.comparison.tables import differences, holm, ordered, paired_p, tabulated
 from pipeline.deep_config import LATTICE_DEFAULTS
 from pipeline.errors import UserError
+from pipeline.fractions import spreading_accuracy
 from pipeline.manifest import Manifest
 from pipeline.prepare import prepare
 from pipeline.shards import Dataset
@@ -285,6 +286,14 @@ def test_differences_are_paired_over_the_seeds_that_both_have():
 def test_holm_multiplies_the_smallest_by_all_and_never_falls():
     assert holm([0.04, None, 0.01, 0.03]) == [pytest.approx(0.06), None, pytest.approx(0.03), pytest.approx(0.06)]
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6, 7])
+def test_label_spreading_needs_no_more_rows_than_there_are(rng, rows):
+    features, test = rng.normal(size=(rows, 3)), rng.normal(size=(4, 3))
+    labels = np.where(np.arange(rows) < 5, np.arange(rows) % 2, -1)
+    assert spreading_accuracy(features, labels, features, labels) > 0.4
+    assert 0 <= spreading_accuracy(features, labels, test, np.zeros(4, int)) <= 1
 
 
 def test_more_nodes_than_classes_are_grouped_by_their_prototypes(digits, tmp_path):
