@@ -4,6 +4,7 @@ import errno
 import importlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -23,10 +24,12 @@ from pipeline import checkpoint, rundir, trainer
 from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.errors import UserError
 from pipeline.history import HISTORY, History
+from pipeline.keepsakes import keepsakes
 from pipeline.model import check_name
 from pipeline.plan import make_plan
 from pipeline.rundir import RunDirectory
 from pipeline.scoring import Scorer
+from pipeline.shards import Dataset
 from pipeline.tracking import check_store
 from pipeline.trainer import train
 from tests.training import REPOSITORY, call_job, command, last_json, run_job, small, table
@@ -391,6 +394,20 @@ def test_a_full_disk_at_a_checkpoint_is_told_and_the_run_goes_on(digits, tmp_pat
     result = train(settings, tmp_path / "run", say=lines.append)
     assert result["map_digest"] == expected["map_digest"]
     assert any("could not be written" in line and "No space left" in line for line in lines)
+
+
+def test_predictions_that_there_is_no_room_for_leave_those_of_before(digits, tmp_path):
+    train(small("sssom", digits), tmp_path / "run")
+    before = contents(tmp_path / "run")
+    assert before["predictions.csv"].startswith(b"row,split,label,")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="predictions.csv"):
+            keepsakes(tmp_path / "run", Dataset.open(digits))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert contents(tmp_path / "run") == before
 
 
 def test_a_run_json_that_is_not_json_is_named(digits, tmp_path):
