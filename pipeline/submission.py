@@ -22,7 +22,7 @@ from pipeline.errors import MachineError, UserError, must
 from pipeline.package import lock_of, stage
 from pipeline.task import CODE, Task, named
 
-PENDING, RUNNING, STOPPED, SUCCEEDED, FAILED = "PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"
+STOPPED, SUCCEEDED, FAILED = "STOPPED", "SUCCEEDED", "FAILED"
 ENDED = (STOPPED, SUCCEEDED, FAILED)
 _STOP_S = 120  # a job that is stopped may save its state for that long; Ray's own default is 3 s
 _AWAY_S = 120.0  # how long a cluster may not answer before following ends
