@@ -1,8 +1,10 @@
 """The best set: chosen on validation rows, over all its seeds, never by its test value."""
 
+import resource
+
 import pytest
 
-from pipeline.selection import best_trial, metric_of, row_of_epoch, score_of, selected
+from pipeline.selection import best_trial, metric_of, row_of_epoch, score_of, selected, write_table
 
 
 def row(index, seed, validation, test, status="finished", nodes=10, fraction=0.1):
@@ -17,6 +19,20 @@ def row(index, seed, validation, test, status="finished", nodes=10, fraction=0.1
         "accuracy": test,
         "validation_accuracy": validation,
     }
+
+
+def test_a_table_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "trials.csv"
+    write_table(path, [{"a": 1}, {"b": "x,y"}])
+    assert path.read_bytes() == b'a,b\r\n1,\r\n,"x,y"\r\n'
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="trials.csv"):
+            write_table(path, [row(index, 0, 0.5, 0.5) for index in range(9)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes().endswith(b'"x,y"\r\n') and list(tmp_path.iterdir()) == [path]
 
 
 def test_the_mean_over_the_seeds_chooses_and_the_test_value_is_told():
