@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.errors import TrackingUnavailable
 from pipeline.journal import Journal, batches
-from pipeline.places import write_atomically
+from pipeline.places import locked, write_atomically
 from pipeline.stores import URI, absolute, bare, is_local, with_login
 
 POSITION = "tracking.json"
@@ -280,10 +280,7 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     if not uri.startswith("sqlite:///"):
         yield
         return
-    import fcntl
-
     database = Path(uri.removeprefix("sqlite:///")).absolute()
     database.parent.mkdir(parents=True, exist_ok=True)
-    with open(database.with_name(database.name + ".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(database.with_name(database.name + ".lock")):
         yield

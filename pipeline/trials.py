@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 
 from pipeline.errors import Collapsed, Diverged, MachineError, UserError, theirs_to_mend
 from pipeline.journal import JOURNAL, Journal
-from pipeline.places import write_atomically
+from pipeline.places import locked, write_atomically
 from pipeline.rundir import CHECKPOINTS
 from pipeline.sender import POSITION
 
@@ -99,16 +97,8 @@ class TrialDirectory:
     def held(self) -> Iterator[None]:
         """One process at a time: a trial may outlive its sweep for a moment, and be begun again meanwhile."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK, "w") as lock:
-            until = time.monotonic() + _HELD_S
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise MachineError(f"Another process has held '{self.path}' for {_HELD_S:g} s.") from None
-                    time.sleep(0.1)
+        busy = MachineError(f"Another process has held '{self.path}' for {_HELD_S:g} s.")
+        with locked(self.path / LOCK, _HELD_S, busy):
             yield
 
     def clear(self) -> None:
