@@ -261,6 +261,8 @@ def _check(plan: SweepPlan, workers: int) -> bool:
         raise must("--samples", "an integer >= 1", asked["samples"])
     if asked["samples"] > 1 and not plan.space.columns:
         raise must("--samples", "1 where there is no --space, or nothing in it left to search", asked["samples"])
+    if len({f"{share:g}" for share in asked["fractions"]}) < len(asked["fractions"]):
+        raise must("--fractions", "different in their first six digits", asked["fractions"])
     for key, value in asked["settings"].items():
         if key == "train.model" and value == plan.model:  # as the recipes of a model say
             continue
