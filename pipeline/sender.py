@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -198,9 +199,9 @@ class Sender:
         """The run that has the unique tags, where one was made but could not be noted any more."""
         if not self._unique:
             return None
-        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in self._unique.items())
-        found = self._client.search_runs([self._experiment_id], wanted, max_results=1)
-        return found[0].info.run_id if found else None
+        wanted = " and ".join(_like(key, value) for key, value in self._unique.items())
+        found = self._client.search_runs([self._experiment_id], wanted)
+        return next((run.info.run_id for run in found if self._unique.items() <= run.data.tags.items()), None)
 
     def share(self, other: Sender) -> None:
         """Uses the connection of another sender to the same experiment, where it goes to the same store."""
@@ -260,6 +261,12 @@ def _position(directory: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         return dict(json.loads((directory / POSITION).read_text(encoding="utf-8")))
     return {}
+
+
+def _like(tag: str, value: str) -> str:
+    """A condition in MLflow's words, which cannot quote a quote: where there is one, other values meet it too."""
+    masked = re.sub(r"['\\]", "_", value)
+    return f"tags.`{tag}` {'=' if masked == value else 'LIKE'} '{masked}'"
 
 
 def _same(store: str | None, other: str | None) -> bool:
