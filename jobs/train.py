@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._epochs import Epochs, Passes, sentence
+from jobs._given import check_model_store
 from jobs._run import job, run
 from jobs._shown import say
 from pipeline.errors import UserError, must
@@ -54,6 +55,7 @@ def train(
     workers.
     """
     from pipeline import trainer
+    from pipeline.rundir import RunDirectory
 
     given = {
         "data.path": data,
@@ -68,8 +70,10 @@ def train(
         "tracking.experiment": experiment,
     }
     flat = _flat(given, config, settings or [], resume)
-    if (log_model or register) and flat.get("tracking.uri") == "none":
-        raise must("--log-model", "used with an MLflow store", "--tracking-uri none")
+    if log_model or register:
+        before = RunDirectory(out).record.get("settings", {}) if resume else {}
+        option = "--register" if register else "--log-model"
+        check_model_store(option, flat.get("tracking.uri"), before.get("tracking.uri"))
     with Epochs() as on_epoch:
         summary = trainer.train(flat, out, resume=resume, say=say, on_epoch=on_epoch)
     say(sentence(summary))
