@@ -9,6 +9,7 @@ withheld), it cannot be chosen, unless it is the only one: there is no choice th
 from __future__ import annotations
 
 import csv
+import io
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import SEMI_SUPERVISED
+from pipeline.places import write_atomically
 from pipeline.trials import FINISHED, finite
 
 Row = dict[str, Any]
@@ -151,10 +153,11 @@ def best_trial(rows: Iterable[Row], metric: str) -> Row | None:
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Rows as CSV; a row without a column has nothing there."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
 
 
 def _groups(rows: Iterable[Row], by: tuple[str, ...]) -> list[tuple[tuple[Any, ...], list[Row]]]:

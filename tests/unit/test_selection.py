@@ -1,8 +1,11 @@
 """The best set: chosen on validation rows, over all its seeds, never by its test value."""
 
+import resource
+
 import pytest
 
-from pipeline.selection import best_trial, metric_of, row_of_epoch, score_of, selected
+from pipeline.result_rows import read_trials
+from pipeline.selection import best_trial, metric_of, row_of_epoch, score_of, selected, write_table
 
 
 def row(index, seed, validation, test, status="finished", nodes=10, fraction=0.1):
@@ -96,3 +99,19 @@ def test_each_fold_chooses_by_its_own_rows_and_the_mean_is_over_folds():
     assert chosen["trials"] == ["f1-t0-0-0.1", "f2-t1-0-0.1", "f3-t1-0-0.1"]
     unfinished = [{**r, "status": "failed"} if r["fold"] == "f2" else r for r in rows]
     assert selected(unfinished, "accuracy") == []
+
+
+def test_a_table_that_there_is_no_room_for_leaves_the_one_before(tmp_path):
+    """The report and the results of a sweep read it."""
+    rows = [row(0, 0, 0.9, 0.7), row(1, 0, 0.8, 0.9)]
+    write_table(tmp_path / "trials.csv", rows)
+    before = (tmp_path / "trials.csv").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="trials.csv"):
+            write_table(tmp_path / "trials.csv", rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "trials.csv").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    assert [found["trial"] for found in read_trials(tmp_path / "trials.csv")] == ["t0-0-0.1", "t1-0-0.1"]
