@@ -55,7 +55,6 @@ def train(
     workers.
     """
     from pipeline import trainer
-    from pipeline.rundir import RunDirectory
 
     given = {
         "data.path": data,
@@ -71,9 +70,8 @@ def train(
     }
     flat = _flat(given, config, settings or [], resume)
     if log_model or register:
-        before = RunDirectory(out).record.get("settings", {}) if resume else {}
-        option = "--register" if register else "--log-model"
-        check_model_store(option, flat.get("tracking.uri"), before.get("tracking.uri"))
+        before = _store_before(out) if resume else None
+        check_model_store("--register" if register else "--log-model", flat.get("tracking.uri"), before)
     with Epochs() as on_epoch:
         summary = trainer.train(flat, out, resume=resume, say=say, on_epoch=on_epoch)
     say(sentence(summary))
@@ -85,6 +83,13 @@ def train(
         logged = models.log_model(out, summary["run_id"], uri, register)
         say(f"Model logged: {logged['model_uri']}")
     return {key: summary.get(key) for key in KEYS}
+
+
+def _store_before(out: Path) -> str | None:
+    from pipeline.rundir import RunDirectory
+
+    store: str | None = RunDirectory(out).record.get("settings", {}).get("tracking.uri")
+    return store
 
 
 def _flat(given: dict[str, Any], config: Path | None, settings: list[str], resume: bool) -> dict[str, Any]:
