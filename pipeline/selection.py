@@ -151,9 +151,8 @@ def best_trial(rows: Iterable[Row], metric: str) -> Row | None:
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Rows as CSV; a row without a column has nothing there."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO(newline="")
+    """Rows as CSV, all or none; a row without a column has nothing there."""
+    names, text = list(dict.fromkeys(name for row in rows for name in row)), io.StringIO(newline="")
     writer = csv.DictWriter(text, names)
     writer.writeheader()
     writer.writerows(rows)
