@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from pipeline.errors import theirs_to_mend
+from pipeline.errors import line_of, theirs_to_mend
 
 DONE, FAULT, USER, INTERRUPTED = 0, 1, 2, 130
 UNREAD = 141  # as the system ends a program whose output nobody reads any more
@@ -37,7 +37,7 @@ def end(error: BaseException, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exception(error)
     code = exit_code(error)
-    text = _line(error)
+    text = line_of(error)
     if code == INTERRUPTED:
         text = f"Interrupted. {' '.join(str(error).split())}".strip()
     elif code == FAULT:
@@ -55,11 +55,3 @@ def nobody_reads() -> bool:
     for number in gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return bool(gone)
-
-
-def _line(error: BaseException) -> str:
-    """Its text in one line; of the system's errors what is wrong with which file, without the number."""
-    if isinstance(error, OSError) and error.strerror:
-        place = f"'{os.fsdecode(error.filename)}': " if isinstance(error.filename, str | bytes | os.PathLike) else ""
-        return f"{place}{error.strerror}."
-    return " ".join(str(error).split()) or type(error).__name__

@@ -12,9 +12,10 @@ import typer
 
 from jobs.cli import JOBS
 from pipeline.errors import UserError, must
+from pipeline.recipes import recipe_path
 from pipeline.task import module_of
 
-_FILES = ("config", "space")  # options whose files travel with the command
+_FILES = ("config", "unlabelled_config", "space")  # options whose files travel with the command
 _PLACES = ("run", "model")  # options that may be a directory, a name or an id
 
 
@@ -75,6 +76,8 @@ def _parts(word: str) -> list[str]:
 
 
 def _relative(name: str, value: Any) -> bool:
+    if name.endswith("config") and recipe_path(str(value)) is not None:
+        return False  # it is among the code
     if name == "data" and isinstance(value, str):
         return "://" not in value and not value.startswith("/")
     if name in _PLACES and isinstance(value, str):

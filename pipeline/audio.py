@@ -39,14 +39,13 @@ class LogMel(nn.Module):
 
     Args:
         sample_rate: in Hz.
-        bands: M.
     """
 
-    def __init__(self, sample_rate: int, bands: int = BANDS) -> None:
+    def __init__(self, sample_rate: int) -> None:
         super().__init__()
         self._window = 2 ** math.ceil(math.log2(max(16, WINDOW_S * sample_rate)))
         self._hop = max(1, round(HOP_S * sample_rate))
-        filters = mel_filters(sample_rate, self._window // 2 + 1, bands)
+        filters = mel_filters(sample_rate, self._window // 2 + 1, BANDS)
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("hann", torch.hann_window(self._window), persistent=False)
 

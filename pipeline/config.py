@@ -253,7 +253,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
         path = known
     try:
         content = _parse_file(path)
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         line = " ".join(str(error).split())
         raise ValueError(f"{path} is not valid {path.suffix.lstrip('.') or 'yaml'}: {line}") from None
     if not isinstance(content, dict):

@@ -19,7 +19,6 @@ from pipeline.pretrained import frozen_features
 from pipeline.user_encoder import user_encoder
 from somcore.device import one_thread
 
-ENCODERS = ("auto", "cnn", "standardised", "residual", "mlp", "audio", "word", "pretrained")
 GROUPS = 4
 _SPREAD, _SPREAD_TILE, _CONSTANT = 0.7, 128, 1e-6
 _SHORTEST = 1e-6  # filter
@@ -176,7 +175,7 @@ def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: 
     """The encoder of a run: (n, P) scaled samples to (n, D) in (0, 1).
 
     Args:
-        name: one of `ENCODERS`; "auto" chooses by the kind of data; or "module:function" of the user, called with
+        name: as of `encoder.name`; "auto" chooses by the kind of data; or "module:function" of the user, called with
             sample, dim and width, see `user_encoder`: a module from (n, P) to (n, dim), of any range.
         sample: what it will see.
         dim: D.

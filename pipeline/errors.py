@@ -9,6 +9,7 @@ processes by pickle.
 from __future__ import annotations
 
 import errno
+import os
 import traceback
 from typing import Any
 
@@ -140,3 +141,16 @@ def theirs_to_mend(error: BaseException) -> bool:
         return isinstance(error, UserError)
     frames = list(traceback.walk_tb(error.__traceback__))
     return bool(frames) and frames[-1][0].f_globals.get("__name__", "").split(".")[0] in _OURS
+
+
+def line_of(error: BaseException) -> str:
+    """What is said of an error: its text in one line; of the system's errors what is wrong with which file.
+
+    Example:
+        >>> line_of(OSError(28, "No space left on device", "runs/a/map.safetensors"))
+        "'runs/a/map.safetensors': No space left on device."
+    """
+    if isinstance(error, OSError) and error.strerror:
+        place = f"'{os.fsdecode(error.filename)}': " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+        return f"{place}{error.strerror}."
+    return " ".join(str(error).split()) or type(error).__name__

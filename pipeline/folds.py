@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.errors import DataError, OutputError, must
 from pipeline.manifest import MANIFEST, Manifest
 from pipeline.places import write_atomically
@@ -23,6 +25,7 @@ from pipeline.prepare import PrepareOptions, prepare
 from pipeline.sources import SourceOptions, open_source
 from pipeline.sources.classic import required_root
 from pipeline.sources.readers import open_table, table_files
+from pipeline.sources.table import filters, passing
 
 MOST_FOLDS = 1000
 FOLDS = "folds.json"
@@ -42,7 +45,8 @@ def prepare_folds(
     Args:
         source: only "table" has columns.
         root: a csv, arff or parquet file, or a folder of such files.
-        options: of each fold; a split column says which of its rows are for testing.
+        options: of each fold; a split column says which of its rows are for testing. Folds without a row that passes
+            `where` are left out.
         columns: names, separated by commas.
         out: directory of the folds.
         writing: see `PrepareOptions`.
@@ -105,19 +109,25 @@ def folds_in(place: Path) -> list[str] | None:
 
 
 def _combinations(root: Path, names: list[str], options: SourceOptions) -> list[tuple[str, ...]]:
-    """Values of the fold columns that occur together, in order of numbers where they are numbers."""
+    """Values of the fold columns that occur together in rows that pass --where, in the order of numbers if they are."""
     found: set[tuple[str, ...]] = set()
+    where = filters(options.where)
     for path in table_files(root):
         file = open_table(path, options.delimiter, options.header)
-        for name in names:
+        for name in (*names, *where):
             if name not in file.columns:
                 known = ", ".join(list(file.columns)[:20])
-                raise must("--folds", f"columns of {path.name} ({known})", name)
-        for batch in file.batches(names):
+                raise must("--folds" if name in names else "--where", f"columns of {path.name} ({known})", name)
+        for batch in file.batches(list(dict.fromkeys([*names, *where]))):
+            if where:
+                batch = batch.filter(pa.array(passing(batch, where)))
             columns = [[_text(value) for value in batch[name].to_pylist()] for name in names]
             found |= set(zip(*columns, strict=True))
             if len(found) > MOST_FOLDS:
                 raise must("--folds", f"columns of at most {MOST_FOLDS} folds", f"more ({', '.join(names)})")
+    if not found:
+        left = f" where {options.where}" if where else ""
+        raise DataError(f"'{root}' must hold at least one row{left}. It holds none.")
     if any(not value for values in found for value in values):
         raise DataError(f"Columns {', '.join(names)} must name a fold in every row. Got a missing value.")
     return sorted(found, key=lambda values: [_order(value) for value in values])

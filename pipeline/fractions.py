@@ -68,7 +68,7 @@ def spreading_accuracy(features: np.ndarray, labels: np.ndarray, test: np.ndarra
     """Test accuracy of label spreading over the training rows, −1 = unlabelled: (N, D), (N,), (M, D), (M,)."""
     from sklearn.semi_supervised import LabelSpreading
 
-    model = LabelSpreading(kernel="knn", n_neighbors=7)
+    model = LabelSpreading(kernel="knn", n_neighbors=min(7, len(features)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # graphs of few labels leave rows that no label reaches
         model.fit(features, labels)

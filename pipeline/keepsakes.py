@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.manifest import MANIFEST
+from pipeline.places import write_atomically
 from pipeline.predictor import Predictor
 from pipeline.shards import Dataset
 
@@ -28,7 +29,7 @@ def keepsakes(directory: Path, dataset: Dataset) -> list[Path]:
     local = dataset.place.local
     manifest = (directory if local is None else local) / MANIFEST
     if local is None:
-        manifest.write_bytes(dataset.place.read(MANIFEST))
+        write_atomically(manifest, dataset.place.read(MANIFEST))
     files = [manifest] if manifest.is_file() else []
     split = "test" if dataset.num_rows("test") else "train"
     count = dataset.num_rows(split)
@@ -44,5 +45,5 @@ def keepsakes(directory: Path, dataset: Dataset) -> list[Path]:
         names = np.array([*dataset.class_names, None], dtype=object)
         answers.insert(2, "label", names[dataset.labels(split)[rows].numpy()])
     path = directory / PREDICTIONS
-    answers.to_csv(path, index=False)
+    write_atomically(path, answers.to_csv(index=False).encode())
     return [*files, path]

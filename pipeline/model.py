@@ -168,8 +168,6 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _arguments(directory: Path) -> Iterator[dict[str, Any]]:
     """What MLflow is told of a model; the files that it names are there inside the block."""
-    import mlflow
-
     predictor = Predictor.load(directory)
     if predictor.deep is not None and predictor.about["deep"]["encoder"]["name"] == "pretrained":
         raise must("The model", "one that holds its encoder, to be logged", "encoder.name=pretrained, weights apart")
@@ -179,10 +177,14 @@ def _arguments(directory: Path) -> Iterator[dict[str, Any]]:
             "python_model": str(_ROOT / "pipeline" / "pyfunc.py"),
             "artifacts": {"map": str(directory / MAP)},
             "code_paths": [str(_packed(Path(folder) / CODE))],
-            "signature": mlflow.models.infer_signature(example, _answers(predictor, example)),
+            "signature": _signature(predictor, example),
             "input_example": example,
             "pip_requirements": requirements(),
-            "metadata": {"map_digest": predictor.about["digest"], "model": str(predictor.about.get("model"))},
+            "metadata": {
+                "map_digest": predictor.about["digest"],
+                "model": str(predictor.about.get("model")),
+                "input": f"{predictor.spec.dtype} (n, {', '.join(map(str, predictor.spec.shape))})",
+            },
         }
 
 
@@ -212,8 +214,15 @@ def _example(directory: Path, spec: InputSpec) -> Any:
     return pd.DataFrame(values.astype(np.float64), columns=list(spec.columns))
 
 
-def _answers(predictor: Predictor, example: Any) -> Any:
-    """An output to infer a schema from: a class may be missing, a confidence NaN."""
+def _signature(predictor: Predictor, example: Any) -> Any:
+    """What MLflow holds requests to.
+
+    Of images and recordings it holds the answers only: MLflow would cut 0.7 to 0 where `uint8` is asked for, while the
+    model refuses what is scaled.
+    """
+    import mlflow
+
     answers = predictor(example)
-    answers["class"] = answers["class"].fillna("").astype(str)
-    return answers
+    answers["class"] = answers["class"].fillna("").astype(str)  # a class may be missing
+    signature = mlflow.models.infer_signature(example, answers)
+    return signature if predictor.spec.columns else mlflow.models.ModelSignature(outputs=signature.outputs)

@@ -78,14 +78,16 @@ class MapGraph(nn.Module):
             self.register_buffer(name, tensor.clone())
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(n, D) features to node, class, activation, novelty, each (n,)."""
+        """(n, D) features to node, class, activation, novelty, each (n,); −1, −1, NaN, NaN where one is not finite."""
         x = features.to(torch.float64)
         observed = (~torch.isnan(x)).to(torch.float64) if self.masked else torch.ones_like(x)
         x = torch.where(torch.isnan(x), torch.zeros_like(x), x) if self.masked else x
         errors = self._errors(x, observed)
         place = errors.argmin(1)
-        rho = errors.gather(1, place.unsqueeze(1)).squeeze(1).clamp_min(0.0)
-        node = self.nodes[place]
+        rho = errors.gather(1, place.unsqueeze(1)).squeeze(1)
+        wrong = ~torch.isfinite(rho)
+        rho = torch.where(wrong, torch.full_like(rho, torch.nan), rho.clamp_min(0.0))
+        node = torch.where(wrong, -torch.ones_like(place), self.nodes[place])
         if self.filtering:
             node = torch.where(self._accepted(x, observed, place, rho), node, -torch.ones_like(node))
         activation = 1 / (1 + rho)

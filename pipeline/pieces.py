@@ -74,7 +74,7 @@ def cut_input(source: Path, spec: InputSpec, key_column: str, piece_rows: int) -
 def _files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
-    found = [p for p in sorted(source.rglob("*.parquet")) if not p.name.startswith((".", "_"))]
+    found = [p for p in sorted(source.rglob("*.parquet")) if p.is_file() and not p.name.startswith((".", "_"))]
     if not found:
         raise _unprepared(source)
     return found

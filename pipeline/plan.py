@@ -31,10 +31,8 @@ from somcore.config import LABEL_AWARE, LATTICES, UNLABELLED, MapConfig
 from somcore.sampling import sample_indices
 from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
 
-_CHUNK_ROWS = 16384
 _ROUNDS_PER_EPOCH = 32
 _MOST_TILES = 64
-_SPREAD_ROWS, _SPREAD_EPOCH = 1024, -3
 _MAX_ABS = 1.0  # training rows of a prepared data set lie in [0, 1], by their scaling
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
 import json
 import logging
 import os
@@ -27,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import DataError, OutputError, must
+from pipeline.errors import DataError, OutputError, UserError, line_of, must, theirs_to_mend
 from pipeline.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.places import full_disk_named, write_atomically
 from pipeline.predictor import BEYOND, Predictor
@@ -37,6 +38,7 @@ from pipeline.signals import unhurried
 
 IDENTITY, ERRORS, ASIDE = "_predict.json", "_errors.csv", "_errors"
 BATCH_ROWS = 8192
+_NAMES = {"model": "model", "input": "input", "rows_per_file": "--rows-per-file", "key_column": "--key-column"}
 SCHEMA = pa.schema(
     [
         ("node", pa.int64()),
@@ -81,15 +83,19 @@ def predict(
     began = time.monotonic()
     if actors < 0:
         raise must("--actors", "an integer >= 0 (0: in this process)", actors)
+    if out.resolve().is_relative_to(source.resolve()):
+        raise must("--output", "a directory outside of --input", str(out), remedy="Its files would be input next time.")
     predictor = Predictor.load(model)
     key = "key" if key_column is None else key_column
     pieces, keyed = cut_input(source, predictor.spec, key, piece_rows)
     if key_column is not None and not keyed:
         raise _no_column(key_column, pieces[0].file)
     refuse_prepared_otherwise(source, predictor.spec)
-    refuse_another_kind(list(dict.fromkeys(piece.file for piece in pieces)), predictor.spec)
+    files = list(dict.fromkeys(piece.file for piece in pieces))
+    refuse_another_kind(files, predictor.spec)
     content = hashlib.sha256(RunDirectory(model).map_path.read_bytes()).hexdigest()  # encoder, scaling and names too
-    _claim(out, {"model": content, "input": _describe(pieces), "key_column": key})
+    identity = {"model": content, "input": _describe(files), "rows_per_file": piece_rows, "key_column": key}
+    _claim(out, identity)
     waiting = [piece for piece in pieces if not _answers(out, piece).exists()]
     total = sum(piece.rows for piece in pieces)
     done = total - sum(piece.rows for piece in waiting)
@@ -172,6 +178,18 @@ class Scorer:
         write_atomically(path, json.dumps(errors, default=str).encode())
 
 
+class _Carrying(Scorer):
+    """Carries what the user can mend past Ray Data, which makes text of the errors of its actors."""
+
+    def __call__(self, content: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return super().__call__(content) | {"error": ""}
+        except Exception as error:
+            if not theirs_to_mend(error):
+                raise
+            return {"rows": 0, "error": line_of(error)}
+
+
 def _here(scorer: tuple[Any, ...], pieces: list[Piece]) -> Iterator[int]:
     score = Scorer(*scorer)
     for piece in pieces:
@@ -199,12 +217,14 @@ def _on_ray(scorer: tuple[Any, ...], pieces: list[Piece], actors: int, address: 
         share = min(1.0, int(100 * max(0.02, cpus - 0.5) / size) / 100)  # what is left reads the list of pieces
         listed = ray.data.from_items([asdict(piece) for piece in pieces], override_num_blocks=len(pieces))
         scored = listed.map(  # Ray makes an instance of the class in each actor
-            Scorer,  # type: ignore[arg-type]
+            _Carrying,  # type: ignore[arg-type]
             fn_constructor_args=scorer,
             compute=ray.data.ActorPoolStrategy(size=size),
             num_cpus=share,
         )
         for row in scored.iter_rows():
+            if row["error"]:
+                raise UserError(row["error"])
             yield row["rows"]
     finally:
         with unhurried():
@@ -220,8 +240,10 @@ def _no_column(name: str, file: str) -> DataError:
     return DataError(f"{file}: --key-column must be a column that is there. Got '{name}'. {hint}")
 
 
-def _describe(pieces: list[Piece]) -> list[list[Any]]:
-    return [[piece.file, piece.first, piece.last, piece.rows, os.path.getsize(piece.file)] for piece in pieces]
+def _describe(files: list[str]) -> list[list[Any]]:
+    """Size and time of each file: other content of the same size has another time."""
+    stats = {file: os.stat(file) for file in files}
+    return [[file, stat.st_size, stat.st_mtime_ns] for file, stat in stats.items()]
 
 
 def _claim(out: Path, identity: dict[str, Any]) -> None:
@@ -229,8 +251,11 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if (out / IDENTITY).exists():
-            if json.loads((out / IDENTITY).read_text(encoding="utf-8")) != identity:
-                raise OutputError(f"'{out}' holds the answers of another model or input. Give another --output.")
+            there = json.loads((out / IDENTITY).read_text(encoding="utf-8"))
+            other = [name for name in identity if there.get(name) != identity[name]]
+            if other:
+                what = " and of another ".join(_NAMES[name] for name in other)
+                raise OutputError(f"'{out}' holds the answers of another {what}. Give another --output.")
             return
         if any(out.iterdir()):
             raise OutputError(f"'{out}' must be empty, or hold answers to go on with. Give another --output.")
@@ -257,8 +282,7 @@ def _beyond(file: Path) -> int:
 def _gather_errors(out: Path, pieces: list[Piece]) -> int:
     """One file of all rows that were set aside; how many."""
     rows = [row for piece in pieces for row in json.loads(_errors(out, piece).read_text(encoding="utf-8"))]
-    with full_disk_named(out / ERRORS), open(out / ERRORS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "row", "key", "reason"])
-        writer.writerows(rows)
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([["file", "row", "key", "reason"], *rows])
+    write_atomically(out / ERRORS, table.getvalue().encode())
     return len(rows)

@@ -142,10 +142,15 @@ class Predictor:
         count = len(values)
         with torch.no_grad():
             features = self._scaling(values) if count else torch.empty(0, self.state.num_features)
+            lost = torch.zeros(count, dtype=torch.bool)
             if self.deep is not None and count:
                 features = self.deep.encode(features)
+                lost = ~features.isfinite().all(1)  # an enormous value is more than an encoder can compute with
+                features = features.masked_fill(lost.unsqueeze(1), 0.0)
             nodes, rho = predict_nodes(self.state, features, self.config)
             classes, confidence = self._classes(features)
+            novelty = self.novelty(features, rho)
+        nodes[lost], rho[lost], classes[lost], confidence[lost], novelty[lost] = -1, torch.inf, -1, torch.nan, 1.0
         names = np.array([*self.class_names, None], dtype=object)
         return pd.DataFrame(
             {
@@ -153,7 +158,7 @@ class Predictor:
                 "confidence": confidence.numpy(),
                 "node": nodes.numpy(),
                 "activation": (1 / (1 + rho)).numpy(),
-                "novelty": self.novelty(features, rho).numpy(),
+                "novelty": novelty.numpy(),
             }
         )
 

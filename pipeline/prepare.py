@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import re
@@ -78,7 +79,7 @@ def prepare(
     check_spec(source.spec, source.name)
     raw_files = _raw_files(source.spec)
     _clear_left_overs(out)
-    existing = _existing(out, identity, raw_files, options.overwrite)
+    existing = _existing(out, identity, source.spec.details, raw_files, options.overwrite)
     if existing is not None:
         return existing
     with _new_directory(out) as scratch:
@@ -105,7 +106,9 @@ def prepare(
     return manifest
 
 
-def _existing(out: Path, identity: dict[str, Any], raw_files: list[dict[str, Any]], overwrite: bool) -> Manifest | None:
+def _existing(
+    out: Path, identity: dict[str, Any], details: dict[str, Any], raw_files: list[dict[str, Any]], overwrite: bool
+) -> Manifest | None:
     """The data set in place if it is the same one; an error if something else is there."""
     if not out.exists():
         return None
@@ -117,8 +120,8 @@ def _existing(out: Path, identity: dict[str, Any], raw_files: list[dict[str, Any
         raise OutputError(f"--out must be new, empty or a prepared data set. Got {out}. Choose another.")
     try:
         manifest = Manifest.load(out)
-        same = manifest.source == identity and manifest.provenance.get("files") == raw_files
-        if same:
+        wanted = json.loads(json.dumps([identity, details, raw_files]))  # as it is read back: tuples are lists
+        if [manifest.source, manifest.details, manifest.provenance.get("files")] == wanted:
             verify(out, manifest)
             return manifest
         found = manifest.source.get("name", "unknown")

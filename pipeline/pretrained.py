@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,9 @@ def weights_digest(weights: str | None) -> str:
     """sha256 of the file of weights: of a frozen network it is a part of what a run is.
 
     Raises:
-        UserError: there is no such file.
+        UserError: unknown model, or there is no such file.
     """
-    name, _, file = (weights or _DEFAULT).partition(":")
-    path = Path(file) if file else _cached(name)
+    _, path = file_of(weights)
     try:
         with open(path, "rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
@@ -81,12 +81,8 @@ def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[F
     """
     from torchvision import models
 
-    name, _, file = (weights or _DEFAULT).partition(":")
-    known = models.list_models(module=models)
-    if name not in known:
-        raise UserError(f"encoder.weights must name a torchvision model, such as resnet18. Got '{name}'.")
+    name, path = file_of(weights)
     network: Any = models.get_model(name, weights=None)
-    path = Path(file) if file else _cached(name)
     try:
         network.load_state_dict(_read(path))
     except RuntimeError as error:
@@ -97,10 +93,21 @@ def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[F
             setattr(network, head, nn.Identity())
             break
     features = FrozenFeatures(network, shape)
-    size = 1
-    for extent in shape:
-        size *= extent
-    return features, features(torch.zeros(1, size)).shape[1]
+    return features, features(torch.zeros(1, math.prod(shape))).shape[1]
+
+
+def file_of(weights: str | None) -> tuple[str, Path]:
+    """The model that is meant, and the file of its weights: the one given, or that in torchvision's cache.
+
+    Raises:
+        UserError: unknown model, or its weights are not in the cache.
+    """
+    from torchvision import models
+
+    name, _, file = (weights or _DEFAULT).partition(":")
+    if name not in models.list_models(module=models):
+        raise UserError(f"encoder.weights must name a torchvision model, such as resnet18. Got '{name}'.")
+    return name, Path(file) if file else _cached(name)
 
 
 def _cached(name: str) -> Path:

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 _ARCHIVE = Path(__file__).parent / "code" / "somgrad.zip"
 if _ARCHIVE.exists():  # this is the copy of this file in a saved model
     sys.path.insert(0, str(_ARCHIVE))
 
+from pipeline.errors import UserError  # noqa: E402
 from pipeline.predictor import Predictor  # noqa: E402
 
 MAP_ARTIFACT = "map"
@@ -34,7 +37,13 @@ class SomModel(PythonModel):  # type: ignore[misc]
 
         MLflow asks for the hint and does nothing with this one: images and recordings come as arrays all the same.
         """
-        return self._predictor(model_input)
+        try:
+            answers = self._predictor(model_input)
+        except UserError as error:  # a server shows the text of this kind of error only
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+        if answers["confidence"].isna().any():  # JSON has no NaN
+            answers["confidence"] = answers["confidence"].astype(object).where(answers["confidence"].notna(), None)
+        return answers
 
 
 mlflow.models.set_model(SomModel())

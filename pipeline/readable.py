@@ -6,6 +6,7 @@ Axes: n rows of a batch.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,19 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError, UserError, must
 from pipeline.manifest import Manifest
 from pipeline.places import is_data_set
-from pipeline.samples import TENSOR_COLUMN, InputSpec
+from pipeline.samples import TENSOR_COLUMN, InputSpec, narrowed
 
 
 def check_schema(schema: pa.Schema, spec: InputSpec, where: str) -> list[str]:
     """The columns that hold the samples, in the order of the model.
 
     Raises:
-        DataError: one is missing, or has no numbers.
+        DataError: one is missing, twice there, or has no numbers.
     """
-    if spec.columns is None or TENSOR_COLUMN in schema.names:
+    for name, count in Counter(schema.names).items():
+        if count > 1 and name in (TENSOR_COLUMN, *(spec.columns or ())):
+            raise DataError(f"{where}: column '{name}' must be there once. Got {count} of that name.")
+    if not spec.by_name(schema.names):
         if TENSOR_COLUMN not in schema.names:
             raise DataError(f"{where}: column '{TENSOR_COLUMN}' must be there. Got {', '.join(schema.names)}.")
         kind = _element(schema.field(TENSOR_COLUMN).type)
@@ -33,6 +37,7 @@ def check_schema(schema: pa.Schema, spec: InputSpec, where: str) -> list[str]:
             must = f"{spec.dtype} of shape {spec.shape}"
             raise DataError(f"{where}: column '{TENSOR_COLUMN}' must hold {must}. Got {got}.")
         return [TENSOR_COLUMN]
+    assert spec.columns is not None
     missing = [name for name in spec.columns if name not in schema.names]
     if missing:
         some = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
@@ -83,7 +88,7 @@ def refuse_another_kind(files: list[str], spec: InputSpec) -> None:
     size, fits, odd = math.prod(spec.shape), False, None
     for path in files:
         schema = pq.read_schema(path)
-        if TENSOR_COLUMN not in schema.names:  # columns by name, which are there
+        if spec.by_name(schema.names):
             continue
         kind = schema.field(TENSOR_COLUMN).type
         storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
@@ -123,12 +128,14 @@ def samples_of(batch: pa.RecordBatch, spec: InputSpec) -> tuple[np.ndarray, list
     Returns:
         (m, *shape) samples, m <= n, and n reasons.
     """
-    if TENSOR_COLUMN in batch.schema.names:
-        values, reasons = _tensors(batch.column(TENSOR_COLUMN), spec)
-    else:
+    values: np.ndarray
+    reasons: list[str | None] = [None] * batch.num_rows
+    if spec.by_name(batch.schema.names):
         assert spec.columns is not None
         arrays = [batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False) for name in spec.columns]
-        values, reasons = np.stack(arrays, axis=1).astype(spec.dtype), [None] * batch.num_rows
+        values = narrowed(np.stack(arrays, axis=1), spec.dtype)
+    else:
+        values, reasons = _tensors(batch.column(TENSOR_COLUMN), spec)
     bad = spec.invalid(values)
     places = [place for place, reason in enumerate(reasons) if reason is None]
     for place, wrong in zip(places, bad, strict=True):

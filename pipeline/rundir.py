@@ -82,10 +82,7 @@ class RunDirectory:
                 "Give another --out."
             )
         if known and not resume:
-            raise OutputError(
-                f"'{self.path}' already holds a run ({known['settings'].get('train.model')}, "
-                f"{known.get('status')}). Give another --out, or --resume to go on with it."
-            )
+            raise self._taken(known)
         if not known:
             if resume and "data.path" not in given:
                 raise OutputError(
@@ -104,12 +101,21 @@ class RunDirectory:
         check_writable(self.path)
         return {**stored, **given}
 
+    def _taken(self, known: Mapping[str, Any]) -> OutputError:
+        return OutputError(
+            f"'{self.path}' already holds a run ({known['settings'].get('train.model')}, {known.get('status')}). "
+            "Give another --out, or --resume to go on with it."
+        )
+
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, resume: bool) -> Iterator[None]:
         """Holds the directory; it is made if it is not there.
 
+        Args:
+            resume: whether it may hold a run. Another process may have trained one since `settings` looked.
+
         Raises:
-            OutputError: another process trains in it.
+            OutputError: another process trains in it, or has done so.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / LOCK, "w") as lock:
@@ -121,6 +127,8 @@ class RunDirectory:
                 ) from None
             except OSError:
                 pass  # a filesystem without locks
+            if not resume and (known := self.record):
+                raise self._taken(known)
             yield
 
     def refuse_other(self, identity: Mapping[str, str], run: RunConfig) -> None:

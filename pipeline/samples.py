@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from pipeline.errors import DataError, must
 from pipeline.manifest import Manifest
@@ -66,30 +67,34 @@ class InputSpec:
         """Samples as an array (n, *shape).
 
         Args:
-            samples: of tables a DataFrame with the columns of the source, in any order; else an array, or a
-                DataFrame with one column `features`.
+            samples: of tables a table of pandas, polars or pyarrow with the columns of the source, in any order; else
+                an array or tensor, or a table with one column `features`. Integers of any type may stand for those
+                of the source.
 
         Raises:
-            UserError: a column is missing or has no numbers, or the shape or type is another one.
+            UserError: a column is missing, twice there or has no numbers, or the shape or type is another one.
         """
-        if _is_table(samples) and self.columns and TENSOR_COLUMN not in samples:
+        if hasattr(samples, "to_pandas"):
+            samples = samples.to_pandas()
+        if _is_table(samples) and self.by_name(samples.columns):
             return self._columns(samples)
-        values = samples
-        if _is_table(samples):
-            if TENSOR_COLUMN not in samples:
-                raise must("Columns", f"'{TENSOR_COLUMN}' with the samples", sorted(map(str, samples.columns)))
-            rows = samples[TENSOR_COLUMN].to_list()
-            values = np.stack([np.asarray(row) for row in rows]) if rows else np.empty((0, *self.shape), self.dtype)
-        values = np.asarray(values)
-        if values.shape[1:] != self.shape and values[:1].size == int(np.prod(self.shape)) and self._folds(values.shape):
-            values = values.reshape(len(values), *self.shape)
-        if values.ndim == 0 or (values.shape[1:] != self.shape and len(values)):
+        values = self._whole(samples) if _is_table(samples) else _array(samples)
+        if values.ndim and not len(values):
+            return np.empty((0, *self.shape), self.dtype)
+        if values.ndim == 0 or (values.shape[1:] != self.shape and not self._folds(values.shape)):
             raise must("Samples", f"of shape (n, {', '.join(map(str, self.shape))})", values.shape)
-        if self.kind != "table" and values.dtype != np.dtype(self.dtype):
-            raise must("Samples", self.dtype, str(values.dtype), remedy="Give them as the source has them, unscaled.")
+        values = values.reshape(len(values), *self.shape)
         if values.dtype.kind not in "iufb":
             raise must("Samples", "numbers", str(values.dtype))
-        return values.astype(self.dtype) if self.kind == "table" else values
+        return narrowed(values, self.dtype) if self.kind == "table" else self._typed(values)
+
+    def by_name(self, names: Collection[str]) -> bool:
+        """Whether each feature has its column, by its name; else one column holds whole samples.
+
+        Args:
+            names: of the columns that are there.
+        """
+        return self.columns is not None and (TENSOR_COLUMN not in names or set(self.columns) <= set(names))
 
     def seen_by_model(self, dataset: Dataset) -> Dataset:
         """A prepared data set as the model takes it: tables in the scaling and order of columns of its training data.
@@ -137,7 +142,26 @@ class InputSpec:
 
     def _folds(self, shape: tuple[int, ...]) -> bool:
         """Whether only the axis of one channel is missing, or everything is in one row."""
-        return shape[1:] == self.shape[1:] or len(shape) == 2
+        same_size = math.prod(shape[1:]) == math.prod(self.shape)
+        return same_size and (shape[1:] == self.shape[1:] or len(shape) == 2)
+
+    def _whole(self, table: Any) -> np.ndarray:
+        """The samples of a column that holds one in each row."""
+        if TENSOR_COLUMN not in table:
+            raise must("Columns", f"'{TENSOR_COLUMN}' with the samples", sorted(map(str, table.columns)))
+        return _array([np.asarray(row) for row in table[TENSOR_COLUMN].to_list()])
+
+    def _typed(self, values: np.ndarray) -> np.ndarray:
+        """Images and recordings in the type of the source: integers of another type are the same, fractions are not."""
+        wanted = np.dtype(self.dtype)
+        if values.dtype == wanted:
+            return values
+        if values.dtype.kind in "iu" and wanted.kind in "iu":
+            low, high = int(np.iinfo(wanted).min), int(np.iinfo(wanted).max)
+            if low <= values.min() and values.max() <= high:
+                return values.astype(wanted)
+            raise must("Samples", f"{self.dtype}, from {low} to {high}", f"{values.min()} to {values.max()}")
+        raise must("Samples", self.dtype, str(values.dtype), remedy="Give them as the source has them, unscaled.")
 
     def _columns(self, table: Any) -> np.ndarray:
         from pandas.api.types import is_numeric_dtype
@@ -148,12 +172,31 @@ class InputSpec:
             some = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
             raise DataError(f"Columns {some} must be there. Got {', '.join(map(str, table.columns))}.")
         part = table[list(self.columns)]
+        if part.shape[1] > len(self.columns):
+            twice = next(name for name, there in part.columns.value_counts().items() if there > 1)
+            raise must(f"Column '{twice}'", "there once", f"{list(part.columns).count(twice)} of that name")
         for name, kind in part.dtypes.items():
             if not is_numeric_dtype(kind):
                 raise must(f"Column '{name}'", "numbers", str(kind))
-        return part.to_numpy(dtype=np.float64, na_value=np.nan).astype(self.dtype)  # as training has read them
+        return narrowed(part.to_numpy(dtype=np.float64, na_value=np.nan), self.dtype)  # as training has read them
 
 
 def _is_table(samples: Any) -> bool:
     """A DataFrame, without importing pandas where training does not need it."""
     return hasattr(samples, "columns") and hasattr(samples, "dtypes")
+
+
+def _array(samples: Any) -> np.ndarray:
+    """Numbers in rows, from arrays, lists and tensors."""
+    if isinstance(samples, torch.Tensor):
+        return samples.detach().cpu().numpy()
+    try:
+        return np.asarray(samples)
+    except ValueError:
+        raise must("Samples", "an array", "rows of several lengths") from None
+
+
+def narrowed(values: np.ndarray, dtype: str) -> np.ndarray:
+    """In the type of the source; what does not fit becomes infinite, which is refused as such."""
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)

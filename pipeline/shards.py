@@ -218,8 +218,10 @@ class _FlatSplit:
         raw, done = bytearray(len(rows) * size), 0
         with memoryview(raw) as room:
             for offset, length in runs:
-                done += os.preadv(fd, [room[done : done + length]], offset)
-        assert done == len(raw), "short read from the cache"
+                end = done + length
+                while done < end:  # one call reads at most 2 GiB
+                    done += (read := os.preadv(fd, [room[done:end]], offset + length - (end - done)))
+                    assert read, "the cache ends before its last row"
         return np.frombuffer(raw, dtype=self._dtype).reshape(len(rows), *self._shape)
 
 

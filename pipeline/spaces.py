@@ -90,11 +90,11 @@ class Space:
         names = list(self.points)
         return [dict(zip(names, values, strict=True)) for values in itertools.product(*self.points.values())]
 
-    def drawn(self, index: int, search: str, seed: int = 0) -> Values:
+    def drawn(self, index: int, search: str) -> Values:
         """The set of a number: lhs (every ten sets are a Latin hypercube) or random."""
         if search == "lhs":
-            return dict(pick(self.columns, self.name, index, seed))
-        quantiles = np.random.default_rng([seed, index]).random(len(self.columns))
+            return dict(pick(self.columns, self.name, index))
+        quantiles = np.random.default_rng([0, index]).random(len(self.columns))
         return {column.name: column.value(float(u)) for column, u in zip(self.columns, quantiles, strict=True)}
 
     def settings(self, values: Mapping[str, Any], num_samples: int, num_features: int) -> Values:

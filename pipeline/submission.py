@@ -22,7 +22,7 @@ from pipeline.errors import MachineError, UserError, must
 from pipeline.package import lock_of, stage
 from pipeline.task import CODE, Task, named
 
-PENDING, RUNNING, STOPPED, SUCCEEDED, FAILED = "PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"
+STOPPED, SUCCEEDED, FAILED = "STOPPED", "SUCCEEDED", "FAILED"
 ENDED = (STOPPED, SUCCEEDED, FAILED)
 _STOP_S = 120  # a job that is stopped may save its state for that long; Ray's own default is 3 s
 _AWAY_S = 120.0  # how long a cluster may not answer before following ends
@@ -145,9 +145,11 @@ class Cluster:
         seen, answered = 0, time.monotonic()
         while True:
             try:
-                seen = asyncio.run(self._tail(job, seen, write))
+                seen, whole = asyncio.run(self._tail(job, seen, write))
                 row = self.job(job)
                 if row["ended"]:
+                    if not whole:  # it broke off while the job went on; the log of a job that has ended is served too
+                        asyncio.run(self._tail(job, seen, write))
                     return row
                 answered = time.monotonic()
             except (MachineError, UserError, OSError, RuntimeError) as error:
@@ -160,11 +162,11 @@ class Cluster:
                     ) from None
             time.sleep(0.5)
 
-    async def _tail(self, job: str, seen: int, write: Callable[[str], None]) -> int:
-        """Writes the log from a place on; returns the place where the connection ended."""
+    async def _tail(self, job: str, seen: int, write: Callable[[str], None]) -> tuple[int, bool]:
+        """Writes the log from a place on; returns the place where the connection ended, and whether as it should."""
         from aiohttp import ClientError
 
-        passed = 0
+        passed, whole = 0, False
         # broken, or refused: the caller asks for the status and comes again
         with contextlib.suppress(RuntimeError, OSError, ClientError):
             async for text in self._client.tail_job_logs(job):
@@ -172,7 +174,8 @@ class Cluster:
                 passed += len(text)
                 if fresh:
                     write(fresh)
-        return max(seen, passed)
+            whole = True
+        return max(seen, passed), whole
 
     @contextlib.contextmanager
     def _asking(self, job: str = "") -> Iterator[None]:

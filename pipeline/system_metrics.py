@@ -6,19 +6,15 @@ import time
 
 import psutil
 
-EVERY_S = 10.0
+_EVERY_S = 10.0
 _MEGA = 2**20
 
 
 class SystemMetrics:
-    """Samples processor, memory, disk and network, at most every ten seconds.
+    """Samples processor, memory, disk and network, at most every ten seconds."""
 
-    Args:
-        every_s: seconds between two samples.
-    """
-
-    def __init__(self, every_s: float = EVERY_S) -> None:
-        self._every_s, self._last = every_s, -every_s
+    def __init__(self) -> None:
+        self._last = -_EVERY_S
         self._process = psutil.Process()
         self._began = psutil.net_io_counters()
         psutil.cpu_percent()  # the first call only begins to measure
@@ -26,7 +22,7 @@ class SystemMetrics:
     def sample(self) -> dict[str, float]:
         """The numbers, or nothing where the last ones are recent."""
         now = time.monotonic()
-        if now - self._last < self._every_s:
+        if now - self._last < _EVERY_S:
             return {}
         self._last = now
         memory, disk, network = psutil.virtual_memory(), psutil.disk_usage("/"), psutil.net_io_counters()

@@ -117,10 +117,11 @@ def variables(asked: Sequence[str]) -> dict[str, str]:
         name, given, value = text.partition("=")
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise must("--env", "NAME or NAME=VALUE", text)
+        value = value if given else os.environ.get(name, "")
         if _SECRET.search(name) or _PASSWORD.search(value):
             remedy = "Everybody who may look at the cluster reads the variables of a job: set secrets on its nodes."
             raise must("--env", "free of secrets", name, remedy=remedy)
         if not given and name not in os.environ:
             raise must("--env", "NAME=VALUE, or the name of a variable that is set here", name)
-        found[name] = value if given else os.environ[name]
+        found[name] = value
     return found

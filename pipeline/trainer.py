@@ -153,10 +153,11 @@ class Training:
             self._directory.refuse_other(self._plan.identity, self._run)
         elif self._run.train.checkpoints:
             self._store.refuse_used()
-        snapshot = (self._store.load_newest(self._say) if resume else None) or self._first()
-        self._seconds_before = snapshot.extra.get("seconds", 0.0)
-        self._remember(snapshot.state)
-        with self._directory.alone():
+        first = None if resume else self._first()
+        with self._directory.alone(resume):  # what is gone on with is read when nobody adds to it any more
+            snapshot = first or self._store.load_newest(self._say) or self._first()
+            self._seconds_before = snapshot.extra.get("seconds", 0.0)
+            self._remember(snapshot.state)
             return self._trained(snapshot, resume, called)
 
     def _trained(self, snapshot: Snapshot, resume: bool, called: float) -> dict[str, Any]:

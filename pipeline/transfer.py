@@ -16,7 +16,7 @@ from pipeline.deep_model import DeepModel
 from pipeline.errors import must
 from pipeline.manifest import MANIFEST, Manifest
 from pipeline.prepare import PrepareOptions, prepare
-from pipeline.pretrained import frozen_features
+from pipeline.pretrained import file_of, frozen_features
 from pipeline.results import run_directory
 from pipeline.rundir import RunDirectory
 from pipeline.samples import InputSpec
@@ -116,5 +116,5 @@ def _of_weights(weights: str | None, dataset: Dataset) -> Encoded:
         raise must("--data", "images, for a torchvision model", manifest.kind)
     shape = (manifest.shape[0], manifest.shape[1], manifest.shape[2])
     features, _ = frozen_features(weights, shape)
-    name, _, file = str(weights).partition(":")
-    return Encoded(dataset, features, (Path(file),) if file else (), f"torchvision {name}")
+    name, path = file_of(weights)
+    return Encoded(dataset, features, (path,), f"torchvision {name}")

@@ -133,11 +133,11 @@ def _too_low(name: str, where: str, ours: Summary, value: float) -> list[Bar]:
     return [Bar(name, where, ours.mean, ours.se, value, "below by more than 2 se", False)]
 
 
-def clustering_bars(store: Store, request: Request, method: str = "larfdssom") -> list[Bar]:
+def clustering_bars(store: Store, request: Request) -> list[Bar]:
     """Best of P without labels reaches the published row, ± .01."""
     bars = []
     for table in request.tables:
-        found = results.clustering(store, request, table, method)
+        found = results.clustering(store, request, table, "larfdssom")
         if found is not None:
             value = published.LARFDSSOM_CLUSTERING[table]
             reached = found[0] >= value - 0.01

@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.benchmarks.spaces import ParameterSet
-
 Scores = Sequence[Sequence[float]]
 DEFAULT_SET = -1
 """Index of the documented defaults of a method."""
@@ -113,8 +111,3 @@ def inner_splits(labels: Sequence[int], order: Sequence[int]) -> list[list[int]]
 def best_and_mean(values: Sequence[float]) -> tuple[float, float]:
     """Clustering is scored on the whole table: best of P sets, and their mean."""
     return max(values), math.fsum(values) / len(values)
-
-
-def is_default(values: ParameterSet) -> bool:
-    """Whether a set is the documented defaults."""
-    return not values

@@ -55,17 +55,6 @@ SSSOM_LOFO = _column("""
 100: .761 .675 .595 .666 .940 .844 .621
 """)
 
-# The same runs: expected best of 50 sets
-SSSOM_ORACLE_50 = _column("""
-1: .680 .695 .433 .605 .678 .200 .207
-5: .746 .693 .488 .629 .743 .523 .279
-10: .761 .707 .544 .633 .794 .660 .322
-25: .769 .722 .573 .656 .852 .787 .416
-50: .781 .730 .607 .671 .902 .834 .489
-75: .792 .741 .640 .691 .923 .858 .546
-100: .794 .748 .650 .700 .934 .873 .574
-""")
-
 # A prototype of the rules at one fixed setting, nine folds (pendigits three): the sanity level
 SANITY = {
     "sssom": _column("""

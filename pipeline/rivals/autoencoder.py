@@ -60,12 +60,12 @@ class AutoencoderRival(Rival):
         view = self.strong(tile.samples, self.draws(tile, "strong"))
         return {"reconstruction": self.reconstruction(self.network.encoder(view), tile)}, None
 
-    def reconstruction(self, features: Tensor, tile: Tile, weight: float = 1.0) -> Term:
+    def reconstruction(self, features: Tensor, tile: Tile) -> Term:
         """How far the decoder is from the samples."""
         decoder = self.network.decoder
         assert isinstance(decoder, nn.Module)
         count = len(tile.samples)
-        return Term(squared_error(decoder(features), tile.samples), count, weight / tile.num_samples)
+        return Term(squared_error(decoder(features), tile.samples), count, 1.0 / tile.num_samples)
 
     def finish(self, snapshot: Snapshot, world: World) -> Snapshot:
         """Clusters the features of the trained rows."""

@@ -134,16 +134,13 @@ class Rival:
         return Draws(self.plan.config.seed, tile.epoch, tile.positions, view)
 
 
-def plain_map(
-    prototypes: Tensor, before: MapState, classes: Tensor | None = None, wins: Tensor | None = None
-) -> MapState:
+def plain_map(prototypes: Tensor, before: MapState, classes: Tensor | None = None) -> MapState:
     """A map of K nodes without relevances: a sample belongs to the nearest one.
 
     Args:
         prototypes: (K, D).
         before: the map it follows; its rounds, classes and ends are kept.
         classes: (K,) of the nodes; None = those of before.
-        wins: (K,) training rows of each node; None = those of before.
     """
     count, size = prototypes.shape
     blank = blank_state(count, size, before.num_classes)
@@ -153,7 +150,7 @@ def plain_map(
         prototypes=prototypes.detach().to(torch.float64).clone(),
         alive=torch.ones(count, dtype=torch.bool),
         classes=(before.classes if same else blank.classes) if classes is None else classes,
-        wins=(before.wins if same else blank.wins) if wins is None else wins,
+        wins=before.wins if same else blank.wins,
         round=before.round,
         growing=False,
         finished=before.finished,

@@ -133,6 +133,6 @@ def resolve_rival(model: str, rival: RivalConfig, num_classes: int, num_rows: in
     if model == "deepcluster" and rival.pseudo_clusters is None:
         changes["pseudo_clusters"] = min(10 * clusters, num_rows)
     most = max(clusters, changes.get("pseudo_clusters") or rival.pseudo_clusters or 0)
-    if most > num_rows:
+    if most > num_rows and model not in CLASSIFIERS:
         raise must("rival.clusters", f"at most the {num_rows} training rows", most)
     return RivalPlan(model, rival.model_copy(update=changes))

@@ -5,13 +5,15 @@ Axes: n rows of a batch, C classes. All of it is a few comparisons of whole arra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import must
+from pipeline.errors import DataError, must
 from pipeline.labels import UNLABELLED
 from pipeline.sources.base import Batch, SourceSpec, Undecoded
+from pipeline.sources.readers import TableFile
 
 SPLITS = ("train", "validation", "test")
 _SHAPES = {"image": "(C, H, W)", "table": "(D,)", "audio": "(samples,)"}
@@ -44,6 +46,15 @@ def check_spec(spec: SourceSpec, name: str) -> None:
         raise must("feature_names", f"{shape[0]} names, as shape says", len(spec.feature_names), where=where)
     if spec.kind != "table" and spec.value_range is None:
         raise must("value_range", f"the least and the largest value of {spec.kind} samples", None, where=where)
+
+
+def check_columns(files: Sequence[TableFile]) -> None:
+    """Raise where a table of many files has not the same columns in all of them."""
+    first = files[0]
+    for file in files[1:]:
+        if file.columns.keys() != first.columns.keys():
+            odd = sorted(file.columns.keys() ^ first.columns.keys())[0]
+            raise DataError(f"{file.path.name} must have the columns of {first.path.name}. '{odd}' differs.")
 
 
 def check_batch(batch: Any, spec: SourceSpec, number: int) -> None:

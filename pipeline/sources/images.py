@@ -25,6 +25,7 @@ from pipeline.sources.base import (
     rows_for_test,
     split_name,
 )
+from pipeline.sources.checks import check_columns
 from pipeline.sources.classes import ClassIndex
 from pipeline.sources.decoding import Decoder
 from pipeline.sources.folders import FolderListing, splits_in_names
@@ -78,6 +79,7 @@ class ImageParquet:
         self.name, self.options = name, options
         options.only(name, *_COMMON, "label_column", "split_column", "key_column", "image_column", "size", "channels")
         self._tables = [open_table(file) for file in files]
+        check_columns(self._tables)
         columns = self._tables[0].columns
         self._image = self._column("--image-column", options.image_column, _IMAGE_COLUMNS)
         self._label = options.label_column or next((c for c in ("label", "labels", "fine_label") if c in columns), None)

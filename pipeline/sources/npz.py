@@ -6,6 +6,7 @@ NumPy's own `load` reads a member whole; a member is a stream with a short heade
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -13,6 +14,13 @@ from typing import IO
 import numpy as np
 
 from pipeline.errors import DataError, must
+
+_CORRUPT = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+)  # the last: compressed or encrypted as is not known here
 
 
 class Npz:
@@ -31,7 +39,7 @@ class Npz:
             with zipfile.ZipFile(path) as archive:
                 self.names = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
             self._headers = {name: self._header(name) for name in self.names}
-        except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        except (*_CORRUPT, ValueError) as error:
             raise DataError(f"{path.name} is not a readable .npz file ({error}).") from error
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -71,7 +79,7 @@ class Npz:
                     if len(raw) != count * dtype.itemsize:
                         raise DataError(f"{self.path.name}: the array '{name}' is truncated.")
                     yield np.frombuffer(raw, dtype=dtype)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except _CORRUPT as error:
             raise DataError(f"{self.path.name}: the array '{name}' is corrupt ({error}).") from error
 
     def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype]:

@@ -25,6 +25,7 @@ from pipeline.sources.base import (
     rows_for_test,
     split_name,
 )
+from pipeline.sources.checks import check_columns
 from pipeline.sources.classes import ClassIndex
 from pipeline.sources.classic import required_root
 from pipeline.sources.readers import TableFile, open_table, table_files
@@ -70,11 +71,8 @@ class Table:
         paths = table_files(required_root(root, self.name))
         self._files = [open_table(path, options.delimiter, options.header) for path in paths]
         self._columns = self._files[0].columns
-        for file in self._files[1:]:
-            if file.columns.keys() != self._columns.keys():
-                odd = sorted(file.columns.keys() ^ self._columns.keys())[0]
-                raise DataError(f"{file.path.name} must have the columns of {paths[0].name}. '{odd}' differs.")
-        self._where = _filters(options.where)
+        check_columns(self._files)
+        self._where = filters(options.where)
         for option in ("label_column", "split_column", "key_column", "labelled_column"):
             self._require("--" + option.replace("_", "-"), getattr(options, option))
         for column in self._where:
@@ -154,7 +152,7 @@ class Table:
             rows = np.arange(start, start + batch.num_rows, dtype=np.int64)
             start += batch.num_rows
             if self._where:
-                mask = np.logical_and.reduce([_one_of(batch[c], {v}) for c, v in self._where.items()])
+                mask = passing(batch, self._where)
                 batch, rows = batch.filter(pa.array(mask)), rows[mask]
             if len(rows):
                 yield {name: batch[name] for name in batch.schema.names}, rows
@@ -243,7 +241,7 @@ class Table:
         return f"--where must leave at least one row of {names}. {self.options.where!r} leaves none: {found}."
 
 
-def _filters(text: str | None) -> dict[str, str]:
+def filters(text: str | None) -> dict[str, str]:
     """Column to wanted value, from "rep=0,fold=1"."""
     filters = {}
     for part in filter(None, (text or "").split(",")):
@@ -276,6 +274,11 @@ def _plain(column: pa.Array) -> pa.Array:
 def _text(value: object) -> str:
     text = str(value).strip().strip("'\"")
     return text.removesuffix(".0").lower() if isinstance(value, float | bool) else text
+
+
+def passing(batch: pa.RecordBatch, where: dict[str, str]) -> np.ndarray:
+    """(n,) bool: whether a row has the wanted value, as text, in each of the columns, at least one."""
+    return np.logical_and.reduce([_one_of(batch[c], {v}) for c, v in where.items()])
 
 
 def _one_of(column: pa.Array, wanted: set[str]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import csv
 import resource
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs._exit import exit_code
 from jobs.predict import predict as command
-from pipeline.errors import UserError
+from pipeline.errors import UserError, line_of
 from pipeline.predict import predict
 from pipeline.predictor import Predictor
+from pipeline.prepare import PrepareOptions, prepare
+from pipeline.sources import SourceOptions, open_source
 from pipeline.trainer import train
 from tests.training import small, table
 
@@ -149,10 +153,89 @@ def test_an_output_of_something_else_is_refused(model, source, tmp_path):
     with pytest.raises(UserError, match="must be empty, or hold answers to go on with"):
         predict(model, source, tmp_path / "full", actors=0)
     predict(model, source / "a.parquet", tmp_path / "out", actors=0)
-    with pytest.raises(UserError, match="holds the answers of another model or input"):
+    with pytest.raises(UserError, match="holds the answers of another input. Give another --output"):
         predict(model, source / "b.parquet", tmp_path / "out", actors=0)
+    with pytest.raises(UserError, match="holds the answers of another --rows-per-file. Give another --output"):
+        predict(model, source / "a.parquet", tmp_path / "out", actors=0, piece_rows=20)
     with pytest.raises(UserError, match="--input must be a parquet file or a folder of such"):
         predict(model, tmp_path / "nothing", tmp_path / "new", actors=0)
+
+
+def test_other_rows_in_a_file_of_the_same_size_are_another_input(model, rows, tmp_path):
+    plain = pa.Table.from_pandas(rows[["x0", "x1"]], preserve_index=False)
+    pq.write_table(plain, tmp_path / "in.parquet", compression="none", use_dictionary=False)
+    predict(model, tmp_path / "in.parquet", tmp_path / "out", actors=0)
+    size = (tmp_path / "in.parquet").stat().st_size
+    pq.write_table(plain[::-1], tmp_path / "in.parquet", compression="none", use_dictionary=False)
+    assert (tmp_path / "in.parquet").stat().st_size == size
+    with pytest.raises(UserError, match="holds the answers of another input"):
+        predict(model, tmp_path / "in.parquet", tmp_path / "out", actors=0)
+
+
+def test_answers_below_the_input_are_refused(model, source):
+    for inside in (source, source / "answers"):
+        with pytest.raises(UserError, match="--output must be a directory outside of --input"):
+            predict(model, source, inside, actors=0)
+    assert sorted(path.name for path in source.iterdir()) == ["a.parquet", "b.parquet"]
+
+
+def test_folders_that_are_named_as_files_are_looked_into(model, source, tmp_path):
+    (source / "parts.parquet").mkdir()
+    (source / "b.parquet").rename(source / "parts.parquet" / "part-0.parquet")
+    assert predict(model, source, tmp_path / "out", actors=0)["rows"] == 80
+
+
+def test_columns_that_are_there_twice_are_refused(model, rows, tmp_path):
+    columns = [pa.array(rows[name]) for name in ("x0", "x1", "x1")]
+    pq.write_table(pa.table(columns, names=["x0", "x1", "x1"]), tmp_path / "in.parquet")
+    with pytest.raises(UserError, match="column 'x1' must be there once. Got 2 of that name"):
+        predict(model, tmp_path / "in.parquet", tmp_path / "out", actors=0)
+
+
+def test_a_feature_may_be_called_as_the_column_of_whole_samples_is(tmp_path):
+    generator = np.random.default_rng(2)
+    labels = generator.integers(0, 2, 40)
+    frame = pd.DataFrame({"features": generator.normal(labels, 0.1), "x": generator.normal(labels, 0.1), "y": labels})
+    frame.to_parquet(tmp_path / "t.parquet")
+    out, options = tmp_path / "data", SourceOptions(label_column="y")
+    prepare(open_source("table", tmp_path / "t.parquet", options), out, PrepareOptions())
+    train(small("sssom", out, train__labelled_fraction=1.0), tmp_path / "run")
+    predict(tmp_path / "run", tmp_path / "t.parquet", tmp_path / "answers", actors=0)
+    answers, model = pd.read_parquet(tmp_path / "answers"), Predictor.load(tmp_path / "run")
+    assert answers["node"].tolist() == model(frame)["node"].tolist()
+    assert (answers["class"].astype(int) == labels).mean() > 0.9
+    shards = pd.concat(pd.read_parquet(out / split) for split in ("train", "test"))
+    assert len(model(shards[["features"]])) == 40, "one column of whole samples, where the others are not there"
+
+
+def test_an_enormous_value_is_beyond_a_deep_map(rows, tmp_path):
+    labels = (rows["x1"] > 0.5).to_numpy().astype(int)
+    data = table(tmp_path / "table", rows[["x0", "x1"]].to_numpy(), labels)
+    quick = {"map__epochs": 1, "encoder__width": 4, "encoder__dim": 8, "loss__relevance_warmup_rounds": 0}
+    train(small("deep", data, train__labelled_fraction=1.0, **quick), tmp_path / "run")
+    far = rows.copy()
+    far.loc[3, "x0"] = 3e38
+    far.to_parquet(tmp_path / "far.parquet")
+    done = predict(tmp_path / "run", tmp_path / "far.parquet", tmp_path / "out", actors=0)
+    answers = pd.read_parquet(tmp_path / "out")
+    assert (done["scored"], done["errors"]) == (80, 0) and done["beyond"] >= 1
+    row = answers.iloc[3]
+    assert (row["node"], row["activation"], row["novelty"]) == (-1, 0.0, 1.0) and pd.isna(row["class"])
+    whole = Predictor.load(tmp_path / "run")(rows)
+    assert answers["node"].drop(3).tolist() == whole["node"].drop(3).tolist()
+
+
+def test_what_goes_wrong_in_an_actor_is_said_as_it_is_here(ray_cluster, model, source, tmp_path):
+    out = tmp_path / "out"
+    predict(model, source / "a.parquet", out, actors=0)
+    shutil.rmtree(out / "_errors")
+    (out / "_errors").write_text("no folder")
+    for file in out.glob("*.parquet"):
+        file.unlink()
+    for actors in (0, 1):
+        with pytest.raises((OSError, UserError)) as told:
+            predict(model, source / "a.parquet", out, actors=actors)
+        assert line_of(told.value) == f"'{out}/_errors': File exists." and exit_code(told.value) == 2
 
 
 def test_a_full_disk_is_said_with_the_file(model, source, tmp_path):
@@ -183,13 +266,12 @@ def test_answers_of_another_network_are_not_gone_on_with(digits, tmp_path):
     maps = [Predictor.load(tmp_path / f"run-{seed}") for seed in (0, 1)]
     assert maps[0].state.digest() == maps[1].state.digest() and maps[0].about["digest"] != maps[1].about["digest"]
     predict(tmp_path / "run-0", digits / "test", tmp_path / "out", actors=0)
-    with pytest.raises(UserError, match="holds the answers of another model or input"):
+    with pytest.raises(UserError, match="holds the answers of another model. Give another --output"):
         predict(tmp_path / "run-1", digits / "test", tmp_path / "out", actors=0)
     assert predict(tmp_path / "run-0", digits / "test", tmp_path / "out", actors=0)["kept_files"] == 1
 
 
 def test_shards_of_a_table_with_columns_in_another_order_are_refused(model, rows, tmp_path):
-    from pipeline.prepare import prepare
     from pipeline.sources import SourceOptions, open_source
 
     for name, order in (("same", ["x0", "x1"]), ("turned", ["x1", "x0"])):
@@ -211,7 +293,6 @@ def test_a_manifest_of_another_program_is_no_data_set(model, rows, tmp_path):
 
 
 def test_recordings_at_another_rate_are_refused_though_they_are_as_long(tmp_path):
-    from pipeline.prepare import prepare
     from pipeline.sources import SourceOptions, open_source
     from tests.raw_files import write_wav
 

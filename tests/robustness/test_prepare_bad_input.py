@@ -412,7 +412,7 @@ def test_a_full_disk_is_said_with_the_output(refused, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        assert refused("digits").endswith(f"File too large: '{tmp_path / 'out'}'")
+        assert refused("digits").endswith(f"'{tmp_path / 'out'}': File too large.")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 

@@ -4,6 +4,7 @@ import errno
 import importlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -19,13 +20,16 @@ import typer
 
 from jobs.benchmark import BENCHMARKS
 from jobs.cli import JOBS
-from pipeline import checkpoint, rundir
+from pipeline import checkpoint, rundir, trainer
 from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.errors import UserError
 from pipeline.history import HISTORY, History
+from pipeline.keepsakes import keepsakes
 from pipeline.model import check_name
+from pipeline.plan import make_plan
 from pipeline.rundir import RunDirectory
 from pipeline.scoring import Scorer
+from pipeline.shards import Dataset
 from pipeline.tracking import check_store
 from pipeline.trainer import train
 from tests.training import REPOSITORY, call_job, command, last_json, run_job, small, table
@@ -278,6 +282,28 @@ def test_a_run_of_another_version_is_refused(digits, tmp_path, monkeypatch):
         train(small("sssom", digits), tmp_path / "run", resume=True)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_another_command_finished_meanwhile_is_not_trained_over(digits, tmp_path, monkeypatch, resume):
+    out, settings, first = tmp_path / "run", small("sssom", digits), {}
+
+    def planned(run, dataset):  # the second command has looked at its directory by now
+        if not first:
+            first["digest"] = None
+            first["digest"] = train(settings, out)["map_digest"]
+            first["files"] = contents(out)
+        return make_plan(run, dataset)
+
+    monkeypatch.setattr(trainer, "make_plan", planned)
+    if resume:
+        result = train(settings, out, resume=True)
+        assert result["map_digest"] == first["digest"]
+        assert (out / "tracking.jsonl").read_text().count('"nodes"') == result["epochs"]
+        return
+    with pytest.raises(UserError, match=r"already holds a run \(sssom, finished\)"):
+        train(settings | {"train.seed": 1}, out)
+    assert contents(out) == first["files"]
+
+
 def test_a_checkpoint_of_another_version_is_refused(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "VERSION", 999)
     train(small("sssom", digits), tmp_path / "run")
@@ -383,6 +409,20 @@ def test_a_full_disk_at_a_checkpoint_is_told_and_the_run_goes_on(digits, tmp_pat
     assert any("could not be written" in line and "No space left" in line for line in lines)
 
 
+def test_predictions_that_there_is_no_room_for_leave_those_of_before(digits, tmp_path):
+    train(small("sssom", digits), tmp_path / "run")
+    before = contents(tmp_path / "run")
+    assert before["predictions.csv"].startswith(b"row,split,label,")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="predictions.csv"):
+            keepsakes(tmp_path / "run", Dataset.open(digits))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert contents(tmp_path / "run") == before
+
+
 def test_a_run_json_that_is_not_json_is_named(digits, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{")
@@ -409,7 +449,7 @@ def test_a_state_that_could_not_be_saved_is_not_called_saved(digits, tmp_path, m
 def test_two_processes_do_not_train_in_one_directory(digits, tmp_path):
     train(small("sssom", digits), tmp_path / "run")
     before = contents(tmp_path / "run")
-    with RunDirectory(tmp_path / "run").alone():
+    with RunDirectory(tmp_path / "run").alone(resume=True):
         with pytest.raises(UserError, match=r"run' is in use by a run that goes on. Wait for its end, or give another"):
             train(small("sssom", digits), tmp_path / "run", resume=True)
         assert contents(tmp_path / "run") == before

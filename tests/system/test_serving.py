@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -51,10 +52,15 @@ def test_a_served_model_answers_over_http(digits, tmp_path):
                     assert server.poll() is None and time.monotonic() < until, (tmp_path / "log").read_text()
                     time.sleep(0.5)
             images = Dataset.open(digits).read_raw("test", np.arange(4)).numpy()
-            answers = json.loads(ask(f"http://127.0.0.1:{port}/invocations", {"inputs": images.tolist()}))
+            url = f"http://127.0.0.1:{port}/invocations"
+            answers = json.loads(ask(url, {"inputs": images.tolist()}))
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                ask(url, {"inputs": (images / 16).tolist()})
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
+    assert refused.value.code == 400
+    assert "Samples must be uint8. Got 'float64'. Give them as the source has them" in refused.value.read().decode()
     expected = Predictor.load(tmp_path / "run")(images).to_dict("records")
     assert [row["class"] for row in answers["predictions"]] == [row["class"] for row in expected]
     assert [row["node"] for row in answers["predictions"]] == [row["node"] for row in expected]

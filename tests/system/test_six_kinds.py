@@ -1,5 +1,7 @@
 """All six kinds of models as their users take them: raw samples through MLflow, and as one ONNX file."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,12 +60,21 @@ def answered(model, samples):
     return mlflow.pyfunc.load_model(str(model)).predict(samples)
 
 
+def predictions_json(answers):
+    from mlflow.pyfunc.scoring_server import predictions_to_json
+
+    written = io.StringIO()
+    predictions_to_json(answers, written)
+    return written.getvalue()
+
+
 def same(answers, expected):
     assert tuple(answers.columns) == OUTPUTS
     assert answers["node"].tolist() == expected["node"].tolist()
     assert answers["class"].fillna("").tolist() == expected["class"].fillna("").tolist()
     for name in ("confidence", "activation", "novelty"):
-        np.testing.assert_allclose(answers[name], expected[name], rtol=1e-6)
+        np.testing.assert_allclose(answers[name].astype(float), expected[name], rtol=1e-6)
+    assert "NaN" not in predictions_json(answers), "not every client reads it"
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,9 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
+from torchvision import models
 
+from pipeline import transfer
 from pipeline.comparison import cells
 from pipeline.comparison.contestants import NAMES, contestants
 from pipeline.comparison.measures import cluster_measures, num_parameters
@@ -25,7 +28,9 @@ from pipeline.comparison.run import Wish, compare
 from pipeline.comparison.tables import differences, holm, ordered, paired_p, tabulated
 from pipeline.deep_config import LATTICE_DEFAULTS
 from pipeline.errors import UserError
+from pipeline.fractions import spreading_accuracy
 from pipeline.manifest import Manifest
+from pipeline.prepare import prepare
 from pipeline.shards import Dataset
 from pipeline.trained import Trained
 from pipeline.trainer import train
@@ -283,6 +288,14 @@ def test_holm_multiplies_the_smallest_by_all_and_never_falls():
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
 
 
+@pytest.mark.parametrize("rows", [1, 2, 6, 7])
+def test_label_spreading_needs_no_more_rows_than_there_are(rng, rows):
+    features, test = rng.normal(size=(rows, 3)), rng.normal(size=(4, 3))
+    labels = np.where(np.arange(rows) < 5, np.arange(rows) % 2, -1)
+    assert spreading_accuracy(features, labels, features, labels) > 0.4
+    assert 0 <= spreading_accuracy(features, labels, test, np.zeros(4, int)) <= 1
+
+
 def test_more_nodes_than_classes_are_grouped_by_their_prototypes(digits, tmp_path):
     settings = {"data.path": str(digits), "train.model": "kmeans", "cluster.workers": 0, "tracking.uri": "none"}
     train({**settings, "rival.clusters": 30, "rival.restarts": 1}, tmp_path / "run")
@@ -310,6 +323,38 @@ def test_frozen_features_are_a_data_set_for_every_model(digits, tmp_path):
     result = train({**settings, "data.path": str(tmp_path / "features"), "train.model": "kmeans"}, tmp_path / "next")
     assert result["accuracy"] > 0.3
     assert json.loads((tmp_path / "next" / "run.json").read_text())["summary"]["nodes"] == 10
+
+
+def test_features_of_another_extractor_or_of_other_data_are_not_taken_for_these(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "frozen_features", lambda weights, shape: (lambda x: x[:, :2], 2))  # too slow here
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("resnet18", "resnet34"):
+        place = tmp_path / "hub" / "checkpoints" / models.get_model_weights(name).DEFAULT.url.rsplit("/", 1)[-1]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(name)
+    out = tmp_path / "out"
+    first = write_features(digits, out, weights="resnet18")
+    assert write_features(digits, out, weights="resnet18") == first
+    with pytest.raises(UserError, match="--out holds another data set"):
+        write_features(digits, out, weights="resnet34")
+    place.with_name(first.provenance["files"][0]["name"]).write_text("newer weights of resnet18")
+    with pytest.raises(UserError, match="--out holds another data set"):
+        write_features(digits, out, weights="resnet18")
+    assert (
+        write_features(digits, out, weights="resnet34", overwrite=True).details["extractor"] == "torchvision resnet34"
+    )
+
+
+def test_features_know_their_extractor_and_data_without_any_file(tmp_path, rng):
+    source = Dataset.open(table(tmp_path / "a", rng.normal(size=(9, 3))))
+    features = transfer.Encoded(source, lambda x: x[:, :2], (), "first")
+    features.spec = replace(features.spec, files=())  # as of a data set that is elsewhere
+    first = prepare(features, tmp_path / "out")
+    assert prepare(features, tmp_path / "out") == first
+    for changed in ({"extractor": "second"}, {"of": "0" * 64}):
+        features.spec = replace(features.spec, details=first.details | changed)
+        with pytest.raises(UserError, match="--out holds another data set"):
+            prepare(features, tmp_path / "out")
 
 
 def test_an_extractor_for_other_samples_is_refused(digits, rng, tmp_path):

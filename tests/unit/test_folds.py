@@ -1,6 +1,7 @@
 """Stacked folds: a data set each, one name for a sweep."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,27 @@ def test_a_data_set_for_each_combination_in_order_of_numbers(stacked, folds):
     assert all((m.splits["train"].num_samples, m.splits["test"].num_samples) == (8, 4) for m in again.values())
     assert all(m.feature_names == ("a", "b") for m in again.values()), "columns of folds are no features"
     assert len({m.digest for m in again.values()}) == 4
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_folds_are_those_of_the_rows_that_pass_where(stacked, tmp_path, suffix):
+    rows = pd.read_parquet(stacked).query("rep == 1 or fold == 10")
+    getattr(rows, f"to_{suffix}")(tmp_path / f"rows.{suffix}", index=False)
+    for where, expected in (("rep=2", ["fold10"]), ("rep=1,y=0", ["fold2", "fold10"])):
+        options, out = replace(OPTIONS, where=where), tmp_path / where
+        assert (
+            list(prepare_folds("table", tmp_path / f"rows.{suffix}", options, "fold", out, PrepareOptions()))
+            == expected
+        )
+        assert len(open_tables([str(out)])) == len(expected)
+    for where, line in (
+        ("rap=1", "--where must be columns of rows.* Got 'rap'"),
+        ("rep=3", "one row where rep=3. It holds"),
+    ):
+        with pytest.raises(UserError, match=line):
+            options = replace(OPTIONS, where=where)
+            prepare_folds("table", tmp_path / f"rows.{suffix}", options, "fold", tmp_path / "o", PrepareOptions())
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_sweep_takes_the_folder_as_one_data_set(folds, tmp_path):

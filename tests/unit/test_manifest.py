@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from pipeline.errors import DataError, ManifestError, OutputError, UserError
 from pipeline.manifest import MANIFEST, Manifest, sha256_file, verify
@@ -83,6 +84,18 @@ def test_the_same_again_is_left_alone_and_another_is_refused(tmp_path):
     assert second.digest != first.digest
     assert Manifest.load(out) == second
     assert [p.name for p in tmp_path.iterdir()] == ["d"], "nothing temporary is left"
+
+
+def test_an_option_that_json_keeps_otherwise_is_the_same_again(tmp_path):
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(tmp_path / "raw" / "a" / "0.png")
+    images = open_source("images", tmp_path / "raw", SourceOptions(size=(8, 8), test_fraction=0.0))
+    first = prepare(images, tmp_path / "out")
+    assert prepare(images, tmp_path / "out").digest == first.digest and first.shape == (1, 8, 8)
+    with pytest.raises(OutputError, match="holds another data set"):
+        prepare(
+            open_source("images", tmp_path / "raw", SourceOptions(size=(8, 9), test_fraction=0.0)), tmp_path / "out"
+        )
 
 
 def test_equal_data_have_equal_digests_wherever_they_lie(tmp_path):

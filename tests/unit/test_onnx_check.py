@@ -13,7 +13,7 @@ from pipeline.trainer import train
 from tests.training import small, table
 
 pytest.importorskip("onnxscript")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,15 @@ def test_classes_are_compared_as_well_as_nodes(exported):
     other = model.state.classes.where(model.state.classes < 0, 1 - model.state.classes)
     with pytest.raises(MachineError, match="does not answer as the model does: .* equal nodes and classes"):
         _check(content, changed(model, classes=other))
+
+
+def test_a_row_with_a_missing_or_infinite_value_has_no_node_and_no_class(exported):
+    content, _ = exported
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    samples = np.array([[0.1, np.nan], [np.inf, 0.1], [0.1, 0.1]], dtype=np.float32)
+    node, label, activation, novelty = session.run(["node", "class", "activation", "novelty"], {"samples": samples})
+    assert (node[:2] == -1).all() and (label[:2] == -1).all() and node[2] >= 0
+    assert np.isnan(activation).tolist() == np.isnan(novelty).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("apart, level", [(2.0**-52, True), (1e-9, False)])

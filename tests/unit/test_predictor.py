@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -106,6 +107,32 @@ def test_columns_of_a_table_are_found_by_name_and_scaled(numbers, rows):
     assert far["novelty"][0] > answers["novelty"].max()
 
 
+def test_tables_of_other_libraries_are_tables(numbers, rows):
+    frame = pd.DataFrame(rows[0], columns=["x0", "x1"])
+    swapped, model = frame[["x1", "x0"]], Predictor.load(numbers)
+    wanted = model(frame)
+    pd.testing.assert_frame_equal(model(pa.Table.from_pandas(swapped)), wanted)
+    pd.testing.assert_frame_equal(model(pa.RecordBatch.from_pandas(swapped)), wanted)
+    pd.testing.assert_frame_equal(model(torch.tensor(rows[0], requires_grad=True)), wanted)
+    polars = pytest.importorskip("polars")
+    pd.testing.assert_frame_equal(model(polars.from_pandas(swapped)), wanted)
+
+
+def test_integers_of_another_type_are_the_same_pixels(images, digits):
+    raw, model = Dataset.open(digits).read_raw("test", slice(0, 5)).numpy(), Predictor.load(images)
+    pd.testing.assert_frame_equal(model(raw.astype(np.int64)), model(raw))
+    pd.testing.assert_frame_equal(model(raw.tolist()), model(raw))
+    with pytest.raises(UserError, match="Samples must be uint8, from 0 to 255. Got '0 to 300'"):
+        model(np.where(raw == raw.max(), 300, raw.astype(np.int64)))
+
+
+@pytest.mark.parametrize("nothing", [3.0, np.float64(3), None, {}, "x"], ids=str)
+def test_what_is_no_array_of_samples_is_refused(numbers, images, nothing):
+    for model in (numbers, images):
+        with pytest.raises(UserError, match="Samples must be"):
+            Predictor.load(model)(nothing)
+
+
 def test_no_rows_give_no_answers(numbers, images):
     for model, nothing in ((numbers, pd.DataFrame({"x0": [], "x1": []})), (images, np.empty((0, 1, 8, 8), np.uint8))):
         answers = Predictor.load(model)(nothing)
@@ -118,11 +145,16 @@ def test_no_rows_give_no_answers(numbers, images):
         ({"x0": [1.0]}, "Columns 'x1' must be there. Got x0."),
         ({"x0": ["a"], "x1": [1.0]}, "Column 'x0' must be numbers."),
         ({"x0": [1.0, 1.0], "x1": [1.0, float("nan")]}, "Row 1: a value is missing or infinite."),
+        ({"x0": [1.0], "x1": [1e300]}, "Row 0: a value is missing or infinite."),
+        ([[1.0, 2.0], [3.0]], "Samples must be an array. Got 'rows of several lengths'"),
     ],
 )
 def test_tables_that_cannot_be_read(numbers, frame, sentence):
     with pytest.raises(UserError, match=sentence):
-        Predictor.load(numbers)(pd.DataFrame(frame))
+        Predictor.load(numbers)(pd.DataFrame(frame) if isinstance(frame, dict) else frame)
+    twice = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["x0", "x1", "x1"])
+    with pytest.raises(UserError, match="Column 'x1' must be there once. Got '2 of that name'"):
+        Predictor.load(numbers)(twice)
 
 
 def test_images_that_cannot_be_read(images):

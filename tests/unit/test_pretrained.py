@@ -21,6 +21,12 @@ def test_a_file_that_holds_no_weights_is_one_line(tmp_path, content, said):
     assert "weights_only" not in str(error.value)
 
 
+def test_a_model_that_torchvision_does_not_have_is_one_line(digits):
+    run = RunConfig.build(small("deep", digits) | {"encoder.name": "pretrained", "encoder.weights": "foo"})
+    with pytest.raises(UserError, match=r"encoder.weights must name a torchvision model, such as resnet18. Got 'foo'."):
+        make_plan(run, Dataset.open(digits))
+
+
 def test_another_file_of_weights_under_the_same_name_is_another_run(digits, tmp_path):
     place = tmp_path / "w.pth"
     changes = {"encoder.name": "pretrained", "encoder.weights": f"resnet18:{place}", "encoder.dim": 4}

@@ -13,6 +13,7 @@ from pipeline.deep_model import DeepModel
 from pipeline.network import load_flat
 from pipeline.plan import make_plan
 from pipeline.predictor import Predictor
+from pipeline.prepare import prepare
 from pipeline.rivals import RIVALS, rival_class
 from pipeline.rivals.base import Tile, places_of, plain_map, replaced, voted_classes
 from pipeline.rivals.clusters import k_means, nearest_nodes, refilled
@@ -23,6 +24,7 @@ from pipeline.rivals.fixmatch import sure_classes
 from pipeline.rivals.vqvae import make_quantizer
 from pipeline.rivals.world import World
 from pipeline.shards import Dataset
+from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
 from pipeline.trainer import train
 from somcore.state import blank_state
@@ -117,6 +119,18 @@ def test_a_classifier_of_one_class_is_refused(rng, tmp_path):
         ValueError, match="--data must be a data set with at least two classes for supervised. Got 'one"
     ):
         train(flat, tmp_path / "run")
+
+
+def test_a_classifier_may_have_fewer_rows_than_classes_and_clusters_may_not(tmp_path):
+    rows = ["x,y,split", "1,a,train", "2,b,train", "3,c,test", "2,a,test"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    prepare(
+        open_source("table", tmp_path / "t.csv", SourceOptions(label_column="y", split_column="split")), tmp_path / "d"
+    )
+    flat = {"data.path": str(tmp_path / "d"), "cluster.workers": 0, "tracking.uri": "none", "map.epochs": 2}
+    assert train({**flat, "train.model": "supervised"}, tmp_path / "run")["nodes"] == 3
+    with pytest.raises(ValueError, match="rival.clusters must be at most the 2 training rows. Got 3"):
+        train({**flat, "train.model": "kmeans"}, tmp_path / "other")
 
 
 def test_missing_values_are_refused(rng, tmp_path):

@@ -1,5 +1,6 @@
 """Images from folders, parquet and npz."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -227,6 +228,16 @@ def test_a_parquet_file_beside_train_that_is_no_split_is_named(tmp_path, rng):
     assert {split: len(rows[1]) for split, rows in data.items()} == {"train": 6, "test": 6}
 
 
+@pytest.mark.parametrize("other", [{"fine": [0, 1]}, {"label": [0, 1], "img": [b"", b""]}])
+def test_parquet_files_of_other_columns_are_refused(tmp_path, rng, other):
+    images = {"image": [_png(p) for p in _pixels(rng, 2)]}
+    pq.write_table(pa.table(images | {"label": [0, 1]}), tmp_path / "train-0.parquet")
+    pq.write_table(pa.table((images if "fine" in other else {}) | other), tmp_path / "test-0.parquet")
+    line = r"^train-0.parquet must have the columns of test-0.parquet. '(fine|image)' differs.$"
+    with pytest.raises(DataError, match=line):
+        _images(tmp_path)
+
+
 def test_parquet_without_images_is_refused(tmp_path, rng):
     pq.write_table(pa.table({"x": [1], "label": [0]}), tmp_path / "t.parquet")
     with pytest.raises(UserError, match="--image-column must be a column of t.parquet"):
@@ -304,6 +315,17 @@ def test_npz_without_labels_or_truncated(tmp_path, rng):
     np.savez(path, pictures=_pixels(rng, 1))
     with pytest.raises(DataError, match="must hold an array 'images'. It holds: pictures"):
         _images(path)
+
+
+def test_a_damaged_npz_is_read_as_it_was_or_refused(tmp_path):
+    """Any byte: of a stream that is compressed, of how it is compressed, of the list at the end."""
+    path, images = tmp_path / "t.npz", np.arange(60 * 64, dtype=np.uint8).reshape(60, 8, 8)
+    np.savez_compressed(path, images=images, labels=np.arange(60) % 2)
+    whole = path.read_bytes()
+    for place in range(30, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with contextlib.suppress(DataError):
+            assert (collect(_images(path, test_fraction=0.0))["train"][0][:, 0] == images).all()
 
 
 @pytest.mark.data

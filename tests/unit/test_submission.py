@@ -1,5 +1,7 @@
 """What travels to a cluster and what does not; what a submitted command line means."""
 
+import base64
+import hashlib
 import http.server
 import json
 import os
@@ -162,8 +164,25 @@ def test_files_of_settings_travel_and_recipes_do_not(tmp_path, monkeypatch):
     assert not understand(["train", "--data", "d", "--model", "deep", "--out", "o", "--config", "mnist"], "/mnt").given
 
 
-@pytest.mark.parametrize("text", ["AWS_SECRET_ACCESS_KEY=x", "MLFLOW_TRACKING_PASSWORD", "DB=http://u:p@h/d", "1A=2"])
-def test_variables_carry_no_secrets(text):
+@pytest.mark.parametrize("workdir", ["/mnt", None])
+def test_a_recipe_needs_no_path_and_every_file_of_settings_travels(tmp_path, monkeypatch, workdir):
+    monkeypatch.chdir(named(tmp_path, {"conf.yaml": b""}))
+    assert not understand(
+        ["train", "--data", "/d", "--model", "deep", "--out", "/o", "--config", "mnist"], workdir
+    ).given
+    words = ["compare", "--data", "/d", "--out", "/o", "--unlabelled-config"]
+    assert not understand([*words, "mnist-unlabelled"], workdir).given
+    assert list(understand([*words, "conf.yaml"], workdir).given) == ["conf.yaml"]
+    if workdir is None:
+        with pytest.raises(UserError, match="--unlabelled-config must be an absolute path .* Got 'other.yaml'"):
+            understand([*words, "other.yaml"], workdir)
+
+
+@pytest.mark.parametrize(
+    "text", ["AWS_SECRET_ACCESS_KEY=x", "MLFLOW_TRACKING_PASSWORD", "DB=http://u:p@h/d", "HERE", "1A=2"]
+)
+def test_variables_carry_no_secrets(text, monkeypatch):
+    monkeypatch.setenv("HERE", "postgresql://u:p@h/d")
     with pytest.raises(UserError, match="--env must be"):
         variables([text])
 
@@ -176,14 +195,33 @@ def test_variables_are_those_asked_for_and_the_tracking_server(monkeypatch):
 
 
 class Dashboard(http.server.BaseHTTPRequestHandler):
-    """As much of Ray's dashboard as a client that follows a job asks for; the log is never to be had."""
+    """As much of Ray's dashboard as a client that follows a job asks for; a log that is never to be had, and one whose
+    first connection breaks before the job ends."""
+
+    def _log(self, *pieces, whole):
+        """A websocket with some text, closed as it should be or cut off."""
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        self.send_response(101)
+        for name, value in (("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)):
+            self.send_header(name, value)
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(bytes([0x81, len(piece)]) + piece.encode())
+        self.wfile.write(b"\x88\x02\x03\xe8" if whole else b"")
+        self.close_connection = True
 
     def do_GET(self):
         if self.path == "/api/version":
             return self._say(200, {"version": "4", "ray_version": "2.0", "ray_commit": "x", "session_name": "s"})
-        if self.path == "/api/jobs/done":
+        if self.path in ("/api/jobs/done", "/api/jobs/cut"):
             about = {"type": "SUBMISSION", "status": "SUCCEEDED", "entrypoint": "x", "submission_id": "done"}
             return self._say(200, about)
+        if self.path == "/api/jobs/cut/logs/tail":
+            self.server.asked = getattr(self.server, "asked", 0) + 1
+            if self.server.asked == 1:
+                return self._log("one\n", whole=False)
+            return self._log("one\ntwo\n", '{"accuracy": 1}\n', whole=True)
         if self.path == "/api/jobs/done/logs/tail":
             return self.connection.close()  # as a head node that dies
         return self._say(404, {"msg": "Job nobody does not exist"})
@@ -219,6 +257,12 @@ def test_a_log_that_is_not_to_be_had_is_no_fault(dashboard):
     with pytest.raises(UserError, match="There is no job 'nobody'"):
         cluster.follow("nobody", print)
     assert cluster.follow("done", print)["status"] == "SUCCEEDED"
+
+
+def test_a_log_that_broke_off_is_written_to_its_end_also_when_the_job_has_ended(dashboard):
+    written = []
+    Cluster(f"http://127.0.0.1:{dashboard.server_port}").follow("cut", written.append)
+    assert "".join(written) == 'one\ntwo\n{"accuracy": 1}\n' and dashboard.asked == 2
 
 
 def test_a_cluster_that_is_still_starting_is_asked_again(dashboard, monkeypatch):
