@@ -18,7 +18,8 @@ HEAD = """# Commands
 Every command, as `python -m jobs.NAME` or `somgrad NAME`. This page is made of the commands themselves
 (`python -m jobs._commands > docs/commands.md`); a test keeps it equal to them. All take `--json` (the last line of
 stdout is one JSON object), `--debug` (the traceback of an error) and `--help`. Exit codes: 0 done, 2 something you can
-fix (one line on stderr), 1 a fault of ours or of a machine, 130 interrupted.
+fix (one line on stderr), 1 a fault of ours or of a machine, 130 interrupted, 141 nobody reads what
+it writes any more (`| head`).
 """
 _SHARED = ("--json", "--debug", "--help")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 import traceback
 from typing import NoReturn
@@ -11,6 +13,7 @@ import typer
 from pipeline.errors import line_of, theirs_to_mend
 
 DONE, FAULT, USER, INTERRUPTED = 0, 1, 2, 130
+UNREAD = 141  # as the system ends a program whose output nobody reads any more
 
 
 def exit_code(error: BaseException) -> int:
@@ -29,6 +32,8 @@ def end(error: BaseException, debug: bool) -> NoReturn:
     cause = getattr(error, "cause", None)  # Ray wraps the error of a worker in one whose text is a traceback
     if isinstance(cause, BaseException):
         error = cause
+    if isinstance(error, BrokenPipeError) and nobody_reads():
+        raise SystemExit(UNREAD)
     if debug:
         traceback.print_exception(error)
     code = exit_code(error)
@@ -39,3 +44,14 @@ def end(error: BaseException, debug: bool) -> NoReturn:
         text = f"{type(error).__name__}: {text} (--debug shows where)"
     print(text, file=sys.stderr, flush=True)
     raise SystemExit(code)
+
+
+def nobody_reads() -> bool:
+    """Whether the reader of a pipe has gone, as `head` does; what was not read yet is let go then."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    gone = [number for number, event in poll.poll(0) if event & (select.POLLERR | select.POLLHUP)]
+    for number in gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return bool(gone)

@@ -67,3 +67,19 @@ def check(job: str, options: Mapping[str, Any]) -> None:
         from pipeline.model import check_name
 
         check_name(options["register"])
+
+
+def check_model_store(option: str, uri: str | None, before: str | None) -> None:
+    """A model is logged with its run, which has to be recorded.
+
+    Args:
+        option: that asks for the model.
+        uri: MLflow store that is given.
+        before: that of a run that goes on.
+
+    Raises:
+        UserError: nothing is recorded.
+    """
+    if (uri or before) == "none":
+        remedy = "" if uri else "It began so: give a --tracking-uri, and all of it is recorded there."
+        raise must(option, "used with an MLflow store", "--tracking-uri none", remedy=remedy)

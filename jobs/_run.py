@@ -59,10 +59,11 @@ def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
                     signal.signal(signal.SIGHUP, _interrupt)
                 check(function.__name__, options)
                 result = function(**options)
+                if as_json:
+                    print(json.dumps(_plain(result or {}), allow_nan=False))
+                print(end="", flush=True)
             except BaseException as error:
                 end(error, debug)
-            if as_json:
-                print(json.dumps(_plain(result or {}), allow_nan=False), flush=True)
             if isinstance(result, Ended):
                 raise SystemExit(result.code)
 

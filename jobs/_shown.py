@@ -44,7 +44,9 @@ def show(rows: list[dict[str, Any]], format: str, title: str | None = None) -> N
             table.add_row(*(_text(row.get(name)) for name in columns))
         console = Console()
         console.width = max(console.width, 20 * len(columns))  # a wide table is better than cut numbers
-        console.print(table)
+        with console.capture() as drawn:  # rich has an exit code of its own where nobody reads
+            console.print(table)
+        print(drawn.get(), end="")
 
 
 def tell(about: Mapping[str, Mapping[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from jobs._run import Ended
+from jobs._shown import say
 from pipeline.submission import Cluster, exit_code
 
 COLUMNS = ("job", "status", "exit_code", "started", "seconds", "command")
@@ -39,9 +40,9 @@ def show(row: dict[str, Any], last: str = "") -> dict[str, Any]:
     """One line about a job on stderr; the same for `--json`."""
     seconds = "" if row["seconds"] is None else f" after {row['seconds']:.0f} s"
     failed = f" with exit code {row['exit_code']}" if row["status"] == "FAILED" else ""
-    print(f"Job {row['job']}: {row['status'].lower()}{failed}{seconds}.", file=sys.stderr, flush=True)
+    say(f"Job {row['job']}: {row['status'].lower()}{failed}{seconds}.")
     if last == "" and failed and not row["message"].startswith("Job entrypoint command failed"):
-        print(row["message"], file=sys.stderr, flush=True)
+        say(row["message"])
     return _public(row) | {"result": _result(last)}
 
 

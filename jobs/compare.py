@@ -72,7 +72,7 @@ def compare(
         place = out / name_of(path) if len(data) > 1 else out
         found = compare(path, place, flat, wish, say)
         print(found["markdown"].read_text(encoding="utf-8"))
-        print(f"Page: {found['page']}", file=sys.stderr)
+        say(f"Page: {found['page']}")
         results.append(found)
     return {"comparisons": results}
 

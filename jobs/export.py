@@ -1,12 +1,12 @@
 """A trained model as an ONNX file."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job, run
+from jobs._shown import say
 
 
 def export(
@@ -28,7 +28,7 @@ def export(
     place = model_directory(model, tracking_uri, "--run") if named else run_directory(model, tracking_uri)
     result = export_model(place, out)
     compared = f"equal to the model on {result['checked']} samples" if result["checked"] else "not compared"
-    print(f"{result['out']}: {result['model']}, {result['bytes']:,} bytes, {compared}.", file=sys.stderr, flush=True)
+    say(f"{result['out']}: {result['model']}, {result['bytes']:,} bytes, {compared}.")
     return result
 
 

@@ -1,12 +1,12 @@
 """Features of a frozen extractor as a prepared data set."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job, run
+from jobs._shown import say
 
 
 def features(
@@ -33,7 +33,7 @@ def features(
             data, out, run=model, weights=weights, overwrite=overwrite, uri=tracking_uri, progress=progress
         )
     rows = {name: split.num_samples for name, split in manifest.splits.items()}
-    print(f"{out}: {manifest.num_features} features of {sum(rows.values())} rows", file=sys.stderr)
+    say(f"{out}: {manifest.num_features} features of {sum(rows.values())} rows")
     return {"out": out, "features": manifest.num_features, "rows": rows, "manifest_hash": manifest.digest}
 
 

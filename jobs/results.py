@@ -9,6 +9,7 @@ from jobs._shown import note, show, tell
 from pipeline.errors import must
 
 FORMATS = ("table", "csv", "json")
+GROUPS = "data,model,labelled_fraction"
 
 
 def results(
@@ -16,7 +17,7 @@ def results(
     metric: Annotated[str, typer.Option(help="What to compare, e.g. accuracy, nmi, quantization_error.")] = "accuracy",
     group_by: Annotated[
         str, typer.Option(help="Columns, comma-separated, e.g. data,seed; mean and spread over the runs of each group.")
-    ] = "data,model,labelled_fraction",
+    ] = GROUPS,
     format: Annotated[str, typer.Option(help="table, csv or json.")] = "table",
     best: Annotated[
         bool, typer.Option("--best", help="The best run on one data set, chosen on validation rows if any.")
@@ -36,8 +37,11 @@ def results(
     if format not in FORMATS:
         raise must("--format", "one of table, csv, json", format)
     if compare:
-        if data is not None:
-            raise must("--data", "left out with --compare, which has a row for each data set", data)
+        given = {"--data": data, "--sweep": sweep, "--best": best or None}
+        given["--group-by"] = None if group_by == GROUPS else group_by
+        for option, value in given.items():
+            if value is not None:
+                raise must(option, "left out with --compare, which has a row for each data set and fraction", value)
         from pipeline.sweep_comparison import compare_sweeps
 
         rows = compare_sweeps(compare, metric, experiment, tracking_uri)

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from jobs._epochs import Passes, counted
+from jobs._given import check_model_store
 from jobs._run import job, numbers, run
 from jobs._shown import say
-from pipeline.errors import must
 
 
 def sweep(
@@ -52,10 +52,11 @@ def sweep(
     from pipeline.config import parse_setting, read_file
     from pipeline.sweep import sweep as sweep_maps
     from pipeline.sweep_plan import SweepOptions
+    from pipeline.sweep_record import kept_store
     from pipeline.sweep_result import in_one_line
 
-    if register and tracking_uri == "none":
-        raise must("--register", "used with an MLflow store", "--tracking-uri none")
+    if register:
+        check_model_store("--register", tracking_uri, kept_store(out) if resume else None)
     flat = (read_file(config) if config else {}) | ({} if epochs is None else {"map.epochs": epochs})
     flat |= dict(parse_setting(text) for text in settings or [])
     options = SweepOptions(

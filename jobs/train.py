@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._epochs import Epochs, Passes, sentence
+from jobs._given import check_model_store
 from jobs._run import job, run
 from jobs._shown import say
 from pipeline.errors import UserError, must
@@ -68,8 +69,9 @@ def train(
         "tracking.experiment": experiment,
     }
     flat = _flat(given, config, settings or [], resume)
-    if (log_model or register) and flat.get("tracking.uri") == "none":
-        raise must("--log-model", "used with an MLflow store", "--tracking-uri none")
+    if log_model or register:
+        before = _store_before(out) if resume else None
+        check_model_store("--register" if register else "--log-model", flat.get("tracking.uri"), before)
     with Epochs() as on_epoch:
         summary = trainer.train(flat, out, resume=resume, say=say, on_epoch=on_epoch)
     say(sentence(summary))
@@ -81,6 +83,13 @@ def train(
         logged = models.log_model(out, summary["run_id"], uri, register)
         say(f"Model logged: {logged['model_uri']}")
     return {key: summary.get(key) for key in KEYS}
+
+
+def _store_before(out: Path) -> str | None:
+    from pipeline.rundir import RunDirectory
+
+    store: str | None = RunDirectory(out).record.get("settings", {}).get("tracking.uri")
+    return store
 
 
 def _flat(given: dict[str, Any], config: Path | None, settings: list[str], resume: bool) -> dict[str, Any]:

@@ -9,13 +9,10 @@ workers may ask for it at once: a lock lets one build while the others wait.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import CACHE, Manifest, ShardFile, verify_content
-from pipeline.places import Place, private_folder
+from pipeline.places import Place, locked, private_folder
 
 
 def cached_split(place: Place, manifest: Manifest, split: str) -> Path:
@@ -51,7 +48,7 @@ def cached_split(place: Place, manifest: Manifest, split: str) -> Path:
             if _whole(path, size):
                 return path
             folder.mkdir(parents=folder.parent != place.local, exist_ok=True)  # what is gone stays gone
-            with _lock(folder / f"{key}.lock") as alone:
+            with locked(folder / f"{key}.lock") as alone:  # without locks it may be built twice, which costs time only
                 if not _whole(path, size):
                     if alone:
                         _sweep(path)
@@ -80,19 +77,6 @@ def _whole(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except FileNotFoundError:
         return False
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[bool]:
-    """Wait until nobody else builds; False on a file system without locks, which only costs building twice."""
-    with open(path, "wb") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            alone = False
-        else:
-            alone = True
-        yield alone
 
 
 def _sweep(target: Path) -> None:

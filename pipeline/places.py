@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipeline.errors import OutputError, UserError
 
@@ -223,6 +225,33 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait_s: float | None = None, busy: Exception | None = None) -> Iterator[bool]:
+    """One process at a time; False on a filesystem without locks, where nobody can know.
+
+    Args:
+        path: of the lock's file, which is made, and stays.
+        wait_s: how long to wait for another process; None = as long as it takes.
+        busy: raised where that one holds it still.
+    """
+    with open(path, "wb") as file:
+        yield _lock(file, wait_s, busy)
+
+
+def _lock(file: IO[bytes], wait_s: float | None, busy: Exception | None) -> bool:
+    until = time.monotonic() + (wait_s or 0.0)
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait_s is None else fcntl.LOCK_NB))
+            return True
+        except BlockingIOError as error:
+            if time.monotonic() >= until:
+                raise (busy or error) from None
+            time.sleep(0.1)
+        except OSError:
+            return False
 
 
 def private_folder(path: Path) -> Path:

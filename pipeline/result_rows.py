@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -35,6 +36,7 @@ _ABOUT = (
     "sweep",
     "trial",
 )
+_NAMES = ("trial", "data", "fold")
 _TOLD = ("data.path", "train.model", "train.labelled_fraction", "train.seed")  # among these
 _FEW = 12  # names in a line
 
@@ -168,6 +170,14 @@ def about_best(row: Row, metric: str, chooser: str, kept: Mapping[str, Any], uri
     settings = {key: value for key, value in settings.items() if key not in _TOLD and not key.startswith("tracking.")}
     about = {key: value for key, value in told.items() if value is not None}
     return {"The best run": about, "Settings that differ from the defaults": settings}
+
+
+def read_trials(path: Path) -> list[Row]:
+    """The table of a sweep as rows; names stay names, also those that look like numbers, or like no value."""
+    frame = pd.read_csv(path)
+    names = pd.read_csv(path, usecols=lambda name: name in _NAMES, dtype=str, keep_default_na=False)
+    frame[names.columns] = names
+    return [plain_row(row) for row in frame.to_dict("records")]
 
 
 def plain_row(row: dict[Any, Any]) -> Row:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from pipeline.config import parse_setting
 from pipeline.errors import UserError, must
-from pipeline.result_rows import data_names, plain_row
+from pipeline.result_rows import data_names, read_trials
 from pipeline.stores import bare
 
 _PAGE = 1000
@@ -70,9 +70,7 @@ def sweep_rows(sweep: str, experiment: str, uri: str | None = None) -> list[dict
     """
     table = Path(sweep) / _TRIALS
     if table.is_file():
-        frame = pd.read_csv(table, dtype={"fold": str, "data": str, "trial": str})
-        frame["fold"] = frame["fold"].fillna("") if "fold" in frame else ""
-        return [plain_row(row) for row in frame.to_dict("records")]
+        return read_trials(table)
     name = _sweep_name(sweep, uri)
     runs = [run for run in _search(experiment, uri, f"tags.sweep = '{name}'") if run.data.tags.get("kind") == "trial"]
     if not runs:

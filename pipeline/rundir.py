@@ -9,7 +9,6 @@ tracking.jsonl      everything that was recorded
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from torch import Tensor
 from pipeline.checkpoint import TornCheckpoint, hash_tensors, map_bytes
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError
-from pipeline.places import check_writable, refuse_in_data_set, write_atomically
+from pipeline.places import check_writable, locked, refuse_in_data_set, write_atomically
 from pipeline.stores import bare
 from somcore.config import GROWING, LATTICES, MapConfig
 from somcore.state import MapState
@@ -118,15 +117,8 @@ class RunDirectory:
             OutputError: another process trains in it, or has done so.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(
-                    f"'{self.path}' is in use by a run that goes on. Wait for its end, or give another --out."
-                ) from None
-            except OSError:
-                pass  # a filesystem without locks
+        busy = OutputError(f"'{self.path}' is in use by a run that goes on. Wait for its end, or give another --out.")
+        with locked(self.path / LOCK, 0.0, busy):
             if not resume and (known := self.record):
                 raise self._taken(known)
             yield

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrackingUnavailable
 from pipeline.journal import Journal, batches
-from pipeline.places import write_atomically
+from pipeline.places import locked, write_atomically
 from pipeline.stores import URI, absolute, bare, is_local, with_login
 
 POSITION = "tracking.json"
@@ -198,9 +199,9 @@ class Sender:
         """The run that has the unique tags, where one was made but could not be noted any more."""
         if not self._unique:
             return None
-        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in self._unique.items())
-        found = self._client.search_runs([self._experiment_id], wanted, max_results=1)
-        return found[0].info.run_id if found else None
+        wanted = " and ".join(_like(key, value) for key, value in self._unique.items())
+        found = self._client.search_runs([self._experiment_id], wanted)
+        return next((run.info.run_id for run in found if self._unique.items() <= run.data.tags.items()), None)
 
     def share(self, other: Sender) -> None:
         """Uses the connection of another sender to the same experiment, where it goes to the same store."""
@@ -262,6 +263,12 @@ def _position(directory: Path) -> dict[str, Any]:
     return {}
 
 
+def _like(tag: str, value: str) -> str:
+    """A condition in MLflow's words, which cannot quote a quote: where there is one, other values meet it too."""
+    masked = re.sub(r"['\\]", "_", value)
+    return f"tags.`{tag}` {'=' if masked == value else 'LIKE'} '{masked}'"
+
+
 def _same(store: str | None, other: str | None) -> bool:
     """Whether both are one store by its name alone; others may be one all the same."""
     return store is not None and other is not None and bare(store) == bare(other)
@@ -280,10 +287,7 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     if not uri.startswith("sqlite:///"):
         yield
         return
-    import fcntl
-
     database = Path(uri.removeprefix("sqlite:///")).absolute()
     database.parent.mkdir(parents=True, exist_ok=True)
-    with open(database.with_name(database.name + ".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(database.with_name(database.name + ".lock")):
         yield

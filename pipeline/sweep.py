@@ -171,7 +171,8 @@ class _Sweep:
             import ray
 
             cpus = ray.cluster_resources().get("CPU", 1.0)
-            request, concurrent, self._each = self._resources(cpus)
+            asked = self.plan.definition["settings"], self.workers, self.concurrent
+            request, concurrent, self._each = trial_resources(*asked, cpus)
             self._ends_at = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
             asha = self.plan.definition["scheduler"] == "asha"
 
@@ -213,10 +214,6 @@ class _Sweep:
         screened = {row["trial"] for row in rows if row.get("screened")}
         return [self.trials[key] for key in sorted(keys & screened - self._tried)]
 
-    def _resources(self, cpus: float) -> tuple[list[dict[str, float]], int, float]:
-        """Bundles of a trial, trials at the same time, CPUs of a worker."""
-        return trial_resources(self.plan.definition["settings"], self.workers, self.concurrent, cpus)
-
     # ---- asked and told by Tune
 
     def suggest(self, tune_id: str) -> dict[str, Any] | None:
@@ -246,6 +243,8 @@ class _Sweep:
             trial = self.trials[key]
             if self._confirming:
                 self.recorder.ended(trial)
+                if error := self.record_of(trial).get("not_confirmed"):
+                    self.say(f"{key} keeps the figures of its screening; --resume trains it again. {error}")
             elif self.status.get(key) not in ENDED:
                 record = self.record_of(trial)
                 self.status[key] = record["status"]

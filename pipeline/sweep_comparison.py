@@ -18,7 +18,6 @@ from pipeline.results import sweep_rows
 from pipeline.selection import choosers_of, selected
 
 Row = dict[str, Any]
-SIDES = ("first", "second")
 
 
 def compare_sweeps(names: tuple[str, str], metric: str, experiment: str, uri: str | None) -> list[Row]:

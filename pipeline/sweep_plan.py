@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 from pipeline.config import MODELS, RunConfig
 from pipeline.errors import OutputError, must
-from pipeline.places import absolute, write_atomically
+from pipeline.places import absolute, check_writable, locked, write_atomically
 from pipeline.rundir import RUN
 from pipeline.screened import FEWEST_TRIALS, screenable
 from pipeline.spaces import PUBLISHED, Space, Values, open_space
@@ -186,17 +185,10 @@ def make_plan(
 def alone_in(folder: Path) -> Iterator[None]:
     """Holds the folder of a sweep: another one that runs there is refused. One that did not begin leaves no folder."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / LOCK, "w")  # noqa: SIM115 - held until the sweep ends
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"--out must be a directory that can be written. Got '{folder}': {reason}.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"'{folder}' is in use by a sweep that is running. Give another --out.") from None
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = OutputError(f"'{folder}' is in use by a sweep that is running. Give another --out.")
+    with locked(folder / LOCK, 0.0, busy):
         try:
             yield
         finally:
@@ -269,6 +261,8 @@ def _check(plan: SweepPlan, workers: int) -> bool:
         raise must("--samples", "an integer >= 1", asked["samples"])
     if asked["samples"] > 1 and not plan.space.columns:
         raise must("--samples", "1 where there is no --space, or nothing in it left to search", asked["samples"])
+    if len({f"{share:g}" for share in asked["fractions"]}) < len(asked["fractions"]):
+        raise must("--fractions", "different in their first six digits", asked["fractions"])
     for key, value in asked["settings"].items():
         if key == "train.model" and value == plan.model:  # as the recipes of a model say
             continue

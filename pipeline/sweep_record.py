@@ -6,6 +6,7 @@ ended in one go, so no child is left running; what a killed sweep could not send
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
@@ -44,6 +45,14 @@ def kept_place(folder: Path, uri: str | None, experiment: str | None) -> tuple[s
     content["tracking"] = {"uri": uri and bare(uri), "experiment": experiment}
     write_atomically(folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
     return uri, experiment
+
+
+def kept_store(folder: Path) -> str | None:
+    """The store of a sweep that goes on; None where none was named, or there is no sweep."""
+    with contextlib.suppress(OSError, ValueError):
+        store: str | None = json.loads((folder / SWEEP).read_text(encoding="utf-8")).get("tracking", {}).get("uri")
+        return store
+    return None
 
 
 class Recorder:

@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 def trial_resources(
     settings: Mapping[str, Any], workers: int, concurrent: int | None, cpus: float
 ) -> tuple[list[dict[str, float]], int, float]:
-    """Bundles of a trial, trials at the same time, CPUs of a worker.
+    """Bundles of a trial, trials at the same time, CPUs of a worker; of the trial where it has none.
 
     With `cluster.cpus_per_worker` that is asked of the cluster, whatever it has now: a cluster that grows on demand
     grows. Without it, the CPUs that are there now are shared. `cluster.gpus_per_worker` is asked for in both cases.
@@ -32,12 +32,12 @@ def trial_resources(
     """
     gpus = {"GPU": settings["cluster.gpus_per_worker"]} if settings.get("cluster.gpus_per_worker") else {}
     asked = settings.get("cluster.cpus_per_worker")
-    if workers == 0 and asked is None:
-        concurrent = concurrent or max(1, int(cpus))
-        return [{"CPU": min(1.0, _floor(cpus / concurrent)), **gpus}], concurrent, 1.0
     if asked is not None:
         each = float(asked)
         concurrent = concurrent or max(1, int(cpus // (each * max(1, workers))))
+    elif workers == 0:
+        concurrent = concurrent or max(1, int(cpus))
+        each = min(1.0, _floor(cpus / concurrent))
     else:
         concurrent = concurrent or max(1, int(cpus // workers))
         each = min(1.0, _floor((cpus - 0.01 * concurrent) / (concurrent * workers)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class Table:
     @property
     def key(self) -> str:
         """Name that no other table of the sweep has."""
-        return f"{self.name}-{self.fold}" if self.fold else self.name
+        return _key(self.name, self.fold)
 
 
 def open_tables(data: Sequence[str]) -> tuple[Table, ...]:
@@ -55,9 +56,8 @@ def open_tables(data: Sequence[str]) -> tuple[Table, ...]:
     tables: list[Table] = []
     for text in data:
         place = absolute(text)
-        folds, last = _folds(Path(place)), Path(place.split("?")[0]).name
-        taken = {table.name for table in tables}
-        name = last if last not in taken else f"{last}-{len(taken)}"
+        folds = _folds(Path(place))
+        name = _free_name(Path(place.split("?")[0]).name, [p.name for p in folds] or [""], tables)
         opened = [_open(str(p), name, p.name) for p in folds] or [_open(place, name, "")]
         for table in opened[1:]:
             for what in ("num_features", "num_classes"):
@@ -66,6 +66,17 @@ def open_tables(data: Sequence[str]) -> tuple[Table, ...]:
                     raise must(f"{what} of the folds in '{text}'", first, got, where=table.fold)
         tables += opened
     return tuple(tables)
+
+
+def _key(name: str, fold: str) -> str:
+    return f"{name}-{fold}" if fold else name
+
+
+def _free_name(last: str, folds: Sequence[str], tables: Sequence[Table]) -> str:
+    """The last part of a place, with a number where another table has that name, or the key of a fold."""
+    names, keys = {table.name for table in tables}, {table.key for table in tables}
+    choices = itertools.chain([last], (f"{last}-{number}" for number in itertools.count(len(names))))
+    return next(n for n in choices if n not in names and keys.isdisjoint(_key(n, fold) for fold in folds))
 
 
 def _folds(place: Path) -> list[Path]:

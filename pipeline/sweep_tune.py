@@ -25,7 +25,7 @@ from pipeline.trials import Trial, confirm_trial, row_of, run_trial
 
 _TELL_S = 1.0
 _NO_SCORE = -1e30  # a scheduler compares numbers
-_CRASHES = 100  # of the processes of one portion; a trial that ends its process twice has failed, long before
+_CRASHES = 100  # of the processes of one portion; a trial that ends its process twice is given up, long before
 
 
 class Sitting(Protocol):
@@ -146,7 +146,7 @@ def _work(config: dict[str, Any]) -> None:
     for place, content in enumerate(config["trials"]):
         trial, folder = Trial(**content), Path(config["folder"])
         if config["confirm"]:
-            record = confirm_trial(trial, folder)
+            record = confirm_trial(trial, folder, config["sitting"])
         else:
             on_epoch = _by_epoch(config["metric"]) if config["by_epoch"] else _silent
             record = run_trial(trial, folder, config["sitting"], on_epoch)

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import Collapsed, Diverged, MachineError, UserError, theirs_to_mend
+from pipeline.errors import Collapsed, Diverged, MachineError, theirs_to_mend
 from pipeline.journal import JOURNAL, Journal
-from pipeline.places import write_atomically
+from pipeline.places import locked, write_atomically
 from pipeline.rundir import CHECKPOINTS
 from pipeline.sender import POSITION
 
@@ -99,16 +97,8 @@ class TrialDirectory:
     def held(self) -> Iterator[None]:
         """One process at a time: a trial may outlive its sweep for a moment, and be begun again meanwhile."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK, "w") as lock:
-            until = time.monotonic() + _HELD_S
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise MachineError(f"Another process has held '{self.path}' for {_HELD_S:g} s.") from None
-                    time.sleep(0.1)
+        busy = MachineError(f"Another process has held '{self.path}' for {_HELD_S:g} s.")
+        with locked(self.path / LOCK, _HELD_S, busy):
             yield
 
     def clear(self) -> None:
@@ -165,9 +155,8 @@ def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lamb
             try:
                 summary = _train(trial, directory.path, on_epoch)
             except Exception as fault:  # whatever it is, the other trials go on
-                error = f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:500]
-                fixable = theirs_to_mend(fault)
-                if isinstance(fault, UserError | ValueError):
+                error, fixable = _in_one_line(fault), theirs_to_mend(fault)
+                if isinstance(fault, ValueError):
                     break  # it would say the same again
                 directory.clear()
                 continue
@@ -177,17 +166,38 @@ def run_trial(trial: Trial, folder: Path, sitting: str, on_epoch: OnEpoch = lamb
         return directory.write(status=FAILED, error=error, fixable=fixable, attempts=attempts)
 
 
-def confirm_trial(trial: Trial, folder: Path) -> dict[str, Any]:
-    """Trains a trial by somcore that was only screened: its figures, and a map. The old ones stay until then."""
+def confirm_trial(trial: Trial, folder: Path, sitting: str) -> dict[str, Any]:
+    """Trains a trial by somcore that was only screened: its figures, and a map. The old ones stay until then.
+
+    Args:
+        trial: what to train.
+        folder: of all trials.
+        sitting: as in `run_trial`.
+
+    Returns:
+        The record of the trial; `not_confirmed` says why it is still that of the screening.
+    """
     directory = TrialDirectory(folder / trial.key)
     with directory.held():
         record = directory.record
-        if record.get("status") != FINISHED or not record.get("screened"):
+        last, attempts = record.get("confirming") or ("", 0)
+        attempts, given_up = (attempts, record.get("not_confirmed")) if last == sitting else (0, None)
+        if record.get("status") != FINISHED or not record.get("screened") or given_up:
             return record
-        summary = _train(dataclasses.replace(trial, screened=False), directory.path, lambda *_: None)
-        shutil.rmtree(directory.path / CHECKPOINTS, ignore_errors=True)
-        Journal(directory.path).write("tags", tags={"screened": "false"})
-        return directory.write(summary=summary, screened=False, screening=record["summary"])
+        error = "its process ended"
+        while attempts < ATTEMPTS:
+            attempts += 1
+            directory.write(confirming=(sitting, attempts), not_confirmed=None)
+            try:
+                summary = _train(dataclasses.replace(trial, screened=False), directory.path, lambda *_: None)
+            except Exception as fault:  # whatever it is, the other trials go on
+                error = _in_one_line(fault)
+                continue
+            shutil.rmtree(directory.path / CHECKPOINTS, ignore_errors=True)
+            Journal(directory.path).write("tags", tags={"screened": "false"})
+            return directory.write(summary=summary, screened=False, screening=record["summary"])
+        Journal(directory.path).write("end", status="FINISHED", tags={})  # as it was before
+        return directory.write(not_confirmed=error)
 
 
 def stop_trial(trial: Trial, folder: Path, last: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,6 +246,10 @@ def _train(trial: Trial, path: Path, on_epoch: OnEpoch) -> dict[str, Any]:
     from pipeline.trainer import train
 
     return train(trial.settings, path, resume=True, on_epoch=on_epoch)
+
+
+def _in_one_line(fault: Exception) -> str:
+    return f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:500]
 
 
 def _end_journal(trial: Trial, path: Path, status: str, tags: Mapping[str, str]) -> None:

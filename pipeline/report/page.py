@@ -19,7 +19,6 @@ from pipeline.errors import OutputError, must
 from pipeline.places import write_atomically
 
 _HERE = Path(__file__).parent
-MOST_BYTES = 15_000_000
 
 
 @dataclass

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.errors import OutputError, UserError
 from pipeline.labels import labelled_fraction
+from pipeline.result_rows import read_trials
 from pipeline.rundir import RunDirectory
 from pipeline.selection import metric_of, selected
 from pipeline.shards import Dataset
@@ -44,16 +44,11 @@ def read_sweep(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     try:
         definition = dict(json.loads((directory / SWEEP).read_text(encoding="utf-8"))["definition"])
-        trials = pd.read_csv(directory / TABLE)
+        return definition, read_trials(directory / TABLE)
     except FileNotFoundError as error:
         raise OutputError(f"'{directory}' must hold a sweep that has ended once ({TABLE}). {error.strerror}.") from None
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"'{directory}' holds a sweep that cannot be read: {error}.") from None
-    rows = [
-        {str(k): None if isinstance(v, float) and v != v else v for k, v in row.items()}
-        for row in trials.to_dict("records")
-    ]
-    return definition, rows
 
 
 def baselines(data: str, fractions: list[float], seeds: list[int]) -> dict[str, dict[float, list[float]]]:
@@ -68,6 +63,9 @@ def baselines(data: str, fractions: list[float], seeds: list[int]) -> dict[str, 
         return {}
     features, labels = (part.numpy() for part in dataset.read("train", slice(0, count)))
     test, truth = (part.numpy() for part in dataset.read("test", slice(0, dataset.num_rows("test"))))
+    test, truth = test[truth >= 0], truth[truth >= 0]  # as the accuracy of a map
+    if not len(test):
+        return {}
     features, test = np.nan_to_num(features), np.nan_to_num(test)
     found: dict[str, dict[float, list[float]]] = {name: {} for name in BASELINES}
     for fraction in fractions:

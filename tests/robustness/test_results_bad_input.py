@@ -63,9 +63,18 @@ def test_a_column_that_is_asked_for_twice():
     assert exit_code(caught.value) == USER
 
 
-def test_a_data_set_for_sweeps_that_are_compared_by_data_set():
-    with pytest.raises(UserError, match="--data must be left out with --compare, .* Got 'digits'.") as caught:
-        results(compare=("a", "b"), data="digits")
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"data": "digits"}, "--data must be left out with --compare, .* Got 'digits'."),
+        ({"sweep": "s"}, "--sweep must be left out with --compare, .* Got 's'."),
+        ({"best": True}, "--best must be left out with --compare"),
+        ({"group_by": "seed"}, "--group-by must be left out with --compare, .* Got 'seed'."),
+    ],
+)
+def test_what_does_not_go_with_sweeps_that_are_compared(given, line):
+    with pytest.raises(UserError, match=line) as caught:
+        results(compare=("a", "b"), **given)
     assert exit_code(caught.value) == USER
 
 

@@ -22,6 +22,7 @@ from tests.training import REPOSITORY
         ({"samples": 0}, "--samples must be an integer >= 1. Got 0."),
         ({"model": "kohonen", "samples": 3}, "--samples must be 1 where there is no --space, .*. Got 3."),
         ({"fractions": [2.0]}, r"train.labelled_fraction must be a share in \[0, 1\]. Got 2.0."),
+        ({"fractions": [0.1234561, 0.1234562]}, r"--fractions must be different in their first six digits. Got \[0.12"),
         ({"seeds": [-1]}, "train.seed must be an integer"),
         (
             {"settings": {"train.seed": 3}},

@@ -72,6 +72,8 @@ def contents(folder):
         (["--config="], "--config must be a path. Got ''."),
         (["--register", "a/b"], "--register must be a name without '/' and ':' that MLflow takes. Got 'a/b'."),
         (["--register", ""], "--register must be a name or a place. Got ''."),
+        (["--tracking-uri", "none", "--register", "m"], "--register must be used with an MLflow store. Got '--tr"),
+        (["--tracking-uri", "none", "--log-model"], "--log-model must be used with an MLflow store. Got '--tr"),
         (["--tracking-uri", ""], "--tracking-uri must be a name or a place. Got ''."),
         (["--tracking-uri", "htp://host:5000"], "--tracking-uri must be a URI such as"),
         (["--address", ""], "--address must be a name or a place. Got ''."),
@@ -259,6 +261,17 @@ def test_resuming_where_nothing_is_begins_and_says_so(digits, tmp_path):
     lines: list[str] = []
     train(small("sssom", digits), tmp_path / "run", resume=True, say=lines.append)
     assert "holds no run yet: starting from the beginning" in lines[0]
+
+
+def test_no_model_is_asked_of_a_run_that_is_not_recorded_before_it_is_trained_further(digits, tmp_path):
+    settings = small("sssom", digits)
+    RunDirectory(tmp_path / "run").write(settings=settings, status="killed")
+    before = contents(tmp_path / "run")
+    line = "must be used with an MLflow store. Got '--tracking-uri none'. It began so: give a --tracking-uri"
+    for words in (["--log-model"], ["--register", "m"]):
+        code, _, complaint = call_job("--resume", "--out", tmp_path / "run", *words)
+        assert code == 2 and complaint.startswith(f"{words[0]} {line}") and complaint.count("\n") == 1
+    assert contents(tmp_path / "run") == before
 
 
 def test_a_run_of_another_version_is_refused(digits, tmp_path, monkeypatch):

@@ -137,3 +137,24 @@ def test_the_somgrad_command_runs_a_job(tmp_path):
     command = [sys.executable, "-m", "jobs.cli", "prapare"]
     wrong = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert (wrong.returncode, wrong.stderr) == (2, "No such command 'prapare'. Try --help.\n")
+
+
+@pytest.mark.parametrize("at_once", ["", "1"])
+@pytest.mark.parametrize("writes", ["print('x')", "print('x' * 100_000)", "say('x')"])
+def test_a_job_whose_output_nobody_reads_any_more_ends_quietly(writes, at_once):
+    """As with `| head`: the system would end a program so that does not ignore SIGPIPE, as Python does."""
+    program = f"""
+from jobs._run import job, run
+from jobs._shown import say
+def f() -> dict:
+    "Says something."
+    {writes}
+run(job(example="")(f))
+"""
+    read, write = os.pipe()
+    os.close(read)
+    out, err = (subprocess.PIPE, write) if "say" in writes else (write, subprocess.PIPE)
+    kept = {**os.environ, "PYTHONUNBUFFERED": at_once}
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, stdout=out, stderr=err, env=kept, timeout=60)
+    os.close(write)
+    assert done.returncode == 141 and not done.stdout and not done.stderr

@@ -75,6 +75,15 @@ def test_a_sweep_takes_the_folder_as_one_data_set(folds, tmp_path):
     assert trials[0].key == "rows-rep1-fold10-1-s0-p0000" and trials[0].fold == "rep1-fold10"
 
 
+def test_a_data_set_that_is_called_as_a_fold_of_another_has_trials_of_its_own(folds, tmp_path):
+    like = shutil.copytree(folds / "rep1-fold2", tmp_path / "rows-rep1-fold2")
+    for data in ([folds, like, like], [like, folds, like]):
+        keys = [table.key for table in open_tables([str(place) for place in data])]
+        assert len(set(keys)) == len(keys) == 6 and "rows-rep1-fold2" in keys
+    twice = open_tables([str(folds / "rep1-fold2"), str(like), str(folds / "rep1-fold2")])
+    assert [table.key for table in twice] == ["rep1-fold2", "rows-rep1-fold2", "rep1-fold2-2"], "as sweeps had them"
+
+
 def test_what_cannot_be_folds(stacked, folds, tmp_path):
     for columns, sentence in (("rep,fild", "--folds must be columns of rows.parquet"), (" ", "--folds must be names")):
         with pytest.raises(UserError, match=sentence):

@@ -1,5 +1,7 @@
 """Directories elsewhere: what a failure leaves behind. Real stores are in tests/system/test_remote_places.py."""
 
+import errno
+import fcntl
 import os
 import resource
 import tempfile
@@ -9,8 +11,12 @@ import pytest
 
 from pipeline import cache
 from pipeline.errors import ManifestError
-from pipeline.places import Place, private_folder, write_atomically
+from pipeline.journal import Journal
+from pipeline.places import Place, locked, private_folder, write_atomically
+from pipeline.sender import Sender
 from pipeline.shards import Dataset
+from pipeline.sweep_plan import alone_in
+from pipeline.trials import TrialDirectory
 from tests.training import table
 
 
@@ -79,3 +85,34 @@ def test_a_file_that_there_is_no_room_for_is_named_and_the_old_one_stays(tmp_pat
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_is_held_by_one_and_free_again_afterwards(tmp_path):
+    path = tmp_path / "lock"
+    with locked(path) as alone:
+        assert alone
+        with pytest.raises(KeyError, match="busy"), locked(path, 0.0, KeyError("busy")):
+            pass
+        with pytest.raises(KeyError, match="busy"), locked(path, 0.2, KeyError("busy")):
+            pass
+    with locked(path, 0.0, KeyError("busy")) as alone:
+        assert alone
+
+
+def test_all_work_goes_on_where_there_are_no_locks(rng, tmp_path, monkeypatch):
+    """As on a network filesystem without a lock manager."""
+    data = table(tmp_path / "t", rng.normal(size=(20, 2)), np.arange(20) % 2)
+
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with locked(tmp_path / "lock") as alone:
+        assert not alone
+    with alone_in(tmp_path / "sweep"), TrialDirectory(tmp_path / "trial").held():
+        assert len(Dataset.open(data).read("train", slice(0, 20))[0]) == 20
+    journal = Journal(tmp_path)
+    journal.write("start", name="run", params={}, tags={})
+    sender = Sender(tmp_path, journal, f"sqlite:///{tmp_path}/new/mlflow.db", "x")
+    sender.send()
+    assert sender.run_id and not sender.behind()

@@ -7,6 +7,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
@@ -25,6 +26,7 @@ from pipeline.trained import evaluate_run
 from pipeline.trainer import train
 from tests.training import small
 
+HEAD = "trial,status,data,model,labelled_fraction,seed,set,accuracy,validation_accuracy,clustering_accuracy,nodes"
 NAMES = ["<script>alert(1)</script>", "$100 & $_2", r"$\broken{ or $", "_hidden_"]
 
 
@@ -101,6 +103,15 @@ def test_the_nearest_labelled_row_is_left_out_where_it_takes_long(digits, monkey
     }
 
 
+def test_test_rows_without_a_label_are_no_errors_of_the_baselines(rng, tmp_path):
+    rows = pd.DataFrame({"x": np.arange(80) % 2 + 0.01 * rng.random(80), "label": [*"ab"] * 30 + [None] * 20})
+    rows.assign(split=["train"] * 40 + ["test"] * 40).to_parquet(tmp_path / "rows.parquet")
+    options = SourceOptions(label_column="label", split_column="split")
+    prepare(open_source("table", tmp_path / "rows.parquet", options), tmp_path / "data")
+    found = sweep_data.baselines(str(tmp_path / "data"), [1.0], [0])
+    assert found["neighbour"] == found["spreading"] == {1.0: [1.0]}
+
+
 def test_a_run_without_its_data_and_without_moments_has_a_page(tmp_path):
     prepare(open_source("digits"), tmp_path / "data")
     train(small("kohonen", tmp_path / "data", tracking__moments=0), tmp_path / "run")
@@ -135,9 +146,8 @@ def test_the_share_of_the_labels_is_a_percentage(odd):
 
 @pytest.mark.parametrize(("sets", "chose"), [(2, "validation accuracy"), (1, "nothing")])
 def test_a_sweep_says_which_score_chose(tmp_path, sets, chose):
-    head = "trial,status,data,model,labelled_fraction,seed,set,accuracy,validation_accuracy,clustering_accuracy,nodes"
     rows = [f"t{n},finished,toy,sssom,0.1,0,{n},0.{n + 5},0.{n + 6},0.5,9" for n in range(sets)]
-    (tmp_path / "trials.csv").write_text("\n".join([head, *rows]))
+    (tmp_path / "trials.csv").write_text("\n".join([HEAD, *rows]))
     (tmp_path / "sweep.json").write_text(json.dumps({"definition": {}}))
     tiles = sweep_page(sweep_data.SweepData(tmp_path)).tiles
     assert ("sets chosen by", chose) in tiles
@@ -173,3 +183,13 @@ def test_curves_begin_where_the_error_was_measured(odd, tmp_path):
     lines = [axes.lines[0].get_xydata().tolist() for axes in curves_figure(data).axes]
     assert lines == [[[2, 0.4], [3, 0.2], [4, 0.0]], [[1, 3], [2, 3], [3, 3], [4, 3]]]
     assert [list(trace.x) for trace in curves_chart(data).data] == [[2, 3, 4], [1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("name", ["2024", "007", "NA"])
+def test_a_data_set_whose_name_looks_like_a_number_or_like_nothing_has_a_report(tmp_path, name):
+    lines = [f"{name}-1-s{n},finished,{name},sssom,1.0,{n},0,0.8,0.9,0.5,9" for n in range(2)]
+    (tmp_path / "trials.csv").write_text("\n".join([HEAD, *lines]))
+    (tmp_path / "sweep.json").write_text(json.dumps({"definition": {}}))
+    data = sweep_data.SweepData(tmp_path)
+    assert data.tables == [name] and data.by_fraction(name) == [(1.0, 0.8, 0.0, 2)]
+    assert (f"accuracy on {name}, 100% of labels", "0.8000") in sweep_page(data).tiles

@@ -75,11 +75,31 @@ def test_a_chosen_trial_is_trained_again_and_keeps_its_screening(data, tmp_path)
     record = run_trial(trial, tmp_path, "now")
     assert record["status"] == FINISHED and row_of(trial, record)["screened"] is True
     assert not (tmp_path / "t" / "map.safetensors").exists()
-    confirmed = confirm_trial(trial, tmp_path)
+    confirmed = confirm_trial(trial, tmp_path, "now")
     row = row_of(trial, confirmed)
     assert "screened" not in row and len(row["map_digest"]) == 64
     assert row["accuracy"] == pytest.approx(confirmed["screening"]["accuracy"])
     assert (tmp_path / "t" / "map.safetensors").exists()
-    assert confirm_trial(trial, tmp_path) == TrialDirectory(tmp_path / "t").record, "once is enough"
+    assert confirm_trial(trial, tmp_path, "now") == TrialDirectory(tmp_path / "t").record, "once is enough"
     kinds = [line["kind"] for line in Journal(tmp_path / "t").lines()]
     assert kinds[:4] == ["start", "metrics", "end", "resume"] and kinds[-1] == "tags"
+
+
+def test_a_chosen_trial_that_cannot_be_trained_again_keeps_its_screening_until_the_next_sitting(data, tmp_path):
+    trial = Trial("t", "d", 0.5, 0, 0, {}, settings(data, "sssom"), screened=True)
+    screened = run_trial(trial, tmp_path, "now")
+    (tmp_path / "t" / "map.safetensors").mkdir()
+    failed = confirm_trial(trial, tmp_path, "now")
+    assert failed["not_confirmed"].startswith("IsADirectoryError: ") and failed["confirming"] == ["now", 2]
+    assert row_of(trial, failed) == row_of(trial, screened)
+    assert Journal(tmp_path / "t").lines()[-1]["status"] == "FINISHED"
+    (tmp_path / "t" / "map.safetensors").rmdir()
+    assert confirm_trial(trial, tmp_path, "now") == failed, "not within the same sitting"
+    assert not confirm_trial(trial, tmp_path, "next")["screened"]
+
+
+def test_a_chosen_trial_that_ends_its_process_twice_is_given_up(data, tmp_path):
+    trial = Trial("t", "d", 0.5, 0, 0, {}, settings(data, "sssom"), screened=True)
+    run_trial(trial, tmp_path, "now")
+    TrialDirectory(tmp_path / "t").write(confirming=["now", 2])
+    assert confirm_trial(trial, tmp_path, "now")["not_confirmed"] == "its process ended"

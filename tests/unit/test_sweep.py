@@ -12,7 +12,7 @@ from pipeline.journal import Journal
 from pipeline.sets import Optuna
 from pipeline.sweep import _Sweep
 from pipeline.sweep_plan import TRIALS, SweepOptions, make_plan
-from pipeline.sweep_record import Recorder
+from pipeline.sweep_record import Recorder, kept_place
 from pipeline.sweep_result import in_one_line, summarise
 from pipeline.trials import TrialDirectory
 
@@ -199,3 +199,11 @@ def test_nothing_is_registered_where_trials_have_no_score_that_chooses(tmp_path,
     assert "model" not in sweep(tmp_path, model="sssom", register="named")
     told = capsys.readouterr().err
     assert "1 finished" in told and "No finished trial has a score that chooses, so no model" in told
+
+
+def test_no_model_is_registered_of_a_sweep_that_is_not_recorded(digits, tmp_path):
+    from jobs.sweep import sweep
+
+    kept_place(sitting(digits, tmp_path).plan.folder, "none", None)
+    with pytest.raises(UserError, match="--register must be used with an MLflow store. Got .* It began so: give"):
+        sweep(tmp_path, resume=True, register="named")

@@ -12,7 +12,7 @@ CPUS, GPUS = "cluster.cpus_per_worker", "cluster.gpus_per_worker"
     ("settings", "workers", "concurrent", "cpus", "bundles", "trials", "each"),
     [
         ({}, 0, None, 4.0, [{"CPU": 1.0}], 4, 1.0),
-        ({}, 0, 8, 2.0, [{"CPU": 0.25}], 8, 1.0),
+        ({}, 0, 8, 2.0, [{"CPU": 0.25}], 8, 0.25),
         ({}, 2, None, 4.0, [{"CPU": 0.01}, {"CPU": 0.99}, {"CPU": 0.99}], 2, 0.99),
         # a cluster that grows on demand may have no CPU at first; what is asked for makes it grow
         ({CPUS: 1.0}, 0, 16, 0.0, [{"CPU": 1.0}], 16, 1.0),
@@ -27,6 +27,7 @@ def test_a_trial_asks_for_its_share_or_for_what_the_user_names(
     assert trial_resources(settings, workers, concurrent, cpus) == (bundles, trials, each)
 
 
-def test_too_many_trials_for_the_cluster_are_refused():
-    with pytest.raises(UserError, match="ask for fewer"):
-        trial_resources({}, 2, 5, 0.05)
+@pytest.mark.parametrize(("workers", "concurrent", "cpus"), [(2, 5, 0.05), (0, 500, 2.0)])
+def test_too_many_trials_for_the_cluster_are_refused(workers, concurrent, cpus):
+    with pytest.raises(UserError, match=f"room for {concurrent} trials. It has {cpus:g} CPUs; ask for fewer"):
+        trial_resources({}, workers, concurrent, cpus)

@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.journal import Journal
 from pipeline.results import tracked_runs
+from pipeline.sender import Sender
 from pipeline.stores import absolute, bare
 from pipeline.tracking import Tracker, replay, store_of
 
@@ -344,3 +345,20 @@ def test_a_thousand_metrics_and_an_end_are_few_messages(tmp_path, tracking_uri, 
     sender.send()
     assert sent == ["create_run", "log_batch", "log_batch", "set_terminated"]
     assert len(mlflow.MlflowClient(tracking_uri).get_metric_history(sender.run_id, "m9")) == 100
+
+
+@pytest.mark.parametrize("names", [("bob's", "bob_s"), ("""a"b'c""", "a"), ("50%'\\", "50%'"), ("A's", "a's")])
+def test_a_run_is_found_again_by_a_name_with_quotes(tmp_path, migrated_store, names):
+    """As the trials of a sweep whose id could not be noted any more."""
+    uri = made(migrated_store, tmp_path / "store")
+
+    def sent(folder, name):
+        (tmp_path / folder).mkdir()
+        journal = Journal(tmp_path / folder)
+        journal.write("start", name="trial", params={}, tags={})
+        sender = Sender(tmp_path / folder, journal, uri, "x", unique={"sweep": "s", "trial": name})
+        sender.send()
+        return sender.run_id
+
+    other, first = sent("other", names[1]), sent("first", names[0])
+    assert sent("again", names[0]) == first != other
