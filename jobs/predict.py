@@ -1,13 +1,13 @@
 """Batch prediction: parquet in, parquet out."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job, run
+from jobs._shown import say
 
 
 def predict(
@@ -47,8 +47,7 @@ def predict(
         )
     bad = f", {result['errors']} set aside in _errors.csv" if result["errors"] else ""
     far = f", {result['beyond']} of them beyond the map (novelty > {BEYOND})" if result["beyond"] else ""
-    line = f"{result['scored']} rows scored{far}{bad}; {result['files']} files in {result['out']}."
-    print(line, file=sys.stderr, flush=True)
+    say(f"{result['scored']} rows scored{far}{bad}; {result['files']} files in {result['out']}.")
     return result
 
 

@@ -44,7 +44,7 @@ def tracked_runs(experiment: str, uri: str | None = None, sweep: str | None = No
     """
     wanted = "" if sweep is None else f" and tags.sweep = '{_sweep_name(sweep, uri)}'"
     found = _search(experiment, uri, f"status = 'FINISHED'{wanted}")
-    rows = [_row(run) for run in found if run.data.tags.get("kind") != "sweep"]
+    rows = [_row(run) for run in found if run.data.tags.get("kind") not in ("sweep", "comparison")]
     if not rows:
         of = f"The experiment '{experiment}'" if sweep is None else f"The sweep '{sweep}' in experiment '{experiment}'"
         raise UserError(f"{of} must have a finished run. It has none yet.")
