@@ -57,22 +57,28 @@ def expect_tile(
         expect("positions", positions, shape[:1], "int64")
 
 
-def expect_saved(kind: list[float], highest: int, variant: str, num_classes: int) -> None:
-    """Refuse a saved map of another variant or of other classes than the layer has.
+def expect_saved(
+    saved: dict[str, Tensor], own: dict[str, Tensor], kind: list[float], variant: str, num_classes: int
+) -> None:
+    """Refuse a saved map of another variant, of other classes or of other shapes than the layer has.
 
     Args:
+        saved: its tensors.
+        own: those of the layer, by the same names.
         kind: its number of classes and the letters of its variant; empty where it was saved without them.
-        highest: class of its nodes.
         variant: of the layer.
         num_classes: C of the layer.
 
     Raises:
         ValueError: of which kind both are.
     """
-    own = saved = f"{variant} with num_classes={num_classes}"
+    wanted = got = f"{variant} with num_classes={num_classes}"
     if kind:
-        saved = f"{bytes(map(int, kind[1:])).decode()} with num_classes={int(kind[0])}"
-    elif highest >= num_classes:
-        saved = f"class {highest}"
-    if saved != own:
-        raise ValueError(f"The saved map must be {own}. Got {saved}; build the layer as the saved one was.")
+        got = f"{bytes(map(int, kind[1:])).decode()} with num_classes={int(kind[0])}"
+    elif (highest := int(saved.get("classes", own["classes"]).max())) >= num_classes:
+        got = f"class {highest}"
+    for name, tensor in saved.items():
+        if got == wanted and tensor.shape != own[name].shape:
+            wanted, got = (f"one with {name} of shape {tuple(t.shape)}" for t in (own[name], tensor))
+    if got != wanted:
+        raise ValueError(f"The saved map must be {wanted}. Got {got}; build the layer as the saved one was.")

@@ -28,7 +28,7 @@ from somcore.update import accumulate, round_scale
 DEEP_RELEVANCE_FLOOR = 0.1
 _PERIOD_ROUNDS = 20  # without a number of samples an "epoch" is taken to be so many rounds
 _BUFFERS = ("prototypes", "relevances", "deviations", "alive", "neighbours", "classes", "wins", "updates", "born")
-_SCALARS = ("clock", "round", "growing", "finished")
+_SCALARS = {"clock": int, "round": int, "growing": bool, "finished": bool}
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,7 @@ class SOMLayer(nn.Module):
         if config.missing != "error":
             raise ValueError("missing must be 'error' in a SOMLayer. Got 'mask'; fill gaps before the encoder.")
         rows = _PERIOD_ROUNDS * config.batch_size if num_samples is None else num_samples
-        resolved = deep_config(config).resolve(num_samples=rows, num_features=dim, num_classes=num_classes)
-        self.config = _numeric(resolved)
+        self.config = deep_config(config).resolve(num_samples=rows, num_features=dim, num_classes=num_classes)
         if num_samples is None:
             self.config = dataclasses.replace(self.config, num_rounds=None)
         if losses is None:
@@ -260,19 +259,20 @@ class SOMLayer(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of `get_extra_state`."""
-        clock, round_, growing, finished, threshold, *_ = state.tolist()
-        self._scalars = {
-            "clock": int(clock), "round": int(round_), "growing": bool(growing), "finished": bool(finished)
-        }  # fmt: skip
+        *scalars, threshold = state.tolist()[: len(_SCALARS) + 1]
+        self._scalars = {name: kind(value) for (name, kind), value in zip(_SCALARS.items(), scalars, strict=True)}
         if self.config.threshold_quantile is not None:
             self.config = dataclasses.replace(self.config, activation_threshold=threshold)
         self._scale = round_scale(self.state, self.bound, self.config.batch_size)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Refuses a map of other classes or another variant before anything of the layer is replaced."""
+        """Refuses a map of another kind or shape before anything of the layer is replaced; values given away stay."""
+        own = {name: self.get_buffer(name) for name in _BUFFERS}
+        saved = {name: state_dict[prefix + name] for name in own if prefix + name in state_dict}
         kind = state_dict.get(f"{prefix}_extra_state", torch.zeros(0)).tolist()[len(_SCALARS) + 1 :]
-        highest = int(state_dict.get(f"{prefix}classes", self.get_buffer("classes")).max())
-        expect_saved(kind, highest, self.config.variant, self.num_classes)
+        expect_saved(saved, own, kind, self.config.variant, self.num_classes)
+        for name, tensor in own.items():  # torch writes into them, and maps that were given away share them
+            setattr(self, name, tensor.clone())
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _apply(self, fn: Any, recurse: bool = True) -> SOMLayer:
@@ -285,14 +285,10 @@ class SOMLayer(nn.Module):
 
 
 def deep_config(config: MapConfig) -> MapConfig:
-    """The map's configuration with the defaults of a deep map: relevances never below 0.1."""
+    """The map's configuration with the defaults of a deep map: relevances never below 0.1, a number for "auto"."""
+    changes: dict[str, Any] = {}
     if config.is_growing and config.relevance_floor is None:
-        return dataclasses.replace(config, relevance_floor=DEEP_RELEVANCE_FLOOR)
-    return config
-
-
-def _numeric(config: MapConfig) -> MapConfig:
-    """The configuration with a number for a threshold that is not calibrated yet."""
-    if config.activation_threshold != "auto" or config.threshold_quantile is None:
-        return config
-    return dataclasses.replace(config, activation_threshold=DEFAULT_THRESHOLD)
+        changes["relevance_floor"] = DEEP_RELEVANCE_FLOOR
+    if config.activation_threshold == "auto" and "activation_threshold" in MapConfig.fields_of(config.variant):
+        changes["activation_threshold"] = DEFAULT_THRESHOLD
+    return dataclasses.replace(config, **changes)

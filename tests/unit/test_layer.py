@@ -94,6 +94,35 @@ def test_a_saved_map_of_another_kind_is_refused_and_replaces_nothing(generator):
     assert layer.config.activation_threshold == 0.95
 
 
+@pytest.mark.parametrize(
+    ("features", "capacity", "shapes"), [(4, 200, r"\(200, 6\). .*\(200, 4\)"), (6, 9, r"\(200, 6\). .*\(9, 6\)")]
+)
+def test_a_saved_map_of_another_shape_is_refused_and_replaces_nothing(features, capacity, shapes, generator):
+    """torch replaced all tensors that fit before it said that others do not."""
+    layer, options = trained_layer(generator), {"activation_threshold": 0.8, "capacity": capacity}
+    other = SOMLayer(MapConfig(**options), dim=features, num_classes=3)
+    before, threshold = layer.state.digest(), layer.config.activation_threshold
+    sentence = f"The saved map must be one with prototypes of shape {shapes}; build the layer as the saved one was."
+    with pytest.raises(ValueError, match=sentence):
+        layer.load_state_dict(other.state_dict())
+    assert layer.state.digest() == before and layer.config.activation_threshold == threshold
+
+
+def test_loading_leaves_maps_that_were_given_away(generator):
+    layer = trained_layer(generator)
+    kept, early = layer.state, SOMLayer(MapConfig(), dim=6, num_classes=3)
+    digest, saved = kept.digest(), copy.deepcopy(early.state_dict())
+    shared = SOMLayer(MapConfig(), dim=6, num_classes=3, state=kept, losses=LossConfig(relevance_warmup_rounds=0))
+    for loaded in (layer, shared):
+        loaded.load_state_dict(saved)
+        assert loaded.state.num_nodes == 0
+    assert kept.digest() == digest
+    with torch.inference_mode():
+        layer.install(kept)
+    layer.load_state_dict(saved)  # torch refuses to write into what inference mode made
+    assert layer.state.digest() == early.state.digest()
+
+
 def test_the_map_keeps_its_precision_when_the_network_does_not(generator):
     layer = trained_layer(generator)
     digest = layer.state.digest()
