@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
-from somcore.expected import expect, expect_saved, expect_tile
+from somcore.expected import expect, expect_map, expect_saved, expect_tile
 from somcore.initial import initial_state
 from somcore.loss_config import LossConfig, check_decisions
 from somcore.losses import RoundTotals, Views, loss_terms, weighted_sum
@@ -86,8 +86,8 @@ def measure(
     found = match(state, detached, seen, config=config)
     statistics = accumulate(state, detached, seen, config, positions=positions, scale=scale, found=found)
     terms = loss_terms(state, features, seen, found, losses, error_threshold=error_threshold, views=views)
-    total = weighted_sum(terms, losses).to(features.device)
-    return LayerOutput(terms, total, features.shape[0], statistics, found, losses)
+    total = weighted_sum(terms, losses)
+    return LayerOutput(terms, total.to(features.device), features.shape[0], statistics, found, losses)
 
 
 class SOMLayer(nn.Module):
@@ -102,12 +102,14 @@ class SOMLayer(nn.Module):
         dim: D, features of the encoder.
         num_classes: C, 0 without labels.
         losses: weights of the terms; None = semi-supervised with classes, unsupervised without.
-        num_samples: training rows N; None = unknown: the map grows for ever and prunes as if an epoch were 20 rounds.
+        num_samples: training rows N; None (not for lattices): the map grows for ever and prunes as if 20 rounds were
+            an epoch.
         bound: largest |z| that the encoder can give.
         state: the map to begin with; needed for lattices, growing maps start empty.
 
     Raises:
-        ValueError: a threshold-free variant without temperature and margin, missing="mask", or num_samples below 1.
+        ValueError: a threshold-free variant without temperature and margin, missing="mask", num_samples below 1 or
+            none for a lattice, or a state that `install` refuses.
 
     Source: decision of this project, algorithms 8.
 
@@ -134,6 +136,8 @@ class SOMLayer(nn.Module):
         super().__init__()
         if config.missing != "error":
             raise ValueError("missing must be 'error' in a SOMLayer. Got 'mask'; fill gaps before the encoder.")
+        if num_samples is None and not config.is_growing:
+            raise ValueError(f"num_samples must be given for {config.variant}, whose radius they shrink. Got None.")
         rows = _PERIOD_ROUNDS * config.batch_size if num_samples is None else num_samples
         self.config = deep_config(config).resolve(num_samples=rows, num_features=dim, num_classes=num_classes)
         if num_samples is None:
@@ -145,6 +149,7 @@ class SOMLayer(nn.Module):
         self.num_classes = num_classes if self.config.variant in LABEL_AWARE else 0
         check_decisions(self.config, self.losses)
         state = state or initial_state(self.config, dim, self.num_classes)
+        expect_map(state, (state.capacity, dim), self.config, self.num_classes)
         for name in _BUFFERS:
             self.register_buffer(name, getattr(state, name))
         self.install(state)
@@ -166,18 +171,19 @@ class SOMLayer(nn.Module):
         return DEFAULT_THRESHOLD if isinstance(threshold, str) else threshold  # "auto" where none is used
 
     def install(self, state: MapState) -> None:
-        """Replace the map, by one of the same shape; during relevance warm-up its relevances become 1."""
+        """Replace the map, by one of the same shape and kind; during relevance warm-up its relevances become 1.
+
+        Raises:
+            ValueError: its shape or classes are others, or it is a lattice where the layer's map grows, or the reverse.
+        """
         assert self.losses.relevance_warmup_rounds is not None
-        shape = tuple(self.get_buffer("prototypes").shape)
-        if tuple(state.prototypes.shape) != shape:
-            raise ValueError(f"The map must have prototypes of shape {shape}. Got {tuple(state.prototypes.shape)}.")
+        expect_map(state, tuple(self.get_buffer("prototypes").shape), self.config, self.num_classes)
         warm = with_plain_relevances(state, self.losses.relevance_warmup_rounds)
-        device = self.get_buffer("prototypes").device
         for name in _BUFFERS:
-            setattr(self, name, getattr(warm, name).detach().to(device))
+            setattr(self, name, getattr(warm, name).detach().to(self.get_buffer(name).device))
         self._scalars: dict[str, Any] = {name: getattr(state, name) for name in _SCALARS}
-        known = state.prototypes.device.type != "meta"
-        self._scale = round_scale(state, self.bound, self.config.batch_size) if known else 40
+        meta = state.device.type == "meta"
+        self._scale = 40 if meta else round_scale(state, self.bound, self.config.batch_size)
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> float:
