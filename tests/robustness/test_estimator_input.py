@@ -403,3 +403,12 @@ def test_probabilities_are_numbers_where_boxes_have_all_but_faded(data):
     som = ALTSSSOM(epochs=2).fit(*data)
     som.state_ = dataclasses.replace(som.state_, deviations=torch.full_like(som.state_.deviations, 1e-155))
     assert som.predict_proba(np.random.default_rng(0).random((5, 3))).sum(1) == pytest.approx(np.ones(5))
+
+
+def test_a_dssom_whose_deviations_forget_at_once_is_refused(data):
+    """Many samples of such a rate have no mean: deviations were NaN, which relevances of 1 hid."""
+    with pytest.raises(ValueError, match="^relevance_rate must be below 1 for dssom. Got 1.$"):
+        DSSOM(rows=2, columns=2, relevance_rate=1.0).fit(*data)
+    som = DSSOM(rows=2, columns=2, relevance_rate=0.999, epochs=2).fit(*data)
+    assert som.state_.deviations.isfinite().all() and not (som.relevances_ == 1).all()
+    assert LARFDSSOM(relevance_rate=1.0, epochs=2).fit(*data).n_nodes_ > 0
