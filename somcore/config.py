@@ -59,7 +59,7 @@ class MapConfig:
         None, "e_w", "[0, 1)", ("sssom",), "repulsion of a wrong-class BMU, if another node accepts"
     )
     relevance_rate: float | None = _parameter(
-        None, "β", "[0, 1]", ("dssom", "larfdssom", "sssom"), "speed of deviations relative to the prototype"
+        None, "β", "[0, 1]", ("dssom", "larfdssom", "sssom"), "speed of deviations relative to the prototype; dssom: below 1"
     )
     deviation_decay: float = _parameter(0.92, "κ", "[0, 1)", ("altsssom",), "share of a deviation kept per sample")
     relevance_slope: float = _parameter(0.07, "s", "> 0", GROWING, "small = binary relevances, large = flat")
@@ -127,6 +127,8 @@ class MapConfig:
                 raise ValueError(f"{low} must be at most {high} ({b}). Got {a}.")
         if self.variant == "dssom" and self.algorithm == "batch":
             raise ValueError("algorithm must be superstep or online for dssom. Got 'batch'.")
+        if self.variant == "dssom" and self.relevance_rate == 1:
+            raise ValueError("relevance_rate must be below 1 for dssom. Got 1.")
         if self.toroidal and self.lattice == "hexagonal" and self.rows is not None and self.rows % 2:
             raise ValueError(f"rows must be even for a toroidal hexagonal lattice. Got {self.rows}.")
 

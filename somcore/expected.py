@@ -8,8 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from somcore.config import MapConfig
 from somcore.device import asking_is_free
 from somcore.losses import Views
+from somcore.state import MapState
+from somcore.topology import adjacency
 
 
 def expect(name: str, given: Tensor, shape: tuple[int, ...], kind: str = "floating point") -> None:
@@ -57,22 +60,69 @@ def expect_tile(
         expect("positions", positions, shape[:1], "int64")
 
 
-def expect_saved(kind: list[float], highest: int, variant: str, num_classes: int) -> None:
-    """Refuse a saved map of another variant or of other classes than the layer has.
+def expect_map(state: MapState, shape: tuple[int, ...], config: MapConfig, num_classes: int) -> None:
+    """Refuse a map that the layer cannot go on with: of other shape or classes, a lattice that should grow, or another.
+
+    A map without classes, such as one grown before there were labels, fits every number of them.
 
     Args:
+        state: the map.
+        shape: (K, D).
+        config: resolved hyper-parameters of the layer.
+        num_classes: C of the layer.
+
+    Raises:
+        ValueError: what it must be, and what it is.
+    """
+    given = tuple(state.prototypes.shape)
+    if given != shape:
+        raise ValueError(f"The map must have prototypes of shape {shape}. Got {given}.")
+    if state.num_classes not in (0, num_classes):
+        raise ValueError(f"The map must have num_classes={num_classes}. Got {state.num_classes}.")
+    if state.device.type == "meta":
+        return
+    if config.is_growing and _is_plain_lattice(state):
+        raise ValueError(f"The map must be one that grows, for {config.variant}. Got a lattice.")
+    if not config.is_growing:
+        assert config.rows is not None and config.columns is not None
+        links = adjacency(config.rows, config.columns, config.lattice, config.toroidal).to(state.device)
+        if not (bool(state.alive.all()) and torch.equal(links, state.neighbours)):
+            wanted = f"the {config.lattice} lattice of {config.rows} x {config.columns} nodes"
+            raise ValueError(f"The map must be {wanted}, for {config.variant}. Got one of other links.")
+
+
+def _is_plain_lattice(state: MapState) -> bool:
+    """Some nodes are linked and some are not, although nothing tells them apart: all relevances are 1, no class is set.
+
+    Relevances link such nodes all or none. A DSSOM that has learned relevances looks like a map that grew.
+    """
+    links, nodes = int(state.neighbours.sum()), state.num_nodes
+    plain = not state.growing and not bool(state.deviations.any()) and not bool((state.classes >= 0).any())
+    return plain and 0 < links < nodes * (nodes - 1)
+
+
+def expect_saved(
+    saved: dict[str, Tensor], own: dict[str, Tensor], kind: list[float], variant: str, num_classes: int
+) -> None:
+    """Refuse a saved map of another variant, of other classes or of other shapes than the layer has.
+
+    Args:
+        saved: its tensors.
+        own: those of the layer, by the same names.
         kind: its number of classes and the letters of its variant; empty where it was saved without them.
-        highest: class of its nodes.
         variant: of the layer.
         num_classes: C of the layer.
 
     Raises:
         ValueError: of which kind both are.
     """
-    own = saved = f"{variant} with num_classes={num_classes}"
+    wanted = got = f"{variant} with num_classes={num_classes}"
     if kind:
-        saved = f"{bytes(map(int, kind[1:])).decode()} with num_classes={int(kind[0])}"
-    elif highest >= num_classes:
-        saved = f"class {highest}"
-    if saved != own:
-        raise ValueError(f"The saved map must be {own}. Got {saved}; build the layer as the saved one was.")
+        got = f"{bytes(map(int, kind[1:])).decode()} with num_classes={int(kind[0])}"
+    elif (highest := int(saved.get("classes", own["classes"]).max())) >= num_classes:
+        got = f"class {highest}"
+    for name, tensor in saved.items():
+        if got == wanted and tensor.shape != own[name].shape:
+            wanted, got = (f"one with {name} of shape {tuple(t.shape)}" for t in (own[name], tensor))
+    if got != wanted:
+        raise ValueError(f"The saved map must be {wanted}. Got {got}; build the layer as the saved one was.")

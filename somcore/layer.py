@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
-from somcore.expected import expect, expect_saved, expect_tile
+from somcore.expected import expect, expect_map, expect_saved, expect_tile
 from somcore.initial import initial_state
 from somcore.loss_config import LossConfig, check_decisions
 from somcore.losses import RoundTotals, Views, loss_terms, weighted_sum
@@ -28,7 +28,7 @@ from somcore.update import accumulate, round_scale
 DEEP_RELEVANCE_FLOOR = 0.1
 _PERIOD_ROUNDS = 20  # without a number of samples an "epoch" is taken to be so many rounds
 _BUFFERS = ("prototypes", "relevances", "deviations", "alive", "neighbours", "classes", "wins", "updates", "born")
-_SCALARS = ("clock", "round", "growing", "finished")
+_SCALARS = {"clock": int, "round": int, "growing": bool, "finished": bool}
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def measure(
     found = match(state, detached, seen, config=config)
     statistics = accumulate(state, detached, seen, config, positions=positions, scale=scale, found=found)
     terms = loss_terms(state, features, seen, found, losses, error_threshold=error_threshold, views=views)
-    total = weighted_sum(terms, losses).to(features.device)
-    return LayerOutput(terms, total, features.shape[0], statistics, found, losses)
+    total = weighted_sum(terms, losses)
+    return LayerOutput(terms, total.to(features.device), features.shape[0], statistics, found, losses)
 
 
 class SOMLayer(nn.Module):
@@ -102,12 +102,14 @@ class SOMLayer(nn.Module):
         dim: D, features of the encoder.
         num_classes: C, 0 without labels.
         losses: weights of the terms; None = semi-supervised with classes, unsupervised without.
-        num_samples: training rows N; None = unknown: the map grows for ever and prunes as if an epoch were 20 rounds.
+        num_samples: training rows N; None (not for lattices): the map grows for ever and prunes as if 20 rounds were
+            an epoch.
         bound: largest |z| that the encoder can give.
         state: the map to begin with; needed for lattices, growing maps start empty.
 
     Raises:
-        ValueError: a threshold-free variant without temperature and margin, missing="mask", or num_samples below 1.
+        ValueError: a threshold-free variant without temperature and margin, missing="mask", num_samples below 1 or
+            none for a lattice, or a state that `install` refuses.
 
     Source: decision of this project, algorithms 8.
 
@@ -134,9 +136,10 @@ class SOMLayer(nn.Module):
         super().__init__()
         if config.missing != "error":
             raise ValueError("missing must be 'error' in a SOMLayer. Got 'mask'; fill gaps before the encoder.")
+        if num_samples is None and not config.is_growing:
+            raise ValueError(f"num_samples must be given for {config.variant}, whose radius they shrink. Got None.")
         rows = _PERIOD_ROUNDS * config.batch_size if num_samples is None else num_samples
-        resolved = deep_config(config).resolve(num_samples=rows, num_features=dim, num_classes=num_classes)
-        self.config = _numeric(resolved)
+        self.config = deep_config(config).resolve(num_samples=rows, num_features=dim, num_classes=num_classes)
         if num_samples is None:
             self.config = dataclasses.replace(self.config, num_rounds=None)
         if losses is None:
@@ -146,6 +149,7 @@ class SOMLayer(nn.Module):
         self.num_classes = num_classes if self.config.variant in LABEL_AWARE else 0
         check_decisions(self.config, self.losses)
         state = state or initial_state(self.config, dim, self.num_classes)
+        expect_map(state, (state.capacity, dim), self.config, self.num_classes)
         for name in _BUFFERS:
             self.register_buffer(name, getattr(state, name))
         self.install(state)
@@ -167,18 +171,19 @@ class SOMLayer(nn.Module):
         return DEFAULT_THRESHOLD if isinstance(threshold, str) else threshold  # "auto" where none is used
 
     def install(self, state: MapState) -> None:
-        """Replace the map, by one of the same shape; during relevance warm-up its relevances become 1."""
+        """Replace the map, by one of the same shape and kind; during relevance warm-up its relevances become 1.
+
+        Raises:
+            ValueError: its shape or classes are others, or it is a lattice where the layer's map grows, or the reverse.
+        """
         assert self.losses.relevance_warmup_rounds is not None
-        shape = tuple(self.get_buffer("prototypes").shape)
-        if tuple(state.prototypes.shape) != shape:
-            raise ValueError(f"The map must have prototypes of shape {shape}. Got {tuple(state.prototypes.shape)}.")
+        expect_map(state, tuple(self.get_buffer("prototypes").shape), self.config, self.num_classes)
         warm = with_plain_relevances(state, self.losses.relevance_warmup_rounds)
-        device = self.get_buffer("prototypes").device
         for name in _BUFFERS:
-            setattr(self, name, getattr(warm, name).detach().to(device))
+            setattr(self, name, getattr(warm, name).detach().to(self.get_buffer(name).device))
         self._scalars: dict[str, Any] = {name: getattr(state, name) for name in _SCALARS}
-        known = state.prototypes.device.type != "meta"
-        self._scale = round_scale(state, self.bound, self.config.batch_size) if known else 40
+        meta = state.device.type == "meta"
+        self._scale = 40 if meta else round_scale(state, self.bound, self.config.batch_size)
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> float:
@@ -260,19 +265,20 @@ class SOMLayer(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of `get_extra_state`."""
-        clock, round_, growing, finished, threshold, *_ = state.tolist()
-        self._scalars = {
-            "clock": int(clock), "round": int(round_), "growing": bool(growing), "finished": bool(finished)
-        }  # fmt: skip
+        *scalars, threshold = state.tolist()[: len(_SCALARS) + 1]
+        self._scalars = {name: kind(value) for (name, kind), value in zip(_SCALARS.items(), scalars, strict=True)}
         if self.config.threshold_quantile is not None:
             self.config = dataclasses.replace(self.config, activation_threshold=threshold)
         self._scale = round_scale(self.state, self.bound, self.config.batch_size)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Refuses a map of other classes or another variant before anything of the layer is replaced."""
+        """Refuses a map of another kind or shape before anything of the layer is replaced; values given away stay."""
+        own = {name: self.get_buffer(name) for name in _BUFFERS}
+        saved = {name: state_dict[prefix + name] for name in own if prefix + name in state_dict}
         kind = state_dict.get(f"{prefix}_extra_state", torch.zeros(0)).tolist()[len(_SCALARS) + 1 :]
-        highest = int(state_dict.get(f"{prefix}classes", self.get_buffer("classes")).max())
-        expect_saved(kind, highest, self.config.variant, self.num_classes)
+        expect_saved(saved, own, kind, self.config.variant, self.num_classes)
+        for name, tensor in own.items():  # torch writes into them, and maps that were given away share them
+            setattr(self, name, tensor.clone())
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _apply(self, fn: Any, recurse: bool = True) -> SOMLayer:
@@ -285,14 +291,10 @@ class SOMLayer(nn.Module):
 
 
 def deep_config(config: MapConfig) -> MapConfig:
-    """The map's configuration with the defaults of a deep map: relevances never below 0.1."""
+    """The map's configuration with the defaults of a deep map: relevances never below 0.1, a number for "auto"."""
+    changes: dict[str, Any] = {}
     if config.is_growing and config.relevance_floor is None:
-        return dataclasses.replace(config, relevance_floor=DEEP_RELEVANCE_FLOOR)
-    return config
-
-
-def _numeric(config: MapConfig) -> MapConfig:
-    """The configuration with a number for a threshold that is not calibrated yet."""
-    if config.activation_threshold != "auto" or config.threshold_quantile is None:
-        return config
-    return dataclasses.replace(config, activation_threshold=DEFAULT_THRESHOLD)
+        changes["relevance_floor"] = DEEP_RELEVANCE_FLOOR
+    if config.activation_threshold == "auto" and "activation_threshold" in MapConfig.fields_of(config.variant):
+        changes["activation_threshold"] = DEFAULT_THRESHOLD
+    return dataclasses.replace(config, **changes)

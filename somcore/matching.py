@@ -30,6 +30,7 @@ _SHORTLIST = 8
 _AT_ONCE = 2**22  # numbers of the exact errors that are held at once, in each of a few tensors: 32 MB
 _RESOLUTION = 2.0**-32
 _TELLING = 2.0**80  # bound of an approximate error beyond which float32 may overflow
+_COLDEST = 2.0**-500  # no error divided by it is infinite
 _STEPS = 2.0**-38  # four of the steps in which features up to 1 are summed
 
 
@@ -315,7 +316,7 @@ def _temperature(state: MapState, config: MapConfig) -> float:
         return config.error_threshold
     spread = corrected_deviations(state.deviations, state.updates, config.deviation_decay)[state.alive]
     mean = float(spread.square().mean()) if spread.numel() else 1.0
-    return mean if mean > 0 else 1.0
+    return max(mean, _COLDEST) if mean > 0 else 1.0
 
 
 def subspace_members(state: MapState, features: Tensor, config: MapConfig) -> Tensor:

@@ -93,7 +93,12 @@ def _sum_units(distances: Tensor) -> int:
     """Exact sum of distances rounded to whole units; split in halves so that int64 cannot overflow.
 
     Distances from 2**30 on, of samples far outside the training range, are added one by one.
+
+    Raises:
+        ValueError: a distance is NaN.
     """
+    if bool(distances.isnan().any()):
+        raise ValueError("The map and the samples must be finite to measure its quality. Got a distance that is NaN.")
     far = distances >= _FAR
     whole = (distances.masked_fill(far, 0.0) * _UNITS).round().to(torch.int64)
     beyond = sum(map(int, (distances[far].clamp_max(_FARTHEST) * _UNITS).tolist()))

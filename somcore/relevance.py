@@ -10,6 +10,9 @@ import math
 import torch
 from torch import Tensor
 
+_LEAST_SPREAD = 2.0**-1000  # deviations of equal samples fade until they are subnormal: no quotient of them is safe
+_LEAST_WIDTH = 2.0**-1022
+
 
 def logistic_relevances(deviations: Tensor, slope: float, floor: float) -> Tensor:
     """ω = 1 / (1 + exp((δ − mean δ) / (s (max δ − min δ)))): a small deviation gives a large relevance.
@@ -20,7 +23,7 @@ def logistic_relevances(deviations: Tensor, slope: float, floor: float) -> Tenso
         floor: ω_min, keeps every feature alive.
 
     Returns:
-        (K, D) float64 in [floor, 1]; all ones where the deviations of a node are all equal.
+        (K, D) float64 in [floor, 1]; all ones where the deviations of a node are all equal, to 2^-1000.
 
     Source: Bassani & Araújo 2015, with the sign of the released programs (the printed equation has it reversed).
 
@@ -30,10 +33,11 @@ def logistic_relevances(deviations: Tensor, slope: float, floor: float) -> Tenso
     """
     low, high = deviations.aminmax(dim=1, keepdim=True)
     spread = high - low
+    varied = spread > _LEAST_SPREAD
     mean = deviations.mean(dim=1, keepdim=True)
-    exponent = (deviations - mean) / (slope * torch.where(spread > 0, spread, 1.0))
+    exponent = (deviations - mean) / (slope * torch.where(varied, spread, 1.0)).clamp_min(_LEAST_WIDTH)
     relevances = (1 / (1 + torch.exp(exponent))).clamp_min(floor)
-    return torch.where(spread > 0, relevances, 1.0)
+    return torch.where(varied, relevances, 1.0)
 
 
 def linear_relevances(deviations: Tensor, floor: float) -> Tensor:

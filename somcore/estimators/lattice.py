@@ -132,7 +132,7 @@ class DSSOM(_Lattice):
         kernel: "gaussian" or "bubble".
         radius: first neighbourhood radius, lattice steps; None = 0.3.
         rate: first learning rate; None = 0.01.
-        relevance_rate: speed of the deviations; None = 0.01.
+        relevance_rate: speed of the deviations, below 1; None = 0.01.
         relevance_floor: smallest relevance; None = 0.1.
         kernel_radius: the update reaches nodes up to so many rows and columns away.
         rate_decay_constant: decay of the rate, in shares of the training.

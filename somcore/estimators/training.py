@@ -68,7 +68,7 @@ def resolved(config: MapConfig, samples: Samples, num_classes: int, num_rows: in
         num_rows: rows that stand for N in the defaults; None = those of `samples`.
     """
     num_rows = num_rows or len(samples)
-    total = num_rows if samples.weights is None else int(samples.weights.sum())
+    total = num_rows if samples.weights is None else max(num_rows, int(samples.weights.sum()))
     if config.is_growing and config.pruning_period is None and samples.weights is not None:
         # The clock counts a sample of weight m as m samples; so must the period that it is compared with.
         config = dataclasses.replace(config, pruning_period=max(1, round(config.pruning_epochs * total)))

@@ -85,9 +85,9 @@ def free_slot(m: Map) -> int | None:
 
 
 def logistic_relevances(deviation: np.ndarray, slope: float, floor: float) -> np.ndarray:
-    """1.3: small deviation, large relevance; all ones if every feature deviates alike."""
+    """1.3: small deviation, large relevance; all ones if every feature deviates alike, to 2^-1000."""
     low, high, mean = min(deviation), max(deviation), sum(deviation) / len(deviation)
-    if low == high:
+    if high - low <= 2.0**-1000:
         return np.ones(len(deviation))
     out = np.empty(len(deviation))
     for d, value in enumerate(deviation):

@@ -1,6 +1,7 @@
 """Bad and extreme input to the estimators: the right result, or one clear sentence."""
 
 import contextlib
+import dataclasses
 import json
 import pickle
 import re
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.exceptions import NotFittedError
 
 from somcore import ALTSSSOM, DSSOM, LARFDSSOM, SSSOM, KohonenSOM
+from somcore.relevance import logistic_relevances
 
 ESTIMATORS = (KohonenSOM, DSSOM, LARFDSSOM, SSSOM, ALTSSSOM)
 GROWING = (LARFDSSOM, SSSOM, ALTSSSOM)
@@ -378,3 +380,35 @@ def test_places_that_cannot_hold_a_file(data, tmp_path):
             som.save(place)
     with pytest.raises(FileNotFoundError, match="There is no saved map"):
         KohonenSOM.load(tmp_path / "absent")
+
+
+def test_deviations_that_fade_on_equal_rows_leave_relevances_numbers():
+    """They shrank until they were subnormal, and stayed: a quotient of them was NaN, which a map never loses again."""
+    generator = np.random.default_rng(2)
+    near, others = 0.5 + 0.02 * generator.standard_normal((6, 4)), generator.random((50, 4))
+    X = np.vstack([np.full((3000, 4), 0.5), near, others])
+    som = LARFDSSOM(seed=2).fit(X)
+    assert np.isfinite(som.relevances_).all() and np.isfinite(som.transform(X)).all()
+    assert 0 < som.quantization_error(X) < 1
+
+
+@pytest.mark.parametrize("slope", [0.07, 1e-308])
+def test_relevances_are_numbers_however_small_deviations_and_slope_are(slope):
+    for high in (0.1, 1e-30, 1e-305, 1.5e-323):
+        relevances = logistic_relevances(torch.tensor([[0.0, high / 2, high]], dtype=torch.float64), slope, 1e-6)
+        assert relevances.isfinite().all() and relevances.amax() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_probabilities_are_numbers_where_boxes_have_all_but_faded(data):
+    som = ALTSSSOM(epochs=2).fit(*data)
+    som.state_ = dataclasses.replace(som.state_, deviations=torch.full_like(som.state_.deviations, 1e-155))
+    assert som.predict_proba(np.random.default_rng(0).random((5, 3))).sum(1) == pytest.approx(np.ones(5))
+
+
+def test_a_dssom_whose_deviations_forget_at_once_is_refused(data):
+    """Many samples of such a rate have no mean: deviations were NaN, which relevances of 1 hid."""
+    with pytest.raises(ValueError, match="^relevance_rate must be below 1 for dssom. Got 1.$"):
+        DSSOM(rows=2, columns=2, relevance_rate=1.0).fit(*data)
+    som = DSSOM(rows=2, columns=2, relevance_rate=0.999, epochs=2).fit(*data)
+    assert som.state_.deviations.isfinite().all() and not (som.relevances_ == 1).all()
+    assert LARFDSSOM(relevance_rate=1.0, epochs=2).fit(*data).n_nodes_ > 0

@@ -208,6 +208,21 @@ def test_streams_of_a_batch_map_do_not_forget(iris):
     assert np.abs(som.prototypes_ - before).max() < 0.1
 
 
+@pytest.mark.parametrize("kind", GROWING)
+def test_a_stream_of_weighted_samples_is_the_stream_without_where_each_weighs_one(kind, iris):
+    """With weights a first call of one row was taken for all of the data: nodes were pruned every ten samples."""
+    X, y = iris
+    plain, weighted = kind(), kind()
+    classes = {"classes": [0, 1, 2]} if kind in SEMI_SUPERVISED else {}
+    for row in range(40):
+        here = slice(row, row + 1)
+        plain.partial_fit(X[here], y[here], **classes)
+        weighted.partial_fit(X[here], y[here], sample_weight=[1], **classes)
+    assert weighted.config_ == plain.config_ and weighted.state_.digest() == plain.state_.digest()
+    many = kind().partial_fit(X[:1], y[:1], sample_weight=[700], **classes)
+    assert many.config_.pruning_period == 7000
+
+
 def test_partial_fit_refuses_a_new_class(iris):
     X, y = iris
     som = SSSOM().partial_fit(X[:60], y[:60])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from somcore import LossConfig, MapConfig, SOMLayer, advance
+from somcore import LARFDSSOM, SSSOM, KohonenSOM, LossConfig, MapConfig, SOMLayer, advance
 from somcore.latent import LatentMoments
 from somcore.losses import RoundTotals, Views
 from somcore.refresh import open_map, refreshed, with_every_class
@@ -94,6 +94,35 @@ def test_a_saved_map_of_another_kind_is_refused_and_replaces_nothing(generator):
     assert layer.config.activation_threshold == 0.95
 
 
+@pytest.mark.parametrize(
+    ("features", "capacity", "shapes"), [(4, 200, r"\(200, 6\). .*\(200, 4\)"), (6, 9, r"\(200, 6\). .*\(9, 6\)")]
+)
+def test_a_saved_map_of_another_shape_is_refused_and_replaces_nothing(features, capacity, shapes, generator):
+    """torch replaced all tensors that fit before it said that others do not."""
+    layer, options = trained_layer(generator), {"activation_threshold": 0.8, "capacity": capacity}
+    other = SOMLayer(MapConfig(**options), dim=features, num_classes=3)
+    before, threshold = layer.state.digest(), layer.config.activation_threshold
+    sentence = f"The saved map must be one with prototypes of shape {shapes}; build the layer as the saved one was."
+    with pytest.raises(ValueError, match=sentence):
+        layer.load_state_dict(other.state_dict())
+    assert layer.state.digest() == before and layer.config.activation_threshold == threshold
+
+
+def test_loading_leaves_maps_that_were_given_away(generator):
+    layer = trained_layer(generator)
+    kept, early = layer.state, SOMLayer(MapConfig(), dim=6, num_classes=3)
+    digest, saved = kept.digest(), copy.deepcopy(early.state_dict())
+    shared = SOMLayer(MapConfig(), dim=6, num_classes=3, state=kept, losses=LossConfig(relevance_warmup_rounds=0))
+    for loaded in (layer, shared):
+        loaded.load_state_dict(saved)
+        assert loaded.state.num_nodes == 0
+    assert kept.digest() == digest
+    with torch.inference_mode():
+        layer.install(kept)
+    layer.load_state_dict(saved)  # torch refuses to write into what inference mode made
+    assert layer.state.digest() == early.state.digest()
+
+
 def test_the_map_keeps_its_precision_when_the_network_does_not(generator):
     layer = trained_layer(generator)
     digest = layer.state.digest()
@@ -175,8 +204,41 @@ def test_wrong_uses_are_named(generator):
         layer.install(trained_layer(generator).state)
     with pytest.raises(ValueError, match="missing must be 'error' in a SOMLayer. Got 'mask'; fill gaps before the enc"):
         SOMLayer(MapConfig(missing="mask"), dim=4, num_classes=2)
+    for variant in ("kohonen", "dssom"):
+        with pytest.raises(ValueError, match=f"num_samples must be given for {variant}, whose radius they shrink. Got"):
+            SOMLayer(MapConfig(variant=variant, rows=2, columns=2), dim=4)
     with pytest.raises(ValueError, match="must have at least 1 row. Got 0."):
         SOMLayer(MapConfig(), dim=4, num_classes=2, num_samples=0)
+
+
+def test_a_map_that_the_layer_cannot_go_on_with_is_refused(generator):
+    """A map of five classes made a layer of two say classes 0 to 4; a lattice in a layer that grows never grew."""
+    X = torch.rand(60, 4, generator=generator).numpy()
+    of_five = SSSOM(capacity=10, epochs=2).fit(X, [0, 1, 2, 3, 4] * 12).state_
+    lattice = KohonenSOM(rows=2, columns=5, epochs=2).fit(X).state_
+    grown = LARFDSSOM(capacity=10, epochs=2).fit(X).state_
+    fixed, wide = MapConfig(variant="kohonen", rows=2, columns=5), MapConfig(variant="kohonen", rows=5, columns=2)
+    growing, alone = MapConfig(capacity=10), MapConfig(variant="larfdssom", capacity=10)
+    for state, config, sentence in (
+        (of_five, growing, "The map must have num_classes=2. Got 5."),
+        (of_five, alone, "The map must have num_classes=0. Got 5."),
+        (lattice, growing, "The map must be one that grows, for sssom. Got a lattice."),
+        (lattice, alone, "The map must be one that grows, for larfdssom. Got a lattice."),
+        (grown, fixed, "The map must be the hexagonal lattice of 2 x 5 nodes, for kohonen. Got one of other links."),
+        (lattice, wide, "The map must be the hexagonal lattice of 5 x 2 nodes, for kohonen"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            SOMLayer(config, dim=4, num_classes=2, num_samples=60, state=state)
+    with pytest.raises(ValueError, match=r"must have prototypes of shape \(10, 3\). Got \(10, 4\)."):
+        SOMLayer(growing, dim=3, num_classes=2, state=of_five)
+    layer = SOMLayer(growing, dim=4, num_classes=2)
+    before = layer.state.digest()
+    for state in (of_five, lattice):
+        with pytest.raises(ValueError, match="The map must"):
+            layer.install(state)
+        assert layer.state.digest() == before
+    layer.install(grown)  # a map from before there were labels
+    assert layer.state.num_nodes == grown.num_nodes and layer.state.num_classes == 2
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,14 @@ def test_quality_of_samples_far_outside_the_map(far):
     assert parts[2].merge(parts[0]).merge(parts[1]) == quality
 
 
+def test_quality_of_a_map_with_nan_is_refused():
+    """NaN as a whole number is -2^63: it gave an error of -2147483648."""
+    config = MapConfig(variant="larfdssom", activation_threshold=0.9)
+    tensors = _map([[0.5, 0.5]]).to_tensors() | {"relevances": torch.tensor([[math.nan, 1.0]], dtype=torch.float64)}
+    with pytest.raises(ValueError, match="^The map and the samples must be finite to measure its quality. Got a dist"):
+        metrics.map_quality(MapState.from_tensors(tensors), torch.tensor([[0.25, 0.5]]), config)
+
+
 def test_quality_equals_brute_force(rng):
     config = MapConfig(variant="kohonen", rows=4, columns=5)
     prototypes, samples = rng.random((20, 6)), rng.random((50, 6))
