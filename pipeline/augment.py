@@ -72,13 +72,13 @@ class Draws:
         self._seed, self._epoch, self._positions, self._view = seed, epoch, positions, view
 
     def uniform(self, purpose: str, count: int = 1) -> Tensor:
-        """(n, count) float32 in [0, 1)."""
+        """(n, count) float32 in [0, 1]: the highest draws round to 1."""
         counters = self._positions.unsqueeze(1) * count + torch.arange(count, device=self._positions.device)
         drawn = hash_uniform(self._seed, f"augment/{self._view}/{purpose}/{self._epoch}", counters)
         return (drawn.to(torch.float64) * _UNIT).to(torch.float32)
 
     def around(self, purpose: str, reach: float, count: int = 1) -> Tensor:
-        """(n, count) float32 in [−reach, reach)."""
+        """(n, count) float32 in [−reach, reach]."""
         return (self.uniform(purpose, count) * 2 - 1) * reach
 
 

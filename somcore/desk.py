@@ -47,8 +47,8 @@ class Desk:
         slots = state.capacity + -state.capacity % WORD
         part = torch.zeros_like(state.prototypes)
         return cls(
-            x=torch.empty(block, width),
-            upper=torch.empty(block, slots),
+            x=torch.empty(block, width, dtype=torch.float32),
+            upper=torch.empty(block, slots, dtype=torch.float32),
             marks=torch.empty(block, slots, dtype=torch.bool),
             scaled=torch.empty(block, width, dtype=features.dtype),
             fixed=torch.empty(block, width, dtype=torch.float64),

@@ -67,7 +67,8 @@ class PreparedSamples:
     @classmethod
     def of(cls, features: Tensor, each: Each = map) -> PreparedSamples:
         """Measure all samples from about their mean, part by part."""
-        centre, norms = features[:: max(1, len(features) // _SUBSAMPLE)].mean(0), torch.empty(len(features))
+        centre = features[:: max(1, len(features) // _SUBSAMPLE)].mean(0)
+        norms = torch.empty(len(features), dtype=torch.float32)
 
         def write(first: int) -> None:
             rows = slice(first, first + _BLOCK)

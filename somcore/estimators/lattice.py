@@ -118,7 +118,7 @@ class KohonenSOM(_Lattice):
         """A stream moves the map by rates: a batch step would forget all samples but the last."""
         if config.algorithm != "batch":
             return config
-        return dataclasses.replace(config, algorithm="superstep", batch_size=self.batch_size)
+        return dataclasses.replace(config, algorithm="superstep", batch_size=self._map_config().batch_size)
 
 
 class DSSOM(_Lattice):

@@ -223,6 +223,12 @@ def test_a_stream_of_weighted_samples_is_the_stream_without_where_each_weighs_on
     assert many.config_.pruning_period == 7000
 
 
+def test_a_numpy_batch_size_is_a_batch_size(iris):
+    """`fit` took it, `partial_fit` of a lattice did not."""
+    maps = [KohonenSOM(rows=2, columns=2, batch_size=size).partial_fit(iris[0]) for size in (np.int64(16), 16)]
+    assert maps[0].state_.digest() == maps[1].state_.digest()
+
+
 def test_partial_fit_refuses_a_new_class(iris):
     X, y = iris
     som = SSSOM().partial_fit(X[:60], y[:60])

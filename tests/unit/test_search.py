@@ -192,3 +192,13 @@ def test_it_is_not_used_where_torch_may_round_its_products():
     finally:
         torch.set_float32_matmul_precision("highest")
     assert search.pays(_config(x, 3, 3), x)
+
+
+def test_the_prepared_search_does_not_read_the_default_type(generator):
+    X = torch.rand(4096, 256, generator=generator).numpy()
+    usual = KohonenSOM(rows=2, columns=2, epochs=1).fit(X).state_.digest()
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert KohonenSOM(rows=2, columns=2, epochs=1).fit(X).state_.digest() == usual
+    finally:
+        torch.set_default_dtype(torch.float32)
