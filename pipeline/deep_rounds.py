@@ -151,6 +151,7 @@ class DeepRounds:
             average_decay=deep.average_decay,
         )
         check_finite(stepped.values, "The encoder's parameters", round_index)
+        check_finite(stepped.second, "The encoder's gradient, squared,", round_index)  # infinite, it stops a parameter
         return stepped
 
     def _tallied(

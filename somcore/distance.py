@@ -46,13 +46,13 @@ class Tile:
 
     @classmethod
     def of(cls, features: Tensor, missing: str) -> Tile:
-        """Read samples; with missing="mask", NaN means "not observed".
+        """Read samples, without their gradient: a map never gets one; with missing="mask", NaN is "not observed".
 
         Raises:
             ValueError: a value is not finite, or nothing of a sample is observed. Checked on a CPU only:
                 asking an accelerator would stall its queue, so its data are checked before they go there.
         """
-        features = features.to(torch.float64)
+        features = features.detach().to(torch.float64)
         observed = ~features.isnan() if missing == "mask" else None
         values = features if observed is None else torch.where(observed, features, 0.0)
         if device.asking_is_free(values):

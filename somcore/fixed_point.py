@@ -13,6 +13,7 @@ from torch import Tensor
 
 from somcore import device
 
+EXACT_ROWS = 4096
 _MANTISSA = 40  # bits of |x|·2^q: 4096 of |x − c| add up exactly in float64
 _HEADROOM = 61
 

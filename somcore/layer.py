@@ -72,7 +72,7 @@ def measure(
 
     Args:
         state: the frozen map.
-        features: (n, D) of the weak view; the losses reach them by gradient, the map sees them detached.
+        features: (n, D) of the weak view; the losses reach them by gradient, the map's rule does not.
         labels: (n,) int64, UNLABELLED where unknown.
         config: resolved hyper-parameters of the map.
         losses: resolved weights of the loss.
@@ -82,9 +82,8 @@ def measure(
         scale: fixed-point scale of the round; None = plain float64 sums.
     """
     seen = labels if state.num_classes else torch.full_like(labels, UNLABELLED)
-    detached = features.detach()
-    found = match(state, detached, seen, config=config)
-    statistics = accumulate(state, detached, seen, config, positions=positions, scale=scale, found=found)
+    found = match(state, features, seen, config=config)
+    statistics = accumulate(state, features, seen, config, positions=positions, scale=scale, found=found)
     terms = loss_terms(state, features, seen, found, losses, error_threshold=error_threshold, views=views)
     total = weighted_sum(terms, losses)
     return LayerOutput(terms, total.to(features.device), features.shape[0], statistics, found, losses)

@@ -52,6 +52,11 @@ class Match:
     compatible_rho: Tensor
     matched: Tensor
 
+    def take(self, rows: slice) -> Match:
+        """Of these samples."""
+        nodes, compatible = (self.bmu[rows], self.rho[rows]), (self.compatible_bmu[rows], self.compatible_rho[rows])
+        return Match(*nodes, *compatible, self.matched[rows])
+
 
 def nearest(
     state: MapState, tile: Tile, projection: Projection, scores: Scores, allowed: Tensor | None = None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from somcore.config import UNLABELLED
+from somcore.device import unnarrowed
 
 _STD_FLOOR = 1e-8  # keeps the derivative of the root finite for a constant feature
 
@@ -50,8 +51,14 @@ def classifier(scores: Tensor, labels: Tensor) -> Term:
 
 def reconstruction(inputs: Tensor, decoded: Tensor) -> Term:
     """Mean over pixels of (x − g(z))², summed over all samples."""
-    gap = (decoded - inputs.to(decoded.dtype)).flatten(1)
+    wide = _wide(decoded)
+    gap = (wide - inputs.to(wide.dtype)).flatten(1)
     return Term(gap.square().mean(1).sum(), torch.full((), len(gap), dtype=torch.int64, device=gap.device))
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Half precision as float32: it has no 1e-8, and its sums overflow."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def variance(features: Tensor, floor: float) -> Term:
@@ -62,7 +69,7 @@ def variance(features: Tensor, floor: float) -> Term:
     one = torch.full((), int(len(features) > 1), dtype=torch.int64, device=features.device)
     if len(features) < 2:
         return Term(features.sum() * 0, one)
-    spread = (features.var(0, correction=0) + _STD_FLOOR).sqrt()
+    spread = (_wide(features).var(0, correction=0) + _STD_FLOOR).sqrt()
     return Term((floor - spread).clamp_min(0).mean(), one)
 
 
@@ -71,6 +78,7 @@ def covariance(features: Tensor) -> Term:
     one = torch.full((), int(len(features) > 1), dtype=torch.int64, device=features.device)
     if len(features) < 2:
         return Term(features.sum() * 0, one)
-    centred = features - features.mean(0)
-    table = centred.T @ centred / (len(features) - 1)
+    centred = _wide(features) - _wide(features).mean(0)
+    with unnarrowed(centred):
+        table = centred.T @ centred / (len(features) - 1)
     return Term((table.square().sum() - table.diagonal().square().sum()) / features.shape[1], one)

@@ -6,6 +6,7 @@ Axes: n samples of a tile, K nodes, D features.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from somcore.adapt import window_nodes
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.device import asking_is_free, one_thread
 from somcore.distance import Projection, Tile
-from somcore.fixed_point import fixed_point_scale
+from somcore.fixed_point import EXACT_ROWS, fixed_point_scale
 from somcore.growth import insert_candidates, insert_clones, prune, reconnect, settle_classes
 from somcore.matching import Match, match
 from somcore.state import MapState
@@ -44,7 +45,8 @@ def accumulate(
         config: resolved hyper-parameters.
         positions: (n,) int64, place of each sample in the round, unique within it; default 0 … n − 1.
         weights: (n,) int64 >= 1, a sample of weight m counts as m equal samples.
-        scale: fixed-point scale of the round (`fixed_point_scale`); None = plain float64 sums.
+        scale: fixed-point scale of the round (`fixed_point_scale`); None = plain float64 sums. A tile of more rows
+            than add up exactly at once is cut.
         found: the tile's match, if it is at hand.
         projection: the map prepared by `somcore.distance.project`, if it is at hand.
 
@@ -72,12 +74,37 @@ def accumulate(
     if positions is None:
         positions = torch.arange(number, device=device)
     found = found or match(state, tile, labels, config=config, projection=projection)
+    if scale is not None and number > EXACT_ROWS:
+        return _in_parts(state, features, labels, config, positions, weights, scale, found)
     assign = VARIANTS[config.variant].assign
     if assign is None:
         near = window_nodes(config).to(device) if config.variant == "dssom" else None
         return lattice_statistics(state, tile, labels, found, near, weights, scale)
     roles = assign(state, tile, labels, found, config)
     return grown_statistics(state, tile, labels, found, roles, config, positions, weights, scale)
+
+
+def _in_parts(
+    state: MapState,
+    features: Tensor,
+    labels: Tensor,
+    config: MapConfig,
+    positions: Tensor,
+    weights: Tensor | None,
+    scale: int,
+    found: Match,
+) -> BatchStatistics:
+    """The same of tiles of `EXACT_ROWS` rows, merged."""
+    parts = [slice(first, first + EXACT_ROWS) for first in range(0, len(labels), EXACT_ROWS)]
+    made = (
+        accumulate(
+            state, features[part], labels[part], config,
+            positions=positions[part], weights=None if weights is None else weights[part],
+            scale=scale, found=found.take(part),
+        )
+        for part in parts
+    )  # fmt: skip
+    return functools.reduce(BatchStatistics.merge, made)
 
 
 def _check_labels(labels: Tensor, num_classes: int) -> None:

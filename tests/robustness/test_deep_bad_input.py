@@ -70,6 +70,12 @@ def test_an_encoder_that_blows_up_names_the_round_and_keeps_the_checkpoints_befo
         assert torch.isfinite(read(kept)[0].network.values).all()
 
 
+def test_a_gradient_whose_square_is_infinite_is_told_before_it_stops_a_parameter(digits, tmp_path):
+    steep = {"deep__clip_norm": 0, "loss__cross_entropy_weight": 1e24, "deep__learning_rate": 1e-6}
+    with pytest.raises(Diverged, match="The encoder's gradient, squared, must be finite"):
+        train(deep(digits, **steep), tmp_path / "run")
+
+
 def test_a_collapse_is_told_with_its_numbers_and_exit_code_2(digits, tmp_path):
     alarm = r"collapsed in round 3, 3 rounds in a row: largest node 1.000 of the samples .limit 0.5.; 1.00 effective"
     with pytest.raises(Collapsed, match=alarm):

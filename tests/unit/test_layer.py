@@ -2,16 +2,18 @@
 
 import copy
 import dataclasses
+import functools
 
 import pytest
 import torch
 from torch import nn
 
-from somcore import LARFDSSOM, SSSOM, KohonenSOM, LossConfig, MapConfig, SOMLayer, advance
+from somcore import LARFDSSOM, SSSOM, KohonenSOM, LossConfig, MapConfig, SOMLayer, advance, initial_state
 from somcore.latent import LatentMoments
 from somcore.losses import RoundTotals, Views
 from somcore.refresh import open_map, refreshed, with_every_class
 from somcore.relevance import corrected_deviations
+from somcore.statistics import BatchStatistics
 from somcore.update import accumulate
 
 
@@ -58,6 +60,28 @@ def test_statistics_are_those_of_accumulate_and_tiles_merge_to_the_round(generat
     again = [layer(z[r], labels[r]).loss_sum.item() for r in (slice(20, 50), slice(0, 20))]
     assert sum(again) == pytest.approx(layer(z, labels).loss_sum.item(), rel=1e-5)
     assert total > 0
+
+
+def test_large_batches_add_up_exactly_in_any_order(generator):
+    """More rows than whole numbers in float64 have room for at once: values near the bound, of many digits."""
+    config = MapConfig(variant="larfdssom", activation_threshold=0.6).resolve(num_samples=16384, num_features=3)
+    features = 1 - torch.rand(16384, 3, generator=generator) * 1e-3
+    state = initial_state(config, 3)
+    state = advance(state, accumulate(state, features[:4], None, config, scale=40), config)
+    order, places = torch.randperm(16384, generator=generator), torch.arange(16384)
+    whole = accumulate(state, features, None, config, scale=40)
+    assert whole == accumulate(state, features[order], None, config, positions=places[order], scale=40)
+    tiles = [accumulate(state, features[p], None, config, positions=p, scale=40) for p in places.split(1000)]
+    assert whole == functools.reduce(BatchStatistics.merge, tiles)
+
+
+def test_a_map_gets_no_gradient_from_features_that_have_one(generator):
+    config = MapConfig(variant="larfdssom", activation_threshold=0.6).resolve(num_samples=8, num_features=3)
+    features = torch.rand(8, 3, generator=generator, requires_grad=True)
+    state = initial_state(config, 3)
+    for scale in (40, None):
+        after = advance(state, accumulate(state, features, None, config, scale=scale), config)
+        assert not after.prototypes.requires_grad and after.digest()
 
 
 def test_state_dict_brings_the_whole_map_back(generator, tmp_path):

@@ -297,6 +297,22 @@ def test_an_empty_map_and_a_constant_encoder_give_finite_gradients():
         assert all(int(terms[n].count) == 0 for n in ("pull", "labelled_pull", "push", "cross_entropy", "consistency"))
 
 
+@pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_of_a_constant_feature_gives_finite_gradients_of_full_precision(narrow, generator):
+    values = torch.rand(70, 5, generator=generator).to(narrow)
+    values[:, 2] = 0.5
+    found = {}
+    for kind in (narrow, torch.float32):
+        features = values.detach().to(kind, copy=True).requires_grad_()
+        with torch.autocast("cpu", narrow, enabled=kind is not narrow):
+            total = variance(features, 0.5).sum + covariance(features).sum + reconstruction(features * 0, features).sum
+        total.backward()
+        found[kind] = (total.item(), features.grad.float())
+    assert found[narrow][1].isfinite().all()
+    assert found[narrow][0] == pytest.approx(found[torch.float32][0], rel=1e-6)
+    torch.testing.assert_close(found[narrow][1], found[torch.float32][1], rtol=0.01, atol=1e-5)
+
+
 def test_a_tile_of_one_sample_has_no_variance():
     z = torch.rand(1, 3, requires_grad=True)
     assert int(variance(z, 0.1).count) == 0 and variance(z, 0.1).sum.item() == 0.0
