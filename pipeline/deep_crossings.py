@@ -15,6 +15,7 @@ from pipeline.reduction import Reduction, dealt
 from pipeline.shards import Dataset
 from somcore.config import MapConfig
 from somcore.crossings import crossings_of, spread_classes
+from somcore.growth import reconnect
 from somcore.matching import predict_nodes
 from somcore.state import MapState
 
@@ -55,8 +56,9 @@ def counted_crossings(
     return reduction.sum(crossings)
 
 
-def with_classes_spread(state: MapState, crossings: Tensor) -> MapState:
-    """The map with classes for nodes that have none, from those that do."""
+def with_classes_spread(state: MapState, crossings: Tensor, config: MapConfig) -> MapState:
+    """The map with classes for nodes that have none, from those that do; nodes of two classes are no neighbours."""
     if not state.num_classes:
         return state
-    return dataclasses.replace(state, classes=spread_classes(state.classes, crossings, state.num_classes))
+    classes = spread_classes(state.classes, crossings, state.num_classes)
+    return reconnect(dataclasses.replace(state, classes=classes), config)

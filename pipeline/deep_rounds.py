@@ -241,7 +241,8 @@ class DeepRounds:
             load_flat(self._network, network.values)
             config, view = deep_map_config(self._plan.config, network.threshold), self._deep.views()[1]
             found = counted_crossings(state, self._network, config, view, self._dataset, self._rows, reduction, stay)
-            state, network = with_classes_spread(state, found), dataclasses.replace(network, crossings=found)
+            state = with_classes_spread(state, found, config)
+            network = dataclasses.replace(network, crossings=found)
         return dataclasses.replace(state, growing=False, finished=True), network
 
     def _is_tunable(self, state: MapState) -> bool:

@@ -1,12 +1,17 @@
 """Nodes joined, and given classes, by the views that cross between them."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.deep_crossings import with_classes_spread
+from somcore import MapConfig
 from somcore.crossings import crossings_of, group_by_crossings, spread_classes
+from somcore.growth import reconnect
+from somcore.state import blank_state
 
 
 def blocks(rng, sizes, within=20, between=2):
@@ -100,3 +105,16 @@ def test_a_class_with_many_labelled_nodes_does_not_win_by_their_number():
     for node, count in ((1, 5), (2, 5), (3, 5), (4, 12)):
         crossings[0, node] = crossings[node, 0] = count
     assert spread_classes(torch.tensor([-1, 0, 0, 0, 1, -1]), crossings, 2)[0] == 1
+
+
+def test_nodes_that_get_different_classes_are_no_neighbours_any_more():
+    config = MapConfig(activation_threshold=0.9, connection_threshold=0.5)
+    config = config.resolve(num_samples=10, num_features=2, num_classes=2)
+    state = blank_state(4, 2, 2)
+    classes = torch.tensor([0, 1, -1, -1])
+    state = reconnect(dataclasses.replace(state, alive=torch.ones(4, dtype=torch.bool), classes=classes), config)
+    assert state.neighbours[2, 3] and state.neighbours[0, 3] and not state.neighbours[0, 1]
+    crossings = torch.tensor([[9, 0, 5, 0], [0, 9, 0, 5], [5, 0, 9, 0], [0, 5, 0, 9]])
+    after = with_classes_spread(state, crossings, config)
+    assert after.classes.tolist() == [0, 1, 0, 1]
+    assert after.neighbours.nonzero().tolist() == [[0, 2], [1, 3], [2, 0], [3, 1]]
