@@ -38,7 +38,6 @@ from pipeline.signals import unhurried
 
 IDENTITY, ERRORS, ASIDE = "_predict.json", "_errors.csv", "_errors"
 BATCH_ROWS = 8192
-_NAMES = {"model": "model", "input": "input", "rows_per_file": "--rows-per-file", "key_column": "--key-column"}
 SCHEMA = pa.schema(
     [
         ("node", pa.int64()),
@@ -94,7 +93,7 @@ def predict(
     files = list(dict.fromkeys(piece.file for piece in pieces))
     refuse_another_kind(files, predictor.spec)
     content = hashlib.sha256(RunDirectory(model).map_path.read_bytes()).hexdigest()  # encoder, scaling and names too
-    identity = {"model": content, "input": _describe(files), "rows_per_file": piece_rows, "key_column": key}
+    identity = {"model": content, "input": _describe(files), "--rows-per-file": piece_rows, "--key-column": key}
     _claim(out, identity)
     waiting = [piece for piece in pieces if not _answers(out, piece).exists()]
     total = sum(piece.rows for piece in pieces)
@@ -254,7 +253,7 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
             there = json.loads((out / IDENTITY).read_text(encoding="utf-8"))
             other = [name for name in identity if there.get(name) != identity[name]]
             if other:
-                what = " and of another ".join(_NAMES[name] for name in other)
+                what = " and of another ".join(other)
                 raise OutputError(f"'{out}' holds the answers of another {what}. Give another --output.")
             return
         if any(out.iterdir()):

@@ -172,9 +172,8 @@ class InputSpec:
             some = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
             raise DataError(f"Columns {some} must be there. Got {', '.join(map(str, table.columns))}.")
         part = table[list(self.columns)]
-        if part.shape[1] > len(self.columns):
-            twice = next(name for name, there in part.columns.value_counts().items() if there > 1)
-            raise must(f"Column '{twice}'", "there once", f"{list(part.columns).count(twice)} of that name")
+        for name in part.columns[part.columns.duplicated()]:
+            raise must(f"Column '{name}'", "there once", f"{list(part.columns).count(name)} of that name")
         for name, kind in part.dtypes.items():
             if not is_numeric_dtype(kind):
                 raise must(f"Column '{name}'", "numbers", str(kind))

@@ -148,7 +148,7 @@ class SOMLayer(nn.Module):
         self.num_classes = num_classes if self.config.variant in LABEL_AWARE else 0
         check_decisions(self.config, self.losses)
         state = state or initial_state(self.config, dim, self.num_classes)
-        expect_map(state, (state.capacity, dim), self.config, self.num_classes)
+        self._extent = (state.capacity, dim)
         for name in _BUFFERS:
             self.register_buffer(name, getattr(state, name))
         self.install(state)
@@ -176,7 +176,7 @@ class SOMLayer(nn.Module):
             ValueError: its shape or classes are others, or it is a lattice where the layer's map grows, or the reverse.
         """
         assert self.losses.relevance_warmup_rounds is not None
-        expect_map(state, tuple(self.get_buffer("prototypes").shape), self.config, self.num_classes)
+        expect_map(state, self._extent, self.config, self.num_classes)
         warm = with_plain_relevances(state, self.losses.relevance_warmup_rounds)
         for name in _BUFFERS:
             setattr(self, name, getattr(warm, name).detach().to(self.get_buffer(name).device))

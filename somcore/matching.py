@@ -6,7 +6,7 @@ Ties go to the lowest index. Axes: n samples of a tile, K nodes, D features, C c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -54,8 +54,7 @@ class Match:
 
     def take(self, rows: slice) -> Match:
         """Of these samples."""
-        nodes, compatible = (self.bmu[rows], self.rho[rows]), (self.compatible_bmu[rows], self.compatible_rho[rows])
-        return Match(*nodes, *compatible, self.matched[rows])
+        return Match(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def nearest(

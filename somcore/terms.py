@@ -69,7 +69,8 @@ def variance(features: Tensor, floor: float) -> Term:
     one = torch.full((), int(len(features) > 1), dtype=torch.int64, device=features.device)
     if len(features) < 2:
         return Term(features.sum() * 0, one)
-    spread = (_wide(features).var(0, correction=0) + _STD_FLOOR).sqrt()
+    features = _wide(features)
+    spread = (features.var(0, correction=0) + _STD_FLOOR).sqrt()
     return Term((floor - spread).clamp_min(0).mean(), one)
 
 
@@ -78,7 +79,8 @@ def covariance(features: Tensor) -> Term:
     one = torch.full((), int(len(features) > 1), dtype=torch.int64, device=features.device)
     if len(features) < 2:
         return Term(features.sum() * 0, one)
-    centred = _wide(features) - _wide(features).mean(0)
+    features = _wide(features)
+    centred = features - features.mean(0)
     with unnarrowed(centred):
         table = centred.T @ centred / (len(features) - 1)
     return Term((table.square().sum() - table.diagonal().square().sum()) / features.shape[1], one)
