@@ -6,25 +6,23 @@ Axes: N samples, K nodes, D features, C classes.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from somcore.parameters import Parameters, parameter
 
 GROWING = ("larfdssom", "sssom", "altsssom")
 LATTICES = ("kohonen", "dssom")
 VARIANTS = LATTICES + GROWING
 LABEL_AWARE = ("sssom", "altsssom")
-_WHOLE = ("capacity", "tile_size")  # have an interval, and must be integers
 UNLABELLED = -1
 
 Decay = Literal["linear", "exponential", "inverse", "constant"]
 
 
 def _parameter(default: Any, symbol: str, valid: str, used_by: tuple[str, ...], meaning: str, unit: str = "–") -> Any:
-    """A dataclass field that carries its documentation: symbol, valid range, unit, users, meaning."""
-    metadata = {"symbol": symbol, "valid": valid, "unit": unit, "used_by": used_by, "meaning": meaning}
-    return field(default=default, metadata=metadata)
+    return parameter(default, symbol, valid, meaning, unit, used_by=used_by)
 
 
 _RELEVANT = ("dssom",) + GROWING
@@ -32,7 +30,7 @@ _THRESHOLD = ("larfdssom", "sssom")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapConfig:
+class MapConfig(Parameters):
     """The hyper-parameters of a self-organizing map, with symbol, range, unit and default.
 
     A value of None means "derived from the data by `resolve`"; only fields whose default is None take it. Fields that
@@ -47,6 +45,8 @@ class MapConfig:
         >>> MapConfig(variant="larfdssom", bmu_rate=0.1).resolve(num_samples=100, num_features=4).capacity
         70
     """
+
+    OWNER: ClassVar[str] = "a map"
 
     variant: str = _parameter("sssom", "–", " | ".join(VARIANTS), VARIANTS, "which rules the map composes")
     capacity: int | None = _parameter(None, "K", "[1, 16384]", GROWING, "upper bound of nodes", "slots")
@@ -111,13 +111,12 @@ class MapConfig:
     )
 
     def __post_init__(self) -> None:
-        for parameter in dataclasses.fields(self):
-            value = getattr(self, parameter.name)
-            if value is not None or parameter.default is not None:
-                _check(parameter.name, value, parameter.metadata["valid"])
-            if value != parameter.default and self.variant not in parameter.metadata["used_by"]:
-                users = ", ".join(parameter.metadata["used_by"])
-                raise ValueError(f"{parameter.name} is a parameter of {users}. Got it for {self.variant}; remove it.")
+        super().__post_init__()
+        for each in dataclasses.fields(self):
+            users = each.metadata["used_by"]
+            if getattr(self, each.name) != each.default and self.variant not in users:
+                of = ", ".join(users)
+                raise ValueError(f"{each.name} is a parameter of {of}. Got it for {self.variant}; remove it.")
         self._check_pairs()
 
     def _check_pairs(self) -> None:
@@ -149,25 +148,9 @@ class MapConfig:
         """Names of the hyper-parameters that a variant uses."""
         return tuple(f.name for f in dataclasses.fields(cls) if variant in f.metadata["used_by"])
 
-    @classmethod
-    def describe(cls) -> list[dict[str, Any]]:
-        """One row per hyper-parameter: name, symbol, valid, unit, default, used_by, meaning."""
-        return [{"name": f.name, "default": f.default, **f.metadata} for f in dataclasses.fields(cls)]
-
     def to_dict(self) -> dict[str, Any]:
         """The fields that this variant uses, by name."""
         return {name: getattr(self, name) for name in self.fields_of(self.variant)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> MapConfig:
-        """Build from plain values; an unknown key is a ValueError that names the nearest key."""
-        known = [f.name for f in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f" Did you mean '{near[0]}'?" if near else ""
-                raise ValueError(f"'{key}' is not a hyper-parameter of a map.{hint}")
-        return cls(**values)
 
     def rounds_per_epoch(self, num_samples: int) -> int:
         """Rounds that one pass over N samples takes (resolved config)."""
@@ -246,28 +229,3 @@ class MapConfig:
             "final_rate": min(0.01, rate),
             "algorithm": "batch",
         }
-
-
-def _check(name: str, value: Any, valid: str) -> None:
-    """Check one value against the text that documents its range; the text is the only source."""
-    if valid == "bool":
-        good = isinstance(value, bool)
-    elif "|" in valid and not (valid.startswith("(0, 1)") and not isinstance(value, str)):
-        good = value in [choice.strip() for choice in valid.split("|")]
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        good = False
-    elif valid.startswith((">=", ">")):
-        bound = float(valid.lstrip(">= "))
-        good = value >= bound if valid.startswith(">=") else value > bound
-        good = good and (not valid.startswith(">=") or isinstance(value, int))
-    else:
-        interval = valid.split("|")[0].strip()
-        low, high = (float(part) for part in interval[1:-1].split(","))
-        good = (value >= low if interval[0] == "[" else value > low) and (
-            value <= high if interval[-1] == "]" else value < high
-        )
-        good = good and (name not in _WHOLE or isinstance(value, int))
-    if not good:
-        kinds = {"[": "a number in ", "(": "a number in ", ">": "a whole number " if ">=" in valid else ""}
-        kind = "a whole number in " if name in _WHOLE else kinds.get(valid[0], "one of " if "|" in valid else "")
-        raise ValueError(f"{name} must be {kind}{valid}. Got {value!r}.")

@@ -7,20 +7,15 @@ of it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from somcore.config import LABEL_AWARE, MapConfig
-from somcore.config import _check as check_value
-
-
-def _parameter(default: Any, symbol: str, valid: str, meaning: str, unit: str = "–") -> Any:
-    return field(default=default, metadata={"symbol": symbol, "valid": valid, "unit": unit, "meaning": meaning})
+from somcore.parameters import Parameters, parameter
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(Parameters):
     """The terms of the deep layer's loss: a weight of 0 leaves a term out.
 
     `unsupervised`, `semi_supervised` and `supervised` give the usual compositions; `LossConfig()` is the
@@ -37,38 +32,34 @@ class LossConfig:
         0.0
     """
 
-    pull_weight: float = _parameter(1.0, "λ_u", "[0, inf)", "accepted unlabelled samples towards their BMU")
-    labelled_pull_weight: float = _parameter(1.0, "λ_l", "[0, inf)", "labelled samples towards a node of their class")
-    push_weight: float = _parameter(1.0, "λ_p", "[0, inf)", "hinge between own and nearest wrong class")
-    margin: float | None = _parameter(None, "μ", "[0, inf)", "distance kept between own and wrong class", "ρ")
-    cross_entropy_weight: float = _parameter(1.0, "λ_ce", "[0, inf)", "cross-entropy over prototype distances")
-    temperature: float | None = _parameter(None, "ϑ", "(0, inf)", "softness of class decisions", "ρ")
-    temperature_share: float = _parameter(0.2, "ϑ/ρ_t", "(0, inf)", "temperature where none is given", "× ρ_t")
-    class_error: str = _parameter("minimum", "ρ̃", "minimum | soft", "how the nodes of a class join in its error")
-    reconstruction_weight: float = _parameter(4.0, "λ_r", "[0, inf)", "squared error of the decoder")
-    variance_weight: float = _parameter(1.0, "λ_v", "[0, inf)", "features must vary within a tile")
-    variance_floor: float = _parameter(0.1, "γ", "[0, inf)", "standard deviation each feature must have", "fu")
-    covariance_weight: float = _parameter(0.0, "λ_cov", "[0, inf)", "features must not repeat each other")
-    consistency_weight: float = _parameter(1.0, "λ_c", "[0, inf)", "strong view agrees with a confident weak view")
-    confidence: float = _parameter(0.95, "κ_c", "(0, 1)", "probability that makes a pseudo-label", "probability")
-    strong_cross_entropy_weight: float = _parameter(1.0, "λ_s", "[0, inf)", "cross-entropy of labelled strong views")
-    classifier_weight: float = _parameter(0.0, "λ_k", "[0, inf)", "a linear classifier beside the map learns with it")
-    agreement_weight: float = _parameter(0.0, "λ_a", "[0, inf)", "strong view falls on the weak view's BMU")
-    balance_weight: float = _parameter(0.0, "λ_b", "[0, inf)", "nodes are used alike within a tile")
-    consistency_start: int | None = _parameter(
+    OWNER: ClassVar[str] = "the loss"
+
+    pull_weight: float = parameter(1.0, "λ_u", "[0, inf)", "accepted unlabelled samples towards their BMU")
+    labelled_pull_weight: float = parameter(1.0, "λ_l", "[0, inf)", "labelled samples towards a node of their class")
+    push_weight: float = parameter(1.0, "λ_p", "[0, inf)", "hinge between own and nearest wrong class")
+    margin: float | None = parameter(None, "μ", "[0, inf)", "distance kept between own and wrong class", "ρ")
+    cross_entropy_weight: float = parameter(1.0, "λ_ce", "[0, inf)", "cross-entropy over prototype distances")
+    temperature: float | None = parameter(None, "ϑ", "(0, inf)", "softness of class decisions", "ρ")
+    temperature_share: float = parameter(0.2, "ϑ/ρ_t", "(0, inf)", "temperature where none is given", "× ρ_t")
+    class_error: str = parameter("minimum", "ρ̃", "minimum | soft", "how the nodes of a class join in its error")
+    reconstruction_weight: float = parameter(4.0, "λ_r", "[0, inf)", "squared error of the decoder")
+    variance_weight: float = parameter(1.0, "λ_v", "[0, inf)", "features must vary within a tile")
+    variance_floor: float = parameter(0.1, "γ", "[0, inf)", "standard deviation each feature must have", "fu")
+    covariance_weight: float = parameter(0.0, "λ_cov", "[0, inf)", "features must not repeat each other")
+    consistency_weight: float = parameter(1.0, "λ_c", "[0, inf)", "strong view agrees with a confident weak view")
+    confidence: float = parameter(0.95, "κ_c", "(0, 1)", "probability that makes a pseudo-label", "probability")
+    strong_cross_entropy_weight: float = parameter(1.0, "λ_s", "[0, inf)", "cross-entropy of labelled strong views")
+    classifier_weight: float = parameter(0.0, "λ_k", "[0, inf)", "a linear classifier beside the map learns with it")
+    agreement_weight: float = parameter(0.0, "λ_a", "[0, inf)", "strong view falls on the weak view's BMU")
+    balance_weight: float = parameter(0.0, "λ_b", "[0, inf)", "nodes are used alike within a tile")
+    consistency_start: int | None = parameter(
         None, "–", ">= 0", "first round of consistency, agreement and balance", "rounds"
     )
-    relevance_warmup_rounds: int | None = _parameter(
+    relevance_warmup_rounds: int | None = parameter(
         None, "–", ">= 0", "ω = 1 in rounds until then, not in a refresh", "rounds"
     )
-    collapse_share: float = _parameter(0.5, "–", "(0, 1]", "largest node's share of samples that is alarming", "share")
-    collapse_patience: int = _parameter(3, "–", ">= 1", "alarming rounds in a row that end a training", "rounds")
-
-    def __post_init__(self) -> None:
-        for parameter in dataclasses.fields(self):
-            value = getattr(self, parameter.name)
-            if value is not None or parameter.default is not None:
-                check_value(parameter.name, value, parameter.metadata["valid"])
+    collapse_share: float = parameter(0.5, "–", "(0, 1]", "largest node's share of samples that is alarming", "share")
+    collapse_patience: int = parameter(3, "–", ">= 1", "alarming rounds in a row that end a training", "rounds")
 
     @classmethod
     def unsupervised(cls, **changes: Any) -> LossConfig:
@@ -104,25 +95,9 @@ class LossConfig:
         start = warmup if self.consistency_start is None else self.consistency_start
         return dataclasses.replace(self, relevance_warmup_rounds=warmup, consistency_start=start)
 
-    @classmethod
-    def describe(cls) -> list[dict[str, Any]]:
-        """One row per hyper-parameter: name, symbol, valid, unit, default, meaning."""
-        return [{"name": f.name, "default": f.default, **f.metadata} for f in dataclasses.fields(cls)]
-
     def to_dict(self) -> dict[str, Any]:
         """All fields by name."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> LossConfig:
-        """Build from plain values; an unknown key is a ValueError that names the nearest key."""
-        known = [f.name for f in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f" Did you mean '{near[0]}'?" if near else ""
-                raise ValueError(f"'{key}' is not a hyper-parameter of the loss.{hint}")
-        return cls(**values)
 
 
 def check_decisions(config: MapConfig, losses: LossConfig, prefix: str = "") -> None:
