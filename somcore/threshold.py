@@ -18,7 +18,7 @@ TILE_ROWS = 512
 NUM_TILES = 16
 """Tiles of epoch 0 that are looked at: about 500,000 pairs."""
 DEFAULT_THRESHOLD = 0.95
-"""The threshold where there is no pair to look at (one sample)."""
+"""The threshold where there is no pair to look at (one sample, or all samples equal)."""
 
 _BINS_PER_OCTAVE, _LOWEST_EXPONENT = 4, -32
 _OFFSETS = range(1, 65)
@@ -39,7 +39,8 @@ def pair_histogram(features: Tensor) -> Tensor:
     """Histogram of mean_d (x_d - x'_d)^2 over pairs of samples, fixed by their position inside the tile.
 
     The pairs are all (i, i + o) with o = 1 ... 64. A difference with a missing value (NaN) on a side takes
-    no part; a pair without a common feature is left out.
+    no part; a pair without a common feature is left out, and so are two equal samples: copies and blanks say
+    nothing of how far samples of one node are apart, and enough of them would make every other sample a node.
 
     Args:
         features: (n, D), feature units.
@@ -62,12 +63,8 @@ def pair_histogram(features: Tensor) -> Tensor:
         if offset >= num_rows:
             break
         squares = (features[offset:] - features[:-offset]).square()
-        if masked:
-            means = squares.nanmean(dim=1)
-            means = means[~means.isnan()]
-        else:
-            means = squares.mean(dim=1)
-        bins = torch.bucketize(means, edges, right=True)
+        means = squares.nanmean(dim=1) if masked else squares.mean(dim=1)
+        bins = torch.bucketize(means[means > 0], edges, right=True)  # NaN, of no common feature, is not above 0
         histogram += torch.bincount(bins, minlength=NUM_BINS)
     return histogram
 

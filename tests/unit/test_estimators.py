@@ -92,6 +92,15 @@ def test_without_labels_sssom_is_larfdssom(iris):
     np.testing.assert_array_equal(som.predict_nodes(X), plain.predict(X))
 
 
+@pytest.mark.parametrize("kind", [LARFDSSOM, SSSOM])
+def test_blank_rows_do_not_take_the_map(kind, iris):
+    X, _ = iris
+    blank = np.zeros((60, X.shape[1]))
+    model = kind(epochs=10, seed=3).fit(np.vstack([X, blank]))
+    assert model.n_nodes_ > 1
+    assert model.config_.error_threshold > 1e-4, "that of samples that differ"
+
+
 def test_predictions_of_a_kohonen_map_are_nearest_prototypes(iris):
     X, _ = iris
     som = KohonenSOM(rows=4, columns=5, epochs=5).fit(X)

@@ -57,11 +57,19 @@ def test_missing_values_take_no_part() -> None:
     assert int(pair_histogram(features).sum()) == 50 * 49 // 2 - 49
 
 
+def test_equal_samples_take_no_part() -> None:
+    features = torch.rand(60, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    blank = torch.zeros(30, 3, dtype=torch.float64)
+    assert int(pair_histogram(torch.cat([features, blank])).sum()) < 90 * 89 // 2 - 30 * 29 // 2
+    assert pair_histogram(blank).sum() == 0
+    among = _rho(threshold_from_histogram(pair_histogram(torch.cat([features, blank])), 0.05))
+    assert among > 0.2 * _rho(threshold_from_histogram(pair_histogram(features), 0.05))
+
+
 def test_degenerate_data_gives_a_valid_threshold() -> None:
     assert threshold_from_histogram(pair_histogram(torch.zeros(1, 3)), 0.05) == DEFAULT_THRESHOLD
     assert threshold_from_histogram(pair_histogram(torch.zeros(0, 3)), 0.05) == DEFAULT_THRESHOLD
-    constant = threshold_from_histogram(pair_histogram(torch.ones(20, 3)), 0.05)
-    assert 1 - 1e-9 < constant < 1
+    assert threshold_from_histogram(pair_histogram(torch.ones(20, 3)), 0.05) == DEFAULT_THRESHOLD
     large = threshold_from_histogram(pair_histogram(torch.arange(20.0).reshape(20, 1) * 1e9), 0.05)
     assert 0 < large < 1e-9
 
