@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import MachineError, UserError, must
+from pipeline.errors import MachineError, UserError, line_of, must
 from pipeline.places import check_writable, write_atomically
 from pipeline.predictor import Predictor
 from pipeline.scaling import Scaling
@@ -205,16 +205,23 @@ def _double(value: float) -> Tensor:
 
 def _converted(graph: nn.Module, example: Tensor) -> Any:
     with _quiet():
-        program = torch.onnx.export(
-            graph,
-            (example,),
-            input_names=["samples"],
-            output_names=list(OUTPUTS),
-            dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                input_names=["samples"],
+                output_names=list(OUTPUTS),
+                dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            cause = line_of(error.__cause__ or error)[:300]
+            raise UserError(
+                "The model must be a graph that torch.export can follow: an encoder of your own without branches and "
+                f"loops that depend on values or on the number of samples. It says: {cause}"
+            ) from error
     assert program is not None
     return program.model_proto
 
@@ -274,13 +281,12 @@ def _require(package: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter without its progress and advice."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-    for log, level in zip(loggers, levels, strict=True):
-        log.setLevel(level)
+    """The exporter without its progress and advice; what went wrong is in its exceptions."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -32,8 +32,25 @@ def user_encoder(name: str, sample: SampleShape, dim: int, width: int) -> nn.Mod
 
     Raises:
         UserError: no such function, or it fails; no such module, or nothing to train in it; features that are not
-            finite or do not depend on their sample alone; samples that it changes.
+            finite or do not depend on their sample alone; samples that it changes; frozen values that are others the
+            next time.
     """
+    chance = torch.random.get_rng_state()
+    made = _made(name, sample, dim, width)
+    leaves = [layer for layer in made.modules() if not list(layer.children())]
+    last = leaves[-1]
+    if not isinstance(last, nn.Linear) or last.bias is None or last.out_features != dim:
+        raise _refused(f"of a module that ends in nn.Linear(..., {dim}) with a bias", name, f"which ends in {last}")
+    if not any(parameter.requires_grad for parameter in made.parameters()):
+        raise _refused("of a module with something to train", name, "where no parameter has requires_grad")
+    _try(made, last, name, sample)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(chance)
+        _compare(made, _made(name, sample, dim, width), name)
+    return made
+
+
+def _made(name: str, sample: SampleShape, dim: int, width: int) -> nn.Module:
     function = _function(name)
     try:
         made = function(sample, dim, width)
@@ -41,24 +58,36 @@ def user_encoder(name: str, sample: SampleShape, dim: int, width: int) -> nn.Mod
         raise _refused("a function of sample, dim and width", name, f"which failed: {_reason(error)}") from error
     if not isinstance(made, nn.Module):
         raise _refused("a function that returns a torch module", name, f"which returns {type(made).__name__}")
-    leaves = [layer for layer in made.modules() if not list(layer.children())]
-    last = leaves[-1]
-    if not isinstance(last, nn.Linear) or last.bias is None or last.out_features != dim:
-        raise _refused(f"of a module that ends in nn.Linear(..., {dim}) with a bias", name, f"which ends in {last}")
-    if not any(parameter.requires_grad for parameter in made.parameters()):
-        raise _refused("of a module with something to train", name, "where no parameter has requires_grad")
-    _try(made, name, sample, dim)
     return made
 
 
+def _compare(made: nn.Module, again: nn.Module, name: str) -> None:
+    """What is frozen is not kept with the run: a module made again, wherever that is, must have the same."""
+    frozen = _frozen(again)
+    for key, value in _frozen(made).items():
+        if key not in frozen or not torch.equal(value, frozen[key]):
+            raise _refused(
+                "of a module whose frozen values are the same each time it is made (read from a file, drawn by torch)",
+                name,
+                f"whose '{key}' is another one the second time",
+            )
+
+
+def _frozen(module: nn.Module) -> dict[str, Tensor]:
+    parameters = {key: value.detach() for key, value in module.named_parameters() if not value.requires_grad}
+    return parameters | dict(module.named_buffers())
+
+
 @torch.no_grad()
-def _try(made: nn.Module, name: str, sample: SampleShape, dim: int) -> None:
+def _try(made: nn.Module, last: nn.Linear, name: str, sample: SampleShape) -> None:
     """Features of few samples, twice and without the others, as in training, and once as the trained model gives them.
 
     Buffers are not part of a model: what a layer notes there of the samples it saw would be lost with it.
     """
     samples = torch.rand(_ROWS, torch.Size(sample.shape).numel(), generator=torch.Generator().manual_seed(0))
     before = {key: buffer.clone() for key, buffer in made.named_buffers()}
+    dim, ends = last.out_features, []
+    hook = last.register_forward_hook(lambda _, __, features: ends.append(features))
     try:
         given = [part.clone() for part in (samples, samples, samples[: _ROWS // 2], samples)]
         first, again, alone = (made.train()(part) for part in given[:3])
@@ -66,6 +95,8 @@ def _try(made: nn.Module, name: str, sample: SampleShape, dim: int) -> None:
     except Exception as error:  # of the user's own code
         wanted = f"of a module that takes (n, {samples.shape[1]}) samples"
         raise _refused(wanted, name, f"which failed: {_reason(error)}") from error
+    finally:
+        hook.remove()
     if not isinstance(first, Tensor) or first.shape != (_ROWS, dim):
         got = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
         raise _refused(
@@ -75,6 +106,8 @@ def _try(made: nn.Module, name: str, sample: SampleShape, dim: int) -> None:
         raise _refused("of a module that leaves its samples as they are", name, "which changes them in place")
     if not all(torch.isfinite(features).all() for features in (first, again, alone, later)):
         raise _refused("of a module whose features are finite", name, "which gave NaN or infinite ones")
+    if not ends or not torch.equal(ends[0], first):
+        raise _refused("of a module that ends in its last nn.Linear", name, f"which does not give what {last} gives")
     alike = [_close(first, again), _close(first[: len(alone)], alone)]
     if not all(alike):
         why = "the other samples of its tile" if alike[0] else "chance"

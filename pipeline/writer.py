@@ -6,6 +6,7 @@ them into batches.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ class DataSetWriter:
 
     def _valid(self, batch: Batch) -> Batch:
         """Without invalid rows, or an error that names the first of them."""
-        features = batch.features.reshape(len(batch.features), -1)
+        features = batch.features.reshape(len(batch.features), math.prod(self._spec.shape))
         bad = np.isinf(features) if self._options.missing == "mask" else ~np.isfinite(features)
         if not bad.any():
             return batch

@@ -78,7 +78,7 @@ def measure(
         losses: resolved weights of the loss.
         error_threshold: ρ_t.
         views: strong view, reconstruction and a classifier's scores, for the terms that need them.
-        positions: (n,) int64, place of each sample in the round; default 0 … n − 1.
+        positions: (n,) int64, place of each sample in the round, unique within it; default 0 … n − 1.
         scale: fixed-point scale of the round; None = plain float64 sums.
     """
     seen = labels if state.num_classes else torch.full_like(labels, UNLABELLED)
@@ -218,7 +218,7 @@ class SOMLayer(nn.Module):
             features: (n, D) of the weak view, with or without a gradient.
             labels: (n,) int64, UNLABELLED where unknown; None = all unknown.
             views: strong view, reconstruction and a classifier's scores, for the terms that need them.
-            positions: (n,) int64, place of each sample in the round; default 0 … n − 1.
+            positions: (n,) int64, place of each sample in the round, unique within it; default 0 … n − 1.
             exact: statistics in fixed point, the same to the bit in any order; else plain float64 sums.
 
         Raises:

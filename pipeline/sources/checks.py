@@ -5,6 +5,9 @@ Axes: n rows of a batch, C classes. All of it is a few comparisons of whole arra
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,12 +43,38 @@ def check_spec(spec: SourceSpec, name: str) -> None:
         raise must("shape", f"{wanted} with integers >= 1, as of one {spec.kind} sample", shape, where=where)
     if spec.dtype not in _DTYPES:
         raise must("dtype", ", ".join(_DTYPES[:-1]) + f" or {_DTYPES[-1]}", spec.dtype, where=where)
-    if not all(isinstance(text, str) for text in spec.class_names):
-        raise must("class_names", "strings", spec.class_names, where=where)
-    if spec.kind == "table" and spec.feature_names is not None and len(spec.feature_names) != shape[0]:
-        raise must("feature_names", f"{shape[0]} names, as shape says", len(spec.feature_names), where=where)
-    if spec.kind != "table" and spec.value_range is None:
-        raise must("value_range", f"the least and the largest value of {spec.kind} samples", None, where=where)
+    _check_names("class_names", spec.class_names, where)
+    if spec.kind == "table" and spec.feature_names is not None:
+        _check_names("feature_names", spec.feature_names, where)
+        if len(spec.feature_names) != shape[0]:
+            raise must("feature_names", f"{shape[0]} names, as shape says", len(spec.feature_names), where=where)
+    if spec.kind != "table" and not _is_range(spec.value_range):
+        wanted = f"two finite numbers, the least and the largest value of {spec.kind} samples"
+        raise must("value_range", wanted, spec.value_range, where=where)
+    _check_details(spec, where)
+
+
+def _check_names(field: str, names: Sequence[str], where: str) -> None:
+    if not all(isinstance(text, str) for text in names):
+        raise must(field, "strings", names, where=where)
+    twice = next((text for text, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise must(field, "names of which no two are alike", twice, where=where)
+
+
+def _is_range(given: Any) -> bool:
+    numbers = isinstance(given, tuple) and len(given) == 2 and all(isinstance(value, int | float) for value in given)
+    return numbers and all(map(math.isfinite, given)) and given[0] < given[1]
+
+
+def _check_details(spec: SourceSpec, where: str) -> None:
+    try:
+        json.dumps(spec.details)
+    except (TypeError, ValueError) as error:
+        raise must("details", f"values that JSON can hold ({error})", spec.details, where=where) from None
+    rate = spec.details.get("sample_rate")
+    if spec.kind == "audio" and not (isinstance(rate, int) and rate > 0):
+        raise must("details['sample_rate']", "samples per second of the recordings, an integer", rate, where=where)
 
 
 def check_columns(files: Sequence[TableFile]) -> None:
@@ -85,6 +114,7 @@ def check_batch(batch: Any, spec: SourceSpec, number: int) -> None:
     for name in ("labels", "rows"):
         if not _whole(getattr(batch, name)):
             raise must(name, "integers", str(getattr(batch, name).dtype), where=where)
+    _check_values(batch, spec, where)
     _check_labels(batch, len(spec.class_names), where)
     _check_keys(batch, where)
 
@@ -92,6 +122,19 @@ def check_batch(batch: Any, spec: SourceSpec, number: int) -> None:
 def place_of(batch: Batch, number: int) -> str:
     """Which batch it is, for messages."""
     return f"Batch {number} ({batch.place})"
+
+
+def _check_values(batch: Batch, spec: SourceSpec, where: str) -> None:
+    """NaN and infinite values are the writer's to judge."""
+    if spec.kind == "table" or spec.value_range is None:
+        return
+    low, high = spec.value_range
+    outside = ((batch.features < low) | (batch.features > high)) & np.isfinite(batch.features)
+    if outside.any():
+        row = int(np.argmax(outside.reshape(len(outside), -1).any(axis=1)))
+        value = batch.features[row][outside[row]].flat[0].item()
+        wanted = f"in [{low:g}, {high:g}], the value_range of the source"
+        raise must("features", wanted, value, where=f"{where}: row {batch.rows[row]}")
 
 
 def _check_labels(batch: Batch, num_classes: int, where: str) -> None:

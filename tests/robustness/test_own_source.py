@@ -15,6 +15,7 @@ from pipeline.prepare import prepare
 from pipeline.sources import Batch, SourceOptions, SourceSpec
 
 SPEC = SourceSpec(kind="table", shape=(2,), dtype="float32", class_names=("a", "b"))
+SOUNDS = {"kind": "audio", "shape": (8,), "value_range": (0.0, 1.0), "details": {"sample_rate": 8000}}
 IMAGES = {"kind": "image", "shape": (1, 2, 2), "value_range": (0.0, 1.0)}
 
 
@@ -80,7 +81,13 @@ def test_a_wrong_batch_is_named(tmp_path, changes, line):
         ({"dtype": "float64"}, "dtype must be uint8, float32 or int16. Got 'float64'"),
         ({"class_names": (0, 1)}, r"class_names must be strings. Got \(0, 1\)"),
         ({"feature_names": ("x",)}, "feature_names must be 2 names, as shape says. Got 1"),
-        ({**IMAGES, "value_range": None}, "value_range must be the least and the largest .* Got None"),
+        ({"class_names": ("a", "b", "a")}, "class_names must be names of which no two are alike. Got 'a'"),
+        ({"feature_names": ("x", "x")}, "feature_names must be names of which no two are alike. Got 'x'"),
+        ({**IMAGES, "value_range": None}, "value_range must be two finite numbers, the least .* Got None"),
+        ({**IMAGES, "value_range": (1.0, 0.0)}, r"value_range must be two finite .* Got \(1.0, 0.0\)"),
+        ({**IMAGES, "value_range": (0.0, float("inf"))}, "value_range must be two finite .* inf"),
+        ({**SOUNDS, "details": {}}, r"details\['sample_rate'\] must be samples per second .* Got None"),
+        ({"details": {"rate": np.int64(8000)}}, r"details must be values that JSON can hold \(.*int64"),
     ],
 )  # fmt: skip
 def test_a_wrong_description_is_named(tmp_path, described, line):
@@ -108,6 +115,21 @@ def test_batches_are_batches(tmp_path):
     source.batches = lambda: iter([(np.ones((2, 2)), np.zeros(2))])
     with pytest.raises(UserError, match=r"Batch 0: What batches\(\) yields must be .* Batch or Undecoded. Got 'tuple'"):
         prepare(source, tmp_path / "out")
+
+
+def test_values_outside_the_range_are_named(tmp_path):
+    features = np.ones((20, 1, 2, 2), dtype=np.float32)
+    features[4, 0, 1, 0] = 255
+    with pytest.raises(UserError, match=r"row 24: features must be in \[0, 1\], the value_range .* Got 255.0"):
+        prepare(Own({"features": features}, **IMAGES), tmp_path / "out")
+
+
+@pytest.mark.parametrize("described", [{}, IMAGES, SOUNDS])
+def test_a_batch_may_be_empty(tmp_path, described):
+    shape = described.get("shape", (2,))
+    none = {name: np.zeros(0, int) for name in ("labels", "keys", "rows")}
+    manifest = prepare(Own({"features": np.ones((0, *shape), "f"), **none}, **described), tmp_path / "out")
+    assert manifest.splits["train"].num_samples == 20
 
 
 def test_a_nan_in_an_image_has_its_row(tmp_path):

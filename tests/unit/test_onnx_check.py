@@ -5,9 +5,11 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from pipeline.errors import MachineError, UserError
-from pipeline.onnx_export import _check, _examples, export_model
+from pipeline.onnx_export import _check, _converted, _examples, export_model
 from pipeline.predictor import Predictor
 from pipeline.trainer import train
 from tests.training import small, table
@@ -39,6 +41,19 @@ def test_where_it_cannot_be_written_it_is_not_converted(tmp_path):
     (tmp_path / "m.onnx").mkdir()
     with pytest.raises(UserError, match=r"--out must be a file that ends in .onnx"):
         export_model(tmp_path, tmp_path / "m.onnx")
+
+
+class Branches(nn.Module):
+    """What it does depends on what it sees."""
+
+    def forward(self, samples):
+        return (samples if samples.sum() > 0 else -samples,) * 4
+
+
+def test_a_model_that_is_no_graph_is_told_in_one_line():
+    with pytest.raises(UserError, match="must be a graph that torch.export can follow.* own without branches") as told:
+        _converted(Branches(), torch.ones(2, 3))
+    assert "\n" not in str(told.value)
 
 
 def test_classes_are_compared_as_well_as_nodes(exported):

@@ -3,6 +3,7 @@
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -158,6 +159,48 @@ def test_all_its_values_come_from_the_seed_and_frozen_ones_are_the_same_everywhe
         frozen.append(plan.drawn_network(seed).encoder[0].frozen)
     assert digests[0] == digests[1] != digests[2]
     assert torch.equal(frozen[0], frozen[2]) and torch.equal(frozen[0], plan.network().encoder[0].frozen)
+
+
+class Chance(nn.Module):
+    """A buffer that torch's generator has no say in."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.register_buffer("noise", torch.from_numpy(draw.random(64)).float())
+
+    def forward(self, samples):
+        return samples * self.noise
+
+
+def test_frozen_values_that_are_others_the_next_time_are_refused():
+    draw = np.random.default_rng(0)
+    name = function(lambda sample, dim, width: nn.Sequential(Chance(draw), nn.Linear(64, dim)))
+    with pytest.raises(UserError, match="whose frozen values are the same .* whose '0.noise' is another one"):
+        make_encoder(name, SAMPLE, dim=6, width=8)
+
+
+class Beside(nn.Module):
+    """Its last linear layer is never asked."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.used, self.unused = nn.Linear(64, dim), nn.Linear(64, dim)
+
+    def forward(self, samples):
+        return self.used(samples)
+
+
+class After(Beside):
+    """Something follows its last linear layer."""
+
+    def forward(self, samples):
+        return self.unused(samples).relu()
+
+
+@pytest.mark.parametrize("kind", [Beside, After])
+def test_what_does_not_end_in_its_last_linear_layer_is_refused(kind):
+    with pytest.raises(UserError, match=r"that ends in its last nn.Linear. .* does not give what Linear\(.* gives"):
+        make_encoder(function(lambda sample, dim, width: kind(dim)), SAMPLE, dim=6, width=8)
 
 
 class Doubled(nn.Linear):
