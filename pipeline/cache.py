@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import CACHE, Manifest, ShardFile, verify_content
-from pipeline.places import Place, locked, private_folder
+from pipeline.places import Place, full_disk_named, locked, private_folder
 
 
 def cached_split(place: Place, manifest: Manifest, split: str) -> Path:
@@ -48,7 +48,8 @@ def cached_split(place: Place, manifest: Manifest, split: str) -> Path:
             if _whole(path, size):
                 return path
             folder.mkdir(parents=folder.parent != place.local, exist_ok=True)  # what is gone stays gone
-            with locked(folder / f"{key}.lock") as alone:  # without locks it may be built twice, which costs time only
+            # without locks it may be built twice, which costs time only
+            with full_disk_named(folder), locked(folder / f"{key}.lock") as alone:
                 if not _whole(path, size):
                     if alone:
                         _sweep(path)

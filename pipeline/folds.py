@@ -24,8 +24,8 @@ from pipeline.places import write_atomically
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.sources import SourceOptions, open_source
 from pipeline.sources.classic import required_root
+from pipeline.sources.columns import filters, named, passing
 from pipeline.sources.readers import open_table, table_files
-from pipeline.sources.table import filters, passing
 
 MOST_FOLDS = 1000
 FOLDS = "folds.json"
@@ -114,14 +114,15 @@ def _combinations(root: Path, names: list[str], options: SourceOptions) -> list[
     where = filters(options.where)
     for path in table_files(root):
         file = open_table(path, options.delimiter, options.header)
-        for name in (*names, *where):
-            if name not in file.columns:
+        column = {name: named(file.columns, name) for name in (*names, *where)}
+        for name in column:
+            if column[name] not in file.columns:
                 known = ", ".join(list(file.columns)[:20])
                 raise must("--folds" if name in names else "--where", f"columns of {path.name} ({known})", name)
-        for batch in file.batches(list(dict.fromkeys([*names, *where]))):
+        for batch in file.batches(list(dict.fromkeys(column.values()))):
             if where:
-                batch = batch.filter(pa.array(passing(batch, where)))
-            columns = [[_text(value) for value in batch[name].to_pylist()] for name in names]
+                batch = batch.filter(pa.array(passing(batch, {column[name]: value for name, value in where.items()})))
+            columns = [[_text(value) for value in batch[column[name]].to_pylist()] for name in names]
             found |= set(zip(*columns, strict=True))
             if len(found) > MOST_FOLDS:
                 raise must("--folds", f"columns of at most {MOST_FOLDS} folds", f"more ({', '.join(names)})")

@@ -69,6 +69,8 @@ def prepare(
         1438
     """
     options, out = options or PrepareOptions(), Path(out)
+    if out.is_symlink():
+        out = out.resolve()  # to another disk perhaps: the link stays
     identity = {
         "name": source.name,
         "options": source.options.changed(),

@@ -17,6 +17,7 @@ from pipeline.errors import DataError, UserError, must
 from pipeline.manifest import Manifest
 from pipeline.places import is_data_set
 from pipeline.samples import TENSOR_COLUMN, InputSpec, narrowed
+from pipeline.sources.readers import holds_numbers
 
 
 def check_schema(schema: pa.Schema, spec: InputSpec, where: str) -> list[str]:
@@ -44,7 +45,7 @@ def check_schema(schema: pa.Schema, spec: InputSpec, where: str) -> list[str]:
         raise DataError(f"{where}: columns {some} must be there. Got {', '.join(schema.names)}.")
     for name in spec.columns:
         kind = schema.field(name).type
-        if not _number(kind):
+        if not holds_numbers(kind):
             raise DataError(f"{where}: column '{name}' must hold numbers. Got {kind}.")
     return list(spec.columns)
 
@@ -132,7 +133,9 @@ def samples_of(batch: pa.RecordBatch, spec: InputSpec) -> tuple[np.ndarray, list
     reasons: list[str | None] = [None] * batch.num_rows
     if spec.by_name(batch.schema.names):
         assert spec.columns is not None
-        arrays = [batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False) for name in spec.columns]
+        arrays = [
+            batch.column(name).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for name in spec.columns
+        ]
         values = narrowed(np.stack(arrays, axis=1), spec.dtype)
     else:
         values, reasons = _tensors(batch.column(TENSOR_COLUMN), spec)
@@ -167,8 +170,4 @@ def _element(kind: pa.DataType) -> pa.DataType | None:
     """What a tensor or list column is made of, if these are numbers."""
     storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     listed = pa.types.is_fixed_size_list(storage) or pa.types.is_list(storage) or pa.types.is_large_list(storage)
-    return storage.value_type if listed and _number(storage.value_type) else None
-
-
-def _number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return storage.value_type if listed and holds_numbers(storage.value_type) else None

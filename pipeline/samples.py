@@ -164,7 +164,7 @@ class InputSpec:
         raise must("Samples", self.dtype, str(values.dtype), remedy="Give them as the source has them, unscaled.")
 
     def _columns(self, table: Any) -> np.ndarray:
-        from pandas.api.types import is_numeric_dtype
+        from pandas.api.types import infer_dtype, is_numeric_dtype
 
         assert self.columns is not None
         missing = [name for name in self.columns if name not in table]
@@ -175,7 +175,7 @@ class InputSpec:
         for name in part.columns[part.columns.duplicated()]:
             raise must(f"Column '{name}'", "there once", f"{list(part.columns).count(name)} of that name")
         for name, kind in part.dtypes.items():
-            if not is_numeric_dtype(kind):
+            if not is_numeric_dtype(kind) and infer_dtype(part[name]) != "decimal":  # pandas keeps those as objects
                 raise must(f"Column '{name}'", "numbers", str(kind))
         return narrowed(part.to_numpy(dtype=np.float64, na_value=np.nan), self.dtype)  # as training has read them
 

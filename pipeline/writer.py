@@ -23,6 +23,7 @@ from pipeline.sources.checks import SPLITS
 
 SHARD_BYTES = 16 << 20
 _GROUP_BYTES = 1 << 20
+_GROUP_ROWS = 64  # at least, unless these are more than a shard
 _NAMED = 10
 
 
@@ -61,7 +62,8 @@ class DataSetWriter:
     def __init__(self, directory: Path, spec: SourceSpec, options: PrepareOptions) -> None:
         self._spec, self._options, self._directory = spec, options, directory
         row_bytes = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
-        self._group = int(np.clip(_GROUP_BYTES // row_bytes, 64, 16_384))
+        least = max(1, min(_GROUP_ROWS, SHARD_BYTES // row_bytes))
+        self._group = int(np.clip(_GROUP_BYTES // row_bytes, least, 16_384))
         whole_groups = max(1, SHARD_BYTES // (row_bytes * self._group))
         self._rows_per_shard = options.rows_per_shard or self._group * whole_groups
         self._group = min(self._group, self._rows_per_shard)

@@ -22,7 +22,7 @@ from pipeline.sources.folders import FolderListing
 from pipeline.sources.images import splits_of, vector
 from pipeline.sources.npz import Npz
 
-_BROKEN = (ValueError, EOFError, OSError, IndexError, TypeError, UnboundLocalError, struct.error)
+_BROKEN = (ValueError, EOFError, OSError, IndexError, TypeError, UnboundLocalError, ZeroDivisionError, struct.error)
 _SHORTEST_S = 0.001
 _MOST_SAMPLES = 2**31 - 1  # that an array of Arrow has in a row
 _OPTIONS = ("test_fraction", "seed", "unlabelled_value", "duration_s", "sample_rate")

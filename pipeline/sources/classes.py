@@ -101,12 +101,15 @@ class ClassIndex:
         """Distinct labels as text (None = unlabelled) and the place of each row among them (last = missing)."""
         try:
             array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+            if isinstance(array, pa.ChunkedArray):
+                array = array.combine_chunks()
+            if pa.types.is_float16(array.type):
+                array = array.cast(pa.float32())  # Arrow has no dictionary of the narrow ones
+            if not pa.types.is_dictionary(array.type):
+                array = pc.dictionary_encode(array)
         except pa.ArrowException as error:
-            raise DataError(f"{self._where} must hold integers or names of classes. Got {values.dtype}.") from error
-        if isinstance(array, pa.ChunkedArray):
-            array = array.combine_chunks()
-        if not pa.types.is_dictionary(array.type):
-            array = pc.dictionary_encode(array)
+            got = values.dtype if isinstance(values, np.ndarray) else values.type
+            raise DataError(f"{self._where} must hold integers or names of classes. Got {got}.") from error
         raw = array.dictionary.to_pylist()
         self._saw_missing |= bool(array.indices.null_count)
         inverse = pc.fill_null(array.indices, len(raw)).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError, must
+from pipeline.places import full_disk_named
 from pipeline.sources.base import Batch, SourceOptions, SourceSpec, by_split, rows_for_test
 
 _DIGITS = tuple("0123456789")
@@ -253,7 +254,7 @@ def _unpack(file: Path, target: Path) -> None:
         target.symlink_to(file.resolve())
         return
     try:
-        with gzip.open(file) as packed, open(target, "wb") as plain:
+        with full_disk_named(target), gzip.open(file) as packed, open(target, "wb") as plain:
             shutil.copyfileobj(packed, plain)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{file.name} is corrupt or truncated ({error}).") from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from pipeline.errors import DataError, UnreadableSample
+from pipeline.errors import DataError, UnreadableSample, must
 from pipeline.labels import UNLABELLED
 from pipeline.sources.base import SPLIT_NAMES, Batch, SourceOptions, Undecoded, by_split, rows_for_test
 from pipeline.sources.classes import absent_value
@@ -25,11 +25,12 @@ class FolderListing:
 
     Args:
         root: the folder.
-        suffixes: endings of the files that count; others are ignored.
+        suffixes: endings of the files that count; others, and hidden ones, are ignored.
         options: see `SourceOptions`.
 
     Raises:
-        DataError: no class folder, or no file in one of them; splits and other folders side by side.
+        UserError: no class folder, or no file in one of them; a file in none of them, or with a name that is not UTF-8;
+            splits and other folders side by side.
     """
 
     def __init__(self, root: Path, suffixes: Collection[str], options: SourceOptions) -> None:
@@ -38,7 +39,7 @@ class FolderListing:
         found: list[tuple[Path, str, str]] = []
         for split, part in (parts or {"train": root}).items():
             for folder in _folders(part):
-                files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes and p.is_file()]
+                files = sorted(_samples(folder, suffixes, "**/*"))
                 if not files:
                     raise DataError(
                         f"Class folder {folder} must hold files ({', '.join(sorted(suffixes))}). It has none."
@@ -46,12 +47,18 @@ class FolderListing:
                 found.extend((file, folder.name, split) for file in files)
         if not found:
             raise DataError(f"--root must hold one folder per class. Got {root}, which has no folder with files.")
+        for folder in (root, *parts.values()):
+            if loose := min(_samples(folder, suffixes, "*"), default=None):
+                raise DataError(f"Files must lie in the folder of a class. Got {loose}. Move it into one, or away.")
         self.names = tuple(sorted({name for _, name, _ in found if name != unlabelled}, key=_natural))
         if options.unlabelled_value not in (None, "none") and unlabelled not in {name for _, name, _ in found}:
             raise absent_value(unlabelled, f"the name of a folder in {root}", self.names)
         codes = {name: code for code, name in enumerate(self.names)}
         self.files = [file for file, _, _ in found]
         self.keys = np.array([file.relative_to(root).as_posix() for file in self.files], dtype=object)
+        odd = next((key for key in self.keys if key.encode(errors="ignore").decode() != key), None)
+        if odd is not None:
+            raise must("Names of files", "text in UTF-8", odd, remedy="Rename it.")
         self.labels = np.array([codes.get(name, UNLABELLED) for _, name, _ in found], dtype=np.int64)
         self.splits = np.array([split for _, _, split in found], dtype=object)
         if not parts or options.test_fraction is not None:
@@ -122,13 +129,13 @@ def _split_folders(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
     for folder in _folders(root):
         split = SPLIT_NAMES.get(folder.name.lower())
         if split is None:
-            others.extend([folder.name] if _hold(folder.rglob("*"), suffixes) else [])
+            others.extend([folder.name] if any(_samples(folder, suffixes, "**/*")) else [])
         elif split in parts:
             twice.append(f"'{parts[split].name}' and '{folder.name}'")
         else:
             parts[split] = folder
     train = parts.get("train")
-    if train is None or (others and _hold(train.iterdir(), suffixes)):
+    if train is None or (others and any(_samples(train, suffixes, "*"))):
         return {}
     if others:
         raise DataError(
@@ -140,9 +147,12 @@ def _split_folders(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
     return parts
 
 
-def _hold(paths: Iterable[Path], suffixes: Collection[str]) -> bool:
-    """Whether there is a sample among the paths."""
-    return any(path.suffix.lower() in suffixes and path.is_file() for path in paths)
+def _samples(folder: Path, suffixes: Collection[str], pattern: str) -> Iterator[Path]:
+    """The files that count, of those that a pattern finds; none that is hidden, or in a hidden folder."""
+    for path in folder.glob(pattern):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+            yield path
 
 
 def _folders(root: Path) -> list[Path]:

@@ -24,9 +24,11 @@ from pipeline.sources.base import (
     by_split,
     rows_for_test,
     split_name,
+    unreadable,
 )
 from pipeline.sources.checks import check_columns
 from pipeline.sources.classes import ClassIndex
+from pipeline.sources.columns import refuse_missing_keys
 from pipeline.sources.decoding import Decoder
 from pipeline.sources.folders import FolderListing, splits_in_names
 from pipeline.sources.npz import Npz
@@ -35,6 +37,7 @@ from pipeline.sources.readers import TableFile, open_table
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 _IMAGE_COLUMNS = ("image", "img", "bytes", "jpeg", "png")
 _COMMON = ("test_fraction", "seed", "unlabelled_value")
+_ENCODED_ROWS = 32  # encoded images in memory at once: a photo is a few MB, whatever --size makes of it
 
 
 def _image_spec(shape: tuple[int, ...], names: Iterable[str], files: Iterable[Path]) -> SourceSpec:
@@ -104,10 +107,11 @@ class ImageParquet:
     def batches(self) -> Iterator[Batch | Undecoded]:
         """All images, in the order of the files."""
         decode, seen = Decoder(self.options, self.spec.shape), 0
-        columns = [self._image, self._label, self._split, self.options.key_column]
+        columns = list(dict.fromkeys(filter(None, [self._image, self._label, self._split, self.options.key_column])))
+        size = min(_ENCODED_ROWS, self.spec.rows_per_batch)
         for shard, table in enumerate(self._tables):
             place, start = f"Shard {shard} ({table.path.name})", 0
-            for part in table.batches(list(dict.fromkeys(filter(None, columns))), rows=256):
+            for part in table.batches(columns, rows=size):
                 rows = np.arange(start, start + part.num_rows, dtype=np.int64)
                 start += part.num_rows
                 labels = np.full(len(rows), UNLABELLED, dtype=np.int64)
@@ -124,6 +128,7 @@ class ImageParquet:
                         yield Undecoded(name=where, error=error)
                 keys = rows + seen
                 if self.options.key_column:
+                    refuse_missing_keys(part[self.options.key_column], self.options.key_column, place)
                     keys = np.array([str(v) for v in part[self.options.key_column].to_pylist()], dtype=object)
                 batch = Batch(features=features, labels=labels, keys=keys, rows=rows, split="train", place=place)
                 yield from by_split(batch.pick(good), self._splits(part, table, seen + rows)[good])
@@ -141,7 +146,7 @@ class ImageParquet:
     def _first_pass(self, known: bool) -> None:
         codes: list[np.ndarray] = []
         for table in self._tables:
-            for part in table.batches([self._label or self._image], rows=1 << 14 if self._label else 256):
+            for part in table.batches([self._label or self._image], rows=1 << 14 if self._label else _ENCODED_ROWS):
                 if self._label is None:
                     codes.append(np.full(part.num_rows, UNLABELLED, dtype=np.int64))
                 else:
@@ -237,6 +242,8 @@ def _bytes(raw: Any, place: str) -> bytes:
     value = raw.as_py()
     if isinstance(value, dict):
         value = value.get("bytes")
+    if value is None:
+        raise unreadable(f"{place}: the image is missing.", "images")
     if not isinstance(value, bytes):
         raise must("image", "the bytes of an encoded image", type(value).__name__, where=place)
     return value

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, must
+from pipeline.sources.arff import ArffRows, attributes
 
 BLOCK_BYTES = 1 << 20  # Arrow reads up to 32 blocks ahead
 NULLS = ["", "?", "NA", "N/A", "na", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None"]
@@ -41,7 +42,8 @@ class TableFile:
 
     Args:
         path: the file.
-        columns: type of each column: "number", "truth" (true or false), "text" or "other", in the order of the file.
+        columns: type of each column: "number", "truth" (true or false), "text", or else its name in the file, in the
+            order of the file.
         form: "csv", "arff" or "parquet".
         delimiter, header: of a csv file.
         header_lines: of an arff file, up to and with @data.
@@ -72,8 +74,9 @@ class TableFile:
         """
         try:
             if self.form == "parquet":
-                # pre_buffer would keep all that was read; checksums of pages are there in some files only
-                with pq.ParquetFile(self.path, pre_buffer=False, page_checksum_verification=True) as file:
+                # pre_buffer would keep all that was read, no buffer a row group; checksums are there in some files only
+                look = {"pre_buffer": False, "buffer_size": BLOCK_BYTES, "page_checksum_verification": True}
+                with pq.ParquetFile(self.path, **look) as file:
                     yield from file.iter_batches(batch_size=rows, columns=list(columns), use_threads=False)
                 return
             for block in self._text_blocks(list(columns), set(numbers)):
@@ -81,6 +84,13 @@ class TableFile:
                     yield block.slice(start, rows)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _readable(error, self) from error
+
+    def parsing(self) -> pc_csv.ParseOptions:
+        """How Arrow is to cut a text file into cells: those of a csv may have line breaks in quotes."""
+        arff = self.form == "arff"
+        return pc_csv.ParseOptions(
+            delimiter=self.delimiter, quote_char="'" if arff else '"', newlines_in_values=not arff
+        )
 
     def held_by(self, column: str) -> str:
         """In words what a column holds that is no feature: its kind, of text the first value too."""
@@ -104,9 +114,7 @@ class TableFile:
         with _open_text(self) as stream:
             names = None if self.form == "csv" and self.header else list(self.columns)
             read = pc_csv.ReadOptions(block_size=self.block_bytes, column_names=names, use_threads=False)
-            quote = "'" if self.form == "arff" else '"'
-            parse = pc_csv.ParseOptions(delimiter=self.delimiter, quote_char=quote)
-            with pc_csv.open_csv(stream, read, parse, convert) as reader:
+            with pc_csv.open_csv(stream, read, self.parsing(), convert) as reader:
                 yield from reader
 
 
@@ -115,7 +123,7 @@ def open_table(path: Path, delimiter: str | None = None, header: bool = True) ->
 
     Args:
         path: .csv, .tsv, .txt, .data (each also .gz), .arff or .parquet.
-        delimiter: of a csv file; None = the most frequent of , ; tab and | in the first line.
+        delimiter: of a csv file; None = that of , ; tab and | that makes the most cells of the first line.
         header: whether the first line of a csv file names the columns; otherwise they are x0, x1, ...
 
     Raises:
@@ -130,6 +138,16 @@ def open_table(path: Path, delimiter: str | None = None, header: bool = True) ->
         return _look_at_arff(path) if form == "arff" else _look_at_csv(path, delimiter, header)
     except (pa.ArrowException, OSError, UnicodeDecodeError, text_csv.Error) as error:
         raise _readable(error, TableFile(path, {}, form)) from error
+
+
+def holds_numbers(kind: pa.DataType) -> bool:
+    """Whether a column of a parquet file may be a feature: numbers, truth values, or missing values alone.
+
+    Args:
+        kind: its type.
+    """
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
+    return any(test(kind) for test in tests)
 
 
 def table_files(root: Path) -> list[Path]:
@@ -151,23 +169,24 @@ def _look_at_parquet(path: Path) -> TableFile:
     columns = {}
     for item in schema:
         kind = item.type.value_type if pa.types.is_dictionary(item.type) else item.type
-        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-        number = (number or pa.types.is_decimal(kind)) and not pa.types.is_dictionary(item.type)
+        number = holds_numbers(kind) and not pa.types.is_dictionary(item.type)
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        columns[item.name] = "number" if number else "text" if text else "other"
+        columns[item.name] = "number" if number else "text" if text else str(item.type)
     _check_names(path, [item.name for item in schema])
     notes = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in (schema.metadata or {}).items()}
     return TableFile(path, columns, "parquet", metadata=notes)
 
 
 def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
+    if delimiter is not None and not (len(delimiter) == 1 and delimiter.isascii() and delimiter not in '"\r\n'):
+        raise must("--delimiter", "one ASCII character, such as ';' or, for a tab, $'\\t'", delimiter)
     lines = _first_lines(path)
     first = "".join(lines)
     if not lines[0].strip():
         raise DataError(f"{path.name} is empty. It must hold at least one row.")
     if delimiter is None:
-        delimiter = max(",;\t|", key=first.count)
-    cells = next(text_csv.reader(lines, delimiter=delimiter))
+        delimiter = max(",;\t|", key=lambda mark: len(_first_row(lines, mark)))
+    cells = _first_row(lines, delimiter)
     names = [c.strip() for c in cells] if header else [f"x{i}" for i in range(len(cells))]
     _check_names(path, names)
     table = TableFile(path, dict.fromkeys(names, "text"), "csv", delimiter, header)
@@ -177,7 +196,7 @@ def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
             block_size=table.block_bytes, column_names=None if header else names, use_threads=False
         )
         convert = pc_csv.ConvertOptions(null_values=NULLS, strings_can_be_null=True)
-        with pc_csv.open_csv(stream, read, pc_csv.ParseOptions(delimiter=delimiter), convert) as reader:
+        with pc_csv.open_csv(stream, read, table.parsing(), convert) as reader:
             kinds = reader.schema.types
     if len(names) != len(kinds):
         raise DataError(
@@ -191,11 +210,15 @@ def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
     return table
 
 
+def _first_row(lines: list[str], delimiter: str) -> list[str]:
+    return next(text_csv.reader(lines, delimiter=delimiter))
+
+
 def _first_lines(path: Path) -> list[str]:
-    """The first line of a csv file, and those after it in which a quoted line break of its may go on."""
+    """The first line of a csv file that has text, and those after it in which a quoted line break of its may go on."""
     with pa.input_stream(str(path), compression="detect") as stream:
         reader = io.BufferedReader(stream)
-        found = [reader.readline()]
+        found = [next((line for line in reader if line.strip(b"\r\n")), b"")]
         size, quotes = len(found[0]), found[0].count(b'"')
         while quotes % 2 and size < BLOCK_BYTES and (line := reader.readline()):
             found.append(line)
@@ -207,24 +230,9 @@ def _first_lines(path: Path) -> list[str]:
 
 
 def _look_at_arff(path: Path) -> TableFile:
-    columns: dict[str, str] = {}
-    names: list[str] = []
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            text = line.strip()
-            if text.lower() == "@data":
-                _check_names(path, names)
-                return TableFile(path, columns, "arff", header=False, header_lines=number)
-            if text.lower().startswith("@attribute"):
-                found = re.match(r"@attribute\s+('(?:[^'\\]|\\.)*'|\"[^\"]*\"|\S+)\s+(.+)", text, re.IGNORECASE)
-                if found is None:
-                    raise DataError(f"{path.name}: line {number} must be '@attribute name type'. Got {text!r}.")
-                name = found[1].strip("'\"")
-                kind = found[2].strip().lower().split()[0]
-                names.append(name)
-                numeric = kind in ("numeric", "real", "integer")
-                columns[name] = "number" if numeric else "text" if kind[0] == "{" or kind == "string" else "other"
-    raise DataError(f"{path.name} must hold '@data' after its attributes. It does not: truncated?")
+    found, lines = attributes(path)
+    _check_names(path, [name for name, _ in found])
+    return TableFile(path, dict(found), "arff", header=False, header_lines=lines)
 
 
 def _check_names(path: Path, names: list[str]) -> None:
@@ -236,41 +244,7 @@ def _check_names(path: Path, names: list[str]) -> None:
 def _open_text(table: TableFile) -> IO[bytes] | pa.NativeFile:
     if table.form == "csv":
         return pa.input_stream(str(table.path), compression="detect")
-    return io.BufferedReader(_ArffRows(table.path, table.header_lines))
-
-
-class _ArffRows(io.RawIOBase):
-    """The data lines of a dense arff file as csv: comments and empty lines left out."""
-
-    def __init__(self, path: Path, header_lines: int) -> None:
-        self._path, self._number = path, header_lines
-        self._lines = open(path, "rb")  # noqa: SIM115 - closed by close()
-        for _ in range(header_lines):
-            self._lines.readline()
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._rest:
-            line = self._lines.readline()
-            if not line:
-                return 0
-            self._number += 1
-            line = line.strip()
-            if line.startswith(b"{"):
-                raise DataError(f"{self._path.name}: line {self._number} is sparse. Only dense arff is read.")
-            if line and not line.startswith(b"%"):
-                self._rest = line.replace(b'"', b"'") + b"\n"
-        size = min(len(buffer), len(self._rest))
-        buffer[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-    def close(self) -> None:
-        self._lines.close()
-        super().close()
+    return io.BufferedReader(ArffRows(table.path, table.header_lines))
 
 
 def _not_utf8(path: Path, got: str, name: str) -> DataError:

@@ -6,7 +6,7 @@ and which rows are test rows), the second all of them. In memory are one batch a
 
 from __future__ import annotations
 
-import fnmatch
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import DataError, UserError
+from pipeline.errors import DataError, UserError, must
 from pipeline.labels import UNLABELLED
 from pipeline.sources.base import (
     Batch,
@@ -28,10 +28,12 @@ from pipeline.sources.base import (
 from pipeline.sources.checks import check_columns
 from pipeline.sources.classes import ClassIndex
 from pipeline.sources.classic import required_root
+from pipeline.sources.columns import distinct, filters, matching, named, passing, plain, refuse_missing_keys, truths
+from pipeline.sources.folders import splits_in_names
 from pipeline.sources.readers import TableFile, open_table, table_files
 
-_TRUE = {"true", "1", "1.0", "yes", "t", "y"}
 _INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas writes for the index of a table
+_ROLES = ("label_column", "split_column", "key_column", "labelled_column")
 _OPTIONS = (
     "label_column",
     "unlabelled_value",
@@ -52,7 +54,8 @@ class Table:
     """A table whose rows are samples.
 
     Args:
-        root: a csv, arff or parquet file, or a folder of such files.
+        root: a csv, arff or parquet file, or a folder of such files: without a split column, those named train... and
+            test... are these splits.
         options: see `SourceOptions`.
 
     Raises:
@@ -67,19 +70,25 @@ class Table:
             raise UserError("--split-column and --test-fraction exclude each other. Pass one of them.")
         if options.unlabelled_value is not None and options.label_column is None:
             raise UserError("--unlabelled-value must come with --label-column. Name the column of the labels too.")
-        self.options = options
         paths = table_files(required_root(root, self.name))
         self._files = [open_table(path, options.delimiter, options.header) for path in paths]
         self._columns = self._files[0].columns
         check_columns(self._files)
-        self._where = filters(options.where)
-        for option in ("label_column", "split_column", "key_column", "labelled_column"):
-            self._require("--" + option.replace("_", "-"), getattr(options, option))
+        self._where = {named(self._columns, column): value for column, value in filters(options.where).items()}
+        given = {option: getattr(options, option) for option in _ROLES}
+        roles: dict[str, Any] = {option: named(self._columns, v) for option, v in given.items() if v is not None}
+        self.options = options = dataclasses.replace(options, **roles)
+        for option, column in roles.items():
+            self._require("--" + option.replace("_", "-"), column)
         for column in self._where:
             self._require("--where", column)
         self._features = self._choose_features()
         self._classes = ClassIndex(options.unlabelled_value, f"Label column '{options.label_column}'")
         self._is_test: np.ndarray | None = None
+        by_names = options.split_column is None and options.test_fraction is None
+        self._split_of = splits_in_names(paths) if by_names and len(paths) > 1 else {}
+        if len(set(self._split_of.values())) == 1:
+            self._split_of = {}  # the parts of a table that has no split
         self._first_pass()
         self.spec = SourceSpec(
             kind="table",
@@ -101,10 +110,10 @@ class Table:
                 labels = np.full(len(rows), UNLABELLED, dtype=np.int64)
                 if options.label_column:
                     labels = self._classes.encode(part[options.label_column], place)
-                splits = self._splits(part, seen)
+                splits = self._splits(part, file, seen)
                 if options.labelled_column:
-                    unlabelled = ~_one_of(part[options.labelled_column], _TRUE) & (splits == "train")
-                    labels[unlabelled] = UNLABELLED
+                    labelled = truths(part[options.labelled_column], "--labelled-column", place)
+                    labels[~labelled & (splits == "train")] = UNLABELLED
                 batch = Batch(
                     features=self._matrix(part),
                     labels=labels,
@@ -120,7 +129,7 @@ class Table:
         """Classes; which filtered rows are test rows; whether any row is left."""
         options, seen = self.options, 0
         columns = list(dict.fromkeys([*filter(None, [options.label_column]), *self._where]))
-        seeded = options.split_column is None and options.test_fraction != 0
+        seeded = options.split_column is None and options.test_fraction != 0 and not self._split_of
         provisional: list[np.ndarray] = []
         for file in self._files:
             for part, rows in self._filtered(file, columns or self._features[:1], (), 1 << 16):
@@ -157,17 +166,17 @@ class Table:
             if len(rows):
                 yield {name: batch[name] for name in batch.schema.names}, rows
 
-    def _splits(self, part: dict[str, pa.Array], seen: int) -> np.ndarray:
+    def _splits(self, part: dict[str, pa.Array], file: TableFile, seen: int) -> np.ndarray:
         count = len(next(iter(part.values())))
         if self.options.split_column:
-            encoded = pc.dictionary_encode(_plain(part[self.options.split_column]))
+            encoded = pc.dictionary_encode(plain(part[self.options.split_column]))
             where = f"Split column '{self.options.split_column}'"
             names = np.array([split_name(v, where) for v in encoded.dictionary.to_pylist()], dtype=object)
             if encoded.indices.null_count:
                 raise DataError(f"{where} must name a split in every row. Got a missing value.")
             return names[encoded.indices.to_numpy(zero_copy_only=False)]
         if self._is_test is None:
-            return np.full(count, "train", dtype=object)
+            return np.full(count, self._split_of.get(file.path, "train"), dtype=object)
         return np.where(self._is_test[seen : seen + count], "test", "train").astype(object)
 
     def _matrix(self, part: dict[str, pa.Array]) -> np.ndarray:
@@ -185,17 +194,19 @@ class Table:
         if self.options.key_column is None:
             return rows if len(self._files) == 1 else np.arange(seen, seen + len(rows), dtype=np.int64)
         column = part[self.options.key_column]
-        if column.null_count:
-            raise DataError(f"{place}: key column '{self.options.key_column}' must have no missing value.")
+        refuse_missing_keys(column, self.options.key_column, place)
         if pa.types.is_integer(column.type):
-            return column.to_numpy(zero_copy_only=False).astype(np.int64)
+            keys = column.to_numpy(zero_copy_only=False)
+            if int(keys.max()) > np.iinfo(np.int64).max:
+                raise must("key", "below 2^63", int(keys.max()), where=place, remedy="Make text of the column.")
+            return keys.astype(np.int64)
         return np.array([str(value) for value in column.to_pylist()], dtype=object)
 
     def _choose_features(self) -> list[str]:
         options = self.options
         roles = {options.label_column, options.split_column, options.key_column, options.labelled_column}
-        wanted = _matching(self._columns, options.feature_columns, "--feature-columns")
-        left_out = _matching(self._columns, options.exclude_columns, "--exclude-columns")
+        wanted = matching(self._columns, options.feature_columns, "--feature-columns")
+        left_out = matching(self._columns, options.exclude_columns, "--exclude-columns")
         chosen = [
             name
             for name in self._columns
@@ -224,6 +235,8 @@ class Table:
             raise UserError(
                 f"{option} must be a column of the table. Got '{column}'. "
                 f"The columns are: {', '.join(list(self._columns)[:20])}."
+                + " Pass --delimiter if these are several."
+                * (len(self._columns) == 1)
             )
 
     def _nothing_left(self) -> str:
@@ -235,55 +248,7 @@ class Table:
             values: set[str] = set()
             for file in self._files:
                 for batch in file.batches([column]):
-                    values |= {_text(v) for v in pc.unique(_plain(batch[column])).to_pylist()}
+                    values |= set(distinct(batch[column]))
             seen[column] = sorted(values)[:10]
         found = "; ".join(f"{column} has {', '.join(values) or 'no values'}" for column, values in seen.items())
         return f"--where must leave at least one row of {names}. {self.options.where!r} leaves none: {found}."
-
-
-def filters(text: str | None) -> dict[str, str]:
-    """Column to wanted value, from "rep=0,fold=1"."""
-    filters = {}
-    for part in filter(None, (text or "").split(",")):
-        column, sign, value = part.partition("=")
-        if not sign or not column.strip():
-            raise UserError(f"--where must be column=value[,column=value]. Got {part!r}.")
-        if column.strip() in filters:
-            raise UserError(f"--where must name each column once. Got '{column.strip()}' twice in {text!r}.")
-        filters[column.strip()] = value.strip()
-    return filters
-
-
-def _matching(columns: dict[str, str], patterns: str | None, option: str) -> set[str]:
-    found: set[str] = set()
-    for pattern in filter(None, (p.strip() for p in (patterns or "").split(","))):
-        names = {name for name in columns if name == pattern or fnmatch.fnmatchcase(name, pattern)}
-        if not names:
-            raise UserError(
-                f"{option} must match columns of the table. '{pattern}' matches none of: "
-                f"{', '.join(list(columns)[:20])}."
-            )
-        found |= names
-    return found
-
-
-def _plain(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
-
-
-def _text(value: object) -> str:
-    text = str(value).strip().strip("'\"")
-    return text.removesuffix(".0").lower() if isinstance(value, float | bool) else text
-
-
-def passing(batch: pa.RecordBatch, where: dict[str, str]) -> np.ndarray:
-    """(n,) bool: whether a row has the wanted value, as text, in each of the columns, at least one."""
-    return np.logical_and.reduce([_one_of(batch[c], {v}) for c, v in where.items()])
-
-
-def _one_of(column: pa.Array, wanted: set[str]) -> np.ndarray:
-    """(n,) bool: whether the value of a row, as text, is one of the wanted ones."""
-    encoded = pc.dictionary_encode(_plain(column))
-    hits = [_text(v) in wanted or _text(v).lower() in wanted for v in encoded.dictionary.to_pylist()]
-    places = pc.fill_null(encoded.indices, len(hits)).to_numpy(zero_copy_only=False)
-    return np.array([*hits, False])[places]

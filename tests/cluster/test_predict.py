@@ -3,6 +3,7 @@
 import csv
 import resource
 import shutil
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -91,6 +92,19 @@ def test_rows_that_the_map_would_not_accept_are_counted(model, rows, tmp_path, c
         last = capsys.readouterr().err.splitlines()[-1]
         assert done["beyond"] == wanted
         assert last.startswith(f"80 rows scored, {wanted} of them beyond the map (novelty > 0.5); 1 files in ")
+
+
+def test_numbers_of_every_kind_that_is_prepared_are_scored(model, rows, tmp_path):
+    """Integers that a float64 does not hold are rounded, as they are in training; decimals are numbers."""
+    large = np.where(np.arange(80) == 7, 2**53 + 1, np.round(rows["x0"]).astype(np.int64))
+    parts = np.round(rows["x1"], 3)
+    wanted = Predictor.load(model)(pd.DataFrame({"x0": large.astype(float), "x1": parts}))
+    exact = pa.array([Decimal(f"{value:.3f}") for value in parts], pa.decimal128(8, 3))
+    given = pa.table({"x0": large, "x1": exact})
+    pq.write_table(given, tmp_path / "in.parquet")
+    predict(model, tmp_path / "in.parquet", tmp_path / "out", actors=0)
+    assert pd.read_parquet(tmp_path / "out")["novelty"].tolist() == wanted["novelty"].tolist()
+    pd.testing.assert_frame_equal(Predictor.load(model)(given), wanted)
 
 
 def test_what_cannot_be_read_is_said_before_anything_is_written(model, rows, source, tmp_path):

@@ -408,11 +408,13 @@ def test_unwritable_outputs(refused, table, tmp_path):
     assert (tmp_path / "file").read_text() == "precious"
 
 
-def test_a_full_disk_is_said_with_the_output(refused, tmp_path):
+def test_a_full_disk_is_said_with_what_is_written(refused, tmp_path, rng):
+    write_idx(tmp_path / "packed", rng, packed=True)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, hard))
     try:
         assert refused("digits").endswith(f"'{tmp_path / 'out'}': File too large.")
+        assert refused("mnist", "--root", tmp_path / "packed").endswith("/train-images-idx3-ubyte': File too large.")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 

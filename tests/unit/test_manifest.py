@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline import writer
 from pipeline.errors import DataError, ManifestError, OutputError, UserError
 from pipeline.manifest import MANIFEST, Manifest, sha256_file, verify
 from pipeline.prepare import PrepareOptions, prepare
@@ -68,6 +69,29 @@ def test_shards_do_not_depend_on_how_the_source_cuts_batches(tmp_path, rng, monk
         source = _table(tmp_path / "t.parquet", columns, label_column="y", test_fraction=0.3)
         digests.append(prepare(source, tmp_path / name, PrepareOptions(rows_per_shard=700)).digest)
     assert digests[0] == digests[1]
+
+
+def test_a_row_group_is_never_more_than_a_shard(tmp_path, monkeypatch):
+    """Memory: of large images even 64 rows are too many."""
+    monkeypatch.setattr(writer, "_GROUP_BYTES", 1 << 8)
+    for shard_bytes, group in ((1 << 14, 64), (1 << 10, 16)):
+        monkeypatch.setattr(writer, "SHARD_BYTES", shard_bytes)
+        manifest = prepare(open_source("digits"), tmp_path / str(group))
+        assert manifest.row_group_size == group
+        assert manifest.splits["test"].files[0].rows == shard_bytes // 64
+
+
+def test_an_output_that_is_a_link_stays_one(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "disk" / "digits")
+    for seed in (0, 1):  # nowhere yet, and to an earlier data set
+        source = open_source("digits", None, SourceOptions(seed=seed))
+        manifest = prepare(source, tmp_path / "data", PrepareOptions(overwrite=True))
+        assert (tmp_path / "data").is_symlink()
+        assert Manifest.load(tmp_path / "disk" / "digits") == manifest
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.parent.name != "digits") == [
+        "data", "digits", "disk", *["part-00000.parquet"] * 2
+    ]  # fmt: skip
 
 
 def test_the_same_again_is_left_alone_and_another_is_refused(tmp_path):

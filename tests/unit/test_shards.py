@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
@@ -153,6 +154,17 @@ def test_a_data_set_that_was_removed_is_not_made_again(tmp_path):
     with pytest.raises(FileNotFoundError):
         data.labels("train")
     assert not (tmp_path / "data").exists()
+
+
+def test_a_full_disk_is_said_with_the_cache(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOMGRAD_CACHE", str(tmp_path / "cache"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=f"File too large: '{tmp_path / 'cache'}'"):
+            Dataset.open(digits).read("train", [0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_several_processes_build_one_cache_at_once(digits, tmp_path):

@@ -127,6 +127,15 @@ def test_a_wav_file_of_rate_0_is_named(tmp_path):
             collect(_audio(tmp_path, sample_rate=rate))
 
 
+def test_a_wav_file_without_channels_is_named(tmp_path):
+    write_wav(tmp_path / "x" / "a.wav", np.arange(100))
+    content = bytearray((tmp_path / "x" / "a.wav").read_bytes())
+    content[22:24] = bytes(2)
+    (tmp_path / "x" / "a.wav").write_bytes(content)
+    with pytest.raises(DataError, match="a.wav is not a readable wav file"):
+        _audio(tmp_path)
+
+
 def test_folders_of_splits(tmp_path):
     for number, split in enumerate(("train", "valid", "test")):
         for name in ("no", "yes"):

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import DataError, UserError
-from pipeline.sources import SourceOptions, open_source
+from pipeline.sources import SourceOptions, Undecoded, open_source
+from pipeline.sources.decoding import Decoder
 from tests.conftest import real_data
 from tests.raw_files import collect
 
@@ -117,6 +120,58 @@ def test_a_class_may_be_called_train(tmp_path, rng):
     source = _images(_folder(tmp_path, _pixels(rng, 3), ["bus", "train", "valid"]), test_fraction=0.0)
     assert source.spec.class_names == ("bus", "train", "valid")
     assert collect(source)["train"][1].tolist() == [0, 1, 2]
+
+
+def test_hidden_files_and_folders_hold_no_samples(tmp_path, rng):
+    _folder(tmp_path, _pixels(rng, 3), ["a", "b", "a"])
+    _folder(tmp_path / "a", _pixels(rng, 2), [".ipynb_checkpoints", "more"])
+    _folder(tmp_path, _pixels(rng, 1), [".trash"])
+    (tmp_path / "a" / "._000.png").write_bytes(b"what another system notes of a file")
+    keys = collect(_images(tmp_path, test_fraction=0.0))["train"][2]
+    assert keys.tolist() == ["a/000.png", "a/002.png", "a/more/001.png", "b/001.png"]
+
+
+@pytest.mark.parametrize(("classes", "loose"), [("", "x.png"), ("train", "x.png"), ("train", "train/x.png")])
+def test_a_picture_in_no_class_is_named(tmp_path, rng, classes, loose):
+    _folder(tmp_path / classes, _pixels(rng, 2), ["a", "b"])
+    (tmp_path / loose).write_bytes(_png(_pixels(rng, 1)[0]))
+    (tmp_path / "notes.txt").write_text("no sample")
+    with pytest.raises(DataError, match=f"Files must lie in the folder of a class. Got .*{loose}. Move it into one"):
+        _images(tmp_path)
+
+
+def test_a_name_that_is_not_utf_8_is_told(tmp_path, rng):
+    _folder(tmp_path, _pixels(rng, 2), ["a", "b"])
+    os.rename(tmp_path / "a" / "000.png", os.fsencode(tmp_path / "a") + b"/\xff.png")
+    with pytest.raises(UserError, match=r"Names of files must be text in UTF-8. Got 'a/\\udcff.png'. Rename it."):
+        _images(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_photo_stands_as_its_camera_was_held(form, orientation):
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[:16, :32] = 255
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(out, form, exif=exif)
+    got = Decoder(SourceOptions())(out.getvalue(), "x").transpose(1, 2, 0)
+    wanted = np.rot90(pixels, {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
+    assert got.shape == wanted.shape
+    assert np.abs(got.astype(int) - wanted).mean() < 1
+
+
+def test_an_orientation_beside_damaged_notes_is_read_or_named():
+    """Any byte of the notes: Pillow fails at some of them while it turns the image."""
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x0112], exif[0x010E], exif[0x011A] = 6, "a garden", 72.5
+    Image.new("RGB", (4, 6)).save(out, "JPEG", exif=exif)
+    whole = out.getvalue()
+    for place in range(20, whole.index(b"garden") + 20):
+        for value in (0, 2, 3, 7, 255):
+            with contextlib.suppress(UserError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                Decoder(SourceOptions())(whole[:place] + bytes([value]) + whole[place + 1 :], "x")
 
 
 def test_another_size_is_an_error_or_resized_on_demand(tmp_path, rng):
@@ -236,6 +291,36 @@ def test_parquet_files_of_other_columns_are_refused(tmp_path, rng, other):
     line = r"^train-0.parquet must have the columns of test-0.parquet. '(fine|image)' differs.$"
     with pytest.raises(DataError, match=line):
         _images(tmp_path)
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["bytes", "struct"])
+def test_an_image_that_is_missing_can_be_left_out(tmp_path, rng, nested):
+    raw = [None, *map(_png, _pixels(rng, 2))]
+    column = [{"bytes": b, "path": "x"} for b in raw] if nested else raw
+    pq.write_table(pa.table({"image": column, "label": [0, 1, 0]}), tmp_path / "t.parquet")
+    first, *rest = _images(tmp_path / "t.parquet", test_fraction=0.0).batches()
+    assert isinstance(first, Undecoded)
+    assert str(first.error).startswith("Shard 0 (t.parquet): row 0: the image is missing. Clean it, or pass --drop-inv")
+    assert np.concatenate([batch.keys for batch in rest]).tolist() == [1, 2]
+
+
+def test_a_missing_key_is_refused(tmp_path, rng):
+    table = pa.table({"image": [_png(p) for p in _pixels(rng, 2)], "k": ["a", None]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="key column 'k' must have no missing value"):
+        collect(_images(tmp_path / "t.parquet", key_column="k", test_fraction=0.0))
+
+
+@pytest.mark.parametrize("form", ["folder", "parquet"])
+def test_a_batch_stays_small_whatever_the_size_of_the_images(tmp_path, rng, form):
+    pixels = _pixels(rng, 40)
+    if form == "folder":
+        path = _folder(tmp_path, pixels, ["a"] * 40)
+    else:
+        path = tmp_path / "t.parquet"
+        pq.write_table(pa.table({"image": [_png(p) for p in pixels]}), path)
+    source = _images(path, size=(700, 700))
+    assert max(batch.features.nbytes for batch in source.batches()) <= 4 << 20
 
 
 def test_parquet_without_images_is_refused(tmp_path, rng):

@@ -1,5 +1,7 @@
 """Tables: csv, arff, parquet; labels, splits, filters; bounded memory."""
 
+import gzip
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -55,10 +57,11 @@ def test_csv_with_names_of_classes_and_missing_values(tmp_path):
         ("t.csv", CSV.replace(",", ";"), {}),
         ("t.csv", CSV.replace("\n", "\r\n"), {}),
         ("t.csv", "\ufeff" + CSV, {}),
+        ("t.csv", "\n\r\n" + CSV, {}),
         ("t.data", CSV.split("\n", 1)[1], {"header": False, "label_column": "x2"}),
         ("t.arff", ARFF, {}),
     ],
-    ids=["tab", "semicolon", "windows", "byte-order-mark", "no-header", "arff"],
+    ids=["tab", "semicolon", "windows", "byte-order-mark", "empty-lines", "no-header", "arff"],
 )
 def test_the_same_table_in_other_clothes(tmp_path, name, text, options):
     wanted = collect(_table(_write(tmp_path / "wanted.csv", CSV), label_column="kind"))["train"]
@@ -80,9 +83,131 @@ def test_line_breaks_and_quotes_in_the_names_of_columns(tmp_path, header, end):
     assert labels.tolist() == [0, 1, -1, 0]
 
 
-def test_a_packed_csv_and_a_folder_of_parts(tmp_path):
-    import gzip
+def test_line_breaks_in_quotes_far_below_the_first_block(tmp_path, monkeypatch):
+    """A line of such a value may look like a row of the table, or like half of one."""
+    monkeypatch.setattr(readers, "BLOCK_BYTES", 1024)
+    notes = ['"7,7,b\n7,8,a"', '"and\n\nso ""on"""', '"x, y"'] * 300
+    rows = [f"{number},{note},{'ab'[number % 2]}" for number, note in enumerate(notes)]
+    _write(tmp_path / "t.csv", "\n".join(["x,note,y", *rows, ""]))
+    features, labels, _ = collect(_table(tmp_path / "t.csv", label_column="y", exclude_columns="note"))["train"]
+    assert features[:, 0].tolist() == list(range(900))
+    assert labels.tolist() == [0, 1] * 450
 
+
+def test_a_separator_in_quotes_is_none(tmp_path):
+    _write(tmp_path / "t.csv", '"a, b, c, d";x\n1;2\n')
+    assert _table(tmp_path / "t.csv").spec.feature_names == ("a, b, c, d", "x")
+    _write(tmp_path / "t.csv", "a b c\n1 2 3\n")
+    with pytest.raises(UserError, match="The columns are: a b c. Pass --delimiter if these are several."):
+        _table(tmp_path / "t.csv", label_column="c")
+
+
+@pytest.mark.parametrize("delimiter", ["\\t", ";;", "", "\u00e9", '"', "\n"])
+def test_a_delimiter_that_is_none_is_refused(tmp_path, delimiter):
+    with pytest.raises(UserError, match="--delimiter must be one ASCII character, such as ';' or, for a tab, "):
+        _table(_write(tmp_path / "t.csv", CSV), delimiter=delimiter)
+
+
+def test_blanks_around_the_names_of_columns(tmp_path):
+    _write(tmp_path / "t.csv", "x, y, k, kind\n1, 2, u, cat\n3, 4, v, dog\n5, 6, w, cat\n")
+    source = _table(tmp_path / "t.csv", label_column="kind", key_column="k", exclude_columns="y", where="kind=cat")
+    features, labels, keys = collect(source)["train"]
+    assert (features.tolist(), labels.tolist(), [key.strip() for key in keys]) == ([[1], [5]], [0, 0], ["u", "w"])
+    assert _table(tmp_path / "t.csv", feature_columns="x,y").spec.feature_names == ("x", " y")
+
+
+def test_quotes_and_comments_of_arff(tmp_path):
+    head = "@relation t\n@attribute 'a b' numeric\n@attribute kind{x,'it\\'s',\"q r\"} % of it\n@DATA  % below\n"
+    rows = "1,x % note\n% all\n3, 'it\\'s' \n4,\"it's\"\n5,\"q r\"\n6,'50 %, x'\n"
+    (tmp_path / "t.arff.gz").write_bytes(gzip.compress((head + rows).encode()))
+    for path in (_write(tmp_path / "t.arff", head + rows), tmp_path / "t.arff.gz"):
+        source = _table(path, label_column="kind")
+        features, labels, _ = collect(source)["train"]
+        assert (source.spec.feature_names, features[:, 0].tolist()) == (("a b",), [1, 3, 4, 5, 6])
+        assert [source.spec.class_names[code] for code in labels] == ["x", "it's", "it's", "q r", "50 %, x"]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_files_named_as_splits_are_these(tmp_path, form):
+    for name, values in (("train", [1.0, 2.0]), ("test-a", [3.0]), ("test-b", [4.0]), ("valid", [5.0])):
+        table, path = pa.table({"x": values}), tmp_path / f"{name}.{form}"
+        pq.write_table(table, path) if form == "parquet" else pyarrow.csv.write_csv(table, path)
+    found = {split: rows[0][:, 0].tolist() for split, rows in collect(_table(tmp_path, test_fraction=None)).items()}
+    assert found == {"train": [1, 2], "test": [3, 4], "validation": [5]}
+    assert len(collect(_table(tmp_path))["train"][0]) == 5, "--test-fraction is of all files"
+    (tmp_path / f"valid.{form}").rename(tmp_path / f"more.{form}")
+    with pytest.raises(
+        DataError, match=rf"Files beside train.{form} must be called as a split too .* Got 'more.{form}'"
+    ):
+        _table(tmp_path, test_fraction=None)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for number in range(2):
+        (tmp_path / f"test-{'ab'[number]}.{form}").rename(parts / f"train-{number}.{form}")
+    assert len(collect(_table(parts, test_fraction=0.5))["test"][0]) == 1
+    assert _table(parts, test_fraction=None)._is_test is not None, "parts of one table, which has no split"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (pa.list_(pa.int64()), "Label column 'y' must hold integers or names of classes. Got list<"),
+        (pa.float16(), None),
+    ],
+)
+def test_labels_of_types_that_arrow_makes_no_dictionary_of(tmp_path, kind, message):
+    values = np.array([2, 3, 2], np.float16) if message is None else [[2], [3], [2]]
+    pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "y": pa.array(values, kind)}), tmp_path / "t.parquet")
+    if message is None:
+        source = _table(tmp_path / "t.parquet", label_column="y")
+        assert (source.spec.class_names, collect(source)["train"][1].tolist()) == (("2", "3"), [0, 1, 0])
+    else:
+        with pytest.raises(DataError, match=message):
+            _table(tmp_path / "t.parquet", label_column="y")
+
+
+def test_what_a_column_holds_is_told_by_its_type(tmp_path):
+    times = pa.array([0, 1], pa.timestamp("us"))
+    pq.write_table(pa.table({"x": [1.0, 2.0], "t": times, "gap": pa.nulls(2)}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"Column 't' must hold numbers to be a feature. It holds timestamp\[us\]."):
+        _table(tmp_path / "t.parquet")
+    features = collect(_table(tmp_path / "t.parquet", exclude_columns="t"))["train"][0]
+    assert np.array_equal(features, [[1, np.nan], [2, np.nan]], equal_nan=True), "as an empty column of a csv"
+
+
+@pytest.mark.parametrize(
+    ("values", "labelled"),
+    [
+        ([True, False, None], [0, -1, -1]),
+        ([1.0, 0.0, float("nan")], [0, -1, -1]),
+        (["Yes", "no", ""], [0, -1, -1]),
+        (["maybe", "x", "x"], "maybe"),
+        ([1, 2, 3], "2"),
+    ],
+)
+def test_a_column_that_says_what_is_labelled_holds_truth_values(tmp_path, values, labelled):
+    pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "y": [5, 5, 5], "known": values}), tmp_path / "t.parquet")
+    source = _table(tmp_path / "t.parquet", label_column="y", labelled_column="known")
+    if isinstance(labelled, list):
+        assert collect(source)["train"][1].tolist() == labelled
+    else:
+        with pytest.raises(UserError, match=f"--labelled-column must be a column of truth values .* Got '{labelled}'"):
+            collect(source)
+
+
+def test_keys_that_int64_does_not_hold_are_refused(tmp_path):
+    for first in (7, 2**63 - 1):
+        keys = pa.array([first, first + 1], pa.uint64())
+        pq.write_table(pa.table({"x": [1.0, 2.0], "k": keys}), tmp_path / "t.parquet")
+        source = _table(tmp_path / "t.parquet", key_column="k")
+        if first == 7:
+            assert collect(source)["train"][2].tolist() == [7, 8]
+        else:
+            with pytest.raises(UserError, match=f"key must be below 2\\^63. Got {2**63}. Make text of the column."):
+                collect(source)
+
+
+def test_a_packed_csv_and_a_folder_of_parts(tmp_path):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "a.csv.gz").write_bytes(gzip.compress(CSV.encode()))
     (tmp_path / "parts" / "b.csv").write_text(CSV)

@@ -1,0 +1,96 @@
+"""Columns of tables as options name them, and their values as text.
+
+Axes: n rows of a batch.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import DataError, UserError, must
+
+_TRUE = {"true", "1", "1.0", "yes", "t", "y"}
+_FALSE = {"false", "0", "0.0", "no", "f", "n", "", "nan", "none", "?"}
+
+
+def filters(text: str | None) -> dict[str, str]:
+    """Column to wanted value, from "rep=0,fold=1"."""
+    filters = {}
+    for part in filter(None, (text or "").split(",")):
+        column, sign, value = part.partition("=")
+        if not sign or not column.strip():
+            raise UserError(f"--where must be column=value[,column=value]. Got {part!r}.")
+        if column.strip() in filters:
+            raise UserError(f"--where must name each column once. Got '{column.strip()}' twice in {text!r}.")
+        filters[column.strip()] = value.strip()
+    return filters
+
+
+def named(columns: Collection[str], name: str) -> str:
+    """The column that an option means: of that name, else the one that is written with blanks around it."""
+    return name if name in columns else next((c for c in columns if c.strip() == name.strip()), name)
+
+
+def matching(columns: Collection[str], patterns: str | None, option: str) -> set[str]:
+    """The columns that names or patterns separated by commas match; `option` gave them, each must match one."""
+    found: set[str] = set()
+    for pattern in filter(None, (p.strip() for p in (patterns or "").split(","))):
+        names = {c for c in columns if pattern in (c, c.strip()) or fnmatch.fnmatchcase(c.strip(), pattern)}
+        if not names:
+            raise UserError(
+                f"{option} must match columns of the table. '{pattern}' matches none of: "
+                f"{', '.join(list(columns)[:20])}."
+            )
+        found |= names
+    return found
+
+
+def passing(batch: pa.RecordBatch, where: dict[str, str]) -> np.ndarray:
+    """(n,) bool: whether a row has the wanted value, as text, in each of the columns, at least one."""
+    return np.logical_and.reduce([_one_of(batch[c], {v}) for c, v in where.items()])
+
+
+def truths(column: pa.Array, option: str, place: str) -> np.ndarray:
+    """(n,) bool: whether the value of a row is true; a missing one is not.
+
+    Raises:
+        UserError: a value is neither true nor false.
+    """
+    odd = next((text for text in distinct(column) if text.lower() not in _TRUE | _FALSE), None)
+    if odd is not None:
+        raise must(option, "a column of truth values (true or false, 1 or 0, yes or no)", odd, where=place)
+    return _one_of(column, _TRUE)
+
+
+def distinct(column: pa.Array) -> list[str]:
+    """The values of a column, each once, as text."""
+    return [_text(value) for value in pc.unique(plain(column)).to_pylist()]
+
+
+def refuse_missing_keys(column: pa.Array, name: str, place: str) -> None:
+    """Raise where a row of the column `name` has no key."""
+    if column.null_count:
+        raise DataError(f"{place}: key column '{name}' must have no missing value.")
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """Without a dictionary."""
+    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+
+
+def _text(value: object) -> str:
+    text = str(value).strip().strip("'\"")
+    return text.removesuffix(".0").lower() if isinstance(value, float | bool) else text
+
+
+def _one_of(column: pa.Array, wanted: set[str]) -> np.ndarray:
+    """(n,) bool: whether the value of a row, as text, is one of the wanted ones."""
+    encoded = pc.dictionary_encode(plain(column))
+    hits = [_text(v) in wanted or _text(v).lower() in wanted for v in encoded.dictionary.to_pylist()]
+    places = pc.fill_null(encoded.indices, len(hits)).to_numpy(zero_copy_only=False)
+    return np.array([*hits, False])[places]
