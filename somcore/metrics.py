@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from somcore.assignment import best_assignment
 from somcore.config import MapConfig
 from somcore.distance import Tile, approximate, project
 from somcore.matching import nearest
@@ -149,13 +148,13 @@ def clustering_accuracy(table: Tensor) -> float:
 
     Source: targets, section 2. Comparable only between clusterings with a like number of nodes.
     """
+    from scipy.optimize import linear_sum_assignment
+
     total = int(table.sum())
     if not total:
         return math.nan
-    counts = table[:-1]
-    counts = counts[counts.sum(dim=1) > 0]
-    rows: list[list[int]] = counts.tolist() if counts.shape[0] <= counts.shape[1] else counts.T.tolist()
-    return best_assignment(rows) / total
+    counts = table[:-1].cpu().numpy()
+    return int(counts[linear_sum_assignment(counts, maximize=True)].sum()) / total
 
 
 def normalized_mutual_information(table: Tensor) -> float:

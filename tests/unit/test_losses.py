@@ -313,6 +313,21 @@ def test_half_precision_of_a_constant_feature_gives_finite_gradients_of_full_pre
     torch.testing.assert_close(found[narrow][1], found[torch.float32][1], rtol=0.01, atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [2, 7])
+def test_terms_of_a_tile_are_their_definitions(rows, generator):
+    z = torch.rand(rows, 3, generator=generator, dtype=torch.float64)
+    x = z.numpy()
+    short = np.maximum(0.4 - np.sqrt(x.var(0) + 1e-8), 0)
+    table = np.cov(x.T)
+    assert 0 < short.mean() == pytest.approx(variance(z, 0.4).sum.item(), rel=1e-9)
+    off = (table**2).sum() - (np.diag(table) ** 2).sum()
+    assert covariance(z).sum.item() == pytest.approx(off / 3, rel=1e-9)
+    pictures = z.reshape(rows, 1, 3, 1)
+    term = reconstruction(pictures, pictures.square())
+    assert term.sum.item() == pytest.approx(((x - x**2) ** 2).mean(1).sum(), rel=1e-12)
+    assert (int(variance(z, 0.4).count), int(covariance(z).count), int(term.count)) == (1, 1, rows)
+
+
 def test_a_tile_of_one_sample_has_no_variance():
     z = torch.rand(1, 3, requires_grad=True)
     assert int(variance(z, 0.1).count) == 0 and variance(z, 0.1).sum.item() == 0.0

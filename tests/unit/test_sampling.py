@@ -6,6 +6,7 @@ import torch
 from somcore.sampling import hash_uniform, sample_indices
 
 EXPECTED_PERMUTATION = [583, 958, 355, 70, 982, 430, 747, 44]
+EXPECTED_PERMUTATION_OF_A_SQUARE = [624, 188, 709, 391, 354, 627, 816, 793]
 EXPECTED_REPLACEMENT = [346, 476, 657, 553]
 EXPECTED_HASHES = [1841393261538717934, 3637260410717760037]
 
@@ -18,6 +19,7 @@ def test_permutation_visits_every_sample_once(num_samples: int) -> None:
 
 def test_same_values_on_every_machine() -> None:
     assert sample_indices(0, 0, torch.arange(8), 1000).tolist() == EXPECTED_PERMUTATION
+    assert sample_indices(0, 0, torch.arange(8), 900).tolist() == EXPECTED_PERMUTATION_OF_A_SQUARE
     assert sample_indices(0, 0, torch.arange(4), 1000, "replacement").tolist() == EXPECTED_REPLACEMENT
     assert hash_uniform(0, "labels", torch.arange(2)).tolist() == EXPECTED_HASHES
 
