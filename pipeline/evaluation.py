@@ -42,11 +42,13 @@ class Scores:
     Attributes:
         quality: sums behind quantization and topographic error.
         table: (K + 1, C) rows by node and class.
+        wins: (K,) rows by node, those without a class too.
         answers: (C, C + 1) rows by class and predicted class; None for maps without classes.
     """
 
     quality: MapQuality = field(default_factory=MapQuality)
     table: Tensor | None = None
+    wins: Tensor | None = None
     answers: Tensor | None = None
 
     def metrics(
@@ -55,7 +57,9 @@ class Scores:
         """The usual numbers; None where one does not apply. With the map also of its nodes in groups."""
         known = self.table is not None and int(self.table.sum()) > 0
         table = self.table if known else None
-        grouped = _grouped(state, table, crossings) if state is not None and table is not None else None
+        grouped = None
+        if state is not None and table is not None and self.wins is not None:
+            grouped = _grouped(state, table, self.wins, crossings)
         return {
             "accuracy": _number(accuracy, self.answers if known else None),
             "clustering_accuracy": _number(clustering_accuracy, table),
@@ -109,6 +113,8 @@ def evaluate(
         nodes, _ = predict_nodes(state, features, config)
         table = contingency(nodes, labels, state.capacity, num_classes)
         scores.table = table if scores.table is None else scores.table + table
+        wins = torch.bincount(nodes[nodes >= 0], minlength=state.capacity)
+        scores.wins = wins if scores.wins is None else scores.wins + wins
         if semi_supervised:
             answers = confusion(labels, _classes(state, features, nodes, config), num_classes)
             scores.answers = answers if scores.answers is None else scores.answers + answers
@@ -122,10 +128,10 @@ def groups_of(state: MapState, counts: Tensor, num_groups: int, crossings: Tenso
     return group_nodes(state, counts, num_groups)
 
 
-def _grouped(state: MapState, table: Tensor, crossings: Tensor | None) -> Tensor:
+def _grouped(state: MapState, table: Tensor, wins: Tensor, crossings: Tensor | None) -> Tensor:
     """(C + 1, C) rows by group of nodes and class, from (K + 1, C); nodes weigh what they won, labels take no part."""
     num_classes = table.shape[1]
-    groups = groups_of(state, table[:-1].sum(1).to(state.device), num_classes, crossings).to(table.device)
+    groups = groups_of(state, wins.to(state.device), num_classes, crossings).to(table.device)
     rows = torch.cat([groups, groups.new_full((1,), UNLABELLED)])
     return table.new_zeros(num_classes + 1, num_classes).index_add(0, torch.where(rows < 0, num_classes, rows), table)
 

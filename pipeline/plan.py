@@ -176,7 +176,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     num_samples = num_labelled if run.deep.labelled_only else len(kept) - len(withheld)
     if num_samples == 0:
         raise DataError("A deep run on labelled rows only must have some. Got none; raise train.labelled_fraction.")
-    rival = _rival_plan(run, dataset, num_labelled)
+    rival = _rival_plan(run, dataset, num_samples, num_labelled)
     reads_labels = run.deep.variant in LABEL_AWARE if rival is None else num_labelled > 0
     num_classes = dataset.num_classes if reads_labels else 0
     num_features, deep, given = run.encoder.dim, run.deep, run.map_config()
@@ -216,7 +216,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     )
 
 
-def _rival_plan(run: RunConfig, dataset: Dataset, num_labelled: int) -> RivalPlan | None:
+def _rival_plan(run: RunConfig, dataset: Dataset, num_samples: int, num_labelled: int) -> RivalPlan | None:
     """Who is trained instead of a map, if not one."""
     if run.train.model not in RIVALS:
         return None
@@ -224,7 +224,7 @@ def _rival_plan(run: RunConfig, dataset: Dataset, num_labelled: int) -> RivalPla
         raise DataError(
             f"The model {run.train.model} must have labelled rows. Got none; raise train.labelled_fraction."
         )
-    return resolve_rival(run.train.model, run.rival, dataset.num_classes, dataset.num_rows("train"))
+    return resolve_rival(run.train.model, run.rival, dataset.num_classes, num_samples)
 
 
 def training_labels(plan: TrainingPlan, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,9 @@ from somcore import device
 EXACT_ROWS = 4096
 _MANTISSA = 40  # bits of |x|·2^q: 4096 of |x − c| add up exactly in float64
 _HEADROOM = 61
+_LEAST_BITS = 20
+LARGEST_WEIGHT = 2 ** (_MANTISSA - _LEAST_BITS)
+"""Of a sample, where features lie in [-1, 1]; a half of it where they lie in [-2, 2], and so on."""
 
 
 def fixed_point_scale(max_abs: float, num_samples: int, weight_max: int = 1) -> int:
@@ -41,10 +44,15 @@ def fixed_point_scale(max_abs: float, num_samples: int, weight_max: int = 1) -> 
     exponent = math.ceil(math.log2(max_abs)) if max_abs > 0 else 0
     samples = math.ceil(math.log2(max(1, num_samples)))
     scale = min(_MANTISSA - exponent - math.ceil(math.log2(max(1, weight_max))), _HEADROOM - exponent - samples)
-    if scale < 20:
+    if scale < _LEAST_BITS:
+        heavy = weight_max > 1 and _MANTISSA - exponent >= _LEAST_BITS  # without weights the features would do
+        wrong, weights = ("sample_weight", f"weights up to {weight_max} and ") if heavy else ("Features", "")
+        remedy = "Scale the features, to [0, 1] for instance."
+        if heavy:
+            remedy = f"Divide all weights by a common factor.{f' {remedy}' * (max_abs > 1)}"
         raise ValueError(
-            f"Features must be small enough for exact sums (|x| up to {max_abs:g} over {num_samples} samples leaves "
-            f"{scale} fractional bits, 20 are needed). Scale the features, to [0, 1] for instance."
+            f"{wrong} must be small enough for exact sums ({weights}|x| up to {max_abs:g} over {num_samples} samples "
+            f"leaves {scale} fractional bits, {_LEAST_BITS} are needed). {remedy}"
         )
     return scale
 

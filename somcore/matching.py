@@ -357,13 +357,14 @@ def _depleted(state: MapState, tile: Tile, config: MapConfig) -> Tensor:
     residual = torch.ones_like(tile.features) if tile.observed is None else tile.observed.to(tile.features.dtype)
     members = torch.zeros(tile.features.shape[0], state.capacity, dtype=torch.bool, device=residual.device)
     squared = (tile.features.unsqueeze(1) - state.prototypes).square()
+    active = torch.ones_like(members[:, 0])  # every sample has a winner, whatever is left of it afterwards
     for _ in range(config.max_members):
         weights = state.relevances * residual.unsqueeze(1)
         errors = (weights * squared).sum(2) / weights.sum(2).clamp_min(1e-300)
         winner = errors.argmin(dim=1)
-        active = residual.amax(dim=1) > config.residual_threshold
         members |= torch.nn.functional.one_hot(winner, state.capacity).bool() & active.unsqueeze(1)
         residual = torch.where(active.unsqueeze(1), residual * (1 - state.relevances[winner]), residual)
+        active = residual.amax(dim=1) > config.residual_threshold
     if config.noise_filter:
         rho = exact_errors(state, tile, squared_errors(state, tile).argmin(1, keepdim=True)).squeeze(1)
         members &= (1 / (1 + rho) >= config.outlier_threshold).unsqueeze(1)

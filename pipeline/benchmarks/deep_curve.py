@@ -146,7 +146,7 @@ def markdown(curve: Curve, cells: list[dict[str, Any]], name: str) -> str:
         minutes = [c["seconds"] / 60 for c in cells if c["method"] == "deep" and c["fraction"] == fraction]
         spent = f"{statistics.mean(minutes):.1f}" if minutes else "–"
         texts = " | ".join(_text(value) for value in (deep, *others))
-        lines.append(f"| {fraction:.0%} | {texts} | {cut} | {spent} |")
+        lines.append(f"| {100 * fraction:.4g} % | {texts} | {cut} | {spent} |")
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     return "\n".join([*lines, "", f"Command: `{curve.command}`. {versions}.", ""])
 

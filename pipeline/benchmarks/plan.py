@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.benchmarks.methods import METHODS
@@ -41,6 +41,15 @@ class Request:
         """Where the searched scores of a method are kept."""
         return "screen" if self.screening and METHODS[method].is_map else "test"
 
+    def inner_kind(self, method: str) -> str:
+        """Where the scores of the inner cross-validation of a method are kept."""
+        return "inner" if self.screening or not METHODS[method].is_map else "inner-somcore"
+
+    @property
+    def cluster_kind(self) -> str:
+        """Where the searched scores of clusterings are kept."""
+        return "clustering-screen" if self.screening else "clustering"
+
     def cells(self, kind: str, methods: tuple[str, ...] | None = None) -> Iterator[Cell]:
         """Cells with labels, method by method."""
         for method in methods or self.methods:
@@ -52,9 +61,9 @@ class Request:
 def outstanding(request: Request, store: Store) -> Iterator[Unit]:
     """Units whose results are not in the store; what is confirmed depends on what was searched before."""
     if {"oracle", "lofo"} & set(request.protocols):
-        yield from _search(request, store, request.samples)
+        yield from _search(request, store, request.samples, request.kind)
     if "honest" in request.protocols:
-        yield from _search(request, store, request.inner_samples, kind="inner")
+        yield from _search(request, store, request.inner_samples, request.inner_kind)
     if "clustering" in request.protocols:
         yield from _clustering(request, store)
     if {"defaults", "honest"} & set(request.protocols):
@@ -81,7 +90,7 @@ def confirmations(request: Request, store: Store) -> Iterator[Unit]:
     if "defaults" in request.protocols:
         for cell in request.cells("test"):
             yield from _missing(store, cell, DEFAULT_SET)
-    for cell in _cluster_cells(request, "clustering-screen"):
+    for cell in _cluster_cells(request, "clustering-screen") if request.screening else ():
         rows = [row for row in store.rows(cell) if row["set"] < request.samples]
         if rows:
             best = max(rows, key=lambda row: row["accuracy"][""])["set"]
@@ -104,7 +113,7 @@ def _choices(request: Request, store: Store, cell: Cell, readout: str) -> Iterat
         yield oracle_choice(scores)
         yield lofo_choice(scores)
     if "honest" in request.protocols and METHODS[cell.method].space is not None:
-        choice = honest_choice(store, cell, request.inner_samples, readout)
+        choice = honest_choice(store, request, cell, request.inner_samples, readout)
         if choice is not None:
             yield choice
 
@@ -128,9 +137,9 @@ def _accuracy(row: Row | None, readout: str) -> float:
     return value
 
 
-def honest_choice(store: Store, cell: Cell, number: int, readout: str = "") -> list[int] | None:
+def honest_choice(store: Store, request: Request, cell: Cell, number: int, readout: str = "") -> list[int] | None:
     """Per fold the set chosen by the inner cross-validation among the first P; None while it is incomplete."""
-    inner = Cell("inner", cell.table, cell.method, cell.fraction)
+    inner = Cell(request.inner_kind(cell.method), cell.table, cell.method, cell.fraction)
     if complete_sets(store, inner, number) < number:
         return None
     choice = []
@@ -147,12 +156,12 @@ def _missing(store: Store, cell: Cell, index: int, folds: tuple[int, ...] = tupl
         yield Unit(cell, index, left)
 
 
-def _search(request: Request, store: Store, number: int, kind: str | None = None) -> Iterator[Unit]:
+def _search(request: Request, store: Store, number: int, kind: Callable[[str], str]) -> Iterator[Unit]:
     """Block by block, so that a run that stops has the same sets everywhere."""
     searched = tuple(m for m in request.methods if METHODS[m].space is not None)
     for block in range(0, number, BLOCK):
         for method in searched:
-            for cell in request.cells(kind or request.kind(method), (method,)):
+            for cell in request.cells(kind(method), (method,)):
                 for index in range(block, min(block + BLOCK, number)):
                     yield from _missing(store, cell, index)
 
@@ -165,7 +174,7 @@ def _cluster_cells(request: Request, kind: str) -> Iterator[Cell]:
 
 
 def _clustering(request: Request, store: Store) -> Iterator[Unit]:
-    for cell in _cluster_cells(request, "clustering-screen" if request.screening else "clustering"):
+    for cell in _cluster_cells(request, request.cluster_kind):
         for index in range(request.samples):
             if not store.has(cell, index):
                 yield Unit(cell, index)

@@ -191,7 +191,6 @@ the cut of the epochs, both decided after an earlier search had been looked at. 
 
 
 def _head(store: Store, request: Request, design: Design, options: Options, left: int) -> str:
-    both, same = results.agreement(store)
     here = data_tables.present(design.data)
     absent = [name for name in data_tables.TABLES if name not in here]
     left_out = [name for name in here if name not in request.tables]
@@ -213,14 +212,24 @@ def _head(store: Store, request: Request, design: Design, options: Options, left
         "- Parameter sets: nested sequence, every ten sets a Latin hypercube over the published ranges, epochs and",
         f"  pruning epochs cut at {design.max_epochs}; draws with replacement; capacity: SSSOM training rows,",
         "  ALTSSSOM 250, LARFDSSOM 70; the same sets for all tables and fractions",
-        f"- Screening: sets are looked at by compiled loops. {both} trainings were done again by somcore, {same} of",
-        "  them with the same test accuracy under every readout",
+        *_screening(store, request),
         f"- {trainings} results, {seconds / 60:.0f} minutes of one thread on a shared {platform.machine()} machine",
         f"- {versions}, Python {platform.python_version()}",
         f"- Pieces of work still missing (a set on nine folds of one cell): {left}. The command without --no-search",
         "  does them; what is there stands with its own P",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _screening(store: Store, request: Request) -> list[str]:
+    """Who trained the maps that were only looked at."""
+    if not request.screening:
+        return ["- Screening: none, every map was trained by somcore"]
+    both, same = results.agreement(store)
+    return [
+        f"- Screening: sets are looked at by compiled loops. {both} trainings were done again by somcore, {same} of",
+        "  them with the same test accuracy under every readout",
+    ]
 
 
 def _numbers(store: Store, request: Request) -> list[dict[str, Any]]:

@@ -80,9 +80,9 @@ def honest(
     cell = Cell("test", table, line.method, fraction)
     if METHODS[line.method].space is None:
         return defaults(store, request, line, table, fraction)
-    inner = Cell("inner", table, line.method, fraction)
+    inner = Cell(request.inner_kind(line.method), table, line.method, fraction)
     number = complete_sets(store, inner, min(limit or request.inner_samples, request.inner_samples))
-    choice = honest_choice(store, cell, number, line.readout) if number else None
+    choice = honest_choice(store, request, cell, number, line.readout) if number else None
     return None if choice is None else _score(store, request, cell, choice, number, line.readout)
 
 
@@ -94,18 +94,16 @@ def defaults(store: Store, request: Request, line: Line, table: str, fraction: i
 
 def clustering(store: Store, request: Request, table: str, method: str) -> tuple[float, float, int, bool] | None:
     """Best of P, mean over P, P, and whether the best was trained by somcore."""
-    for kind in ("clustering-screen", "clustering"):
-        cell = Cell(kind, table, method, 0)
-        number = 0
-        while number < request.samples and store.has(cell, number):
-            number += 1
-        if not number:
-            continue
-        values = [(store.row(cell, index) or {})["accuracy"][""] for index in range(number)]
-        best, mean = best_and_mean(values)
-        again = store.row(Cell("clustering", table, method, 0), values.index(best))
-        return (again["accuracy"][""] if again else best), mean, number, again is not None
-    return None
+    cell = Cell(request.cluster_kind, table, method, 0)
+    number = 0
+    while number < request.samples and store.has(cell, number):
+        number += 1
+    if not number:
+        return None
+    values = [(store.row(cell, index) or {})["accuracy"][""] for index in range(number)]
+    best, mean = best_and_mean(values)
+    again = store.row(Cell("clustering", table, method, 0), values.index(best))
+    return (again["accuracy"][""] if again else best), mean, number, again is not None
 
 
 def agreement(store: Store) -> tuple[int, int]:

@@ -27,7 +27,7 @@ class Cell:
     """Where a result belongs.
 
     Attributes:
-        kind: "test" (accuracy on test rows), "inner" (cross-validation inside training folds), "clustering".
+        kind: of results, one of those of `units`.
         table: name of the table.
         method: name of the method.
         fraction: labelled rows in per cent; 0 without labels.

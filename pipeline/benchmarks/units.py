@@ -1,7 +1,8 @@
 """Pieces of work: what one process does without asking anybody. Each is a pure function of its unit and the data.
 
 Kinds of results: "screen" and "test" (accuracy on test rows; trained by the compiled loops, or by somcore and
-scikit-learn), "inner" (cross-validation inside the training folds), "clustering-screen" and "clustering".
+scikit-learn), "inner" and "inner-somcore" (cross-validation inside the training folds; maps trained by the compiled
+loops, or by somcore), "clustering-screen" and "clustering".
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def work(unit: Unit, design: Design) -> list[Row]:
     values = design.values(unit.cell.method, unit.index)
     if unit.cell.kind.startswith("clustering"):
         return [_clustering(unit, table, values)]
-    act = _inner if unit.cell.kind == "inner" else _test
+    act = _inner if unit.cell.kind.startswith("inner") else _test
     rows = []
     for number in unit.folds:
         fold = table.folds[number]
@@ -111,7 +112,8 @@ def _inner(unit: Unit, design: Design, table: Table, fold: Fold, values: spaces.
         return {"score": None, "nodes": 0}
     scores: dict[str, float] = {}
     nodes = 0
-    whole = Training(fold.features, labels, table.num_classes, _seed(unit.index, design), screening=True)
+    screening = unit.cell.kind == "inner"
+    whole = Training(fold.features, labels, table.num_classes, _seed(unit.index, design), screening)
     for held in splits:
         rows = torch.tensor(held)
         masked = labels.index_fill(0, rows, UNLABELLED)

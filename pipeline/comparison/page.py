@@ -32,6 +32,7 @@ _NOTES = (
     "criterion on the prototypes.",
     "Linear probe and 10-NN: on the frozen features of the training without labels.",
     "† learns nothing from labels: its accuracy at a fraction is that of a linear classifier on its frozen features.",
+    "Without a network (kmeans and all maps but the deep ones) the frozen features are the samples themselves.",
     "† and label spreading see as many labelled rows as --rows says at most (5,000 unless it was given): where more of "
     "them have labels, that counts against them.",
     "p: paired t-test over seeds, two-sided, Holm's correction within a measure. With three seeds only large, steady "

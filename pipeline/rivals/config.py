@@ -47,7 +47,7 @@ class RivalConfig(Section):
     pretrain_share: float = Field(0.5, gt=0, lt=1, description="a share of the rounds in (0, 1)")
     target_rounds: int = Field(140, ge=1, description="a number of rounds >= 1")
     pseudo_clusters: int | None = Field(
-        None, ge=2, description="a number of clusters >= 2 (none: ten times rival.clusters)"
+        None, ge=2, description="a number of clusters >= 2 (none: ten times rival.clusters, at most the rows)"
     )
     reassign_epochs: int = Field(1, ge=1, description="a number of epochs >= 1")
     whitened_dim: int | None = Field(None, ge=2, description="a number of principal axes >= 2 (none: all)")
@@ -121,6 +121,12 @@ def check_rival(model: str, given: Iterable[str]) -> None:
 def resolve_rival(model: str, rival: RivalConfig, num_classes: int, num_rows: int) -> RivalPlan:
     """Fills what is open: as many clusters as classes.
 
+    Args:
+        model: its name.
+        rival: its settings.
+        num_classes: C.
+        num_rows: rows that are trained on.
+
     Raises:
         UserError: nobody says how many clusters, or there are fewer rows.
     """
@@ -132,7 +138,9 @@ def resolve_rival(model: str, rival: RivalConfig, num_classes: int, num_rows: in
     changes: dict[str, Any] = {"clusters": clusters}
     if model == "deepcluster" and rival.pseudo_clusters is None:
         changes["pseudo_clusters"] = min(10 * clusters, num_rows)
-    most = max(clusters, changes.get("pseudo_clusters") or rival.pseudo_clusters or 0)
-    if most > num_rows and model not in CLASSIFIERS:
-        raise must("rival.clusters", f"at most the {num_rows} training rows", most)
-    return RivalPlan(model, rival.model_copy(update=changes))
+    resolved = rival.model_copy(update=changes)
+    for name in () if model in CLASSIFIERS else ("clusters", "pseudo_clusters"):
+        number = getattr(resolved, name)
+        if name in SETTINGS[model] and number > num_rows:
+            raise must(f"rival.{name}", f"at most the {num_rows} rows that are trained on", number)
+    return RivalPlan(model, resolved)

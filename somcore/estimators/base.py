@@ -16,13 +16,14 @@ import torch
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from somcore.config import MapConfig
 from somcore.estimators.persistence import read_map, saved_indices, write_map
 from somcore.estimators.scales import warn_of_scale
 from somcore.estimators.training import Samples, resolved, resume, start, train
+from somcore.estimators.weights import counts_of
 from somcore.matching import activations, predict_nodes, subspace_members
 from somcore.metrics import MapQuality, map_quality, u_matrix
 from somcore.state import MapState
@@ -105,12 +106,8 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         codes = None if labels is None else torch.from_numpy(labels).to(self._device())
         if sample_weight is None:
             return Samples(features, codes)
-        weights = _check_sample_weight(sample_weight, features.cpu().numpy(), dtype=np.float64)
-        wrong = np.flatnonzero((weights < 0) | (weights != np.floor(weights)))
-        if len(wrong):
-            got = f"Got {weights[wrong[0]]} at row {wrong[0]}."
-            raise ValueError(f"sample_weight must hold whole numbers >= 0 (m stands for m equal samples). {got}")
-        samples = Samples(features, codes, torch.from_numpy(weights.astype(np.int64)).to(self._device()))
+        weights = counts_of(sample_weight, features.cpu().numpy())
+        samples = Samples(features, codes, torch.from_numpy(weights).to(self._device()))
         kept = torch.from_numpy(np.flatnonzero(weights)).to(self._device())
         return samples.take(kept)
 

@@ -79,6 +79,16 @@ def test_a_map_without_classes_predicts_none(variant, rng):
     assert predict_classes(to_torch(m), torch.from_numpy(samples), config).tolist() == [-1] * 50
 
 
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_subspace_members_where_nothing_or_anything_left_ends_the_search(threshold, rng):
+    m, samples, _, config = a_map("dssom", rng, residual_threshold=threshold)
+    member = subspace_members(to_torch(m), torch.from_numpy(samples), config)
+    expected = [sorted(set(say.subspace_nodes(m, x, config))) for x in samples]
+    assert [row.nonzero().flatten().tolist() for row in member] == expected
+    bmus = predict_nodes(to_torch(m), torch.from_numpy(samples), config)[0]
+    assert member[torch.arange(len(samples)), bmus].all() and (threshold < 1 or int(member.sum()) == len(samples))
+
+
 @pytest.mark.parametrize("variant", ["dssom", *GROWING])
 def test_subspace_members(variant, rng):
     m, samples, _, config = a_map(variant, rng)

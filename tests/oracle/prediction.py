@@ -68,7 +68,7 @@ def subspace_nodes(m: Map, x: np.ndarray, config: Any) -> list[int]:
 
 def _depletion(m: Map, x: np.ndarray, config: Any) -> list[int]:
     residual, chosen = np.ones(len(x)), []
-    while max(residual) > config.residual_threshold and len(chosen) < config.max_members:
+    while not chosen or (max(residual) > config.residual_threshold and len(chosen) < config.max_members):
         best = min(m.nodes(), key=lambda j: (rho(x, m.prototypes[j], m.relevances[j] * residual), j))
         chosen.append(best)
         residual = residual * (1.0 - m.relevances[best])

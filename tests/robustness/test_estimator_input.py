@@ -183,6 +183,32 @@ def test_bad_parameters_are_named(kind, data):
             kind(device="cuda").fit(X, y)
 
 
+@pytest.mark.parametrize("kind", [KohonenSOM, SSSOM])
+@pytest.mark.parametrize(
+    ("weight", "reach", "sentence"),
+    [
+        (1e8, 1, r"sample_weight must be at most 1048576, .* Got 100000000 at row 7\. Divide all weights by a"),
+        (1e19, 1, r"sample_weight must be at most 1048576, .* Got 10000000000000000000 at row 7"),  # beyond int64
+        (2**20, 8, r"sample_weight must be .* \(weights up to 1048576 and \|x\| up to 8 .* a common factor\. Scale"),
+        (2**20, 2**21, r"Features must be small enough .* \(\|x\| up to 2\.0.* are needed\)\. Scale the features"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Features should lie in")
+def test_sample_weights_that_cannot_be_counted_exactly(kind, data, weight, reach, sentence):
+    X, y, weights = data[0].copy(), data[1], np.ones(40)
+    X[7, 0], weights[7] = reach, weight
+    for act in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match=sentence):
+            getattr(kind(), act)(X, y, sample_weight=weights)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_the_largest_sample_weight_is_counted(kind, data):
+    weights = np.ones(40)
+    weights[7] = 2**20
+    assert kind(epochs=1).fit(*data, sample_weight=weights).n_nodes_ >= 1
+
+
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_sample_weights_that_are_no_counts(kind, data):
     X, y = data

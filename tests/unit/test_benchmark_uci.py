@@ -7,10 +7,11 @@ import pytest
 import torch
 from sklearn.semi_supervised import LabelPropagation
 
-from pipeline.benchmarks import report, tables
+from pipeline.benchmarks import fitting, report, tables
 from pipeline.benchmarks.fitting import Training
 from pipeline.benchmarks.methods import METHODS
 from pipeline.benchmarks.plan import honest_choice
+from pipeline.benchmarks.screening import library
 from pipeline.benchmarks.spaces import SPACES, pick, shortened
 from pipeline.benchmarks.store import Cell, Store
 from pipeline.benchmarks.units import Design, Unit, work
@@ -104,6 +105,25 @@ def test_a_budget_of_nothing_starts_nothing(data, tmp_path):
     assert "not run" in result["markdown"]
 
 
+def test_without_screening_no_compiled_loop_trains_and_nothing_that_one_trained_is_taken(data, tmp_path, monkeypatch):
+    asked = {"models": "altsssom", "fractions": "100", "samples": 1, "inner_samples": 1, "max_epochs": 1}
+    asked["protocols"] = "honest,clustering"
+    if library() is not None:
+        run(data, tmp_path / "out", **asked)
+
+    def refused(*_):
+        raise AssertionError("compiled loops")
+
+    monkeypatch.setattr(fitting, "screen_map", refused)
+    found = run(data, tmp_path / "out", **asked, screening=False)
+    assert found["missing"] == 0 and "- Screening: none, every map was trained by somcore" in found["markdown"]
+    assert "are looked at by compiled loops" not in found["markdown"]
+    kinds = {place.name: len(list(place.glob("*.jsonl"))) for place in (tmp_path / "out").iterdir() if place.is_dir()}
+    assert kinds["inner-somcore"] == 1 and kinds["clustering"] == 1
+    alone = run(data, tmp_path / "alone", **asked, screening=False)
+    assert found["cells"] == alone["cells"]
+
+
 def test_the_honest_choice_never_sees_a_test_label(tmp_path):
     """Every test label is wrong in the second table: choices stay, scores do not."""
     choices, scores = [], []
@@ -111,9 +131,10 @@ def test_the_honest_choice_never_sees_a_test_label(tmp_path):
         data = write_table(tmp_path / name, flip_test_labels=flipped)
         result = run(data, tmp_path / f"out-{name}", protocols="honest", models="sssom,label-propagation")
         store = Store(tmp_path / f"out-{name}").open(tmp_path / f"out-{name}", Design(data, max_epochs=3).describe())
+        request = report.Options(data=data, out=tmp_path).request(data)
         choices.append(
             [
-                honest_choice(store, Cell("test", "glass", method, fraction), 2)
+                honest_choice(store, request, Cell("test", "glass", method, fraction), 2)
                 for method in ("sssom", "label-propagation")
                 for fraction in (10, 100)
             ]

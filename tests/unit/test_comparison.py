@@ -77,6 +77,7 @@ def test_a_comparison_keeps_its_cells_and_says_what_is_missing(digits, tmp_path)
         "| accuracy, 20 % of labels |" in text
         and "| kmeans † |" in text
         and "too few seeds" in text
+        and "kmeans and all maps but the deep ones) the frozen features are the samples" in text
         and "Command: `it`" in text
     )
     assert "data:image/png;base64," in found["page"].read_text() and "http" not in found["page"].read_text()

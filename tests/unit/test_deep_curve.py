@@ -81,8 +81,13 @@ def test_a_curve_keeps_its_cells_and_draws_what_is_there(settings, tmp_path):
         compute(other, None, pytest.fail)
     assert len(compute(dataclasses.replace(curve, settings={**settings, "cluster.workers": 2}), None, pytest.fail)) == 6
     text = markdown(curve, cells, "digits")
-    assert "| 10% |" in text and "| 100% |" in text and "`the command`" in text
+    assert "| 10 % |" in text and "| 100 % |" in text and "`the command`" in text
     assert figure(curve, cells, "digits", tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_rows_of_close_fractions_differ(tmp_path):
+    text = markdown(Curve({}, (0.001, 0.002, 0.0125), (0,), ("deep",), tmp_path, "the command"), [], "d")
+    assert [line.split(" |")[0] for line in text.splitlines()[4:7]] == ["| 0.1 %", "| 0.2 %", "| 1.25 %"]
 
 
 def test_a_setting_that_is_not_known_leaves_nothing_behind(settings, tmp_path):
@@ -107,7 +112,7 @@ def test_a_sweep_gives_the_deep_cells(settings, tmp_path):
     assert [(c["fraction"], c["seed"], c["accuracy"], c["map_digest"]) for c in cells] == [
         (0.1, 0, 0.8, "ab"), (1.0, 1, 0.9, "cd"),
     ]  # fmt: skip
-    assert "| 10% | 0.8000 (1) | – | 1.0 |" in markdown(curve, cells, "d")
+    assert "| 10 % | 0.8000 (1) | – | 1.0 |" in markdown(curve, cells, "d")
     (tmp_path / "trials.csv").write_text("\n".join([head, *rows, "e,finished,d,deep,1.0,1,1,20,0.9,ef,60"]))
     with pytest.raises(UserError, match="--sweep must be a sweep of one set. Got '0, 1'."):
         compute(curve, None, pytest.fail)

@@ -1,12 +1,14 @@
 """Scores: the same as scikit-learn's on the same predictions, errors counted honestly, tiles invisible."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 from sklearn import metrics as reference
 
 from pipeline import evaluation
+from pipeline.comparison.measures import cluster_measures
 from pipeline.evaluation import evaluate
 from somcore import MapConfig, accumulate, advance, initial_state, predict_classes, predict_nodes
 
@@ -90,6 +92,22 @@ def test_a_lattice_has_a_topographic_error_and_no_accuracy(generator):
     assert 0 <= scores["topographic_error"] <= 1
     assert scores["quantization_error"] > 0
     assert evaluate(state, config, reader(samples, truth), 300, 3, quality=False)["quantization_error"] is None
+
+
+@pytest.mark.parametrize("unlabelled", [0, 1000])
+def test_nodes_are_grouped_by_all_rows_that_they_win_as_in_a_comparison(unlabelled):
+    """Rows of no class make the first node so heavy that the others are joined."""
+    config = MapConfig(variant="larfdssom", capacity=3, activation_threshold=0.5)
+    config = config.resolve(num_samples=10, num_features=1, num_classes=2)
+    nodes = torch.tensor([[0.0], [1.0], [2.2]], dtype=torch.float64)
+    state = dataclasses.replace(initial_state(config, 1, 0), prototypes=nodes, alive=torch.ones(3, dtype=torch.bool))
+    samples = torch.cat([nodes, nodes[:1].expand(unlabelled, 1), nodes[1:2].expand(unlabelled // 100, 1)])
+    truth = torch.cat([torch.tensor([0, 0, 1]), torch.full((len(samples) - 3,), -1)])
+    found = evaluate(state, config, reader(samples, truth), len(samples), 2)["grouped_accuracy"]
+    assert found == pytest.approx(2 / 3 if unlabelled else 1)
+    trained = SimpleNamespace(state=state, config=config, crossings=None, encode=lambda rows: rows)
+    dataset = SimpleNamespace(num_rows=lambda _: len(samples), num_classes=2, read=lambda _, r: (samples[r], truth[r]))
+    assert cluster_measures(trained, dataset)["clustering_accuracy"] == found
 
 
 def test_an_empty_map_has_no_scores(generator):

@@ -10,6 +10,7 @@ from pipeline.augment import Draws, views_of
 from pipeline.checkpoint import read
 from pipeline.config import RunConfig
 from pipeline.deep_model import DeepModel
+from pipeline.errors import UserError
 from pipeline.network import load_flat
 from pipeline.plan import make_plan
 from pipeline.predictor import Predictor
@@ -100,7 +101,7 @@ def test_labels_do_not_change_what_a_clustering_learns(digits, tmp_path):
         ("vqvae", {"loss.push_weight": 1.0}, "loss.push_weight must be used with a map"),
         ("sssom", {"rival.clusters": 8}, r"rival.\* must be used with kmeans"),
         ("kmeans", {"rival.clusters": 1}, "rival.clusters must be a number of clusters >= 2"),
-        ("kmeans", {"rival.clusters": 5000}, "rival.clusters must be at most the 1438 training rows"),
+        ("kmeans", {"rival.clusters": 5000}, "rival.clusters must be at most the 1438 rows that are trained on"),
         ("fixmatch", {"train.labelled_fraction": 0.0}, "must have labelled rows"),
         ("deepcluster", {"rival.whitened_dim": 99}, "rival.whitened_dim must be at most encoder.dim, 64"),
     ],
@@ -129,8 +130,23 @@ def test_a_classifier_may_have_fewer_rows_than_classes_and_clusters_may_not(tmp_
     )
     flat = {"data.path": str(tmp_path / "d"), "cluster.workers": 0, "tracking.uri": "none", "map.epochs": 2}
     assert train({**flat, "train.model": "supervised"}, tmp_path / "run")["nodes"] == 3
-    with pytest.raises(ValueError, match="rival.clusters must be at most the 2 training rows. Got 3"):
+    with pytest.raises(ValueError, match="rival.clusters must be at most the 2 rows that are trained on. Got 3"):
         train({**flat, "train.model": "kmeans"}, tmp_path / "other")
+
+
+@pytest.mark.parametrize("model", ["kmeans", "autoencoder-kmeans", "dec", "deepcluster", "vqvae"])
+def test_clusters_are_counted_against_the_rows_that_validation_leaves(model, rng, tmp_path):
+    classes = np.arange(40) % 3
+    data = table(tmp_path / "t", rng.normal(classes[:, None], 0.1, (40, 3)), classes, test_fraction=0.25)
+    few = settings(model, data, rival__clusters=3, map__epochs=1) | {"train.labelled_fraction": 1.0}
+    few |= {"train.validation_fraction": 0.5}
+    plan = make_plan(RunConfig.build(few), Dataset.open(data))
+    assert plan.num_samples < 30 and train(few, tmp_path / "run")["nodes"] == 3
+    wrong = ["clusters", *["pseudo_clusters"] * (model == "deepcluster")]
+    assert plan.deep.rival.config.pseudo_clusters in (None, plan.num_samples)
+    for name in wrong:
+        with pytest.raises(UserError, match=f"rival.{name} must be at most the {plan.num_samples} rows that are"):
+            train(few | {f"rival.{name}": plan.num_samples + 1}, tmp_path / "other")
 
 
 def test_missing_values_are_refused(rng, tmp_path):
