@@ -44,16 +44,18 @@ def understand(typed: Sequence[str], workdir: str | None) -> Words:
         workdir: where relative paths are looked for; None = they are refused.
 
     Raises:
-        UserError: a path that the cluster could not find, or an address.
-        TyperException: the job would refuse the options.
+        UserError: the job would refuse the options; a path that the cluster could not find, or an address.
     """
     words = module_of(typed, [name for name in JOBS if name != "submit"])
     words = tuple(part for word in words for part in _parts(word))
     command: Any = typer.main.get_command(importlib.import_module(words[0]).app)
-    context = command.make_context(words[0], list(words[1:]))
-    if hasattr(command, "resolve_command"):  # a group of commands: the options are those of one of them
-        name, command, rest = command.resolve_command(context, list(words[1:]))
-        context = command.make_context(name, list(rest))
+    try:
+        context = command.make_context(words[0], list(words[1:]))
+        if hasattr(command, "resolve_command"):  # a group of commands: the options are those of one of them
+            name, command, rest = command.resolve_command(context, list(words[1:]))
+            context = command.make_context(name, list(rest))
+    except typer.TyperException as error:
+        raise UserError(f"{error.format_message().strip().rstrip('.')}. Try python -m {words[0]} --help.") from None
     options = {parameter.name: parameter.opts[0] for parameter in command.params}
     given: dict[str, Path] = {}
     for name, value in context.params.items():

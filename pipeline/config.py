@@ -156,7 +156,9 @@ class RunConfig(Section):
             raise ValueError(f"rival.* must be used with {', '.join(RIVALS)}. Got {self.train.model}; remove it.")
         given = [name for name in ("encoder", "deep", "loss") if name in self.model_fields_set]
         if given and self.train.model != "deep":
-            raise ValueError(f"{given[0]}.* must be used with train.model deep. Got {self.train.model}; remove it.")
+            wanted = f"deep, or a rival that reads it ({', '.join(RIVALS)})"
+            remedy = "remove it, or the --config it stands in"
+            raise ValueError(f"{given[0]}.* must be used with train.model {wanted}. Got {self.train.model}; {remedy}.")
 
     def _check_workers(self) -> None:
         least, most = self.cluster.min_workers, self.cluster.workers

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.labels import labelled_fraction
+from pipeline.labels import kept_labels
 from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
 from pipeline.trainer import open_group, train
@@ -46,7 +46,7 @@ def train_fractions(
     test = [part.numpy() for part in dataset.read("test", np.arange(dataset.num_samples("test")))]
     with contextlib.ExitStack() as stack:
         group = None
-        for run, fraction in zip(runs, fractions, strict=True):
+        for run, config, fraction in zip(runs, configs, fractions, strict=True):
             directory = RunDirectory(out / f"labels-{fraction:g}")
             begun = bool(directory.record)
             directory.settings(run, resume=begun)  # whose directory is this?
@@ -55,7 +55,7 @@ def train_fractions(
             else:
                 group = group or stack.enter_context(open_group(configs[0].cluster, say))
                 summary = train(run, directory.path, resume=begun, group=group)
-            kept = labelled_fraction(labels, fraction, int(settings.get("train.seed", 0)))
+            kept, _ = kept_labels(labels, fraction, config.train.validation_fraction, config.train.seed)
             yield {
                 **summary,
                 "labelled_rows": int((kept >= 0).sum()),

@@ -83,6 +83,34 @@ def split_validation(labels: Labels, fraction: float, seed: int) -> tuple[np.nda
     return rows[~held_out], rows[held_out]
 
 
+def kept_labels(
+    labels: Labels, fraction: float, validation_fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels that a run reads: a share of them, without those of its validation rows.
+
+    Args:
+        labels: (N,) integers, -1 = unlabelled.
+        fraction: as in `labelled_fraction`.
+        validation_fraction: as in `split_validation`, of the labels that are kept.
+        seed: >= 0.
+
+    Returns:
+        (N,) int64, -1 elsewhere, and the row numbers of validation.
+
+    Raises:
+        UserError: fraction or labels out of range.
+
+    Example:
+        >>> kept, validation = kept_labels(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 0.5, 0.5, seed=0)
+        >>> int((kept >= 0).sum()), len(validation)
+        (2, 2)
+    """
+    kept = labelled_fraction(labels, fraction, seed)
+    _, withheld = split_validation(kept, validation_fraction, seed)
+    kept[withheld] = UNLABELLED
+    return kept, withheld
+
+
 def stratified_rows(labels: Labels, fraction: float, seed: int, purpose: str) -> np.ndarray:
     """Mark a stratified share of the labelled rows; without any label, a plain share of all rows.
 

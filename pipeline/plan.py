@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from pipeline.config import RunConfig
 from pipeline.deep_plan import DeepPlan, resolve_deep
 from pipeline.encoders import SampleShape
 from pipeline.errors import DataError
-from pipeline.labels import labelled_fraction, split_validation
+from pipeline.labels import kept_labels
 from pipeline.places import absolute
 from pipeline.rivals import rival_class
 from pipeline.rivals.config import CLASSIFIERS, RIVALS, RivalPlan, resolve_rival
@@ -169,9 +168,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         model = run.train.model
         raise DataError(f"The data of model {model} must have every value. Got a set prepared with --missing mask.")
     labels = dataset.labels("train").numpy()
-    kept = labelled_fraction(labels, run.train.labelled_fraction, run.train.seed)
-    _, withheld = split_validation(kept, run.train.validation_fraction, run.train.seed)
-    kept[withheld] = UNLABELLED
+    kept, withheld = kept_labels(labels, run.train.labelled_fraction, run.train.validation_fraction, run.train.seed)
     num_labelled = int((kept != UNLABELLED).sum())
     num_samples = num_labelled if run.deep.labelled_only else len(kept) - len(withheld)
     if num_samples == 0:
@@ -231,10 +228,8 @@ def training_labels(plan: TrainingPlan, labels: Tensor) -> tuple[Tensor, Tensor]
     """The labels that the map may read (N,), -1 elsewhere, and the rows that are withheld for validation."""
     if plan.labelled_fraction == 1 and plan.validation_fraction == 0:
         return labels, torch.empty(0, dtype=torch.int64)  # all of them: nothing to draw, nothing to copy
-    kept = labelled_fraction(labels.numpy(), plan.labelled_fraction, plan.config.seed)
-    _, withheld = split_validation(kept, plan.validation_fraction, plan.config.seed)
-    kept[withheld] = -1
-    return torch.from_numpy(kept), torch.from_numpy(np.asarray(withheld, dtype=np.int64))
+    kept, withheld = kept_labels(labels.numpy(), plan.labelled_fraction, plan.validation_fraction, plan.config.seed)
+    return torch.from_numpy(kept), torch.from_numpy(withheld)
 
 
 def planned_dataset(plan: TrainingPlan) -> Dataset:

@@ -159,6 +159,8 @@ def make_plan(
     known = _known(folder, resume)
     asked_before = known.get("definition", {})
     model, data = options.model or asked_before.get("model"), options.data or known.get("data", [])
+    if resume and not data:
+        raise OutputError(f"'{folder}' holds no sweep to go on with. Give the --out of one, or --data to begin.")
     tables = open_tables(data)
     options = dataclasses.replace(options, model=model)
     definition, space = _definition(options, tables, asked_before, say)
@@ -261,6 +263,8 @@ def _check(plan: SweepPlan, workers: int) -> bool:
         raise must("--samples", "an integer >= 1", asked["samples"])
     if asked["samples"] > 1 and not plan.space.columns:
         raise must("--samples", "1 where there is no --space, or nothing in it left to search", asked["samples"])
+    if not all(0 <= share <= 1 for share in asked["fractions"]):
+        raise must("--fractions", "shares in [0, 1], such as 0.05 for 5 %", asked["fractions"])
     if len({f"{share:g}" for share in asked["fractions"]}) < len(asked["fractions"]):
         raise must("--fractions", "different in their first six digits", asked["fractions"])
     for key, value in asked["settings"].items():

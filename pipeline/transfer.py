@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.deep_model import DeepModel
-from pipeline.errors import must
+from pipeline.errors import UserError, must
 from pipeline.manifest import MANIFEST, Manifest
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.pretrained import file_of, frozen_features
@@ -115,6 +115,9 @@ def _of_weights(weights: str | None, dataset: Dataset) -> Encoded:
     if manifest.kind != "image" or len(manifest.shape) != 3:
         raise must("--data", "images, for a torchvision model", manifest.kind)
     shape = (manifest.shape[0], manifest.shape[1], manifest.shape[2])
-    features, _ = frozen_features(weights, shape)
-    name, path = file_of(weights)
+    try:
+        features, _ = frozen_features(weights, shape)
+        name, path = file_of(weights)
+    except UserError as error:
+        raise UserError(str(error).replace("encoder.weights", "--weights")) from None
     return Encoded(dataset, features, (path,), f"torchvision {name}")

@@ -28,7 +28,7 @@ from pipeline.trainer import train
 from pipeline.trials import FINISHED
 
 METHODS = {
-    "deep": "deep map", "supervised": "labels alone", "supervised-strong": "labels alone, strong views too",
+    "deep": "deep map", "supervised": "labels alone, weak views", "supervised-strong": "labels alone, strong views too",
 }  # fmt: skip
 """What may be compared, and its name in table and figure."""
 _KEPT = ("accuracy", "seconds", "nodes", "map_digest")

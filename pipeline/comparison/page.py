@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pipeline.comparison.cells import Comparison
+from pipeline.comparison.contestants import NAMES, SPREADING
 from pipeline.comparison.tables import (
     CLUSTERS,
     COST,
@@ -24,6 +25,8 @@ from pipeline.comparison.tables import (
     ordered,
     tabulated,
 )
+from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark
+from pipeline.rivals.config import RIVALS
 
 _NOTES = (
     "Means ± standard deviations over seeds (their number in brackets); best first by ACC, then by accuracy.",
@@ -39,12 +42,15 @@ _NOTES = (
     "differences can be significant.",
     "Nothing was chosen by these scores: every setting is in the command, or a default.",
 )
+_STYLED = tuple(dict.fromkeys(("deep", "sssom", *RIVALS, SPREADING, *NAMES)))
+"""Who has which colour and mark, in every figure: those compared unless others are asked for have colours apart."""
 _MARKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 """Accuracies named on the axis, and the lowest and highest drawn."""
 _LIMITS = (0.008, 0.9993)  # of the axis, so that points at the ends lie within it
 _STYLE = (
+    ":root{color-scheme:light dark}"
     "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:100em;padding:0 1em}"
-    "table{border-collapse:collapse;font-size:85%}td{white-space:nowrap}"
+    ".scroll{overflow-x:auto}table{border-collapse:collapse;font-size:85%}td{white-space:nowrap}"
     "td,th{border-bottom:1px solid #ccc;padding:.25em .5em;text-align:right}"
     "td:first-child,th:first-child{text-align:left}img{max-width:100%}code{word-break:break-all}"
 )
@@ -95,7 +101,8 @@ class Page:
         if self.missing:
             body.append(f"<p><b>Not run yet:</b> {html.escape(', '.join(self.missing))}</p>")
         body.append(f"<p>Command: <code>{html.escape(self.asked.command)}</code></p>")
-        head = f"<meta charset='utf-8'><title>{html.escape(self.name)}</title><style>{_STYLE}</style>"
+        head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
+        head += f"<title>{html.escape(self.name)}</title><style>{_STYLE}</style>"
         return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(body)}</body></html>\n"
 
     def _main(self) -> list[list[str]]:
@@ -152,10 +159,12 @@ class Page:
             if points:
                 x, y = [f for f, _ in points], [min(max(s.mean, _MARKS[0]), _MARKS[-1]) for _, s in points]
                 spread = [s.deviation or 0.0 for _, s in points]
-                axes.errorbar(x, y, spread, label=marked(name, self.asked.contestants), marker="o", capsize=3)
+                number = _STYLED.index(name)
+                style = {"color": colour(number), "marker": MATPLOTLIB_MARKS[mark(number)], "capsize": 3}
+                axes.errorbar(x, y, spread, label=marked(name, self.asked.contestants), **style)
                 means += [s.mean for _, s in points]
                 ends += [place + sign * width for place, width in zip(y, spread, strict=True) for sign in (-1, 1)]
-        axes.set(xscale="log", xlabel="labels, %", ylabel="test accuracy")
+        axes.set(xscale="log", xlabel="labels, % (log scale)", ylabel="test accuracy (logit scale)")
         axes.set_yscale("logit", nonpositive="clip")  # half the errors is the same way up wherever it begins
         shown = [100 * f for f in sorted(self.asked.fractions)]
         axes.set_xticks(shown, [f"{f:g}" for f in shown])
@@ -184,7 +193,7 @@ def _png(canvas: Any) -> str:
 def _html_table(rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f"<div class='scroll' tabindex='0'><table><tr>{head}</tr>{body}</table></div>"
 
 
 def _text(value: Spread | None, column: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pipeline.report.data import MapData
-from pipeline.report.palette import MARKS, SCALE, colour, mark, names_of, shown
+from pipeline.report.palette import MARKS, SCALE, apart, colour, mark, names_of, shown
 from pipeline.report.placement import borders, regions, shown_edges
 
 OUTLINE = "rgba(128,128,128,0.9)"
@@ -91,21 +91,21 @@ def edge_trace(edges: np.ndarray, places: np.ndarray) -> go.Scatter:
     )
 
 
-def class_legend(label: int, names: list[str]) -> str:
-    """What a class is called in a legend."""
-    return shown(names[label], 18) if label >= 0 else "none"
+def class_legend(data: MapData) -> list[str]:
+    """What classes are called in a legend; the last entry is for none."""
+    return [*apart(names_of(data.class_names, data.num_classes), 18), "none"]
 
 
 def map_chart(data: MapData) -> go.Figure:
     """The map as a graph: traces are edges, one per class, the numbers, and a ring for the selected node."""
-    names, sizes, places = names_of(data.class_names, data.num_classes), mark_sizes(data), data.places
+    names, sizes, places = class_legend(data), mark_sizes(data), data.places
     edges = edges_drawn(data)
     texts = node_texts(data)
     figure = go.Figure(edge_trace(edges, places))
     for label in sorted(set(data.shown_classes.tolist())):
         here = np.flatnonzero(data.shown_classes == label)
         figure.add_scatter(
-            x=places[here, 0].round(4), y=places[here, 1].round(4), mode="markers", name=class_legend(label, names),
+            x=places[here, 0].round(4), y=places[here, 1].round(4), mode="markers", name=names[label],
             customdata=here, text=[texts[n] for n in here], hoverinfo="text",
             marker={
                 "size": sizes[here].round(1), "color": colour(label), "symbol": MARKS[mark(label)],
@@ -197,7 +197,7 @@ def embedding_chart(
 ) -> go.Figure:
     """Samples in two dimensions over the regions of their BMUs, and the prototypes among them."""
     assert data.train is not None
-    names = names_of(data.class_names, data.num_classes)
+    names = class_legend(data)
     labels, nodes = data.train.labels[data.sample], data.train.nodes[data.sample]
     figure = go.Figure()
     inside = nodes >= 0
@@ -207,10 +207,10 @@ def embedding_chart(
     for label in sorted(set(labels.tolist())):
         here = np.flatnonzero(labels == label)
         figure.add_scatter(
-            x=places[here, 0].round(3), y=places[here, 1].round(3), mode="markers", name=class_legend(label, names),
+            x=places[here, 0].round(3), y=places[here, 1].round(3), mode="markers", name=names[label],
             customdata=nodes[here], hoverinfo="text",
             text=[
-                f"row {data.train.rows[data.sample[s]]}, class {class_legend(label, names)}<br>"
+                f"row {data.train.rows[data.sample[s]]}, class {names[label]}<br>"
                 + (f"node {data.nodes[nodes[s]]}" if nodes[s] >= 0 else "no node")
                 for s in here
             ],

@@ -15,7 +15,7 @@ from matplotlib.patches import RegularPolygon
 
 from pipeline.report.charts import edges_drawn, spacing
 from pipeline.report.data import MapData
-from pipeline.report.nodes import feature_names, features_shown
+from pipeline.report.nodes import features_shown, short_names
 from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark, printed
 from pipeline.report.placement import borders
 
@@ -75,7 +75,7 @@ def class_marks(
 ) -> None:
     """Marks in the colours of their classes: places (n, 2), labels (n,), areas (n,) in square points."""
     for label in sorted(set(labels.tolist())):
-        here, said = labels == label, printed(names[label]) if names and label >= 0 else none
+        here, said = labels == label, names[label] if names and label >= 0 else none
         axes.scatter(
             places[here, 0], places[here, 1], s=areas[here], c=colour(label), marker=MATPLOTLIB_MARKS[mark(label)],
             edgecolors="#555555", linewidths=0.4, zorder=2, label=said,
@@ -127,9 +127,9 @@ def planes(data: MapData, values: np.ndarray, low: float | None = None, high: fl
     rows = -(-len(features) // columns)
     figure = Figure(figsize=(2.5 * columns, 2.2 * rows), layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, feature, name in zip(places, features, feature_names(data, features), strict=False):
+    for axes, feature, name in zip(places, features, short_names(data, features, printed), strict=False):
         figure.colorbar(draw_plane(axes, data, values[:, feature], low, high), ax=axes, shrink=0.7)
-        axes.set_title(printed(name), fontsize=8)
+        axes.set_title(name, fontsize=8)
     for axes in places[len(features) :]:
         axes.set_axis_off()
     return figure

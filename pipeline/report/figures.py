@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.report.charts import mark_sizes
 from pipeline.report.data import MapData
 from pipeline.report.figure_parts import bare, blank, class_marks, draw_edges, legend, mosaic, one_plane, planes, tinted
-from pipeline.report.palette import names_of, printed
+from pipeline.report.palette import apart, names_of, printed
 from pipeline.report.pictures import prototype_pictures, relevance_pictures
 from pipeline.report.placement import regions
 from pipeline.report.score_charts import CURVES, answers, classes_then, curve_points
@@ -31,7 +31,7 @@ def map_figure(data: MapData) -> Figure:
     """The map as a graph: nodes by lattice or distance, area by samples, colour and mark by class."""
     figure, axes = blank(6.4, 5.2)
     draw_edges(axes, data)
-    names, sizes = names_of(data.class_names, data.num_classes), mark_sizes(data)
+    names, sizes = _class_names(data), mark_sizes(data)
     class_marks(axes, places=data.places, labels=data.shown_classes, areas=(0.6 * sizes) ** 2, names=names, none="none")
     legend(axes, data)
     return bare(figure, axes)
@@ -109,7 +109,7 @@ def embedding_figure(data: MapData, method: str = "pca") -> Figure | None:
     if (nodes >= 0).sum() >= 3:
         x, y, spots = regions(places[nodes >= 0], nodes[nodes >= 0], 400)
         axes.pcolormesh(x, y, tinted(data, spots), shading="nearest", rasterized=True, zorder=0)
-    names = names_of(data.class_names, data.num_classes)
+    names = _class_names(data)
     class_marks(axes, places=places, labels=labels, areas=np.full(len(labels), 9.0), names=names, none="unknown")
     x, y = prototypes.T
     axes.scatter(x, y, s=22, c="black", marker="x", linewidths=1, label="prototypes", zorder=3)
@@ -125,15 +125,17 @@ def confusion_figure(data: MapData) -> Figure | None:
     table = table if table[:, -1].any() else table[:, :-1]
     shares = table / np.maximum(1, table.sum(1, keepdims=True))
     side = max(3.6, 0.42 * data.num_classes + 1.6) if data.num_classes <= 20 else 8.0
-    names = [printed(name) for name in names_of(data.class_names, data.num_classes)]
+    names = _class_names(data)
     longest = max(map(len, names))
     upright = len(names) > 10 or longest > 6
     room = 0.08 * longest  # inches
     figure, axes = blank(side + 0.9 + room, side + room * upright)
     figure.set_layout_engine("compressed")  # the other one cuts what stands left of a square beside a colour bar
     image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
-    axes.set_xticks(range(table.shape[1]), [*names, "none"][: table.shape[1]], rotation=90 if upright else 0)
-    axes.set_yticks(range(len(names)), names)
+    letters = min(10, 500 / len(names))  # points
+    across = [*names, "none"][: table.shape[1]]
+    axes.set_xticks(range(len(across)), across, rotation=90 if upright else 0, fontsize=letters)
+    axes.set_yticks(range(len(names)), names, fontsize=letters)
     if len(names) <= 20:
         for (row, column), count in np.ndenumerate(table):
             if count:
@@ -160,6 +162,10 @@ def curves_figure(data: MapData) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     return figure
+
+
+def _class_names(data: MapData) -> list[str]:
+    return apart(names_of(data.class_names, data.num_classes), 24, printed)
 
 
 FIGURES: dict[str, Callable[[MapData], Figure | None]] = {

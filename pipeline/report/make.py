@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.config import ClusterConfig, TrackingConfig, TrainConfig
 from pipeline.errors import must
 from pipeline.journal import Journal
-from pipeline.labels import labelled_fraction, split_validation
+from pipeline.labels import kept_labels
 from pipeline.report.collect import ROWS, collect
 from pipeline.report.data import MapData
 from pipeline.report.figures import all_figures, save
@@ -127,9 +127,8 @@ def labels_read(data: MapData) -> str:
     if data.dataset is None or data.dataset.num_rows("train") > _COUNTED:
         return share
     seed, withheld = int(settings.get("train.seed", 0)), float(settings.get("train.validation_fraction", 0.0))
-    kept = labelled_fraction(data.dataset.labels("train").numpy(), fraction, seed)
-    rows, _ = split_validation(kept, withheld, seed)
-    return f"{share} ({int((kept[rows] >= 0).sum()):,} rows)"
+    kept, _ = kept_labels(data.dataset.labels("train").numpy(), fraction, withheld, seed)
+    return f"{share} ({int((kept >= 0).sum()):,} rows)"
 
 
 def _about(data: MapData) -> str:

@@ -5,12 +5,13 @@ Axes: A nodes, D features, F features that are shown.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline.report.data import MapData
-from pipeline.report.palette import shown
+from pipeline.report.palette import apart, shown
 from pipeline.report.pictures import Gallery, prototype_pictures, relevance_pictures, sample_pictures
 
 _FEATURES = 64
@@ -41,6 +42,12 @@ def feature_names(data: MapData, features: np.ndarray) -> list[str]:
     return [f"value {f}" for f in features]
 
 
+def short_names(data: MapData, features: np.ndarray, one: Callable[[object, int], str] = shown) -> list[str]:
+    """The same cut to be read beside a chart: apart from those of all other features, so the same in every place."""
+    every = apart(feature_names(data, np.arange(data.prototypes.shape[1])), 24, one)
+    return [every[f] for f in features]
+
+
 def samples_per_node(num_nodes: int) -> tuple[int, int]:
     """How many members and misfits the page holds of each node: fewer of each where there are many nodes."""
     if num_nodes > 1000:
@@ -54,9 +61,12 @@ def node_details(data: MapData, gallery: Gallery) -> tuple[list[dict[str, Any]],
     relevances = relevance_pictures(data)
     listed = _listed(data)
     pictures = _pictures_of(data, listed, gallery)
+    columns = apart(data.predictor.spec.columns or range(data.predictor.spec.shape[0]), 24)
     details = []
     for node in range(data.num_nodes):
-        members, misfits = ([_sample(data, node, row, pictures) for row in rows.tolist()] for rows in listed[node])
+        members, misfits = (
+            [_sample(data, node, row, pictures, columns) for row in rows.tolist()] for rows in listed[node]
+        )
         shown_first = members[0].get("p") if members else None
         own = None if prototypes is None else gallery.add(prototypes[node])
         details.append(
@@ -105,18 +115,16 @@ def _pictures_of(data: MapData, listed: list[tuple[np.ndarray, np.ndarray]], gal
     return found
 
 
-def _sample(data: MapData, node: int, place: int, pictures: dict[int, int]) -> dict[str, Any]:
-    """One row: r its number, c its class, a its activation, p its picture, v some of its values."""
+def _sample(data: MapData, node: int, place: int, pictures: dict[int, int], columns: Sequence[str]) -> dict[str, Any]:
+    """One row: r its number, c its class, a its activation, p its picture, v some of its values, of tables."""
     assert data.train is not None
     row = int(data.train.rows[place])
     sample: dict[str, Any] = {"r": row, "c": int(data.train.labels[place])}
     sample["a"] = round(float(1 / (1 + data.train.rho[place])), 4)
     if place in pictures:
         sample["p"] = pictures[place]
-    spec = data.predictor.spec
-    if spec.kind == "table" and data.dataset is not None:
+    if data.predictor.spec.kind == "table" and data.dataset is not None:
         raw = data.dataset.read_raw("train", [row])[0].numpy().reshape(-1)
         telling = range(len(raw)) if data.predictor.deep else np.argsort(-data.relevances[node], kind="stable")
-        names = spec.columns or tuple(str(f) for f in range(len(raw)))
-        sample["v"] = [[shown(names[f], 24), float(f"{raw[f]:.4g}")] for f in list(telling)[:_VALUES]]
+        sample["v"] = [[columns[f], float(f"{raw[f]:.4g}")] for f in list(telling)[:_VALUES]]
     return sample

@@ -6,7 +6,7 @@ Classes have a colour and a mark, so neither alone must be told apart; numbers h
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 COLOURS = (
     "#CC6677", "#5B6FD0", "#DDCC77", "#229A55", "#88CCEE", "#A8326E", "#44AA99", "#999933", "#AA4499", "#EE7733",
@@ -42,20 +42,6 @@ def shown(text: object, most: int = 40) -> str:
     return html.escape(_cut(str(text), most), quote=False)
 
 
-def apart(names: Iterable[object], most: int) -> list[str]:
-    """The names as `shown`; where two are cut to the same, later ones get their number, so none hides another.
-
-    Example:
-        >>> apart(["channel 0001", "channel 0002", "x"], 8)
-        ['channel…', 'channel… (2)', 'x']
-    """
-    cut: list[str] = []
-    for number, name in enumerate(names, 1):
-        text = shown(name, most)
-        cut.append(f"{text} ({number})" if text in cut else text)
-    return cut
-
-
 def printed(text: object, most: int = 24) -> str:
     r"""The same for figures, where matplotlib reads dollars as formulas and hides what begins with an underscore.
 
@@ -65,6 +51,21 @@ def printed(text: object, most: int = 24) -> str:
     """
     plain = _cut(str(text), most).replace("$", r"\$")
     return f"\u200b{plain}" if plain.startswith("_") else plain
+
+
+def apart(names: Iterable[object], most: int, one: Callable[[object, int], str] = shown) -> list[str]:
+    """The names as `shown` or `printed`; where two are cut to the same, later ones get their number.
+
+    Example:
+        >>> apart(["channel 0001", "channel 0002", "x"], 8)
+        ['channel…', 'channel… (2)', 'x']
+    """
+    cut, taken = [], set()
+    for number, name in enumerate(names, 1):
+        text = one(name, most)
+        cut.append(f"{text} ({number})" if text in taken else text)
+        taken.add(text)
+    return cut
 
 
 def _cut(text: str, most: int) -> str:

@@ -139,7 +139,8 @@ def _tsne(features: np.ndarray) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(features) - 1) / 3)
-    model = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=500, learning_rate="auto")
+    start = "pca" if features.shape[1] > 1 else "random"  # a line has one main direction, and would stay a line
+    model = TSNE(perplexity=perplexity, init=start, random_state=0, max_iter=500, learning_rate="auto")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return np.asarray(model.fit_transform(_narrow(features)))

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from pipeline.history import Moment
 from pipeline.report.charts import OUTLINE, bare_axes, edge_trace, frame
 from pipeline.report.data import MapData, Rows
-from pipeline.report.palette import SCALE, names_of, shown
+from pipeline.report.palette import SCALE, apart, names_of
 from pipeline.report.placement import shown_edges
 
 CURVES = {
@@ -25,6 +25,7 @@ CURVES = {
 }
 _LINE = "#2F7FC1"
 _MOST_EDGES = 2500
+_SIDE, _LEAST, _LARGEST = 460, 7, 13  # of a confusion matrix, and of its letters, in pixels
 
 
 def answers(data: MapData, rows: Rows) -> np.ndarray:
@@ -42,16 +43,17 @@ def answers(data: MapData, rows: Rows) -> np.ndarray:
 
 def confusion_chart(data: MapData, table: np.ndarray) -> go.Figure:
     """Rows by true class (down) and predicted class (across), coloured by the share of the true class."""
-    names = [shown(name, 14) for name in names_of(data.class_names, data.num_classes)]
+    names, full = (apart(names_of(data.class_names, data.num_classes), most) for most in (14, 80))
     if not table[:, -1].any():
         table = table[:, :-1]
-    across = [*names, "none"][: table.shape[1]]
+    across, said = ([*each, "none"][: table.shape[1]] for each in (names, full))
     totals = table.sum(1, keepdims=True)
     shares = np.divide(table, totals, out=np.zeros(table.shape), where=totals > 0)
     written = [[str(v) if v else "" for v in row] for row in table.tolist()] if len(names) <= 20 else None
     coloured = [[round(v, 4) if v else None for v in row] for row in shares.tolist()]
     hover = [
-        [f"true {names[i]}, said {across[j]}<br>{table[i, j]} of {totals[i, 0]} ({shares[i, j]:.1%})"
+        [f"true {full[i]}, said {said[j]}<br>{table[i, j]} of {totals[i, 0]} ({shares[i, j]:.1%})"
+         if table[i, j] else ""  # no cell is drawn
          for j in range(len(across))]
         for i in range(len(names))
     ]  # fmt: skip
@@ -63,13 +65,16 @@ def confusion_chart(data: MapData, table: np.ndarray) -> go.Figure:
                       "tickformat": ".0%"},
         )
     )  # fmt: skip
-    ticks = {"tickmode": "array", "showgrid": False, "zeroline": False}
-    figure.update_xaxes(**ticks, tickvals=list(range(len(across))), ticktext=across, title_text="said by the map")
+    step = -(-len(across) * _LEAST // _SIDE)  # of very many classes only some have their names beside the axes
+    letters = {"size": min(_LARGEST, _SIDE * step // len(across))}
+    ticks = {"tickmode": "array", "tickfont": letters, "showgrid": False, "zeroline": False, "constrain": "domain"}
+    figure.update_xaxes(
+        **ticks, tickvals=list(range(0, len(across), step)), ticktext=across[::step], title_text="said by the map"
+    )
     figure.update_yaxes(
-        **ticks, tickvals=list(range(len(names))), ticktext=names, title_text="true class", autorange="reversed",
-        scaleanchor="x", constrain="domain",
+        **ticks, tickvals=list(range(0, len(names), step)), ticktext=names[::step], title_text="true class",
+        autorange="reversed", scaleanchor="x",
     )  # fmt: skip
-    figure.update_xaxes(constrain="domain")
     return frame(figure, margin={"l": 60, "r": 8, "t": 32, "b": 50})
 
 
@@ -152,16 +157,19 @@ def growth_chart(data: MapData) -> tuple[go.Figure, list[dict[str, Any]]]:
 
 
 def classes_then(data: MapData, moment: Moment) -> np.ndarray:
-    """(A,) classes of the nodes of a moment; of nodes without one, that of the sample nearest to the prototype.
+    """(A,) classes of the nodes of a moment; of nodes without one, that of most of the drawn samples nearest to them.
 
-    In deep runs the samples have moved since, so there such nodes stay without a class.
+    The finished map has the classes it is shown with everywhere. In deep runs the samples have moved since earlier
+    moments, so there such nodes have no class until then.
     """
     classes = moment.classes.numpy().astype(np.int64)
-    open_ = np.flatnonzero(classes < 0)
-    if not len(open_) or not len(data.features) or data.train is None or data.predictor.deep is not None:
+    if moment.round == data.predictor.state.round and len(classes) == data.num_nodes:
+        return data.shown_classes
+    if (classes >= 0).all() or data.train is None or data.num_classes == 0 or data.predictor.deep is not None:
         return classes
     from scipy.spatial.distance import cdist
 
-    apart = cdist(moment.prototypes[open_].double().numpy(), data.features)
-    classes[open_] = data.train.labels[data.sample][apart.argmin(1)]
-    return classes
+    nearest = cdist(data.features, moment.prototypes.double().numpy()).argmin(1)
+    labels, counts = data.train.labels[data.sample], np.zeros((len(classes), data.num_classes), dtype=np.int64)
+    np.add.at(counts, (nearest[labels >= 0], labels[labels >= 0]), 1)
+    return np.where((classes < 0) & counts.any(1), counts.argmax(1), classes)

@@ -6,13 +6,14 @@ One row per trial, as in its table `trials.csv`. N training rows, D features.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import OutputError, UserError
-from pipeline.labels import labelled_fraction
+from pipeline.labels import kept_labels
 from pipeline.result_rows import read_trials
 from pipeline.rundir import RunDirectory
 from pipeline.selection import metric_of, selected
@@ -51,11 +52,15 @@ def read_sweep(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise OutputError(f"'{directory}' holds a sweep that cannot be read: {error}.") from None
 
 
-def baselines(data: str, fractions: list[float], seeds: list[int]) -> dict[str, dict[float, list[float]]]:
-    """Test accuracy of what reads the same labels, by method and fraction, one number for each seed.
+def baselines(data: str, draws: Iterable[tuple[float, float, int]]) -> dict[str, dict[float, list[float]]]:
+    """Test accuracy of what reads the same labels as runs, by method and fraction, one number for each draw.
 
     Label spreading is left out for more than 10,000 training rows, the nearest labelled row where the comparisons would
     take longer than some ten seconds, and both where there are no labels.
+
+    Args:
+        data: the prepared data set.
+        draws: labelled fraction, validation fraction and seed of the runs.
     """
     dataset = Dataset.open(data)
     count = dataset.num_rows("train")
@@ -68,11 +73,10 @@ def baselines(data: str, fractions: list[float], seeds: list[int]) -> dict[str, 
         return {}
     features, test = np.nan_to_num(features), np.nan_to_num(test)
     found: dict[str, dict[float, list[float]]] = {name: {} for name in BASELINES}
-    for fraction in fractions:
-        for seed in seeds:
-            kept = labelled_fraction(labels, fraction, seed)
-            for name, value in _reading(features, kept, test, truth).items():
-                found[name].setdefault(fraction, []).append(value)
+    for fraction, validation_fraction, seed in draws:
+        kept, _ = kept_labels(labels, fraction, validation_fraction, seed)
+        for name, value in _reading(features, kept, test, truth).items():
+            found[name].setdefault(fraction, []).append(value)
     return {name: values for name, values in found.items() if values}
 
 
@@ -119,14 +123,21 @@ class SweepData:
     def _baselines(self, name: str) -> dict[str, dict[float, list[float]]]:
         if self.metric != "accuracy":
             return {}
-        here = [row for row in self.finished if row["data"] == name]
-        fractions = sorted({float(row["labelled_fraction"]) for row in here})
-        seeds = sorted({int(row["seed"]) for row in here})
+        draws: dict[str, set[tuple[float, float, int]]] = {}  # of each fold
+        for row in self.finished:
+            settings = RunDirectory(self.directory / TRIALS / str(row["trial"])).record.get("settings")
+            if settings and row["data"] == name:  # a screened trial has no record of a run
+                draw = (float(row["labelled_fraction"]), settings["train.validation_fraction"], int(row["seed"]))
+                draws.setdefault(settings["data.path"], set()).add(draw)
+        found: dict[str, dict[float, list[float]]] = {}
         try:
-            trial = RunDirectory(self.directory / TRIALS / str(here[0]["trial"]))
-            return baselines(str(trial.record.get("settings", {}).get("data.path", "")), fractions, seeds)
+            for path in sorted(draws):
+                for method, values in baselines(path, sorted(draws[path])).items():
+                    for fraction, each in values.items():
+                        found.setdefault(method, {}).setdefault(fraction, []).extend(each)
         except (UserError, OSError):  # the data are not here any more: the sweep is shown without them
             return {}
+        return found
 
     @property
     def parameters(self) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.report.charts import embedding_chart, grid_of, map_chart, plane_chart
 from pipeline.report.data import MapData
-from pipeline.report.nodes import feature_names, features_shown, node_details
+from pipeline.report.nodes import feature_names, features_shown, node_details, short_names
 from pipeline.report.page import Page, chart, escaped, select
 from pipeline.report.palette import MARKS, apart, colour, mark, names_of
 from pipeline.report.pictures import Gallery
@@ -54,7 +54,7 @@ def add_map(page: Page, data: MapData) -> None:
         "spacing": _spacing(data),
         "grid": None if (grid := grid_of(data)) is None else grid.tolist(),
         "features": {
-            "names": apart(feature_names(data, features), 24),
+            "names": short_names(data, features),
             "prototypes": [[_short(v) for v in row] for row in data.prototypes[:, features]],
             "relevances": None if bool((data.relevances == 1).all())
             else [[_short(v) for v in row] for row in data.relevances[:, features]],
@@ -169,9 +169,12 @@ def add_growth(page: Page, data: MapData) -> None:
     deep = " Samples are placed by the final encoder; earlier prototypes were made with earlier ones." * bool(
         data.predictor.deep
     )
+    learned = all((moment.classes >= 0).all() for moment in data.history.moments)
+    before = "in none" if data.predictor.deep else "in that of most of the samples shown here that lie nearest to them"
+    lent = f" Nodes that have learned no class are in that of most of their samples, before the last moment {before}."
     caption = (
         f"Prototypes in the main plane of the samples (PCA, {data.plane.explained:.0%} of their variance), samples in "
-        f"grey, neighbours joined.{deep}"
+        f"grey, neighbours joined.{deep}" + lent * bool(data.num_classes and data.train and not learned)
     )
     side = "" if curves is None else chart("curves", "Numbers of the training by epoch; a line marks the moment.")
     panel = f'<div class="controls">{controls}</div><div class="pair">{chart("growth", alt, caption)}{side}</div>'

@@ -21,7 +21,7 @@ from tests.training import REPOSITORY
         ({"scheduler": "pbt"}, "--scheduler must be one of none, asha. Got 'pbt'."),
         ({"samples": 0}, "--samples must be an integer >= 1. Got 0."),
         ({"model": "kohonen", "samples": 3}, "--samples must be 1 where there is no --space, .*. Got 3."),
-        ({"fractions": [2.0]}, r"train.labelled_fraction must be a share in \[0, 1\]. Got 2.0."),
+        ({"fractions": [2.0]}, r"--fractions must be shares in \[0, 1\], such as 0.05 for 5 %. Got \[2.0\]."),
         ({"fractions": [0.1234561, 0.1234562]}, r"--fractions must be different in their first six digits. Got \[0.12"),
         ({"seeds": [-1]}, "train.seed must be an integer"),
         (
@@ -33,7 +33,7 @@ from tests.training import REPOSITORY
         ({"settings": {"map.capacity": -3}}, "map.capacity must be"),
         ({"validation_fraction": 1.5}, r"--validation-fraction must be a share in \[0, 1\). Got 1.5."),
         ({"validation_fraction": float("nan")}, r"--validation-fraction must be a share in \[0, 1\). Got nan."),
-        ({"fractions": [float("nan")]}, r"train.labelled_fraction must be a share in \[0, 1\]. Got nan."),
+        ({"fractions": [float("nan")]}, r"--fractions must be shares in \[0, 1\], such as 0.05 for 5 %. Got \[nan\]."),
         ({"data": ["/nothing"]}, "/nothing is not a prepared data set"),
         ({"data": []}, "--data must be given, unless --resume goes on with a sweep."),
         ({"model": None}, "--model must be one of kohonen, dssom, .*. Got None."),
@@ -61,6 +61,10 @@ def test_a_folder_of_something_else_is_refused(digits, tmp_path):
     with pytest.raises(UserError, match=r"seeds must be \[0\] to go on with the sweep in .*Got \[1\]"):
         make_plan(other, tmp_path / "out", resume=True)
     assert make_plan(asked, tmp_path / "out", resume=True).name == plan.name
+    with pytest.raises(
+        UserError, match="none' holds no sweep to go on with. Give the --out of one, or --data to begin."
+    ):
+        make_plan(SweepOptions(), tmp_path / "none", resume=True)
     assert make_plan(SweepOptions(), tmp_path / "out", resume=True) == plan  # it knows its data and model
     more = SweepOptions(samples=3, space="sssom")
     with pytest.raises(UserError, match="space must be 'defaults' as it was to go on .* Got 'sssom'"):

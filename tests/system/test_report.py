@@ -129,6 +129,18 @@ def test_a_finished_training_leaves_its_report_and_the_browser_shows_it(run, bro
     assert complaints(browser) == []
 
 
+def test_a_narrow_window_needs_no_scrolling_to_the_side(run, browser):
+    narrow = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+    try:
+        open_page(browser, run / "report.html")
+        for key in ("map", "planes", "growth", "embedding", "scores", "run"):
+            _tab(browser, key)
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= 390, key
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_the_keyboard_reaches_everything(run, browser):
     from selenium.webdriver import Keys
 

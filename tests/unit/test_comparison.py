@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
 from torchvision import models
 
+from jobs.compare import MODELS as COMPARED
 from pipeline import transfer
 from pipeline.comparison import cells
 from pipeline.comparison.contestants import NAMES, contestants
@@ -263,9 +264,9 @@ def test_a_table_has_means_spreads_and_the_cost_of_the_training_without_labels()
 
 @pytest.mark.parametrize(("accuracies", "top"), [((0.7, 0.75, 0.8), "0.999"), ((1.0, 1.0, 1.0), "≥ 0.999")])
 def test_the_figure_of_a_comparison_shows_whole_bars_and_perfect_scores(accuracies, top):
-    found = [cell("a", s, f, accuracy={f"{f:g}": v}) for s, v in enumerate(accuracies) for f in (0.1, 1.0)]
+    found = [cell("dec", s, f, accuracy={f"{f:g}": v}) for s, v in enumerate(accuracies) for f in (0.1, 1.0)]
     asked = SimpleNamespace(contestants=[], fractions=[0.1, 1.0])
-    page = SimpleNamespace(table=tabulated(found, [0.1, 1.0]), order=["a"], asked=asked)
+    page = SimpleNamespace(table=tabulated(found, [0.1, 1.0]), order=["dec"], asked=asked)
     page._accuracy = lambda name, fraction: Page._accuracy(page, name, fraction)
     axes = Figure().subplots()
     Page._curves(page, axes)
@@ -273,6 +274,25 @@ def test_the_figure_of_a_comparison_shows_whole_bars_and_perfect_scores(accuraci
     mean, spread = np.mean(accuracies), np.std(accuracies, ddof=1)
     assert low < mean - spread and min(mean + spread, 0.999) < high
     assert axes.get_yticklabels()[-1].get_text() == top
+    assert "logit" in axes.get_ylabel()
+
+
+def test_a_model_has_the_same_colour_and_mark_in_every_figure():
+    def styles(names):
+        found = [cell(name, 0, f, accuracy={f"{f:g}": 0.8}) for name in names for f in (0.1, 1.0)]
+        page = SimpleNamespace(table=tabulated(found, [0.1, 1.0]), order=names)
+        page.asked = SimpleNamespace(contestants=[], fractions=[0.1, 1.0])
+        page._accuracy = lambda name, fraction: Page._accuracy(page, name, fraction)
+        axes = Figure().subplots()
+        Page._curves(page, axes)
+        lines = [container.lines[0] for container in axes.containers]
+        return {name: (line.get_color(), line.get_marker()) for name, line in zip(names, lines, strict=True)}
+
+    every = styles([*NAMES])
+    assert len(set(every.values())) == len(NAMES)
+    assert styles(["supervised", "deep"]) == {name: every[name] for name in ("supervised", "deep")}
+    usual = [every[name] for name in COMPARED.split(",")]
+    assert len({colour for colour, _ in usual}) == len({mark for _, mark in usual}) == len(usual) == 10
 
 
 def test_differences_are_paired_over_the_seeds_that_both_have():
@@ -358,7 +378,7 @@ def test_features_know_their_extractor_and_data_without_any_file(tmp_path, rng):
             prepare(features, tmp_path / "out")
 
 
-def test_an_extractor_for_other_samples_is_refused(digits, rng, tmp_path):
+def test_an_extractor_for_other_samples_is_refused(digits, rng, tmp_path, monkeypatch):
     data = table(tmp_path / "t", rng.normal(size=(30, 3)), np.arange(30) % 3, test_fraction=0.2)
     settings = {"train.model": "kmeans", "cluster.workers": 0, "tracking.uri": "none"}
     train({**settings, "data.path": str(data)}, tmp_path / "run")
@@ -368,6 +388,9 @@ def test_an_extractor_for_other_samples_is_refused(digits, rng, tmp_path):
         write_features(digits, tmp_path / "out")
     with pytest.raises(UserError, match="--data must be images, for a torchvision model"):
         write_features(data, tmp_path / "out", weights="resnet18")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(UserError, match="or give it: --weights=resnet18:FILE.$"):
+        write_features(digits, tmp_path / "out", weights="resnet18")
     assert not (tmp_path / "out").exists()
 
 

@@ -233,7 +233,8 @@ def test_a_recipe_is_a_configuration_that_builds(name):
         ({"deep.learning_rate": 0.0}, "deep.learning_rate must be a number > 0. Got 0.0."),
         (
             {"train.model": "sssom", "encoder.dim": 8},
-            "encoder.* must be used with train.model deep. Got sssom; remove it.",
+            "encoder.* must be used with train.model deep, or a rival that reads it (kmeans, autoencoder-kmeans, dec, "
+            "deepcluster, vqvae, supervised, fixmatch). Got sssom; remove it, or the --config it stands in.",
         ),
         ({"loss.pul_weight": 1.0}, "Unknown key 'loss.pul_weight'. Did you mean 'loss.pull_weight'?"),
     ],

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.labels import labelled_fraction, split_validation, stratified_rows
+from pipeline.labels import kept_labels, labelled_fraction, split_validation, stratified_rows
 
 LABELS = st.lists(st.integers(-1, 4), min_size=1, max_size=80).map(np.array)
 SEEDS = st.integers(0, 3)
@@ -45,6 +45,14 @@ def test_validation_is_disjoint_stratified_and_never_takes_a_last_label(labels, 
             whole, part = (labels == label).sum(), (held == label).sum()
             assert part < whole
             assert part == (0 if fraction == 0 else min(whole - 1, max(1, np.floor(fraction * whole + 0.5))))
+
+
+@given(LABELS, SHARES, SEEDS)
+def test_a_run_reads_what_is_kept_and_not_withheld(labels, fraction, seed):
+    kept = labelled_fraction(labels, fraction, seed)
+    rows, withheld = split_validation(kept, 0.4, seed)
+    read, validation = kept_labels(labels, fraction, 0.4, seed)
+    assert (read[rows] == kept[rows]).all() and (read[withheld] == -1).all() and (validation == withheld).all()
 
 
 @given(LABELS, st.floats(0.01, 0.99), SEEDS)

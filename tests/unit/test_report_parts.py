@@ -1,5 +1,6 @@
 """Reports of data whose names are odd, and the command that does a run again."""
 
+import copy
 import csv
 import dataclasses
 import io
@@ -10,17 +11,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.history import History
+from pipeline.plan import make_plan, training_labels
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.report import figures, sweep_data
 from pipeline.report.automatic import FIGURES, PAGE, report_of_run
+from pipeline.report.charts import map_chart
 from pipeline.report.collect import collect
 from pipeline.report.figures import confusion_figure, curves_figure, embedding_figure, map_figure, relevances_figure
 from pipeline.report.make import command_of, labels_read, report_of, run_page
 from pipeline.report.palette import apart
-from pipeline.report.score_charts import curves_chart
+from pipeline.report.placement import Plane, embeddings
+from pipeline.report.score_charts import classes_then, confusion_chart, curves_chart
 from pipeline.report.sweeps import sweep_page
+from pipeline.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
 from pipeline.trainer import train
@@ -94,9 +100,10 @@ def test_a_map_without_the_record_of_its_run_needs_its_data_named(odd, tmp_path)
 
 
 def test_the_nearest_labelled_row_is_left_out_where_it_takes_long(digits, monkeypatch):
-    assert set(sweep_data.baselines(str(digits), [0.1], [0])) == set(sweep_data.BASELINES)
+    draws = [(0.05, 0.0, 0), (0.1, 0.0, 0)]
+    assert set(sweep_data.baselines(str(digits), draws[1:])) == set(sweep_data.BASELINES)
     monkeypatch.setattr(sweep_data, "_PRODUCTS", 144 * 359 * 64 - 1)
-    assert {name: list(found) for name, found in sweep_data.baselines(str(digits), [0.05, 0.1], [0]).items()} == {
+    assert {name: list(found) for name, found in sweep_data.baselines(str(digits), draws).items()} == {
         "majority": [0.05, 0.1],
         "neighbour": [0.05],
         "spreading": [0.05, 0.1],
@@ -108,8 +115,34 @@ def test_test_rows_without_a_label_are_no_errors_of_the_baselines(rng, tmp_path)
     rows.assign(split=["train"] * 40 + ["test"] * 40).to_parquet(tmp_path / "rows.parquet")
     options = SourceOptions(label_column="label", split_column="split")
     prepare(open_source("table", tmp_path / "rows.parquet", options), tmp_path / "data")
-    found = sweep_data.baselines(str(tmp_path / "data"), [1.0], [0])
+    found = sweep_data.baselines(str(tmp_path / "data"), [(1.0, 0.0, 0)])
     assert found["neighbour"] == found["spreading"] == {1.0: [1.0]}
+
+
+def test_baselines_read_the_labels_that_the_trials_read(digits, tmp_path, monkeypatch):
+    prepare(open_source("digits", None, SourceOptions(seed=5)), tmp_path / "other")  # as another fold
+    read, expected, lines = [], [], []
+    monkeypatch.setattr(sweep_data, "_reading", lambda features, kept, *test: read.append(kept) or {"majority": 0.5})
+    for seed, data in enumerate((digits, tmp_path / "other")):
+        asked = {"train__labelled_fraction": 0.1, "train__seed": seed, "train__validation_fraction": 0.2}
+        settings = small("sssom", data, **asked)
+        train(settings, tmp_path / "trials" / f"t{seed}")
+        lines.append(f"t{seed},finished,toy,sssom,0.1,{seed},0,0.8,0.9,0.5,9")
+        dataset = Dataset.open(data)
+        plan = make_plan(RunConfig.build(settings), dataset)
+        expected.append(training_labels(plan, dataset.labels("train"))[0].tolist())
+    (tmp_path / "trials.csv").write_text("\n".join([HEAD, *lines]))
+    (tmp_path / "sweep.json").write_text(json.dumps({"definition": {}}))
+    assert sweep_data.SweepData(tmp_path).baselines == {"toy": {"majority": {0.1: [0.5, 0.5]}}}
+    assert sorted(kept.tolist() for kept in read) == sorted(expected)
+    assert (read[0] >= 0).sum() == 115  # of 144 that keep their label
+
+
+def test_rows_of_one_feature_have_places_that_are_no_line(rng):
+    samples, prototypes = rng.random((40, 1)), rng.random((3, 1))
+    places = embeddings(samples, prototypes, ("pca", "tsne"), Plane(samples))["tsne"]
+    assert [part.shape for part in places] == [(40, 2), (3, 2)]
+    assert np.isfinite(places[0]).all() and (np.ptp(places[0], axis=0) > 1).all()
 
 
 def test_a_run_without_its_data_and_without_moments_has_a_page(tmp_path):
@@ -142,6 +175,55 @@ def test_the_share_of_the_labels_is_a_percentage(odd):
     few = dataclasses.replace(data, record={"settings": settings, "summary": {"labelled_fraction": 0.2}})
     assert labels_read(few) == "20% (4 rows)"  # 3 of 15 rows in each of 4 classes, 2 of them withheld
     assert labels_read(dataclasses.replace(few, dataset=None)) == "20%"
+
+
+def test_long_names_stay_apart_wherever_they_are_shown(odd):
+    data = collect(odd)
+    long = tuple(f"a class whose name is rather long, number {n}" for n in range(4))
+    columns = ("a column whose name is rather long, first", "a column whose name is rather long, second")
+    predictor = copy.copy(data.predictor)
+    predictor.spec, predictor.class_names = dataclasses.replace(predictor.spec, columns=columns), long
+    data = dataclasses.replace(data, predictor=predictor)
+    page = run_page(data, ("pca",))
+    member = next(info for info in page.data["nodes"] if info["members"])["members"][0]
+    confusion = page.charts["confusion"]
+    legend = map_figure(data).axes[0].get_legend().get_texts()
+    for names in (
+        [name for name, _ in member["v"]],
+        page.data["features"]["names"],
+        [axes.get_title() for axes in relevances_figure(data).axes[:2]],
+        confusion.layout.xaxis.ticktext,
+        [label.get_text() for label in confusion_figure(data).axes[0].get_yticklabels()],
+        [text.get_text() for text in legend],
+        [trace.name for trace in map_chart(data).data if trace.showlegend is None],
+    ):
+        assert len(set(names)) == len(names) >= 2
+    assert "long, number 3" in confusion.data[0].hovertext[3][3]
+
+
+def test_the_names_beside_a_confusion_matrix_of_many_classes_do_not_overlap(odd):
+    data = collect(odd)
+    data = dataclasses.replace(data, predictor=copy.copy(data.predictor))
+    for count in (50, 120):
+        data.predictor.class_names = tuple(map(str, range(count)))
+        layout = confusion_chart(data, np.eye(count, count + 1, dtype=int)).layout
+        for axis in (layout.xaxis, layout.yaxis):
+            assert 30 < len(axis.ticktext) == len(axis.tickvals) and len(axis.ticktext) * axis.tickfont.size <= 460
+
+
+def test_the_growth_of_a_map_ends_with_the_classes_that_the_map_is_shown_in(odd, tmp_path):
+    train(small("kohonen", odd.parent / "data", map__rows=3, map__columns=3), tmp_path / "run")
+    data = collect(tmp_path / "run")
+    last = data.history.moments[-1]
+    assert (classes_then(data, last) == data.shown_classes).all() and (last.classes < 0).all()
+    before = classes_then(data, dataclasses.replace(last, round=last.round - 1))
+    apart = np.linalg.norm(data.features[:, None] - last.prototypes.numpy()[None].astype(float), axis=2).argmin(1)
+    for node, label in enumerate(before):
+        labels = data.train.labels[data.sample][apart == node]
+        assert label == (np.bincount(labels).argmax() if len(labels) else -1)
+    page = run_page(data, ("pca",))
+    growth = next(content for key, _, content, _ in page.tabs if key == "growth")
+    assert "Nodes that have learned no class" in growth
 
 
 @pytest.mark.parametrize(("sets", "chose"), [(2, "validation accuracy"), (1, "nothing")])
