@@ -159,6 +159,8 @@ def make_plan(
     known = _known(folder, resume)
     asked_before = known.get("definition", {})
     model, data = options.model or asked_before.get("model"), options.data or known.get("data", [])
+    if not known and len({*map(absolute, data)}) < len(data):  # a sweep that began so goes on
+        raise must("--data", "different data sets", ", ".join(data))
     tables = open_tables(data)
     options = dataclasses.replace(options, model=model)
     definition, space = _definition(options, tables, asked_before, say)

@@ -53,11 +53,9 @@ def open_tables(data: Sequence[str]) -> tuple[Table, ...]:
     """
     if not data:
         raise UserError("--data must be given, unless --resume goes on with a sweep.")
-    places = [absolute(text) for text in data]
-    if twice := [text for text, place in zip(data, places, strict=True) if places.count(place) > 1]:
-        raise must("--data", "different data sets", ", ".join(twice))
     tables: list[Table] = []
-    for text, place in zip(data, places, strict=True):
+    for text in data:
+        place = absolute(text)
         folds = _folds(Path(place))
         name = _free_name(Path(place.split("?")[0]).name, [p.name for p in folds] or [""], tables)
         opened = [_open(str(p), name, p.name) for p in folds] or [_open(place, name, "")]
