@@ -44,7 +44,7 @@ def results(
                 raise must(option, "left out with --compare, which has a row for each data set and fraction", value)
         from pipeline.sweep_comparison import compare_sweeps
 
-        rows = compare_sweeps(compare, metric, experiment, tracking_uri)
+        rows = compare_sweeps(compare, metric, experiment, tracking_uri, note)
         show(rows, format, f"{metric}: {compare[0]} (first) and {compare[1]} (second), paired")
         return {"metric": metric, "first": compare[0], "second": compare[1], "rows": rows}
     columns = [name.strip() for name in group_by.split(",")]

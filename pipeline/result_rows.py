@@ -36,6 +36,7 @@ _ABOUT = (
     "sweep",
     "trial",
 )
+_LOWER = ("_error", "seconds", "unmatched_share", "misplaced_share", "rerouted_share")  # is better; losses too
 _NAMES = ("trial", "data", "fold")
 _TOLD = ("data.path", "train.model", "train.labelled_fraction", "train.seed")  # among these
 _FEW = 12  # names in a line
@@ -143,7 +144,7 @@ def best_run(runs: pd.DataFrame, metric: str) -> tuple[Row, str]:
         )
     known = [name for name in choosers_of(metric) if name in able and able[name].notna().all()]
     chooser = known[0] if known else metric
-    lower = metric.endswith(("_error", "seconds"))
+    lower = metric.startswith("loss_") or metric.endswith(_LOWER)
     order = able[chooser].rank(ascending=lower, method="first")
     return plain_row(able.loc[order.idxmin()].to_dict()), chooser
 

@@ -63,19 +63,22 @@ def sweep_rows(sweep: str, experiment: str, uri: str | None = None) -> list[dict
         uri: MLflow store; None = MLflow's own choice.
 
     Returns:
-        Rows with trial, status, data, fold, labelled_fraction, seed, set, and metrics.
+        Rows with trial, status, data, fold, manifest_hash (of its data set), labelled_fraction, seed, set, and metrics;
+        also of trials that have not ended, without metrics.
 
     Raises:
         UserError: no such sweep.
     """
     table = Path(sweep) / _TRIALS
     if table.is_file():
-        return read_trials(table)
+        return _with_manifests(read_trials(table), Path(sweep) / _SWEEP)
     name = _sweep_name(sweep, uri)
-    runs = [run for run in _search(experiment, uri, f"tags.sweep = '{name}'") if run.data.tags.get("kind") == "trial"]
-    if not runs:
+    found = _search(experiment, uri, f"tags.sweep = '{name}'")
+    rows = [_trial_row(run) for run in found if run.data.tags.get("kind") == "trial"]
+    if not rows:
         raise must("--compare", "folders, names or run ids of sweeps", sweep)
-    return [_trial_row(run) for run in runs]
+    seeds = next((run.data.params.get("seeds", "") for run in found if run.data.tags.get("kind") == "sweep"), "")
+    return rows + _not_ended(rows, [int(seed) for seed in seeds.split(",") if seed])
 
 
 def kept_of(run_id: str, uri: str | None = None) -> dict[str, Any]:
@@ -206,6 +209,28 @@ def _sweep_name(sweep: str, uri: str | None) -> str:
     return str(tags.get("sweep", sweep))
 
 
+def _with_manifests(rows: list[dict[str, Any]], file: Path) -> list[dict[str, Any]]:
+    """Rows of the table of a sweep, with what its definition knows of their data."""
+    known = json.loads(file.read_text(encoding="utf-8"))["definition"]["data"] if file.is_file() else {}
+    keys = [f"{row['data']}-{row['fold']}" if row.get("fold") else row["data"] for row in rows]
+    return [{**row, "manifest_hash": known.get(key)} for row, key in zip(rows, keys, strict=True)]
+
+
+def _not_ended(rows: list[dict[str, Any]], seeds: list[int]) -> list[dict[str, Any]]:
+    """Rows of trials that MLflow has no run of: all seeds of a set, all folds of a data set belong to a sweep."""
+    about = ("data", "fold", "labelled_fraction", "set")
+    there = {(*(row[name] for name in about), row["seed"]) for row in rows}
+    sets = {place[:-1] for place in there}
+    lacking = [(*place, seed) for place in sorted(sets) for seed in seeds if (*place, seed) not in there]
+    folds: dict[tuple[str, float], set[str]] = {}
+    for data, fold, fraction, _ in sets:
+        folds.setdefault((data, fraction), set()).add(fold)
+    for row in rows:
+        if len(folds[row["data"], row["labelled_fraction"]]) < row["folds"]:
+            lacking.append((row["data"], "-", row["labelled_fraction"], row["set"], row["seed"]))
+    return [{"trial": "", "status": "waiting", **dict(zip((*about, "seed"), place, strict=True))} for place in lacking]
+
+
 def _trial_row(run: Any) -> dict[str, Any]:
     tags, params = run.data.tags, run.data.params
     return {
@@ -213,6 +238,8 @@ def _trial_row(run: Any) -> dict[str, Any]:
         "status": "finished" if run.info.status == "FINISHED" else run.info.status.lower(),
         "data": tags["data"],
         "fold": tags.get("fold", ""),
+        "folds": int(tags.get("folds", 0)),
+        "manifest_hash": tags.get("manifest_hash"),
         "labelled_fraction": float(tags["labelled_fraction"]),
         "seed": int(params.get("train.seed", 0)),
         "set": int(tags["set"]),

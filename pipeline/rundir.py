@@ -206,6 +206,11 @@ def _may_differ(key: str, settings: Mapping[str, Any]) -> bool:
     return key.startswith(_FREE) and (key not in _ROUNDING or settings.get("train.model") in (*GROWING, *LATTICES))
 
 
+def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that must stay as they are where a run goes on."""
+    return {key: value for key, value in settings.items() if not _may_differ(key, settings)}
+
+
 def _digest(tensors: Mapping[str, Tensor]) -> str:
     sha = hashlib.sha256()
     hash_tensors(sha, tensors)

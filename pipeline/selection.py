@@ -150,6 +150,12 @@ def best_trial(rows: Iterable[Row], metric: str) -> Row | None:
     return {"chosen_by": chooser_of(metric, row), **row}
 
 
+def chosen_trials(rows: Sequence[Row], metric: str) -> set[str]:
+    """Keys of the trials of all chosen sets, and of the best trial."""
+    best = best_trial(rows, metric)
+    return {key for choice in selected(rows, metric) for key in choice["trials"]} | ({best["trial"]} if best else set())
+
+
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Rows as CSV, all or none; a row without a column has nothing there."""
     names, text = list(dict.fromkeys(name for row in rows for name in row)), io.StringIO(newline="")

@@ -14,6 +14,8 @@ from pipeline.trials import Trial, row_of, settled
 
 RecordOf = Callable[[Trial], dict[str, Any]]
 
+_MAX_PORTION, _MAX_SCREENED = 50, 250  # trainings that one process does before Tune gives it more
+
 
 class Source(Protocol):
     """Gives trials in portions; a portion is done by one process, one trial after the other."""
@@ -23,6 +25,21 @@ class Source(Protocol):
 
     def ended(self, portion: list[Trial]) -> None:
         """A portion was done."""
+
+
+def portion_size(plan: SweepPlan, num_left: int, workers: int, concurrent: int) -> int:
+    """Trials that a process does at once: small ones take less time than its start; a scheduler looks at single ones.
+
+    Args:
+        plan: the sweep.
+        num_left: trials that are left to do.
+        workers: of each trial.
+        concurrent: processes at the same time.
+    """
+    if workers or plan.definition["scheduler"] != "none":
+        return 1
+    most = _MAX_SCREENED if plan.screened else _MAX_PORTION
+    return max(1, min(most, math.ceil(num_left / (4 * concurrent))))
 
 
 class Listed:
@@ -46,7 +63,9 @@ class Listed:
 
 
 class Optuna:
-    """Sets are proposed by Optuna (TPE); a portion is one set on all data sets, fractions and seeds.
+    """Sets are proposed by Optuna (TPE).
+
+    A portion is one set on all data sets, fractions and seeds; where a scheduler stops trials, it is one of these.
 
     Args:
         plan: the sweep.
@@ -64,32 +83,40 @@ class Optuna:
         # Another seed than that of earlier sittings, which would draw their random first sets once more.
         sampler = optuna.samplers.TPESampler(seed=len(known), constant_liar=True)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._alone = plan.definition["scheduler"] != "none"
         self._waiting: list[list[Trial]] = []
+        self._left: dict[int, set[str]] = {}  # keys of the trials of a set that have not ended
         self._asked: dict[int, Any] = {}
         for index, values in sorted(known.items()):
             trials = plan.trials_of(index, values)
-            if all(settled(record_of(trial)) for trial in trials):
-                self._add(values, trials)
+            left = [trial for trial in trials if not settled(record_of(trial))]
+            if left:
+                self._begin(index, left)
             else:
-                self._waiting.append(trials)
+                self._add(values, trials)
         self._free = iter([index for index in range(plan.num_sets) if index not in known])
 
     def next(self) -> list[Trial] | None:
-        """A set that was begun earlier, else a new one."""
-        if self._waiting:
-            return self._waiting.pop(0)
-        index = next(self._free, None)
-        if index is None:
-            return None
-        asked = self._study.ask(self._ranges)
-        self._asked[index] = asked
-        return self._plan.trials_of(index, dict(asked.params))
+        """Of a set that was begun earlier, else of a new one."""
+        if not self._waiting and (index := next(self._free, None)) is not None:
+            asked = self._asked[index] = self._study.ask(self._ranges)
+            self._begin(index, self._plan.trials_of(index, dict(asked.params)))
+        return self._waiting.pop(0) if self._waiting else None
+
+    def _begin(self, index: int, trials: list[Trial]) -> None:
+        self._left[index] = {trial.key for trial in trials}
+        self._waiting += [[trial] for trial in trials] if self._alone else [trials]
 
     def ended(self, portion: list[Trial]) -> None:
-        """Tells Optuna the mean score of a set."""
-        asked, score = self._asked.pop(portion[0].index, None), self._score(portion)
+        """Tells Optuna the mean score of a set that has ended on all data sets, fractions and seeds."""
+        index, values = portion[0].index, portion[0].values
+        self._left[index] -= {trial.key for trial in portion}
+        if self._left[index]:
+            return
+        trials = self._plan.trials_of(index, values)
+        asked, score = self._asked.pop(index, None), self._score(trials)
         if asked is None:
-            self._add(portion[0].values, portion)
+            self._add(values, trials)
         elif score is None:
             self._study.tell(asked, state=self._optuna.trial.TrialState.FAIL)
         else:

@@ -97,6 +97,12 @@ class Space:
         quantiles = np.random.default_rng([0, index]).random(len(self.columns))
         return {column.name: column.value(float(u)) for column, u in zip(self.columns, quantiles, strict=True)}
 
+    def extremes(self) -> list[Values]:
+        """The first draw, and beside it every choice and both ends of every range, one at a time."""
+        first = self.drawn(0, "lhs")
+        ends = ((c.name, c.choices or (c.value(0.0), c.value(1.0))) for c in self.columns)
+        return [first, *({**first, name: value} for name, values in ends for value in values)]
+
     def settings(self, values: Mapping[str, Any], num_samples: int, num_features: int) -> Values:
         """What a set means as flat settings of a run on a table of N rows and D features."""
         own = {key: value for key, value in values.items() if "." in key}

@@ -18,20 +18,18 @@ from typing import Any
 from pipeline.config import ClusterConfig
 from pipeline.errors import must
 from pipeline.report import automatic
-from pipeline.selection import best_trial, chooser_of, metric_of, selected
-from pipeline.sets import Listed, Optuna, Source
+from pipeline.selection import chooser_of, chosen_trials, metric_of
+from pipeline.sets import Listed, Optuna, Source, portion_size
 from pipeline.signals import unhurried
 from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan
 from pipeline.sweep_progress import Progress
 from pipeline.sweep_record import Recorder, kept_place
 from pipeline.sweep_resources import trial_resources
 from pipeline.sweep_result import all_failed, summarise, write_results, write_so_far
-from pipeline.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of, settled
+from pipeline.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of, sets_begun, settled
 
 Say = Callable[[str], None]
 OnTrials = Callable[[int, int, str], None]
-
-_MAX_PORTION, _MAX_SCREENED = 50, 250  # trainings that one process does before Tune gives it more
 
 
 def sweep(
@@ -73,8 +71,8 @@ def sweep(
     """
     minutes = None if time_budget_s is None else time_budget_s / 60
     for name, number in (("--concurrent", concurrent), ("--time-budget", minutes)):
-        if number is not None and number <= 0:
-            raise must(name, "> 0", number)
+        if number is not None and not 0 < number < math.inf:
+            raise must(name, "a finite number > 0", number)
     if workers < 0:
         raise must("--workers", "an integer >= 0 (0: in one process)", workers)
     with alone_in(out):
@@ -117,6 +115,7 @@ class _Sweep:
                     self.recorder.ended(trial)  # if it was not sent yet, it is now
             if self.progress.done < self.plan.num_trials or self._unconfirmed():
                 self._tune(time_budget_s, address)
+                self._catch_up()
             self.recorder.drain()
             result = self._result()
             failure = all_failed(result, self.record_of(next(iter(self.trials.values()))))
@@ -139,13 +138,8 @@ class _Sweep:
     def _look_around(self) -> None:
         """Which trials there are, and which have ended in earlier sittings."""
         if self.plan.definition["search"] == "optuna":
-            known: dict[int, dict[str, Any]] = {}
-            for path in sorted(self.folder.glob("*")):
-                record = TrialDirectory(path).record
-                if "index" in record:
-                    known[record["index"]] = record["values"]
-            sets = known
-            self.source = Optuna(self.plan, self.metric, self.record_of, known)
+            sets = sets_begun(self.folder)
+            self.source = Optuna(self.plan, self.metric, self.record_of, sets)
         else:
             sets = dict(enumerate(self.plan.sets()))
         for index, values in sets.items():
@@ -182,7 +176,7 @@ class _Sweep:
 
             left = [trial for key, trial in self.trials.items() if key not in self.status]
             if self.plan.definition["search"] != "optuna":
-                self.source = Listed(left, self._portion(left, concurrent))
+                self.source = Listed(left, portion_size(self.plan, len(left), self.workers, concurrent))
             if left or self.plan.definition["search"] == "optuna":
                 fit()
             while time.monotonic() < self._ends_at and (chosen := self._unconfirmed()):
@@ -196,23 +190,13 @@ class _Sweep:
             with unhurried():
                 session.close()
 
-    def _portion(self, left: list[Trial], concurrent: int) -> int:
-        """Trials that a process does at once: small ones take less time than its start."""
-        if self.workers or self.plan.definition["scheduler"] != "none":
-            return 1
-        most = _MAX_SCREENED if self.plan.screened else _MAX_PORTION
-        return max(1, min(most, math.ceil(len(left) / (4 * concurrent))))
-
     def _unconfirmed(self) -> list[Trial]:
         """Chosen trials that were only screened so far: when all trials have ended."""
         if not self.plan.screened or self.progress.done < self.plan.num_trials:
             return []
         rows = [row_of(trial, self.record_of(trial)) for trial in self.trials.values()]
-        best = best_trial(rows, self.metric)
-        keys = {key for choice in selected(rows, self.metric) for key in choice["trials"]}
-        keys |= {best["trial"]} if best else set()
         screened = {row["trial"] for row in rows if row.get("screened")}
-        return [self.trials[key] for key in sorted(keys & screened - self._tried)]
+        return [self.trials[key] for key in sorted(chosen_trials(rows, self.metric) & screened - self._tried)]
 
     # ---- asked and told by Tune
 
@@ -265,6 +249,22 @@ class _Sweep:
                 self.progress.ended(STOPPED, {})
         if portion and all(trial.key in self.status for trial in portion):
             self.source.ended(portion)
+
+    def _catch_up(self) -> None:
+        """What ended untold, because time was up."""
+        for key, trial in self.trials.items():
+            record = self.record_of(trial)
+            if key not in self.status and settled(record, self.sitting):
+                self.told({"ended": [key]})
+            elif key in self._tried and (record.get("not_confirmed") or not record.get("screened")):
+                self.recorder.ended(trial)
+
+    def may_stop(self, tune_id: str) -> bool:
+        """Whether another set is left to choose, where a scheduler stops this trial: one that no seed has lost."""
+        (trial,) = self.portions[tune_id]
+        gone = [self.trials[key] for key, status in self.status.items() if status in (STOPPED, FAILED)]
+        lost = {other.index for other in gone if other.choice == trial.choice}
+        return len(lost | {trial.index}) < self.plan.num_sets
 
     # ---- what came out
 

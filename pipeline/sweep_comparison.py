@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pipeline.comparison.tables import holm
@@ -18,9 +18,12 @@ from pipeline.results import sweep_rows
 from pipeline.selection import choosers_of, selected
 
 Row = dict[str, Any]
+Place = tuple[str, float, str, int]
 
 
-def compare_sweeps(names: tuple[str, str], metric: str, experiment: str, uri: str | None) -> list[Row]:
+def compare_sweeps(
+    names: tuple[str, str], metric: str, experiment: str, uri: str | None, say: Callable[[str], None] = lambda _: None
+) -> list[Row]:
     """Compares what two sweeps chose.
 
     Args:
@@ -28,6 +31,7 @@ def compare_sweeps(names: tuple[str, str], metric: str, experiment: str, uri: st
         metric: compared on test rows; each sweep chooses its sets by it on other rows (`choosers_of`).
         experiment: where names are looked up.
         uri: MLflow store; None = MLflow's own.
+        say: told in one line which data sets are not paired, because they have a name in common and nothing else.
 
     Returns:
         A row for each data set and fraction that both have, and one for all of them together: data,
@@ -38,16 +42,21 @@ def compare_sweeps(names: tuple[str, str], metric: str, experiment: str, uri: st
     Raises:
         UserError: no such sweep, or nothing to pair.
     """
-    tables = [_chosen(sweep_rows(name, experiment, uri), metric, name) for name in names]
-    shared = [key for key in tables[0] if key in tables[1]]
+    first, second = (_chosen(sweep_rows(name, experiment, uri), metric, name) for name in names)
+    both = [key for key in first if key in second]
+    shared = [key for key in both if len({first[key][1], second[key][1]} - {None}) < 2]
+    other = ", ".join(sorted({repr(key[0]) for key in both} - {repr(key[0]) for key in shared}))
+    sentence = f"Other data under the same name, so not paired (their manifests differ): {other}." if other else ""
     if not shared:
         raise UserError(
             f"The sweeps must share a data set, labelled fraction, fold and seed. '{names[0]}' has "
-            f"{_some(tables[0])}, '{names[1]}' has {_some(tables[1])}."
+            f"{_some(first)}, '{names[1]}' has {_some(second)}. {sentence}".rstrip()
         )
+    if sentence:
+        say(sentence)
     groups: dict[tuple[str, float], list[tuple[float, float]]] = {}
     for key in shared:
-        groups.setdefault(key[:2], []).append((tables[0][key], tables[1][key]))
+        groups.setdefault(key[:2], []).append((first[key][0], second[key][0]))
     rows = [
         {"data": data, "labelled_fraction": fraction, **_tested(pairs)}
         for (data, fraction), pairs in sorted(groups.items())
@@ -81,21 +90,21 @@ def _p(test: Callable[[], Any]) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _chosen(rows: Sequence[Row], metric: str, name: str) -> dict[tuple[str, float, str, int], float]:
-    """Test value of each chosen trial, by data set, fraction, fold and seed."""
+def _chosen(rows: Sequence[Row], metric: str, name: str) -> dict[Place, tuple[float, str | None]]:
+    """Test value of each chosen trial and the hash of its data set, if known, by data set, fraction, fold and seed."""
     by_trial = {row["trial"]: row for row in rows}
     keys = [key for choice in selected(rows, metric) for key in choice["trials"]]
     found = {}
     for row in (by_trial[key] for key in keys):
         if isinstance(row.get(metric), int | float):
             place = (row["data"], float(row["labelled_fraction"]), row.get("fold", ""), int(row["seed"]))
-            found[place] = float(row[metric])
+            found[place] = float(row[metric]), row.get("manifest_hash")
     if not found:
         choosers = " or ".join(choosers_of(metric))
         raise must("--compare", f"two sweeps that chose sets by {choosers} and tested them", name)
     return found
 
 
-def _some(table: dict[tuple[str, float, str, int], float]) -> str:
+def _some(table: Iterable[Place]) -> str:
     texts = [f"{data} {fraction:g} {fold} seed {seed}".replace("  ", " ") for data, fraction, fold, seed in table]
     return ", ".join(texts[:3]) + (", ..." if len(texts) > 3 else "")

@@ -21,7 +21,7 @@ from typing import Any
 from pipeline.config import MODELS, RunConfig
 from pipeline.errors import OutputError, must
 from pipeline.places import absolute, check_writable, locked, write_atomically
-from pipeline.rundir import RUN
+from pipeline.rundir import RUN, lasting
 from pipeline.screened import FEWEST_TRIALS, screenable
 from pipeline.spaces import PUBLISHED, Space, Values, open_space
 from pipeline.sweep_tables import Table, open_tables
@@ -161,13 +161,16 @@ def make_plan(
     model, data = options.model or asked_before.get("model"), options.data or known.get("data", [])
     if resume and not data:
         raise OutputError(f"'{folder}' holds no sweep to go on with. Give the --out of one, or --data to begin.")
+    if not known and len({*map(absolute, data)}) < len(data):  # a sweep that began so goes on
+        raise must("--data", "different data sets", ", ".join(data))
     tables = open_tables(data)
     options = dataclasses.replace(options, model=model)
     definition, space = _definition(options, tables, asked_before, say)
     for key, value in definition.items():
         before = asked_before.get(key, value)
         fewer = key == "samples" and value < before
-        if fewer or (key not in _FREE and before != value):
+        parts = [lasting({**part, "train.model": model}) if key == "settings" else part for part in (before, value)]
+        if fewer or (key not in _FREE and parts[0] != parts[1]):
             was, got = _in_words(key, before), _in_words(key, value)
             wanted = f"at least {was}" if fewer else f"{was} as it was" if key in ("space", "data") else was
             same = "the same data under the same names by --data, or " if key == "data" else ""
@@ -235,18 +238,13 @@ def _definition(
     if decided := space.given(settings):
         say(f"Given for all sets, so not searched: {', '.join(decided)}.")
     space = space.without(settings)
-    defaults = {
-        "fractions": [1.0],
-        "seeds": [0],
-        "samples": _SAMPLES if space.columns else 1,
-        "search": "lhs",
-        "scheduler": "none",
-        "validation_fraction": 0.2,
-        "screening": "auto",
-    }
+    defaults: dict[str, Any] = {"fractions": [1.0], "seeds": [0], "samples": _SAMPLES if space.columns else 1}
+    defaults |= {"search": "lhs", "scheduler": "none", "validation_fraction": 0.2, "screening": "auto"}
     asked_for = {key: getattr(options, key) for key in defaults}
     given = {k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in asked_for.items()}
     chosen = {k: v if v is not None else before.get(k, defaults[k]) for k, v in given.items()}
+    if chosen["search"] == "grid" and options.samples not in (None, num_sets := len(space.grid())):
+        raise must("--samples", f"left out with --search grid, which takes all {num_sets} sets", options.samples)
     data = {table.key: table.manifest_hash for table in tables}
     return {"model": options.model, "data": data, **chosen, "settings": settings, "space": space.describe()}, space
 
@@ -271,10 +269,11 @@ def _check(plan: SweepPlan, workers: int) -> bool:
         if key == "train.model" and value == plan.model:  # as the recipes of a model say
             continue
         if key in _OF_SWEEP or key.startswith(("tracking.", "cluster.address", "cluster.workers")):
-            raise must(key, "given to the sweep by its own option", f"{key}={value}")
+            remedy = f"Leave out --model {plan.model}, or the other model's settings." if key == "train.model" else ""
+            raise must(key, "given to the sweep by its own option", f"{key}={value}", remedy=remedy)
     wanted = asked["screening"] == "on" or (asked["screening"] == "auto" and plan.num_trials >= FEWEST_TRIALS)
     possible = wanted and workers == 0 and asked["scheduler"] == "none"
-    sets = [plan.space.drawn(0, "lhs")] if asked["search"] == "optuna" else plan.sets()
+    sets = plan.space.extremes() if asked["search"] == "optuna" else plan.sets()
     for index, values in enumerate(sets):
         trials = plan.trials_of(index, values)
         for table, trial in zip(plan.tables, trials[:: max(1, len(trials) // len(plan.tables))], strict=True):

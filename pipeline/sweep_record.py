@@ -174,6 +174,7 @@ class Recorder:
 
     def _send_one(self, trial: Trial, parent: str) -> None:
         unique = {"sweep": self._plan.name, "trial": trial.key}
+        folds = sum(table.name == trial.data for table in self._plan.tables)
         about = {
             "kind": "trial",
             "data": trial.data,
@@ -181,7 +182,7 @@ class Recorder:
             "labelled_fraction": f"{trial.labelled_fraction:g}",
             "set": str(trial.index),
             "mlflow.parentRunId": parent,
-            **({"fold": trial.fold} if trial.fold else {}),
+            **({"fold": trial.fold, "folds": str(folds)} if trial.fold else {}),
         }
         tags = about if self._resumed else {**about, **unique}
         sender = self._sender(trial, tags, unique if self._resumed else None)

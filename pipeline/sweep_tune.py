@@ -42,6 +42,9 @@ class Sitting(Protocol):
     def portion_ended(self, tune_id: str, last: Mapping[str, Any], failed: bool) -> None:
         """A process has ended its portion."""
 
+    def may_stop(self, tune_id: str) -> bool:
+        """Whether a scheduler may stop a process."""
+
 
 _SITTINGS: dict[str, Sitting] = {}
 
@@ -62,13 +65,8 @@ def fit(
         bundles: of one process, and of its workers.
         concurrent: processes at the same time.
         time_budget_s: stop everything after this.
-        asha: stop weak trials early.
+        asha: stop weak trials early; each portion must be one trial.
     """
-    scheduler = (
-        ASHAScheduler("epochs", "score", "max", max_t=10**6, grace_period=3, reduction_factor=3)
-        if asha
-        else FIFOScheduler()
-    )
     _SITTINGS[sitting.sitting] = sitting
     try:
         with _quiet():
@@ -76,7 +74,7 @@ def fit(
                 tune.with_resources(_work, tune.PlacementGroupFactory(bundles)),
                 tune_config=tune.TuneConfig(
                     search_alg=Proposals(sitting.sitting),
-                    scheduler=scheduler,
+                    scheduler=Rivals(sitting.sitting) if asha else FIFOScheduler(),
                     num_samples=-1,
                     max_concurrent_trials=concurrent,
                     time_budget_s=time_budget_s,
@@ -124,6 +122,46 @@ class Proposals(Searcher):
         """Nothing to restore."""
 
 
+class Rivals(FIFOScheduler):
+    """Stops trials that lag behind their rivals: those that differ in nothing but the set of hyper-parameters.
+
+    Each data set, fold, labelled fraction and seed has an ASHA of its own, because scores of other data, labels or
+    validation rows say nothing of a set. The last set that no seed has lost is kept: there is always one to choose.
+
+    Args:
+        name: of the sitting, which gives each process one trial.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._groups: dict[tuple[Any, ...], ASHAScheduler] = {}
+
+    def _group(self, trial: Any) -> ASHAScheduler:
+        (content,) = trial.config["trials"]
+        key = tuple(content[name] for name in ("data", "fold", "labelled_fraction", "seed"))
+        if key not in self._groups:
+            self._groups[key] = ASHAScheduler("epochs", "score", "max", max_t=10**6, grace_period=3, reduction_factor=3)
+        return self._groups[key]
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """A process was made."""
+        self._group(trial).on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """An epoch has ended."""
+        action = str(self._group(trial).on_trial_result(tune_controller, trial, result))
+        return self.CONTINUE if action == self.STOP and not _SITTINGS[self._name].may_stop(trial.trial_id) else action
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """A process has ended."""
+        self._group(trial).on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """A process was not begun."""
+        self._group(trial).on_trial_remove(tune_controller, trial)
+
+
 class Listener(tune.Callback):
     """Tells the sitting what processes report.
 
@@ -162,6 +200,8 @@ def _work(config: dict[str, Any]) -> None:
 
 def _by_epoch(metric: str) -> Any:
     def on_epoch(epoch: int, expected: int, metrics: Mapping[str, float | None]) -> None:
+        if epoch >= expected:  # it has done all its work, so it is told as finished
+            return
         row = row_of_epoch(metrics)
         score, chooser = score_of(row, metric), chooser_of(metric, row)
         report = {"epochs": epoch, chooser: row.get(chooser)}

@@ -59,6 +59,11 @@ class Trial:
     fold: str = ""
     screened: bool = False
 
+    @property
+    def choice(self) -> tuple[str, str, float]:
+        """What a set is chosen for: data set, fold, labelled fraction."""
+        return self.data, self.fold, self.labelled_fraction
+
     def to_dict(self, **machines: Any) -> dict[str, Any]:
         """Plain values, for other processes, with other settings of machines."""
         return {**asdict(self), "settings": {**self.settings, **machines}}
@@ -107,6 +112,16 @@ class TrialDirectory:
         for path in self.path.iterdir():
             if path.name not in (TRIAL, LOCK, *sent):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def sets_begun(folder: Path) -> dict[int, dict[str, Any]]:
+    """The sets of which a trial has begun, by their number.
+
+    Args:
+        folder: of all trials.
+    """
+    records = [TrialDirectory(path).record for path in sorted(folder.glob("*"))]
+    return {record["index"]: record["values"] for record in records if "index" in record}
 
 
 def settled(record: Mapping[str, Any], sitting: str | None = None) -> bool:

@@ -23,6 +23,7 @@ from pipeline.errors import must
 from pipeline.places import write_atomically
 from pipeline.report.sweep_data import read_sweep
 from pipeline.rundir import RunDirectory
+from pipeline.shards import Dataset
 from pipeline.supervised import train_supervised
 from pipeline.trainer import train
 from pipeline.trials import FINISHED
@@ -69,7 +70,7 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
             raise must("--methods", f"some of {', '.join(METHODS)}", method)
     for fraction in curve.fractions:
         RunConfig.build({**curve.settings, "train.labelled_fraction": fraction})
-    swept = {} if curve.sweep is None else _swept(curve.sweep)
+    swept = {} if curve.sweep is None else _swept(curve.sweep, str(curve.settings["data.path"]))
     keep_design(curve.out, design_of(curve.settings))
     end = None if minutes is None else time.monotonic() + 60 * minutes
     cells = []
@@ -89,17 +90,19 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
     return cells
 
 
-def _swept(folder: Path) -> dict[tuple[float, int], list[dict[str, Any]]]:
+def _swept(folder: Path, data: str) -> dict[tuple[float, int], list[dict[str, Any]]]:
     """The finished trials of a sweep of one data set and one set of parameters as cells, by fraction and seed.
 
     Raises:
-        UserError: several data sets or sets were swept, or another model.
+        UserError: several data sets or sets were swept, or another data set or model.
     """
-    _, rows = read_sweep(folder)
+    definition, rows = read_sweep(folder)
     for name in ("data", "set", "model"):
         values = sorted({str(row[name]) for row in rows})
         if len(values) > 1 or (name == "model" and values != ["deep"]):
             raise must("--sweep", f"a sweep of one {name}" if name != "model" else "a sweep of deep", ", ".join(values))
+    if Dataset.open(data).manifest_hash not in definition.get("data", {}).values():
+        raise must("--sweep", f"a sweep of the data in '{data}' (--data)", str(rows[0]["data"]))
     return {
         (float(row["labelled_fraction"]), int(row["seed"])): [
             {"method": "deep", "fraction": float(row["labelled_fraction"]), "seed": int(row["seed"])}

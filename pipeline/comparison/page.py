@@ -17,6 +17,7 @@ from pipeline.comparison.tables import (
     CLUSTERS,
     COST,
     FEATURES,
+    FEWEST,
     Difference,
     Spread,
     Table,
@@ -208,5 +209,5 @@ def _text(value: Spread | None, column: str) -> str:
 def _difference(found: Difference | None) -> str:
     if found is None:
         return "–"
-    chance = "too few seeds" if found.p is None else f"p {found.p:.3f}"
-    return f"{found.mean:+.3f} ({chance})"
+    untested = "too few seeds" if found.seeds < FEWEST else "the same in every seed"
+    return f"{found.mean:+.3f} ({untested if found.p is None else f'p {found.p:.3f}'})"

@@ -15,7 +15,7 @@ from pipeline.comparison.contestants import Contestant
 CLUSTERS = {"clustering_accuracy": "ACC", "nmi": "NMI", "ari": "ARI"}
 FEATURES = {"linear_probe": "linear probe", "nearest_neighbours": "10-NN"}
 COST = {"seconds": "seconds", "parameters": "parameters", "memory_bytes": "memory, MB"}
-_FEWEST = 3  # seeds for a test
+FEWEST = 3  # seeds for a test
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,17 @@ def differences(table: Table, reference: str, measures: Sequence[str]) -> list[D
 
 
 def paired_p(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Two-sided p of Student's paired t-test; None with fewer than three pairs; 1 or 0 where nothing varies."""
+    """Two-sided p of Student's paired t-test; 1 where no pair differs.
+
+    None with fewer than three pairs, or where all differ by the same: there is no spread to judge it by.
+    """
     from scipy.stats import ttest_rel
 
     gaps = [a - b for a, b in pairs]
-    if len(gaps) < _FEWEST:
+    if len(gaps) < FEWEST:
         return None
     if len(set(gaps)) == 1:
-        return 1.0 if gaps[0] == 0 else 0.0
+        return 1.0 if gaps[0] == 0 else None
     return float(ttest_rel(*zip(*pairs, strict=True)).pvalue)
 
 

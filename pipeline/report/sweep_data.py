@@ -52,15 +52,18 @@ def read_sweep(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise OutputError(f"'{directory}' holds a sweep that cannot be read: {error}.") from None
 
 
-def baselines(data: str, draws: Iterable[tuple[float, float, int]]) -> dict[str, dict[float, list[float]]]:
+def baselines(
+    data: str, draws: Iterable[tuple[float, float, int]], num_folds: int = 1
+) -> dict[str, dict[float, list[float]]]:
     """Test accuracy of what reads the same labels as runs, by method and fraction, one number for each draw.
 
     Label spreading is left out for more than 10,000 training rows, the nearest labelled row where the comparisons would
-    take longer than some ten seconds, and both where there are no labels.
+    take longer than some ten seconds, and both where there are no labels. Folds share that time.
 
     Args:
         data: the prepared data set.
         draws: labelled fraction, validation fraction and seed of the runs.
+        num_folds: how many such data sets are looked at.
     """
     dataset = Dataset.open(data)
     count = dataset.num_rows("train")
@@ -75,12 +78,14 @@ def baselines(data: str, draws: Iterable[tuple[float, float, int]]) -> dict[str,
     found: dict[str, dict[float, list[float]]] = {name: {} for name in BASELINES}
     for fraction, validation_fraction, seed in draws:
         kept, _ = kept_labels(labels, fraction, validation_fraction, seed)
-        for name, value in _reading(features, kept, test, truth).items():
+        for name, value in _reading(features, kept, test, truth, num_folds).items():
             found[name].setdefault(fraction, []).append(value)
     return {name: values for name, values in found.items() if values}
 
 
-def _reading(features: np.ndarray, kept: np.ndarray, test: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _reading(
+    features: np.ndarray, kept: np.ndarray, test: np.ndarray, truth: np.ndarray, num_folds: int
+) -> dict[str, float]:
     from sklearn.neighbors import KNeighborsClassifier
 
     from pipeline.fractions import spreading_accuracy
@@ -89,12 +94,23 @@ def _reading(features: np.ndarray, kept: np.ndarray, test: np.ndarray, truth: np
     if not known.any():
         return {}
     scores = {"majority": float((truth == np.bincount(kept[known]).argmax()).mean())}
-    if known.sum() * test.size <= _PRODUCTS:
+    if known.sum() * test.size <= _PRODUCTS / num_folds:
         nearest = KNeighborsClassifier(1).fit(features[known], kept[known])
         scores["neighbour"] = float((nearest.predict(test) == truth).mean())
-    if len(features) <= _SPREADING_ROWS:
+    if len(features) <= _SPREADING_ROWS / num_folds**0.5:  # its graph takes the square of them
         scores["spreading"] = spreading_accuracy(features, kept, test, truth)
     return scores
+
+
+def _over_folds(found: list[dict[str, dict[float, list[float]]]]) -> dict[str, dict[float, list[float]]]:
+    """Of several folds one number each, the mean over its seeds, as for maps; of what all folds have."""
+    over: dict[str, dict[float, list[float]]] = {}
+    for name, values in found[0].items():
+        for fraction in values:
+            if all(fraction in fold.get(name, {}) for fold in found):
+                means = [float(np.mean(fold[name][fraction])) for fold in found]
+                over.setdefault(name, {})[fraction] = means
+    return over
 
 
 class SweepData:
@@ -129,15 +145,11 @@ class SweepData:
             if settings and row["data"] == name:  # a screened trial has no record of a run
                 draw = (float(row["labelled_fraction"]), settings["train.validation_fraction"], int(row["seed"]))
                 draws.setdefault(settings["data.path"], set()).add(draw)
-        found: dict[str, dict[float, list[float]]] = {}
         try:
-            for path in sorted(draws):
-                for method, values in baselines(path, sorted(draws[path])).items():
-                    for fraction, each in values.items():
-                        found.setdefault(method, {}).setdefault(fraction, []).extend(each)
+            found = [baselines(path, sorted(draws[path]), len(draws)) for path in sorted(draws)]
         except (UserError, OSError):  # the data are not here any more: the sweep is shown without them
             return {}
-        return found
+        return _over_folds(found) if len(found) > 1 else next(iter(found), {})
 
     @property
     def parameters(self) -> list[str]:
@@ -150,9 +162,11 @@ class SweepData:
     @property
     def meaning(self) -> str:
         """Which trials the means are over."""
-        choice = "the set that validation rows chose, over its seeds, at the fractions where they could choose one"
+        choice = (
+            "the set that validation rows chose, over its seeds or folds, at the fractions where they could choose one"
+        )
         if self.chosen and all(row["score"] is None for row in self.chosen):
-            choice = "the only set, over its seeds, at the fractions where all of them are done"
+            choice = "the only set, over its seeds or folds, at the fractions where all of them are done"
         return choice if self.chosen else "all trials of a fraction"
 
     @property
@@ -162,10 +176,10 @@ class SweepData:
         return ", ".join(names) or "nothing"
 
     def by_fraction(self, name: str) -> list[tuple[float, float, float | None, int]]:
-        """Fraction, mean, standard deviation (n − 1) and seeds: of the chosen sets; of all trials without a choice."""
+        """Fraction, mean, standard deviation (n − 1) and n, seeds or folds: of the chosen; of all without a choice."""
         chosen = [row for row in self.chosen if row["data"] == name and row["mean"] is not None]
         if self.chosen:
-            return sorted((float(r["labelled_fraction"]), r["mean"], r["sd"], int(r["seeds"])) for r in chosen)
+            return sorted((float(r["labelled_fraction"]), r["mean"], r["sd"], len(r["tests"])) for r in chosen)
         here = [row for row in self.finished if row["data"] == name]
         found = []
         for fraction in sorted({float(row["labelled_fraction"]) for row in here}):

@@ -35,7 +35,7 @@ def fractions_chart(data: SweepData, name: str) -> go.Figure:
     figure.add_scatter(
         x=x, y=mean, mode="lines+markers", name="mean ± sd", line={"color": COLOURS[1], "width": 3},
         marker={"size": 9}, error_y={"array": [p[2] or 0.0 for p in points], "thickness": 2, "width": 6},
-        hoverinfo="text", text=[f"{p[0]:.1%} of labels<br>{p[1]:.4f} ± {p[2] or 0:.4f} ({p[3]} runs)" for p in points],
+        hoverinfo="text", text=[f"{p[0]:.1%} of labels<br>{p[1]:.4f} ± {p[2] or 0:.4f} (n = {p[3]})" for p in points],
     )  # fmt: skip
     for number, (method, values) in enumerate(data.baselines.get(name, {}).items()):
         means = [float(np.mean(values[fraction])) for fraction in sorted(values)]
@@ -157,11 +157,9 @@ def _parameters_panel(page: Page, data: SweepData) -> str:
 
 def _sweep_panel(data: SweepData) -> str:
     rows = [[key, _text(value)] for key, value in data.definition.items()]
-    head = ["data", "labelled fraction", "set", data.metric, "sd", "seeds", "chosen by", "score"]
-    chosen = [
-        [_text(row[key]) for key in ("data", "labelled_fraction", "set", "mean", "sd", "seeds", "chosen_by", "score")]
-        for row in data.chosen
-    ]
+    head = ["data", "labelled fraction", "set", data.metric, "sd", "seeds", "folds", "chosen by", "score"]
+    keys = ("data", "labelled_fraction", "set", "mean", "sd", "seeds", "folds", "chosen_by", "score")
+    chosen = [[_text(row[key]) for key in keys] for row in data.chosen]
     title = "The only set" if all(row["score"] is None for row in data.chosen) else "Chosen by validation"
     made = f"<h2>{title}</h2>{table(head, chosen)}" if chosen else ""
     return f"{made}<h2>What was asked</h2>{table(['key', 'value'], rows)}"

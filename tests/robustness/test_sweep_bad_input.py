@@ -7,6 +7,7 @@ import pytest
 
 from jobs._run import numbers
 from pipeline.errors import UserError
+from pipeline.spaces import PUBLISHED
 from pipeline.sweep import sweep
 from pipeline.sweep_plan import SweepOptions, alone_in, make_plan
 from pipeline.sweep_record import kept_place
@@ -28,7 +29,10 @@ from tests.training import REPOSITORY
             {"settings": {"train.seed": 3}},
             "train.seed must be given to the sweep by its own option. Got 'train.seed=3'",
         ),
-        ({"settings": {"train.model": "deep"}}, "train.model must be given to the sweep by its own option"),
+        (
+            {"settings": {"train.model": "deep"}},
+            "train.model must be given to the sweep by its own option. Got 'train.model=deep'. Leave out --model sssom",
+        ),
         ({"settings": {"map.epoch": 3}}, "Unknown key 'map.epoch'. Did you mean 'map.epochs'?"),
         ({"settings": {"map.capacity": -3}}, "map.capacity must be"),
         ({"validation_fraction": 1.5}, r"--validation-fraction must be a share in \[0, 1\). Got 1.5."),
@@ -47,9 +51,10 @@ def test_an_option_that_cannot_be(digits, tmp_path, changes, sentence):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_time_budget_is_said_in_the_minutes_it_was_given_in(digits, tmp_path):
-    with pytest.raises(UserError, match="--time-budget must be > 0. Got -1.0."):
-        sweep(SweepOptions(data=[str(digits)], model="sssom"), tmp_path / "out", time_budget_s=-60.0)
+@pytest.mark.parametrize("minutes", [-1.0, float("nan"), float("inf")])
+def test_a_time_budget_is_said_in_the_minutes_it_was_given_in(digits, tmp_path, minutes):
+    with pytest.raises(UserError, match=f"--time-budget must be a finite number > 0. Got {minutes}."):
+        sweep(SweepOptions(data=[str(digits)], model="sssom"), tmp_path / "out", time_budget_s=60 * minutes)
 
 
 def test_a_folder_of_something_else_is_refused(digits, tmp_path):
@@ -108,6 +113,45 @@ def test_a_folder_held_by_others_is_refused(digits, tmp_path):
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(UserError, match="already holds a run. Give another --out."):
         sweep(asked, tmp_path / "run", tracking_uri="none")
+
+
+@pytest.mark.parametrize("search", ["lhs", "optuna"])
+@pytest.mark.parametrize("text", ["map.fallback: [nearest, bogus]", "map.bmu_rate: {low: 0.1, high: 2}"])
+def test_every_choice_and_every_end_of_a_range_is_checked(digits, tmp_path, search, text):
+    (tmp_path / "space.yaml").write_text(f"{text}\nmap.epochs: 1")
+    asked = {"data": [str(digits)], "model": "sssom", "samples": 10, "search": search}
+    with pytest.raises(ValueError, match=f"{text.partition(':')[0]} must be"):
+        make_plan(SweepOptions(**asked, space=str(tmp_path / "space.yaml")), tmp_path / "out", resume=False)
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_optuna_takes_the_published_spaces(digits, tmp_path, model):
+    asked = SweepOptions(data=[str(digits)], model=model, space=model, search="optuna")
+    assert make_plan(asked, tmp_path / "out", resume=False).num_sets == 10
+
+
+def test_a_grid_takes_all_its_sets(digits, tmp_path):
+    (tmp_path / "space.yaml").write_text("map.capacity: [20, 30, 40]")
+    asked = {"data": [str(digits)], "model": "sssom", "search": "grid", "space": str(tmp_path / "space.yaml")}
+    with pytest.raises(UserError, match="--samples must be left out with --search grid, which takes all 3 .* Got 2"):
+        make_plan(SweepOptions(**asked, samples=2), tmp_path / "out", resume=False)
+    assert make_plan(SweepOptions(**asked), tmp_path / "out", resume=False).num_sets == 3
+
+
+def test_one_data_set_given_twice(digits, tmp_path):
+    with pytest.raises(UserError, match="^--data must be different data sets. Got .*data, .*data/'"):
+        make_plan(SweepOptions(data=[str(digits), f"{digits}/"], model="sssom"), tmp_path / "out", resume=False)
+
+
+def test_settings_of_machines_may_change_where_a_sweep_goes_on(digits, tmp_path):
+    def plan(resume, **settings):
+        asked = SweepOptions(data=[str(digits)], model="sssom", settings=settings)
+        return make_plan(asked, tmp_path, resume).definition["settings"]
+
+    plan(False, **{"map.epochs": 2})
+    assert plan(True, **{"cluster.cpus_per_worker": 2.0}) == {"map.epochs": 2, "cluster.cpus_per_worker": 2.0}
+    with pytest.raises(UserError, match="^settings must be .* to go on"):
+        plan(True, **{"map.epochs": 3})
 
 
 @pytest.mark.parametrize("text", ["0,a", "", "1,1"])

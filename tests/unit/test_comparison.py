@@ -302,6 +302,7 @@ def test_differences_are_paired_over_the_seeds_that_both_have():
     assert (found.name, found.seeds) == ("b", 3) and found.mean == pytest.approx(0.02)
     assert found.p == pytest.approx(ttest_rel([0.52, 0.63, 0.71], [0.5, 0.6, 0.7]).pvalue)
     assert paired_p([(0.1, 0.2), (0.3, 0.4)]) is None and paired_p([(0.5, 0.5)] * 3) == 1.0
+    assert paired_p([(0.5, 0.25)] * 3) is None, "one difference thrice has no spread to be judged by"
 
 
 def test_holm_multiplies_the_smallest_by_all_and_never_falls():

@@ -1,6 +1,7 @@
 """The supervised baseline and the figure of accuracy by labelled fraction."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -105,7 +106,8 @@ def test_a_sweep_gives_the_deep_cells(settings, tmp_path):
         "b,failed,d,deep,1.0,0,0,,,,",
         "c,finished,d,deep,1.0,1,0,20,0.9,cd,60",
     ]
-    (tmp_path / "sweep.json").write_text('{"definition": {}}')
+    known = {"d": Dataset.open(settings["data.path"]).manifest_hash}
+    (tmp_path / "sweep.json").write_text(json.dumps({"definition": {"data": known}}))
     (tmp_path / "trials.csv").write_text("\n".join([head, *rows]))
     curve = Curve(settings, (0.1, 1.0), (0, 1), ("deep",), tmp_path / "out", "the command", sweep=tmp_path)
     cells = compute(curve, None, pytest.fail)
@@ -115,4 +117,8 @@ def test_a_sweep_gives_the_deep_cells(settings, tmp_path):
     assert "| 10 % | 0.8000 (1) | – | 1.0 |" in markdown(curve, cells, "d")
     (tmp_path / "trials.csv").write_text("\n".join([head, *rows, "e,finished,d,deep,1.0,1,1,20,0.9,ef,60"]))
     with pytest.raises(UserError, match="--sweep must be a sweep of one set. Got '0, 1'."):
+        compute(curve, None, pytest.fail)
+    (tmp_path / "trials.csv").write_text("\n".join([head, *rows]))
+    (tmp_path / "sweep.json").write_text('{"definition": {"data": {"d": "another"}}}')
+    with pytest.raises(UserError, match="--sweep must be a sweep of the data in '.*' .--data.. Got 'd'."):
         compute(curve, None, pytest.fail)

@@ -267,6 +267,26 @@ def test_curves_begin_where_the_error_was_measured(odd, tmp_path):
     assert [list(trace.x) for trace in curves_chart(data).data] == [[2, 3, 4], [1, 2, 3, 4]]
 
 
+def test_the_baselines_of_folds_are_those_of_all_folds(tmp_path):
+    for fold, seed in (("a", 0), ("b", 1)):
+        prepare(open_source("digits", None, SourceOptions(seed=seed)), tmp_path / "folds" / fold)
+    lines = []
+    for fold in "ab":
+        for seed in (0, 1):
+            trial = tmp_path / "trials" / f"{fold}{seed}"
+            trial.mkdir(parents=True)
+            settings = {"data.path": str(tmp_path / "folds" / fold), "train.validation_fraction": 0.2}
+            (trial / "run.json").write_text(json.dumps({"settings": settings}))
+            lines.append(f"{fold}{seed},finished,toy,sssom,0.1,{seed},0,0.8,0.9,0.5,9,{fold}")
+    (tmp_path / "trials.csv").write_text("\n".join([HEAD.strip() + ",fold", *lines]))
+    (tmp_path / "sweep.json").write_text(json.dumps({"definition": {}}))
+    data, draws = sweep_data.SweepData(tmp_path), [(0.1, 0.2, 0), (0.1, 0.2, 1)]
+    for name, values in data.baselines["toy"].items():
+        folds = [sweep_data.baselines(str(tmp_path / "folds" / fold), draws)[name][0.1] for fold in "ab"]
+        assert values == {0.1: [np.mean(fold) for fold in folds]}
+    assert len(data.baselines["toy"]) == 3 and data.by_fraction("toy") == [(0.1, 0.8, 0.0, 2)]
+
+
 @pytest.mark.parametrize("name", ["2024", "007", "NA"])
 def test_a_data_set_whose_name_looks_like_a_number_or_like_nothing_has_a_report(tmp_path, name):
     lines = [f"{name}-1-s{n},finished,{name},sssom,1.0,{n},0,0.8,0.9,0.5,9" for n in range(2)]

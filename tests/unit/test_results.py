@@ -45,6 +45,12 @@ def test_the_best_run_is_chosen_on_validation_rows(runs):
     assert chooser == "accuracy" and row["accuracy"] == 0.8
 
 
+@pytest.mark.parametrize("metric", ["loss_push", "seconds", "validation_quantization_error", "misplaced_share"])
+def test_the_best_run_has_the_least_of_what_should_be_small(runs, metric):
+    runs[metric] = [0.3, 0.1, 0.2]
+    assert best_run(runs, metric) == (best_run(runs.iloc[1:2], metric)[0], metric)
+
+
 def test_unknown_names_are_told_with_the_nearest_ones(runs, tracking_uri):
     runs = runs.join(pd.DataFrame(1.0, runs.index, [f"system/{n}" for n in range(100)]))
     told = "--metric must be a number of these runs, such as accuracy. Got 'acuracy'. Did you mean 'accuracy'"

@@ -1,15 +1,17 @@
 """A sitting of a sweep without its processes: what is left to do, what Optuna proposes, how the record ends."""
 
 import shutil
+from types import SimpleNamespace
 
 import mlflow
+import optuna
 import pytest
 
 from pipeline import sweep as module
 from pipeline import sweep_result
 from pipeline.errors import MachineError, UserError
 from pipeline.journal import Journal
-from pipeline.sets import Optuna
+from pipeline.sets import Listed, Optuna
 from pipeline.sweep import _Sweep
 from pipeline.sweep_plan import TRIALS, SweepOptions, make_plan
 from pipeline.sweep_record import Recorder, kept_place
@@ -96,6 +98,83 @@ def test_a_set_whose_process_never_began_is_made_up_for(digits, tmp_path, space)
     assert list(proposed(plan, known)) == [1]
 
 
+class Race:
+    """Trials of a sitting with asha, without their processes: each reports one epoch when it is told to."""
+
+    def __init__(self, now):
+        from pipeline import sweep_tune
+
+        self.now, self.rivals = now, sweep_tune.Rivals(now.sitting)
+        now._look_around()
+        if now.plan.definition["search"] != "optuna":
+            now.source = Listed(list(now.trials.values()), 1)
+        self.processes = {}
+
+    def begin(self):
+        while config := self.now.suggest(name := f"process-{len(self.processes)}"):
+            (content,) = config["trials"]
+            self.processes[content["key"]] = SimpleNamespace(trial_id=name, config=config)
+            self.rivals.on_trial_add(None, self.processes[content["key"]])
+        return self
+
+    def report(self, key, score):
+        process, result = self.processes[key], {"epochs": 3, "score": score}
+        if self.rivals.on_trial_result(None, process, result) == self.rivals.STOP:
+            self.rivals.on_trial_complete(None, process, result)
+            self.now.portion_ended(process.trial_id, result, False)
+        return self.now.status.get(key)
+
+
+@pytest.fixture
+def race(digits, tmp_path, space, monkeypatch):
+    from pipeline import sweep_tune
+
+    def begun(folder="out", **asked):
+        now = sitting(digits, tmp_path / folder, **{"space": space, "scheduler": "asha", **asked})
+        monkeypatch.setitem(sweep_tune._SITTINGS, now.sitting, now)
+        return Race(now).begin()
+
+    return begun
+
+
+@pytest.mark.parametrize("search", ["lhs", "optuna"])
+def test_asha_compares_trials_of_the_same_data_fraction_and_seed(race, digits, search):
+    run = race(samples=2, fractions=[1.0, 0.01], seeds=[0, 1], search=search)
+    easy = {key: 0.9 - 0.5 * (trial.labelled_fraction < 1) - 0.1 * trial.seed for key, trial in run.now.trials.items()}
+    assert len(easy) == 8
+    lag = {key for key, trial in run.now.trials.items() if trial.index == 1 and trial.labelled_fraction == 1}
+    told = {key: run.report(key, score - 0.01 * (key in lag)) for key, score in easy.items()}
+    assert {key for key, status in told.items() if status == "stopped"} == lag
+
+
+def test_asha_leaves_a_set_that_no_seed_has_lost(race):
+    run = race(samples=2, seeds=[0, 1])
+    first, second = ([k for k, t in run.now.trials.items() if t.seed == seed] for seed in (0, 1))
+    assert [run.report(first[0], 0.9), run.report(first[1], 0.8)] == [None, "stopped"]
+    assert [run.report(second[1], 0.9), run.report(second[0], 0.8)] == [None, None]
+    run = race(resume=True)  # what an earlier sitting has lost stays lost
+    note(run.now.plan, run.now.trials[first[1]], "stopped")
+    run = race(resume=True)
+    assert [run.report(second[1], 0.9), run.report(second[0], 0.8)] == [None, None]
+
+
+def test_optuna_hears_of_a_set_when_its_last_trial_has_ended(digits, tmp_path, space):
+    now = sitting(digits, tmp_path / "out", space=space, samples=2, seeds=[0, 1], search="optuna", scheduler="asha")
+    now._look_around()
+    portions = [now.source.next() for _ in range(4)]
+    assert [(t.index, t.seed) for (t,) in portions] == [(0, 0), (0, 1), (1, 0), (1, 1)] and now.source.next() is None
+    for count, portion in enumerate(portions[:2]):
+        assert len(now.source._study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) == 0, count
+        note(now.plan, portion[0], "finished", summary={"validation_accuracy": 0.5 + 0.2 * portion[0].seed})
+        now.source.ended(portion)
+    (told,) = now.source._study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    assert told.value == pytest.approx(0.6)
+    again = sitting(digits, tmp_path / "out", resume=True)
+    note(now.plan, portions[2][0], "finished", summary={"validation_accuracy": 0.4})
+    again._look_around()
+    assert [(t.index, t.seed) for (t,) in [again.source.next()]] == [(1, 1)] and again.source.next() is None
+
+
 def ended(folder):
     return [line["status"] for line in Journal(folder).lines() if line["kind"] == "end"]
 
@@ -142,6 +221,34 @@ def test_a_finished_sweep_that_goes_on_with_another_store_is_recorded_there_with
         assert parent.data.tags["best_run_id"] in {run.info.run_id for run in children}
 
 
+def test_what_ended_untold_when_time_was_up_is_recorded(digits, tmp_path, tracking_uri, monkeypatch):
+    now = sitting(digits, tmp_path / "out", seeds=[0, 1, 2], uri=tracking_uri)
+    first, second, _ = now.plan.trials_of(0, {})
+
+    def until_time_was_up(*_):
+        for trial in (first, second):
+            note(now.plan, trial, "finished", summary={"accuracy": 0.5})
+            Journal(now.folder / trial.key).write("start", name=trial.key, params={}, tags={})
+            Journal(now.folder / trial.key).write("end", status="FINISHED", tags={})
+        now.told({"ended": [first.key]})
+
+    monkeypatch.setattr(now, "_tune", until_time_was_up)
+    result = now.run(1.0, None)
+    assert (result["finished"], result["waiting"]) == (2, 1)
+    assert [bool(row["run_id"]) for row in result["rows"]] == [True, True, False]
+    assert now.progress.done == 2
+
+
+def test_an_epoch_after_which_nothing_is_left_to_stop_is_not_told(monkeypatch):
+    from pipeline import sweep_tune
+
+    told = []
+    monkeypatch.setattr(sweep_tune.tune, "report", told.append)
+    for epoch in (1, 2, 3):
+        sweep_tune._by_epoch("accuracy")(epoch, 3, {"validation_accuracy": 0.5})
+    assert [report["epochs"] for report in told] == [1, 2]
+
+
 def no_room(*_):
     raise OSError(28, "No space left on device")
 
@@ -184,7 +291,7 @@ def test_the_closing_line_says_what_resume_does():
 def test_a_sweep_of_which_every_trial_failed_ends_as_they_did(digits, tmp_path, error, kind):
     now = sitting(digits, tmp_path / "out", uri=f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}")
     (trial,) = now.plan.trials_of(0, {})
-    note(now.plan, trial, "failed", error=error, fixable=kind is UserError, sitting=now.sitting)
+    note(now.plan, trial, "failed", error=error, attempts=2, fixable=kind is UserError, sitting=now.sitting)
     now._tune = lambda *_: None
     with pytest.raises(kind, match=f"^All 1 trials failed. {error.rstrip('.')}"):
         now.run(None, None)

@@ -1,8 +1,13 @@
 """Two sweeps compared: the same rows are paired, the tests are those of the textbook."""
 
+import json
+from pathlib import Path
+
+import mlflow
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.result_rows import read_trials
 from pipeline.selection import write_table
 from pipeline.sweep_comparison import compare_sweeps, holm
 
@@ -57,6 +62,55 @@ def test_what_cannot_be_compared(tmp_path, tracking_uri):
         compare_sweeps((a, a), "nmi", "x", None)
     with pytest.raises(UserError, match="--experiment must be the name of an experiment"):
         compare_sweeps((a, "nobody"), "accuracy", "x", tracking_uri)
+
+
+def test_other_data_under_the_same_name_are_not_paired(tmp_path):
+    names = [sweep_folder(tmp_path / name, tests) for name, tests in (("a", FIRST), ("b", SECOND))]
+    for folder, digest in zip(names, ("c0ffee", "c0ffee"), strict=True):
+        (Path(folder) / "sweep.json").write_text(json.dumps({"definition": {"data": {"d": digest}}}))
+    said: list[str] = []
+    assert compare_sweeps(tuple(names), "accuracy", "x", None, said.append)[0]["pairs"] == 5 and not said
+    (tmp_path / "b" / "sweep.json").write_text(json.dumps({"definition": {"data": {"d": "other"}}}))
+    told = "Other data under the same name, so not paired .their manifests differ.: 'd'."
+    with pytest.raises(UserError, match=f"must share a data set.* {told}$"):
+        compare_sweeps(tuple(names), "accuracy", "x", None)
+    for folder, tests in zip(names, (FIRST, SECOND), strict=True):
+        rows = read_trials(Path(folder) / "trials.csv")
+        sweep_folder(Path(folder), tests, data="e")
+        write_table(Path(folder) / "trials.csv", rows + read_trials(Path(folder) / "trials.csv"))
+    (row,) = compare_sweeps(tuple(names), "accuracy", "x", None, said.append)
+    assert row["data"] == "e" and len(said) == 1 and said[0].startswith("Other data under the same name")
+
+
+def record(uri, trials, seeds, name="unfinished"):
+    """A sweep in MLflow as far as it went: trials by (fold, seed, set, accuracy, validation accuracy)."""
+    client = mlflow.MlflowClient(uri)
+    place = client.create_experiment("x")
+    parent = client.create_run(place, tags={"kind": "sweep", "sweep": name})
+    client.log_param(parent.info.run_id, "seeds", seeds)
+    for fold, seed, index, accuracy, validation in trials:
+        tags = {"kind": "trial", "sweep": name, "trial": f"d-{fold}-{seed}-{index}", "data": "d", "set": str(index)}
+        tags |= {"labelled_fraction": "0.1"} | ({"fold": fold, "folds": "2"} if fold else {})
+        run = client.create_run(place, tags=tags)
+        client.log_param(run.info.run_id, "train.seed", seed)
+        client.log_metric(run.info.run_id, "accuracy", accuracy)
+        client.log_metric(run.info.run_id, "validation_accuracy", validation)
+        client.set_terminated(run.info.run_id)
+    return name
+
+
+def test_a_set_that_lacks_a_seed_is_not_chosen_by_what_mlflow_has_of_it(tmp_path, tracking_uri):
+    trials = [("", 0, 0, 0.81, 0.9), ("", 1, 0, 0.83, 0.9), ("", 0, 1, 0.99, 0.95)]
+    name = record(tracking_uri, trials, "0,1")
+    (row,) = compare_sweeps((sweep_folder(tmp_path / "a", FIRST), name), "accuracy", "x", tracking_uri)
+    assert row["pairs"] == 2 and row["second"] == pytest.approx(0.82)
+
+
+@pytest.mark.parametrize("trials", [[("", 0, 0, 0.8, 0.9)], [("a", 0, 0, 0.8, 0.9), ("a", 1, 0, 0.8, 0.9)]])
+def test_nothing_is_chosen_of_a_sweep_that_lacks_a_seed_or_a_fold_of_every_set(tmp_path, tracking_uri, trials):
+    names = (sweep_folder(tmp_path / "a", FIRST), record(tracking_uri, trials, "0,1"))
+    with pytest.raises(UserError, match="two sweeps that chose sets by validation_accuracy .* Got 'unfinished'"):
+        compare_sweeps(names, "accuracy", "x", tracking_uri)
 
 
 def test_holm_by_hand():
