@@ -30,6 +30,7 @@ def test_a_sample_without_any_value_is_named():
         statistics([[0.1, 0.2], [float("nan")] * 2], missing="mask")
 
 
-def test_a_sample_beyond_the_bound_of_the_scale_is_named():
-    with pytest.raises(ValueError, match=r"within the bound given to the scale \(1\). Got 3 in row 0"):
-        statistics([[3.0, 0.2]])
+@pytest.mark.parametrize("value", [3, -3])
+def test_a_sample_beyond_the_bound_of_the_scale_is_named(value):
+    with pytest.raises(ValueError, match=rf"within the bound given to the scale \(1\). Got {value} in row 0"):
+        statistics([[float(value), 0.2]])

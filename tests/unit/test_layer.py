@@ -478,3 +478,5 @@ def test_labels_that_are_no_classes_are_refused(label, generator):
         layer(features, labels)
     with pytest.raises(ValueError, match=f"Got {label} in row 2"):
         accumulate(layer.state, features, labels, layer.config)
+    with pytest.raises(ValueError, match=f"Got {label} in row 0"):
+        accumulate(layer.state, features[2:3], labels[2:3], layer.config)
