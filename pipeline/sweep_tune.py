@@ -74,7 +74,7 @@ def fit(
                 tune.with_resources(_work, tune.PlacementGroupFactory(bundles)),
                 tune_config=tune.TuneConfig(
                     search_alg=Proposals(sitting.sitting),
-                    scheduler=Rivals(sitting.sitting) if asha else FIFOScheduler(),
+                    scheduler=GroupedAsha(sitting.sitting) if asha else FIFOScheduler(),
                     num_samples=-1,
                     max_concurrent_trials=concurrent,
                     time_budget_s=time_budget_s,
@@ -122,8 +122,8 @@ class Proposals(Searcher):
         """Nothing to restore."""
 
 
-class Rivals(FIFOScheduler):
-    """Stops trials that lag behind their rivals: those that differ in nothing but the set of hyper-parameters.
+class GroupedAsha(FIFOScheduler):
+    """Stops trials that lag behind those which differ in nothing but the set of hyper-parameters.
 
     Each data set, fold, labelled fraction and seed has an ASHA of its own, because scores of other data, labels or
     validation rows say nothing of a set. The last set that no seed has lost is kept: there is always one to choose.

@@ -104,7 +104,7 @@ class Race:
     def __init__(self, now):
         from pipeline import sweep_tune
 
-        self.now, self.rivals = now, sweep_tune.Rivals(now.sitting)
+        self.now, self.rivals = now, sweep_tune.GroupedAsha(now.sitting)
         now._look_around()
         if now.plan.definition["search"] != "optuna":
             now.source = Listed(list(now.trials.values()), 1)
