@@ -155,6 +155,12 @@ def test_members_of_a_classical_map_are_its_bmus(iris):
     assert members.sum() == 150 and (members.argmax(1) == som.predict(iris[0])).all()
 
 
+def test_a_deviation_may_be_that_of_the_last_round_alone(iris):
+    X, y = iris
+    model = ALTSSSOM(deviation_decay=0.0, epochs=3, seed=0).fit(X, y)
+    assert np.isfinite(model.relevances_).all() and model.score(X, y) > 0.9
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-3, 1e-4])
 @pytest.mark.parametrize("batch_size", [1, 7, 512])
 @pytest.mark.filterwarnings("ignore:Features should not be tiny")
