@@ -64,9 +64,19 @@ def compare_sweeps(
     for row, adjusted in zip(rows, holm([row["t_p"] for row in rows]), strict=True):
         row["holm_p"] = adjusted
     if len(rows) > 1:
-        means = [(row["first"], row["second"]) for row in rows]
-        rows.append({"data": "all", "labelled_fraction": None, **_tested(means), "holm_p": None})
+        rows.append({"data": "all", "labelled_fraction": None, **_tested(_of_data(rows)), "holm_p": None})
     return rows
+
+
+def _of_data(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """A pair of means for each data set: its fractions share rows and labels, so they are no pairs of their own."""
+    by_data: dict[str, list[Row]] = {}
+    for row in rows:
+        by_data.setdefault(row["data"], []).append(row)
+    return [
+        (statistics.fmean(row["first"] for row in same), statistics.fmean(row["second"] for row in same))
+        for same in by_data.values()
+    ]
 
 
 def _tested(pairs: Sequence[tuple[float, float]]) -> Row:

@@ -54,6 +54,24 @@ def test_equal_sweeps_have_no_p_value(tmp_path):
     assert row["difference"] == 0 and row["t_p"] is None and row["wilcoxon_p"] is None
 
 
+@pytest.mark.parametrize("num_data", [1, 3])
+def test_all_together_are_a_pair_for_each_data_set(tmp_path, num_data):
+    names = []
+    for name, shift in (("a", 0.0), ("b", 0.1)):
+        rows = []
+        for data in "xyz"[:num_data]:
+            for fraction in (0.1, 1.0):
+                tests = {seed: test + shift * (data == "x") for seed, test in FIRST.items()}
+                sweep_folder(tmp_path / name, tests, fraction, data)
+                rows += read_trials(tmp_path / name / "trials.csv")
+        write_table(tmp_path / name / "trials.csv", rows)
+        names.append(str(tmp_path / name))
+    *rows, together = compare_sweeps(tuple(names), "accuracy", "x", None)
+    assert len(rows) == 2 * num_data and together["data"] == "all"
+    assert together["pairs"] == num_data, "fractions of one data set share its rows"
+    assert together["difference"] == pytest.approx(0.1 / num_data)
+
+
 def test_what_cannot_be_compared(tmp_path, tracking_uri):
     a, b = sweep_folder(tmp_path / "a", FIRST), sweep_folder(tmp_path / "b", SECOND, fraction=0.5)
     with pytest.raises(UserError, match="must share a data set, labelled fraction, fold and seed. .*d 0.1 seed 0"):
