@@ -185,7 +185,7 @@ def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
     if not lines[0].strip():
         raise DataError(f"{path.name} is empty. It must hold at least one row.")
     if delimiter is None:
-        delimiter = max(",;\t|", key=lambda mark: len(_first_row(lines, mark)))
+        delimiter = max(",;\t|", key=lambda mark: _num_cells(lines, mark))
     cells = _first_row(lines, delimiter)
     names = [c.strip() for c in cells] if header else [f"x{i}" for i in range(len(cells))]
     _check_names(path, names)
@@ -212,6 +212,13 @@ def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
 
 def _first_row(lines: list[str], delimiter: str) -> list[str]:
     return next(text_csv.reader(lines, delimiter=delimiter))
+
+
+def _num_cells(lines: list[str], delimiter: str) -> int:
+    try:
+        return len(_first_row(lines, delimiter))
+    except text_csv.Error:  # a whole line of thousands of columns, where another mark divides it, is too large a cell
+        return 1
 
 
 def _first_lines(path: Path) -> list[str]:

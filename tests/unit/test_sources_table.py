@@ -102,6 +102,12 @@ def test_a_separator_in_quotes_is_none(tmp_path):
         _table(tmp_path / "t.csv", label_column="c")
 
 
+def test_the_separator_of_thousands_of_columns_is_found(tmp_path):
+    names = [f"measurement{place:05d}" for place in range(9000)]  # more text than the csv module takes for one cell
+    _write(tmp_path / "t.csv", "\n".join([";".join(names), *[";".join(["1"] * 9000)] * 2, ""]))
+    assert _table(tmp_path / "t.csv").spec.feature_names == tuple(names)
+
+
 @pytest.mark.parametrize("delimiter", ["\\t", ";;", "", "\u00e9", '"', "\n"])
 def test_a_delimiter_that_is_none_is_refused(tmp_path, delimiter):
     with pytest.raises(UserError, match="--delimiter must be one ASCII character, such as ';' or, for a tab, "):
