@@ -70,7 +70,10 @@ def prepare(
     """
     options, out = options or PrepareOptions(), Path(out)
     if out.is_symlink():
-        out = out.resolve()  # to another disk perhaps: the link stays
+        try:
+            out = out.resolve()  # to another disk perhaps: the link stays
+        except (OSError, RuntimeError):  # in Python before 3.13 a RuntimeError
+            raise OutputError(f"--out must not be a link to itself. Got {out}. Choose another.") from None
     identity = {
         "name": source.name,
         "options": source.options.changed(),

@@ -211,7 +211,10 @@ def _sweep_name(sweep: str, uri: str | None) -> str:
 
 def _with_manifests(rows: list[dict[str, Any]], file: Path) -> list[dict[str, Any]]:
     """Rows of the table of a sweep, with what its definition knows of their data."""
-    known = json.loads(file.read_text(encoding="utf-8"))["definition"]["data"] if file.is_file() else {}
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))["definition"]["data"]
+    except (OSError, ValueError, KeyError):  # the table is enough to pair what has the same names
+        known = {}
     keys = [f"{row['data']}-{row['fold']}" if row.get("fold") else row["data"] for row in rows]
     return [{**row, "manifest_hash": known.get(key)} for row, key in zip(rows, keys, strict=True)]
 

@@ -36,6 +36,7 @@ _PUBLISHED_AS = {
 }
 """Settings that the published programs express otherwise."""
 _RANGE = ("low", "high", "log", "integer", "steps")
+_NEXT = 1e-9  # to an end of a range, which may be one that a value must not have
 _SEARCHABLE = ("map.", "encoder.", "deep.", "loss.")
 
 
@@ -98,9 +99,9 @@ class Space:
         return {column.name: column.value(float(u)) for column, u in zip(self.columns, quantiles, strict=True)}
 
     def extremes(self) -> list[Values]:
-        """The first draw, and beside it every choice and both ends of every range, one at a time."""
+        """The first draw, and beside it every choice and what is next to both ends of every range, one at a time."""
         first = self.drawn(0, "lhs")
-        ends = ((c.name, c.choices or (c.value(0.0), c.value(1.0))) for c in self.columns)
+        ends = ((c.name, c.choices or (c.value(_NEXT), c.value(1 - _NEXT))) for c in self.columns)
         return [first, *({**first, name: value} for name, values in ends for value in values)]
 
     def settings(self, values: Mapping[str, Any], num_samples: int, num_features: int) -> Values:

@@ -243,7 +243,7 @@ def _definition(
     asked_for = {key: getattr(options, key) for key in defaults}
     given = {k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in asked_for.items()}
     chosen = {k: v if v is not None else before.get(k, defaults[k]) for k, v in given.items()}
-    if chosen["search"] == "grid" and options.samples not in (None, num_sets := len(space.grid())):
+    if not before and chosen["search"] == "grid" and options.samples not in (None, num_sets := len(space.grid())):
         raise must("--samples", f"left out with --search grid, which takes all {num_sets} sets", options.samples)
     data = {table.key: table.manifest_hash for table in tables}
     return {"model": options.model, "data": data, **chosen, "settings": settings, "space": space.describe()}, space

@@ -107,7 +107,8 @@ def _try(made: nn.Module, last: nn.Linear, name: str, sample: SampleShape) -> No
     if not all(torch.isfinite(features).all() for features in (first, again, alone, later)):
         raise _refused("of a module whose features are finite", name, "which gave NaN or infinite ones")
     if not ends or not torch.equal(ends[0], first):
-        raise _refused("of a module that ends in its last nn.Linear", name, f"which does not give what {last} gives")
+        what = f"which does not give what {last} gives" if ends else f"which never calls {last}"
+        raise _refused("of a module that ends in its last nn.Linear", name, what)
     alike = [_close(first, again), _close(first[: len(alone)], alone)]
     if not all(alike):
         why = "the other samples of its tile" if alike[0] else "chance"

@@ -140,16 +140,19 @@ class SweepData:
         if self.metric != "accuracy":
             return {}
         draws: dict[str, set[tuple[float, float, int]]] = {}  # of each fold
-        for row in self.finished:
-            settings = RunDirectory(self.directory / TRIALS / str(row["trial"])).record.get("settings")
-            if settings and row["data"] == name:  # a screened trial has no record of a run
-                draw = (float(row["labelled_fraction"]), settings["train.validation_fraction"], int(row["seed"]))
-                draws.setdefault(settings["data.path"], set()).add(draw)
         try:
+            for row in self.finished:
+                if row["data"] == name and (settings := self._settings(row)):
+                    draw = (float(row["labelled_fraction"]), settings["train.validation_fraction"], int(row["seed"]))
+                    draws.setdefault(settings["data.path"], set()).add(draw)
             found = [baselines(path, sorted(draws[path]), len(draws)) for path in sorted(draws)]
-        except (UserError, OSError):  # the data are not here any more: the sweep is shown without them
+        except (UserError, OSError):  # data or record are not here any more: the sweep is shown without them
             return {}
         return _over_folds(found) if len(found) > 1 else next(iter(found), {})
+
+    def _settings(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Of the run of a trial; none of one that was screened."""
+        return dict(RunDirectory(self.directory / TRIALS / str(row["trial"])).record.get("settings", {}))
 
     @property
     def parameters(self) -> list[str]:

@@ -14,7 +14,9 @@ from pipeline.errors import DataError
 _NUMBERS = ("numeric", "real", "integer")
 _NAME = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s{]+"
 _ATTRIBUTE = re.compile(rf"@attribute\s+({_NAME})(?:\s+|(?={{))(.+)", re.IGNORECASE)
-_QUOTED = re.compile(rb"""[ \t]*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")[ \t]*|%.*""")  # or a comment
+_QUOTED = re.compile(  # or a comment
+    rb"""[ \t]*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")[ \t]*|(?:^|(?<=[ \t]))%.*"""
+)
 _ESCAPED = re.compile(rb"\\(.)")
 
 

@@ -63,8 +63,9 @@ def _check_names(field: str, names: Sequence[str], where: str) -> None:
 
 
 def _is_range(given: Any) -> bool:
-    numbers = isinstance(given, tuple) and len(given) == 2 and all(isinstance(value, int | float) for value in given)
-    return numbers and all(map(math.isfinite, given)) and given[0] < given[1]
+    if not isinstance(given, tuple | list) or not all(isinstance(value, int | float) for value in given):
+        return False
+    return len(given) == 2 and all(map(math.isfinite, given)) and given[0] < given[1]
 
 
 def _check_details(spec: SourceSpec, where: str) -> None:

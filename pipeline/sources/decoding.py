@@ -5,6 +5,7 @@ Axes: C channels, H height, W width.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import UserError, must
+from pipeline.errors import must
 from pipeline.sources.base import SourceOptions, unreadable
 
+_DAMAGED_NOTES = (TypeError, ValueError, SyntaxError, struct.error)  # what Pillow raises of EXIF beside sound pixels
 _GRAY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA")  # Pillow converts these to 8 bits as they are meant
 
 
@@ -42,15 +44,14 @@ class Decoder:
         try:
             with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as file:
                 channels = self._channels(file.mode, place)
-                ImageOps.exif_transpose(file, in_place=True)  # as a camera that was held otherwise meant it
+                with contextlib.suppress(*_DAMAGED_NOTES):
+                    ImageOps.exif_transpose(file, in_place=True)  # as a camera that was held otherwise meant it
                 image = file.convert("L" if channels == 1 else "RGB")
                 if self.options.size is not None:
                     height, width = self.options.size
                     image = image.resize((width, height), Image.Resampling.BILINEAR)
                 pixels = np.asarray(image, dtype=np.uint8)
-        except UserError:
-            raise
-        except (OSError, SyntaxError, TypeError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise unreadable(f"{place} cannot be decoded ({error}).", "images") from error
         pixels = pixels[None] if channels == 1 else np.moveaxis(pixels, 2, 0)
         if self.expected and pixels.shape != self.expected:

@@ -124,13 +124,13 @@ def test_blanks_around_the_names_of_columns(tmp_path):
 
 def test_quotes_and_comments_of_arff(tmp_path):
     head = "@relation t\n@attribute 'a b' numeric\n@attribute kind{x,'it\\'s',\"q r\"} % of it\n@DATA  % below\n"
-    rows = "1,x % note\n% all\n3, 'it\\'s' \n4,\"it's\"\n5,\"q r\"\n6,'50 %, x'\n"
+    rows = "1,x % note\n% all\n3, 'it\\'s' \n4,\"it's\"\n5,\"q r\"\n6,'50 %, x'\n7,50%\n"
     (tmp_path / "t.arff.gz").write_bytes(gzip.compress((head + rows).encode()))
     for path in (_write(tmp_path / "t.arff", head + rows), tmp_path / "t.arff.gz"):
         source = _table(path, label_column="kind")
         features, labels, _ = collect(source)["train"]
-        assert (source.spec.feature_names, features[:, 0].tolist()) == (("a b",), [1, 3, 4, 5, 6])
-        assert [source.spec.class_names[code] for code in labels] == ["x", "it's", "it's", "q r", "50 %, x"]
+        assert (source.spec.feature_names, features[:, 0].tolist()) == (("a b",), [1, 3, 4, 5, 6, 7])
+        assert [source.spec.class_names[code] for code in labels] == ["x", "it's", "it's", "q r", "50 %, x", "50%"]
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])

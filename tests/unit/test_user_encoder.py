@@ -197,9 +197,9 @@ class After(Beside):
         return self.unused(samples).relu()
 
 
-@pytest.mark.parametrize("kind", [Beside, After])
-def test_what_does_not_end_in_its_last_linear_layer_is_refused(kind):
-    with pytest.raises(UserError, match=r"that ends in its last nn.Linear. .* does not give what Linear\(.* gives"):
+@pytest.mark.parametrize(("kind", "what"), [(Beside, r"never calls Linear\("), (After, r"does not give what Linear\(")])
+def test_what_does_not_end_in_its_last_linear_layer_is_refused(kind, what):
+    with pytest.raises(UserError, match=rf"that ends in its last nn.Linear. .* which {what}"):
         make_encoder(function(lambda sample, dim, width: kind(dim)), SAMPLE, dim=6, width=8)
 
 
