@@ -1,6 +1,5 @@
 """`jobs.benchmark deep`: what the map costs a network, what exactness costs, what a second worker brings."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +26,9 @@ def deep(
     result: dict[str, Any] = deep_cost.measure(flat, turns)
     if workers:
         result |= deep_cost.workers(flat, out)
+    print("| | |\n|---|---|")
     for name, value in result.items():
-        print(f"{name:<16} {value:,.3f}", file=sys.stderr)
+        print(f"| {name} | {value:,.3f} |")
     return result
 
 

@@ -188,7 +188,7 @@ class Cluster:
             wrong = "does not accept this token" if "Forbidden" in str(error) else "wants a token"
             raise UserError(
                 f"The cluster at {self.address} {wrong}. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-                "RAY_AUTH_TOKEN_PATH to the token that its nodes were started with."
+                "RAY_AUTH_TOKEN_PATH to the token that its nodes were started with, ~/.ray/auth_token if they got none."
             ) from None
         except OSError as error:
             reason = " ".join(str(error).split())[:160]

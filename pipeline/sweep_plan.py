@@ -35,6 +35,7 @@ SCREENING = ("auto", "on", "off")
 _SAMPLES = 10
 # What may differ when a sweep goes on: it changes which trials are done, not what one of them is.
 _FREE = ("samples", "scheduler", "screening")
+_OF_RUNS = ("tracking.report", "tracking.moments", "tracking.system_s")
 _OF_SWEEP = ("data.path", "train.model", "train.seed", "train.labelled_fraction", "train.validation_fraction")
 
 
@@ -270,7 +271,8 @@ def _check(plan: SweepPlan, workers: int) -> bool:
             continue
         if key in _OF_SWEEP or key.startswith(("tracking.", "cluster.address", "cluster.workers")):
             remedy = f"Leave out --model {plan.model}, or the other model's settings." if key == "train.model" else ""
-            raise must(key, "given to the sweep by its own option", f"{key}={value}", remedy=remedy)
+            whose = "left out of a sweep, whose trials record nothing themselves" if key in _OF_RUNS else None
+            raise must(key, whose or "given to the sweep by its own option", f"{key}={value}", remedy=remedy)
     wanted = asked["screening"] == "on" or (asked["screening"] == "auto" and plan.num_trials >= FEWEST_TRIALS)
     possible = wanted and workers == 0 and asked["scheduler"] == "none"
     sets = plan.space.extremes() if asked["search"] == "optuna" else plan.sets()

@@ -115,6 +115,8 @@ def measure(
     """
     if workers < 1:
         raise UserError(f"--workers must be >= 1. Got {workers}.")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix="somgrad-memory-", dir=folder))
     try:
         making, manifest = timed(lambda: prepare(RandomTable(num_samples, num_features), place / "data"))

@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.benchmarks.paths import path_measures, probe_decoder
 from pipeline.deep_model import DeepModel
 from pipeline.encoders import SampleShape
+from pipeline.errors import must
 from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
 from pipeline.supervised import train_supervised
@@ -51,7 +52,9 @@ def study(run: Path, rows: int, supervised: bool, say: Callable[[str], None]) ->
         continuity; where a decoder makes sense what `path_measures` gives, between the prototypes of the deep map and
         the centres of k-means elsewhere; for the deep one also what `relevance_measures` gives.
     """
-    settings = RunDirectory(run).record["settings"]
+    settings = RunDirectory(run).record.get("settings")
+    if settings is None:
+        raise must("--run", "the directory of a run", str(run))
     dataset = Dataset.open(settings["data.path"])
     model = DeepModel.load(run)
     known: dict[str, Encode] = {"samples": lambda samples: samples, "deep map": model.encode}

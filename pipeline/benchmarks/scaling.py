@@ -181,6 +181,8 @@ def measure(
         folder: where tables lie meanwhile; None = the system's temporary directory.
         report: receives lines of progress.
     """
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="somgrad-scaling-", dir=folder) as scratch:
         bench = Bench(workers, Path(scratch), rounds, tile_size, report)
         try:

@@ -145,6 +145,8 @@ def measure(
         folder: where runs lie meanwhile; None = the system's temporary directory.
         report: receives a line per kill.
     """
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="somgrad-soak-", dir=folder) as scratch, cluster(workers) as address:
         prepare(open_source("digits"), Path(scratch) / "data")
         results = {}
