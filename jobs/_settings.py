@@ -44,8 +44,8 @@ python -m jobs.train --data data/digits --model sssom --config own.yaml --set ma
   `tracking.uri` alone the word is a choice of its own: no distortion, no record.
 - YAML takes `1e-3` for a word: write `0.001` or `1.0e-3`. `--set` takes both.
 - `jobs.sweep` and `jobs.compare` take the same settings and files. What a sweep has an option for (data, model, seeds,
-  fractions, workers, address, MLflow) is given to it with its options only; other `tracking.*` are not for sweeps, whose
-  trials record nothing themselves.
+  fractions, workers, address, MLflow) is given to it with its options only; other `tracking.*` are not for sweeps:
+  their trials record nothing themselves.
 """
 READERS = {
     "encoder": "Read by `deep` and by all rivals but `kmeans`. More in [deep](deep.md).",
