@@ -85,6 +85,15 @@ def test_a_published_space_can_be_narrowed(tmp_path):
     assert "map.relevance_slope" in settings and settings["map.capacity"] == 150
 
 
+def test_ends_of_ranges_that_are_open_may_be_their_bounds(tmp_path):
+    space = opened(
+        tmp_path, "map.activation_threshold: {low: 0.0, high: 1.0}\nmap.capacity: {low: 2, high: 9, integer: true}"
+    )
+    extremes = space.extremes()
+    assert {values["map.capacity"] for values in extremes} >= {2, 9}
+    assert all(build(space, values) for values in extremes)
+
+
 def test_what_is_given_for_all_sets_is_not_searched_and_the_rest_is_drawn_as_before(tmp_path):
     space = opened(tmp_path, "map.epochs: [1, 2]\nmap.capacity: [20, 40]")
     left = space.without({"map.epochs": 3})

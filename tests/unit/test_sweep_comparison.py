@@ -82,6 +82,13 @@ def test_what_cannot_be_compared(tmp_path, tracking_uri):
         compare_sweeps((a, "nobody"), "accuracy", "x", tracking_uri)
 
 
+@pytest.mark.parametrize("content", ["{", '{"definition": {}}'])
+def test_the_tables_are_enough_to_compare_sweeps(tmp_path, content):
+    names = (sweep_folder(tmp_path / "a", FIRST), sweep_folder(tmp_path / "b", SECOND))
+    (tmp_path / "a" / "sweep.json").write_text(content)
+    assert compare_sweeps(names, "accuracy", "x", None)[0]["pairs"] == 5
+
+
 def test_other_data_under_the_same_name_are_not_paired(tmp_path):
     names = [sweep_folder(tmp_path / name, tests) for name, tests in (("a", FIRST), ("b", SECOND))]
     for folder, digest in zip(names, ("c0ffee", "c0ffee"), strict=True):
