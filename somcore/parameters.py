@@ -8,8 +8,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-_WHOLE = ("capacity", "tile_size")  # have an interval, and must be integers
-
 
 def parameter(default: Any, symbol: str, valid: str, meaning: str, unit: str = "–", **more: Any) -> Any:
     """A dataclass field that carries its documentation: symbol, valid range, meaning, unit, and what else is given.
@@ -37,7 +35,7 @@ class Parameters:
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             if value is not None or each.default is not None:
-                check(each.name, value, each.metadata["valid"])
+                check(each.name, value, each.metadata["valid"], whole=str(each.type).startswith("int"))
 
     @classmethod
     def describe(cls) -> list[dict[str, Any]]:
@@ -56,8 +54,8 @@ class Parameters:
         return cls(**values)
 
 
-def check(name: str, value: Any, valid: str) -> None:
-    """Check one value against the text that documents its range; the text is the only source."""
+def check(name: str, value: Any, valid: str, whole: bool) -> None:
+    """Check one value against the text that documents its range, and whether it must be an integer."""
     if valid == "bool":
         good = isinstance(value, bool)
     elif "|" in valid and not (valid.startswith("(0, 1)") and not isinstance(value, str)):
@@ -67,15 +65,17 @@ def check(name: str, value: Any, valid: str) -> None:
     elif valid.startswith((">=", ">")):
         bound = float(valid.lstrip(">= "))
         good = value >= bound if valid.startswith(">=") else value > bound
-        good = good and (not valid.startswith(">=") or isinstance(value, int))
     else:
         interval = valid.split("|")[0].strip()
         low, high = (float(part) for part in interval[1:-1].split(","))
         good = (value >= low if interval[0] == "[" else value > low) and (
             value <= high if interval[-1] == "]" else value < high
         )
-        good = good and (name not in _WHOLE or isinstance(value, int))
+    if whole and not isinstance(value, int):
+        good = False
     if not good:
-        kinds = {"[": "a number in ", "(": "a number in ", ">": "a whole number " if ">=" in valid else ""}
-        kind = "a whole number in " if name in _WHOLE else kinds.get(valid[0], "one of " if "|" in valid else "")
+        kinds = {"[": "a number in ", "(": "a number in ", ">": ""}
+        kind = kinds.get(valid[0], "one of " if "|" in valid else "")
+        if whole:
+            kind = "a whole number in " if valid[0] == "[" else "a whole number "
         raise ValueError(f"{name} must be {kind}{valid}. Got {value!r}.")
