@@ -6,8 +6,6 @@ Axes: N rows, D features, W workers.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ import psutil
 import torch
 
 from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import Report, machine, timed
+from pipeline.benchmarks.speed import Report, machine, scratch, timed
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
 from pipeline.prepare import prepare
@@ -115,10 +113,7 @@ def measure(
     """
     if workers < 1:
         raise UserError(f"--workers must be >= 1. Got {workers}.")
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="somgrad-memory-", dir=folder))
-    try:
+    with scratch("memory", folder) as place:
         making, manifest = timed(lambda: prepare(RandomTable(num_samples, num_features), place / "data"))
         report(f"{manifest.splits['train'].num_samples:,} rows prepared in {making:.0f} s")
         unpacking, dataset = timed(lambda: _unpacked(place / "data"))
@@ -139,8 +134,6 @@ def measure(
                 taken, summary = timed(lambda: train(settings, place / "run", say=report, group=group))
             finally:
                 watch.stop()
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
     return {
         "num_samples": num_samples,
         "num_features": num_features,

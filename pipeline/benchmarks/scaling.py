@@ -8,7 +8,6 @@ N rows, K nodes, D features, C classes, T rows per tile, W workers.
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 
 from pipeline.benchmarks.memory_use import RandomTable
 from pipeline.benchmarks.scaling_model import fitted, predicted
-from pipeline.benchmarks.speed import Report, machine
+from pipeline.benchmarks.speed import Report, machine, scratch
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.first import first_snapshot
 from pipeline.plan import make_plan
@@ -181,10 +180,8 @@ def measure(
         folder: where tables lie meanwhile; None = the system's temporary directory.
         report: receives lines of progress.
     """
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="somgrad-scaling-", dir=folder) as scratch:
-        bench = Bench(workers, Path(scratch), rounds, tile_size, report)
+    with scratch("scaling", folder) as place:
+        bench = Bench(workers, place, rounds, tile_size, report)
         try:
             cases, bare = [], {}
             for w in range(1, workers + 1):

@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from typing import Any
 import psutil
 
 from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import Report, machine
+from pipeline.benchmarks.speed import Report, machine, scratch
 from pipeline.config import ClusterConfig
 from pipeline.errors import GroupTimeout
 from pipeline.prepare import prepare
@@ -145,24 +144,22 @@ def measure(
         folder: where runs lie meanwhile; None = the system's temporary directory.
         report: receives a line per kill.
     """
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="somgrad-soak-", dir=folder) as scratch, cluster(workers) as address:
-        prepare(open_source("digits"), Path(scratch) / "data")
+    with scratch("soak", folder) as place, cluster(workers) as address:
+        prepare(open_source("digits"), place / "data")
         results = {}
         for model in models:
             settings = {
-                "data.path": str(Path(scratch) / "data"), "train.model": model, "train.labelled_fraction": 0.3,
+                "data.path": str(place / "data"), "train.model": model, "train.labelled_fraction": 0.3,
                 "train.checkpoint_rounds": INTERVAL, "train.evaluate_epochs": 0,
                 **(_DEEP if model == "deep" else _MAPS),
             }  # fmt: skip
-            undisturbed = Command(settings, Path(scratch) / f"{model}-undisturbed", 0, None).wait()
+            undisturbed = Command(settings, place / f"{model}-undisturbed", 0, None).wait()
             report(f"{model}: {undisturbed['rounds']} rounds, digest {undisturbed['map_digest'][:12]}")
             done: list[Kill] = []
             digests: list[str] = []
             rng = random.Random(f"{seed}/{model}")
             while len(done) < kills:
-                out = Path(scratch) / f"{model}-{len(digests)}"
+                out = place / f"{model}-{len(digests)}"
                 asked = settings | {"cluster.cpus_per_worker": 0.1, "cluster.start_s": _PATIENCE_S}
                 run = Command(asked, out, workers, address)
                 wanted = min(per_run, kills - len(done))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,15 @@ PAGES = {
     "elastic": ("# Elastic: kills, scaling, memory", (*(f"soak-{model}" for model in MODELS), "scaling", "memory")),
     "sweeps": ("# Sweeps, tracking, prediction", ("kills", "tracking", "predict")),
 }  # title and sections of a page
+
+
+@contextlib.contextmanager
+def scratch(name: str, folder: Path | None) -> Iterator[Path]:
+    """A directory for what a benchmark writes meanwhile, in a folder or else where the system has such; gone after."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"somgrad-{name}-", dir=folder, ignore_cleanup_errors=True) as place:
+        yield Path(place)
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
