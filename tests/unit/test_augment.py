@@ -66,6 +66,105 @@ def test_no_strength_is_no_change():
     assert torch.allclose(image_view(x, IMAGE, Strength(), draws(range(4))), x, atol=1e-5)
 
 
+SIDE = 65
+ACROSS = (torch.arange(SIDE) + 0.5) * 2 / SIDE - 1  # places as -1 ... 1, of columns and rows
+SPOT = torch.tensor([0.4, -0.3])  # x, y
+
+
+def spots(count, strength):
+    """Where a spot of an image is in its views: (count, 2), x and y."""
+    image = torch.exp(-((ACROSS - SPOT[0]).square() + (ACROSS[:, None] - SPOT[1]).square()) / 0.02)
+    view = image_view(image.flatten().expand(count, -1), (1, SIDE, SIDE), strength, draws(range(count)))
+    mass = view.view(count, SIDE, SIDE)
+    total = mass.sum((1, 2))
+    return torch.stack([mass.sum(1) @ ACROSS / total, mass.sum(2) @ ACROSS / total], 1)
+
+
+def angle(places):
+    return torch.atan2(places[..., 1], places[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("strength", "moved"),
+    [
+        (Strength(shift=0.1), lambda seen: (SPOT - seen) / 2),  # shares of 2, the whole width
+        (Strength(turn=0.3), lambda seen: (angle(SPOT) - angle(seen))[:, None]),
+        (Strength(scale=0.2), lambda seen: SPOT / seen - 1),
+        (Strength(shear=0.3), lambda seen: ((SPOT - seen)[:, 0] / seen[:, 1])[:, None]),
+    ],
+    ids=["shift", "turn", "scale", "shear"],
+)
+def test_a_view_goes_as_far_as_it_may_to_both_sides_and_no_further(strength, moved):
+    seen = spots(400, strength)
+    reach = max(strength.shift, strength.turn, strength.scale, strength.shear)
+    share = moved(seen) / reach
+    assert share.abs().max() < 1.03
+    assert (share.amax(0) > 0.9).all() and (share.amin(0) < -0.9).all() and share.mean(0).abs().max() < 0.1
+    if strength.turn:
+        assert torch.allclose(seen.norm(dim=1), SPOT.norm(), atol=0.01)
+    elif strength.shear:
+        assert torch.allclose(seen[:, 1], SPOT[1], atol=0.01)
+    else:
+        assert abs(torch.corrcoef(share.T)[0, 1]) < 0.2  # across and down apart
+
+
+def test_local_displacements_are_as_large_as_they_may_be():
+    moved = (spots(400, Strength(elastic=0.05)) - SPOT) / 2
+    assert 0.02 < moved.abs().max() < 0.06 and moved.mean(0).abs().max() < 0.005
+
+
+def test_tone_changes_brightness_by_half_of_what_it_changes_contrast_by():
+    grey = 0.5 + 0.1 * torch.rand(1, 784, generator=torch.Generator().manual_seed(0))
+    view = image_view(grey.expand(400, -1), IMAGE, Strength(tone=0.4), draws(range(400)))
+    brightness, contrast = view.mean(1) / grey.mean() - 1, view.std(1) / grey.std() - 1
+    for change, reach in ((brightness, 0.2), (contrast, 0.4)):
+        assert 0.95 * reach < change.max() < 1.01 * reach and -1.01 * reach < change.min() < -0.95 * reach
+
+
+def test_a_square_of_the_mean_covers_at_most_its_share_of_height_and_width():
+    ramp = torch.linspace(0.1, 0.9, 784).view(1, 28, 28)
+    view = image_view(ramp.flatten().expand(400, -1), IMAGE, Strength(cover=0.5), draws(range(400)))
+    covered = (view.view(400, 28, 28) - ramp).abs() > 1e-4
+    assert torch.allclose(view.view(400, 28, 28)[covered], ramp.mean(), atol=1e-4)
+    for axis in (1, 2):
+        extent = covered.any(axis).sum(1)
+        assert 13 <= extent.max() <= 14 and extent.float().mean() < 8
+    assert covered.any(0).all()  # wherever it may be
+
+
+@pytest.mark.parametrize(("strong", "reach", "louder"), [(False, 0.05, 0.3), (True, 0.1, 0.7)])
+def test_a_recording_is_moved_and_made_louder_or_softer(strong, reach, louder):
+    length, count = 1001, 400
+    wave = 0.2 * torch.exp(-((torch.arange(length) - 500) / 20.0).square())
+    view = views_of("audio", (length,))[strong](wave.expand(count, -1) + 0.5, draws(range(count))) - 0.5
+    heard = view.amax(1) > 0.08  # the silenced part is not on it
+    moved, gain = (view[heard].argmax(1) - 500) / length, torch.log(view[heard].amax(1) / 0.2)
+    slower = 0.2 if strong else 0.05
+    assert 0.9 * reach < moved.abs().max() < reach / (1 - slower) + 0.005
+    assert 0.9 * louder < gain.max() < louder + 0.05 and gain.min() < -0.9 * louder
+    assert moved.min() < 0 < moved.max() and heard.float().mean() > 0.8
+
+
+def test_a_strong_view_of_a_recording_has_a_silenced_part_and_a_little_noise():
+    view = views_of("audio", (1000,))[1](torch.full((300, 1000), 0.7), draws(range(300))) - 0.5
+    middle = view[:, 250:750]  # what comes in at an end is silence too
+    silent = middle < 0.05
+    assert 130 < silent.sum(1).max() <= 151 and silent.any(1).float().mean() > 0.2
+    high, low = middle.amax(1), middle.masked_fill(silent, 1.0).amin(1)
+    noise = (high - low) / (high + low)
+    assert 0.017 < noise.max() < 0.021 and noise.min() < 0.002
+
+
+@pytest.mark.parametrize(("strong", "noise", "dropped"), [(False, 0.02, 0.0), (True, 0.1, 0.2)])
+def test_a_row_has_a_little_noise_and_some_values_are_dropped(strong, noise, dropped):
+    rows = torch.full((500, 9), 0.25)
+    view = views_of("table", (9,))[strong](rows, draws(range(500)))
+    gone = view == 0.5
+    moved = (view - rows)[~gone]
+    assert abs(gone.float().mean().item() - dropped) < 0.02 and 0.97 * noise < moved.abs().max() <= noise * 1.0001
+    assert abs(moved.mean().item()) < 0.05 * noise
+
+
 def test_draws_are_uniform_and_differ_by_purpose_and_view():
     first = draws(range(4000)).uniform("turn", 2)
     assert first.shape == (4000, 2) and first.min() >= 0 and first.max() < 1
