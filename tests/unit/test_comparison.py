@@ -1,5 +1,6 @@
 """Cells that are kept, tables and tests of significance, transfer of features, the fixed lattice of deep runs."""
 
+import itertools
 import json
 import os
 import shutil
@@ -17,19 +18,21 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torchvision import models
 
 from jobs.compare import MODELS as COMPARED
-from pipeline import transfer
-from pipeline.comparison import cells
+from pipeline import fractions, transfer
+from pipeline.comparison import cells, measures
 from pipeline.comparison.contestants import NAMES, contestants
-from pipeline.comparison.measures import cluster_measures, num_parameters
+from pipeline.comparison.measures import cluster_measures, labelled_rows, linear_accuracy, num_parameters, probes
 from pipeline.comparison.page import Page
 from pipeline.comparison.run import Wish, compare
 from pipeline.comparison.tables import differences, holm, ordered, paired_p, tabulated
 from pipeline.deep_config import LATTICE_DEFAULTS
 from pipeline.errors import UserError
 from pipeline.fractions import spreading_accuracy
+from pipeline.labels import labelled_fraction
 from pipeline.manifest import Manifest
 from pipeline.prepare import prepare
 from pipeline.shards import Dataset
@@ -260,6 +263,72 @@ def test_a_table_has_means_spreads_and_the_cost_of_the_training_without_labels()
     assert found["a"]["clustering_accuracy"].deviation == pytest.approx(0.1)
     assert found["a"]["seconds"].mean == 5.0 and found["b"]["accuracy@0.1"].deviation is None
     assert ordered(found, [0.1]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_learns_from_labels_alone_costs_what_it_does_with_most_of_them(order):
+    cells = [cell("a", 0, f, seconds=100 * f, memory_bytes=f * 2**30, parameters=7) for f in (0.1, 0.5, 1.0)]
+    found = tabulated(cells[::order], [0.1, 0.5, 1.0])["a"]
+    assert (found["seconds"].mean, found["memory_bytes"].mean, found["parameters"].mean) == (100, 1024, 7)
+
+
+def test_the_best_is_first_by_acc_then_by_the_fewest_labels_and_who_has_neither_is_last():
+    by_labels = {"few": {0.1: 0.5, 1.0: 0.1}, "more": {0.1: 0.4, 1.0: 0.9}}
+    cells = [cell(n, 0, f, accuracy={f"{f:g}": v}) for n, vs in by_labels.items() for f, v in vs.items()]
+    cells += [cell("none", 0), cell("worse", 0, clustering_accuracy=0.2), cell("better", 0, clustering_accuracy=0.3)]
+    cells += [cell("late", 0, 1.0, accuracy={"1": 1.0})]
+    assert ordered(tabulated(cells, [1.0, 0.1]), [1.0, 0.1]) == ["better", "worse", "few", "more", "late", "none"]
+
+
+def test_clusters_are_measured_on_test_rows_with_a_class_where_rows_without_a_node_are_wrong(rng, monkeypatch):
+    truth = torch.tensor([0] * 8 + [1] * 9 + [2] * 7 + [-1] * 6)
+    node = torch.where(torch.arange(30) % 5 == 0, -1, (truth + (torch.arange(30) % 4 == 0)).clamp(0, 2))
+    monkeypatch.setattr(measures, "predict_nodes", lambda state, samples, config: (samples[:, 0].long(), None))
+    monkeypatch.setattr(measures, "groups_of", lambda state, counts, number, crossings: torch.tensor([2, 0, 1]))
+    monkeypatch.setattr(measures, "_TILE", 7)
+    trained = SimpleNamespace(state=SimpleNamespace(capacity=3), config=None, crossings=None, encode=lambda rows: rows)
+    dataset = SimpleNamespace(
+        num_rows=lambda split: 30, num_classes=3, read=lambda split, rows: (node[rows, None].float(), truth[rows])
+    )
+    found, known = cluster_measures(trained, dataset), truth >= 0
+    right = max(
+        sum(names[n] == t for n, t in zip(node[known].tolist(), truth[known].tolist(), strict=True) if n >= 0)
+        for names in itertools.permutations(range(3))
+    )
+    assert found["clustering_accuracy"] == pytest.approx(right / 24)
+    assert found["unassigned_share"] == pytest.approx(float((node[known] < 0).double().mean()))
+    for name, reference in (("nmi", normalized_mutual_info_score), ("ari", adjusted_rand_score)):
+        assert found[name] == pytest.approx(reference(truth[known], node[known]))
+
+
+def test_rows_for_a_probe_have_labels_and_are_drawn_by_the_seed():
+    labels = torch.where(torch.arange(200) % 4 == 0, torch.arange(200) % 3, -1)
+    marked = (labels >= 0).nonzero().squeeze(1)
+    assert torch.equal(labelled_rows(labels, 50), marked) and torch.equal(labelled_rows(labels, 99), marked)
+    few, other = labelled_rows(labels, 20), labelled_rows(labels, 20, seed=1)
+    assert len(set(few.tolist())) == 20 and (labels[few] >= 0).all() and not torch.equal(few, other)
+
+
+def test_probes_take_what_little_there_is(rng):
+    features, labels = rng.normal(size=(4, 2)) * (1.0, 1e6), np.array([0, 1, 1, 1])
+    assert probes((features, labels), (features, labels))["nearest_neighbours"] == 0.75  # four of ten: the commonest
+    assert linear_accuracy((features[1:], labels[1:]), (features, labels)) == 0.75
+    apart = np.arange(100) % 2
+    wide = np.column_stack([apart + rng.normal(0, 0.05, 100), rng.normal(0, 1e6, 100)])
+    assert linear_accuracy((wide, apart), (wide, apart)) == 1.0, "features are scaled"
+
+
+@pytest.mark.parametrize(("rows", "labelled", "all_rows"), [(10, 10, 10), (50, 20, 50), (500, 20, 100)])
+def test_label_spreading_reads_labelled_rows_first_and_others_beside_them(rows, labelled, all_rows, monkeypatch):
+    truth = {"train": torch.arange(100) % 2, "test": torch.tensor([0, -1, 1])}
+    dataset = SimpleNamespace(labels=truth.get, read=lambda split, rows: (rows[:, None].float(), truth[split][rows]))
+    seen = []
+    monkeypatch.setattr(fractions, "spreading_accuracy", lambda *parts: seen.append(parts) or 0.5)
+    assert measures.spreading(dataset, 0.2, 3, rows) == 0.5
+    ((features, labels, asked, answers),) = seen
+    chosen, kept = features[:, 0].astype(int), labelled_fraction(truth["train"], 0.2, 3)
+    assert len(set(chosen.tolist())) == len(chosen) == all_rows and (labels >= 0).sum() == labelled
+    assert (labels == kept[chosen]).all() and asked[:, 0].tolist() == [0, 2] and answers.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(("accuracies", "top"), [((0.7, 0.75, 0.8), "0.999"), ((1.0, 1.0, 1.0), "≥ 0.999")])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from torch import nn
 
 from pipeline.collapse import Limits, judged, measures_of, monitored
 from pipeline.config import RunConfig, read_file
-from pipeline.deep_plan import DeepPlan, DeepRound
+from pipeline.deep_plan import DeepPlan, DeepRound, resolve_deep
+from pipeline.deep_refresh import rows_to_look_at
+from pipeline.deep_step import _tallies, term_sums
 from pipeline.encoders import SampleShape
 from pipeline.errors import Collapsed
 from pipeline.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
@@ -112,6 +115,39 @@ def test_rounds_take_each_sample_of_an_epoch_once_and_labelled_ones_beside_them(
     assert sorted(extra[:3]) == [3, 50, 97] == sorted(extra[3:6])  # one permutation after the other
     places = [t for rank in range(3) for t in DeepRound.of(0, config, labels, torch.arange(100), 2).tiles(rank, 3)]
     assert [t.start for t in places] == sorted(t.start for t in places) and places[-1].stop == 34
+
+
+@pytest.mark.parametrize(
+    ("num_labelled", "asked", "extra"),
+    [(0, None, 0), (0, 7, 0), (1, None, 25), (249, None, 25), (250, None, 0), (1000, None, 0), (9, 7, 7), (1000, 7, 7)],
+)
+def test_labelled_samples_fill_a_quarter_of_a_round_beside_it_where_labels_are_rarer(num_labelled, asked, extra):
+    run = RunConfig.build({**BASE, "deep.labelled_per_round": asked})
+    config = run.map_config()
+    config = dataclasses.replace(config, batch_size=100).resolve(num_samples=1000, num_features=4, num_classes=2)
+    plan = resolve_deep(
+        run.encoder, run.deep, run.loss_config(True), config, SampleShape("table", (4,)),
+        num_samples=1000, num_labelled=num_labelled, num_classes=2,
+    )  # fmt: skip
+    assert plan.extra == extra
+
+
+@pytest.mark.parametrize(("num_labelled", "limit", "more"), [(20, 50, 20), (200, 50, 25), (250, 50, 0), (20, 1000, 0)])
+def test_a_refresh_looks_at_some_rows_and_where_labels_are_rare_at_more_of_them(num_labelled, limit, more):
+    rows, labels = torch.arange(100, 1100), torch.full((1200,), -1)
+    labels[rows[torch.arange(num_labelled) * 4]] = 1
+    looked = rows_to_look_at(rows, labels, 0, 0, limit)
+    assert len(looked.unique()) == len(looked) and torch.isin(looked, rows).all()
+    assert limit <= len(looked) <= limit + more and (len(looked) > limit) == (more > 0)
+    assert int((labels[looked] >= 0).sum()) >= more
+    assert not torch.equal(looked, looked.sort().values), "in random order"
+    assert not torch.equal(looked, rows_to_look_at(rows, labels, 0, 1, limit)[: len(looked)])
+
+
+def test_terms_of_a_loss_are_told_as_they_were_summed():
+    term = SimpleNamespace(sum=torch.tensor(1.25), count=torch.tensor(3))
+    told = term_sums(_tallies(SimpleNamespace(terms={"pull": term}, loss_sum=torch.zeros(()))))
+    assert told.pop("pull") == (1.25, 3) and set(told.values()) == {(0.0, 0)}
 
 
 class Quiet:

@@ -23,13 +23,23 @@ from pipeline.report.collect import collect
 from pipeline.report.figures import confusion_figure, curves_figure, embedding_figure, map_figure, relevances_figure
 from pipeline.report.make import command_of, labels_read, report_of, run_page
 from pipeline.report.palette import apart
-from pipeline.report.placement import Plane, embeddings
+from pipeline.report.placement import (
+    Plane,
+    borders,
+    by_distance,
+    distances,
+    embeddings,
+    node_places,
+    regions,
+    shown_edges,
+)
 from pipeline.report.score_charts import classes_then, confusion_chart, curves_chart
 from pipeline.report.sweeps import sweep_page
 from pipeline.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
 from pipeline.trainer import train
+from somcore.config import MapConfig
 from tests.training import small
 
 HEAD = "trial,status,data,model,labelled_fraction,seed,set,accuracy,validation_accuracy,clustering_accuracy,nodes"
@@ -136,6 +146,48 @@ def test_baselines_read_the_labels_that_the_trials_read(digits, tmp_path, monkey
     assert sweep_data.SweepData(tmp_path).baselines == {"toy": {"majority": {0.1: [0.5, 0.5]}}}
     assert sorted(kept.tolist() for kept in read) == sorted(expected)
     assert (read[0] >= 0).sum() == 115  # of 144 that keep their label
+
+
+def test_nodes_of_a_lattice_stand_on_it_and_the_first_row_is_on_top():
+    config = MapConfig(variant="kohonen", rows=2, columns=3, lattice="rectangular")
+    places = node_places(config, np.array([0, 2, 4]), np.empty((3, 1)), np.empty((3, 1)))
+    assert places.tolist() == [[0, 0], [2, 0], [1, -1]]
+
+
+def test_nodes_are_as_far_apart_as_the_relevances_of_both_say(rng):
+    prototypes, relevances = rng.random((5, 3)), rng.random((5, 3))
+    for i, row in enumerate(distances(prototypes, relevances)):
+        for j, seen in enumerate(row):
+            mean = (relevances[i] + relevances[j]) / 2
+            assert seen == pytest.approx(np.sqrt((mean * (prototypes[i] - prototypes[j]) ** 2).sum()), abs=1e-7)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 12])
+def test_few_nodes_are_drawn_as_far_apart_as_they_are(count, rng):
+    points = rng.normal(size=(count, 2))
+    between = np.linalg.norm(points[:, None] - points, axis=2)
+    places = by_distance(between)
+    assert places.shape == (count, 2)
+    assert np.allclose(np.linalg.norm(places[:, None] - places, axis=2), between, atol=1e-6)
+
+
+def test_of_too_many_edges_the_shortest_are_drawn():
+    places = np.array([[0, 0], [1, 0], [3, 0], [3, 0.5]])
+    edges = np.array([[0, 1], [0, 2], [1, 2], [2, 3]])
+    assert shown_edges(edges, places, 2).tolist() == [[0, 1], [2, 3]] and shown_edges(edges, places, 4) is edges
+
+
+def test_a_region_is_of_the_sample_next_to_it_and_far_from_all_of_nobody():
+    places, nodes = np.array([[0.0, 0.0], [0.1, 0.0], [1.0, 1.0]]), np.array([4, 7, 5])
+    x, y, found = regions(places, nodes, size=115)
+    assert (x[0], x[-1], y[0], y[-1]) == pytest.approx((-0.07, 1.07) * 2)
+    for place, node in zip([*places, (0.03, 0.02), (0.08, -0.03), (0.5, 0.5)], [4, 7, 5, 4, 7, -1], strict=True):
+        assert found[np.abs(y - place[1]).argmin(), np.abs(x - place[0]).argmin()] == node
+    assert borders(np.array([[1, 1, 2], [1, 1, 2], [-1, 3, 3]])).astype(int).tolist() == [
+        [0, 1, 0],
+        [1, 1, 1],
+        [0, 0, 0],
+    ]
 
 
 def test_rows_of_one_feature_have_places_that_are_no_line(rng):

@@ -50,9 +50,11 @@ def test_each_fraction_has_its_own_choice():
     assert [(c["labelled_fraction"], c["set"]) for c in selected(rows, "accuracy")] == [(0.1, 0), (1.0, 1)]
 
 
-def test_ties_go_to_the_smaller_map():
-    rows = [row(0, 0, 0.9, 0.5, nodes=20), row(1, 0, 0.9, 0.4, nodes=10)]
-    assert selected(rows, "accuracy")[0]["set"] == 1
+@pytest.mark.parametrize(("nodes", "index"), [((20, 10), 1), ((10, 20), 0), ((10, 10), 0)])
+def test_ties_go_to_the_smaller_map_then_to_the_lower_number(nodes, index):
+    rows = [row(i, 0, 0.9, 0.5 - i / 10, nodes=n) for i, n in reversed([*enumerate(nodes)])]
+    assert selected(rows, "accuracy")[0]["set"] == index
+    assert best_trial(rows, "accuracy")["trial"] == f"t{index}-0-0.1"
 
 
 @pytest.mark.parametrize("validation, status", [(None, "finished"), (0.99, "failed"), (0.99, "stopped")])

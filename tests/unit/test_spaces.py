@@ -55,6 +55,8 @@ def test_a_grid_has_all_combinations(tmp_path):
     text = "map.capacity: {low: 20, high: 60, integer: true, steps: 3}\nmap.fallback: [nearest, threshold]"
     sets = opened(tmp_path, text).grid()
     assert len(sets) == 6 and {s["map.capacity"] for s in sets} == {20, 40, 60}
+    ends = opened(tmp_path, "map.bmu_rate: {low: 0.01, high: 0.1, log: true, steps: 2}").grid()
+    assert [s["map.bmu_rate"] for s in ends] == pytest.approx([0.01, 0.1])
     with pytest.raises(UserError, match=r"map.bmu_rate must be a list of values, or a range with steps"):
         opened(tmp_path, FILE).grid()
 
@@ -128,6 +130,7 @@ def test_a_published_range_is_given_by_the_name_that_settings_have(name):
         ),
         ("map.bmu_rate: {low: 0, high: 1, log: true}", "map.bmu_rate must be a range with low > 0 where log is true"),
         ("map.bmu_rate: {low: 0, hihg: 1}", "map.bmu_rate: a range must be made of low, high, log, integer, steps."),
+        ("map.bmu_rate: {low: 0, high: 1, steps: 1}", "map.bmu_rate: steps must be an integer >= 2. Got 1."),
         ("map.fallback: []", "map.fallback must be a list of at least one plain value. Got []."),
         ("train.seed: [1, 2]", "train.seed must be left out of a space."),
         ("space: nothing", "space must be one of sssom, altsssom, larfdssom. Got 'nothing'."),
