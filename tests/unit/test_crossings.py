@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.deep_crossings import with_classes_spread
+from pipeline.deep_crossings import counted_crossings, with_classes_spread
 from somcore import MapConfig
 from somcore.crossings import crossings_of, group_by_crossings, spread_classes
 from somcore.growth import reconnect
@@ -33,6 +34,31 @@ def test_pairs_are_counted_both_ways_and_those_without_a_node_not_at_all(rng):
     expected = [[told.count((a, b)) + told.count((b, a)) for b in range(6)] for a in range(6)]
     assert table.tolist() == expected
     assert int(table.sum()) == 2 * int(((one >= 0) & (other >= 0)).sum())
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_crossings_of_all_workers_are_those_of_every_row_and_its_view(workers):
+    config = MapConfig(variant="larfdssom", capacity=4, tile_size=8, activation_threshold=0.5).resolve(
+        num_samples=50, num_features=1
+    )
+    places = torch.tensor([[0.1], [0.4], [0.7], [0.0]], dtype=torch.float64)
+    state = blank_state(4, 1, 0)
+    alive = torch.tensor([True, True, True, False])
+    state = dataclasses.replace(state, prototypes=places, relevances=torch.ones_like(places), alive=alive)
+    data, rows = torch.arange(70).float()[:, None] / 100, torch.arange(69, 10, -1)
+    dataset = SimpleNamespace(read=lambda split, taken: (data[taken], None))
+    total = torch.zeros(4, 4, dtype=torch.int64)
+    for rank in range(workers):
+        reduction = SimpleNamespace(rank=rank, world_size=workers, sum=lambda own: own)
+        total += counted_crossings(
+            state, torch.nn.Identity(), config, lambda x, draws: x + 0.15, dataset, rows, reduction, lambda: None
+        )
+    expected = torch.zeros(4, 4, dtype=torch.int64)
+    for sample in data[rows, 0].tolist():
+        one, other = (min(range(3), key=lambda k: abs(x - places[k].item())) for x in (sample, sample + 0.15))
+        expected[one, other] += 1
+        expected[other, one] += 1
+    assert torch.equal(total, expected)
 
 
 @pytest.mark.parametrize("sizes", [(3, 3, 3, 3), (2, 3, 4, 5), (6, 6)])

@@ -132,6 +132,26 @@ def test_labelled_samples_fill_a_quarter_of_a_round_beside_it_where_labels_are_r
     assert plan.extra == extra
 
 
+@pytest.mark.parametrize(
+    ("classifier", "reconstruction", "num_classes", "made"),
+    [
+        (0.0, 0.0, 3, (False, False)),
+        (1.0, 0.0, 3, (True, False)),
+        (1.0, 0.0, 0, (False, False)),
+        (0.0, 1.0, 3, (False, True)),
+    ],
+)
+def test_a_network_has_the_modules_that_terms_of_its_loss_look_at(classifier, reconstruction, num_classes, made):
+    base = RunConfig.build(BASE)
+    plan = DeepPlan(
+        encoder=base.encoder.model_copy(update={"name": "mlp"}), deep=base.deep, sample=SampleShape("table", (4,)),
+        rounds=9, extra=0, num_labelled=9, num_classes=num_classes,
+        losses=LossConfig(classifier_weight=classifier, reconstruction_weight=reconstruction),
+    )  # fmt: skip
+    network = plan.network()
+    assert (network.classifier is not None, network.decoder is not None) == made
+
+
 @pytest.mark.parametrize(("num_labelled", "limit", "more"), [(20, 50, 20), (200, 50, 25), (250, 50, 0), (20, 1000, 0)])
 def test_a_refresh_looks_at_some_rows_and_where_labels_are_rare_at_more_of_them(num_labelled, limit, more):
     rows, labels = torch.arange(100, 1100), torch.full((1200,), -1)

@@ -41,6 +41,37 @@ def test_strong_views_are_made_of_the_rows_that_consistency_looks_at(kind, gener
     assert int(consistency(errors, errors, labels, 0.05, 0.8).count) == int(wanted.sum())
 
 
+@pytest.mark.parametrize(
+    ("weights", "round_index", "wanted"),
+    [
+        ({}, 9, None),
+        ({"strong_cross_entropy_weight": 1.0}, 0, [True, False, False]),
+        ({"agreement_weight": 1.0}, 4, None),
+        ({"agreement_weight": 1.0}, 5, [False, False, False]),
+        ({"consistency_weight": 1.0}, 4, None),
+        ({"consistency_weight": 1.0}, 5, [False, True, False]),
+        ({"consistency_weight": 1.0, "strong_cross_entropy_weight": 1.0}, 4, [True, False, False]),
+        ({"consistency_weight": 1.0, "strong_cross_entropy_weight": 1.0}, 5, [True, True, False]),
+    ],
+)
+def test_labelled_rows_have_strong_views_at_once_and_others_when_consistency_begins(weights, round_index, wanted):
+    """Of three rows one is labelled, one lies on a node, and one between those of two classes."""
+    off = dict.fromkeys(("strong_cross_entropy_weight", "consistency_weight", "agreement_weight"), 0.0)
+    losses = LossConfig(temperature=0.05, confidence=0.9, consistency_start=5, **{**off, **weights})
+    state = SimpleNamespace(
+        prototypes=torch.tensor([[0.0, 0.0], [1.0, 1.0]]).double(),
+        relevances=torch.ones(2, 2).double(),
+        alive=torch.ones(2, dtype=torch.bool),
+        classes=torch.tensor([0, 1]),
+        num_classes=2,
+        round=round_index,
+    )
+    step = SimpleNamespace(_plan=SimpleNamespace(losses=losses), _state=state, _config=MapConfig())
+    features = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.5, 0.5]])
+    found = TileStep._strong_rows(step, torch.tensor([0, -1, -1]), features)
+    assert (found if found is None else found.tolist()) == wanted
+
+
 def test_a_round_without_anything_to_learn_is_no_step_of_the_optimiser(digits):
     """The map is empty in the first round: it gets nodes, the encoder and its momenta stay what they were."""
     off = {"loss__variance_weight": 0.0, "loss__reconstruction_weight": 0.0, "encoder__width": 4, "encoder__dim": 8}

@@ -1,5 +1,6 @@
 """Encoders: features in (0, 1) that depend on the sample alone; the same values from the same seed."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -99,6 +100,31 @@ def test_mel_filters_cover_the_spectrum_with_triangles():
     filters = mel_filters(8000, 129, 40)
     assert filters.shape == (129, 40) and filters.min() == 0 and filters.max() <= 1
     assert (filters.argmax(0).diff() >= 0).all()
+
+
+def test_mel_filters_are_as_far_apart_on_the_mel_scale_and_one_rises_as_the_last_falls():
+    frequency = np.linspace(0, 4000, 40_001)  # a bin is 0.1 Hz
+    filters = mel_filters(8000, len(frequency), 40).numpy()
+    top = 2595 * np.log10(1 + 4000 / 700)
+    centres = 2595 * np.log10(1 + frequency[filters.argmax(0)] / 700)
+    assert centres == pytest.approx(top * np.arange(1, 41) / 41, abs=0.2)
+    first, last = filters.argmax(0)[[0, -1]]
+    assert filters[first:last].sum(1) == pytest.approx(1, abs=1e-3) and ((filters > 0).sum(1) <= 2).all()
+    assert filters[[0, -1]].max() < 1e-6  # from silence to the highest frequency
+
+
+@pytest.mark.parametrize(("rate", "window"), [(8000, 256), (16_000, 512), (22_050, 1024), (100, 16)])
+def test_a_spectrogram_has_a_frame_each_ten_milliseconds_and_windows_of_at_least_32(rate, window, generator):
+    front = LogMel(rate)
+    wave = torch.rand(2, rate, generator=generator)
+    seen = front(wave)
+    hop = max(1, round(rate / 100))
+    assert front.get_buffer("hann").shape == (window,) and seen.shape == (2, 1, 40, 1 + rate // hop)
+    assert seen.mean((1, 2, 3)).abs().max() < 1e-4 and (seen.std((1, 2, 3)) - 1).abs().max() < 1e-2
+    padded = np.pad(wave[1].numpy() * 2 - 1, window // 2)
+    frame = padded[7 * hop : 7 * hop + window] * np.hanning(window + 1)[:-1]  # the periodic window
+    power = np.abs(np.fft.rfft(frame)) ** 2 @ front.get_buffer("filters").numpy()
+    assert front.power(wave)[1, 7].numpy() == pytest.approx(power, rel=1e-3, abs=1e-4)
 
 
 def test_a_higher_tone_lands_in_a_higher_band():

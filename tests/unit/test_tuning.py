@@ -76,6 +76,26 @@ def test_tuning_lowers_the_loss_and_moves_only_prototypes(exact, generator):
     assert torch.equal(after.prototypes[2], state.prototypes[2])
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_tuning_is_adam_with_a_rate_that_falls_to_nothing_in_a_straight_line(exact, generator):
+    state = a_map(generator)
+    features, labels = torch.rand(60, 4, generator=generator), torch.arange(60) % 3
+    moved = torch.nn.Parameter(state.prototypes.clone())
+    adam = torch.optim.Adam([moved], betas=(0.9, 0.999), eps=1e-8)
+    for step in range(8):
+        adam.param_groups[0]["lr"] = 0.05 * (8 - step) / 8
+        there = dataclasses.replace(state, prototypes=moved.detach().clone())
+        moved.grad = prototype_slope(there, features, labels, TEMPERATURE).double()
+        adam.step()
+        moved.data.clamp_(0, 1)
+    after = tuned(
+        state, [(features, labels)], 1, TEMPERATURE, steps=8, rate=0.05, exact=exact, reduction=LocalReduction(),
+        stay=lambda: None,
+    )  # fmt: skip
+    assert torch.allclose(after.prototypes, moved.data, atol=1e-6)
+    assert (moved.data - state.prototypes).abs().max() > 0.1
+
+
 def test_the_order_of_parts_does_not_matter(generator):
     state = a_map(generator)
     features, labels = torch.rand(90, 4, generator=generator), torch.arange(90) % 3
