@@ -110,7 +110,7 @@ def test_rounds_take_each_sample_of_an_epoch_once_and_labelled_ones_beside_them(
         part = rounds[4 * epoch : 4 * epoch + 4]
         assert sorted(row for cut in part for row in cut.rows[:-2].tolist()) == list(range(100))
         positions = [p for cut in part for p in cut.positions.tolist()]
-        assert len(set(positions)) == len(positions) and {cut.epoch for cut in part} == {epoch}
+        assert sorted(positions) == list(range(100 + 4 * 2)) and {cut.epoch for cut in part} == {epoch}
     extra = [row for cut in rounds for row in cut.rows[-2:].tolist()]
     assert sorted(extra[:3]) == [3, 50, 97] == sorted(extra[3:6])  # one permutation after the other
     places = [t for rank in range(3) for t in DeepRound.of(0, config, labels, torch.arange(100), 2).tiles(rank, 3)]
@@ -214,6 +214,19 @@ def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, reach, alar
         judged(network, seen, Limits(), 22, deep)  # also where all rounds were warm-up
     deep.deep = plan.deep.model_copy(update={"on_collapse": "go_on"})
     assert judged(network, seen, Limits(), 22, deep).alarms == 3
+
+
+@pytest.mark.parametrize(
+    ("share", "round_index", "warmup", "alarms"),
+    [(1.0, 0, 0, 1), (1.0, 9, 10, 0), (1.0, 10, 10, 1), (0.0, 10, 10, 0), (0.0, 0, 0, 0), (1.0, 0, None, 1)],
+)
+def test_rounds_of_warm_up_and_those_without_a_map_are_no_alarm(share, round_index, warmup, alarms):
+    plan = RunConfig.build(BASE)
+    losses = dataclasses.replace(plan.loss_config(True), relevance_warmup_rounds=warmup)
+    deep = SimpleNamespace(losses=losses, deep=plan.deep)
+    seen = {"largest_share": share, "effective_nodes": 1.0, "embedding_rank": 1.0, "mean_std": 0.0}
+    network = NetworkState(*(torch.zeros(1) for _ in range(4)))
+    assert monitored(network, seen, Limits(), round_index, deep).alarms == alarms
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from pipeline.report.charts import map_chart
 from pipeline.report.collect import collect
 from pipeline.report.figures import confusion_figure, curves_figure, embedding_figure, map_figure, relevances_figure
 from pipeline.report.make import command_of, labels_read, report_of, run_page
+from pipeline.report.nodes import feature_names, features_shown, samples_per_node
 from pipeline.report.palette import apart
 from pipeline.report.placement import (
     Plane,
@@ -188,6 +190,40 @@ def test_a_region_is_of_the_sample_next_to_it_and_far_from_all_of_nobody():
         [1, 1, 1],
         [0, 0, 0],
     ]
+
+
+def test_of_many_features_those_are_shown_in_which_nodes_differ_where_it_matters(rng):
+    prototypes, relevances = np.full((5, 100), 0.5), np.ones((5, 100))
+    prototypes[:, 20:90] += rng.normal(0, 0.1, (5, 70))
+    relevances[:, 30:36] = 0.0  # nodes differ here, and do not look at it
+    found = features_shown(SimpleNamespace(prototypes=prototypes, relevances=relevances))
+    assert found.tolist() == [*range(20, 30), *range(36, 90)]
+    few = SimpleNamespace(prototypes=prototypes[:, :64], relevances=relevances[:, :64])
+    assert features_shown(few).tolist() == list(range(64))
+
+
+@pytest.mark.parametrize(
+    ("about", "names"),
+    [
+        ({"columns": ("a", "b", "c", "d")}, ["b", "d"]),
+        ({"kind": "audio", "shape": (9,)}, ["value 1", "value 3"]),
+        ({"shape": (1, 3, 2)}, ["row 0, column 1", "row 1, column 1"]),
+        ({"shape": (3, 1, 2)}, ["row 0, column 1, channel 0", "row 0, column 1, channel 1"]),
+        ({"deep": True}, ["latent 1", "latent 3"]),
+    ],
+)
+def test_features_are_called_by_what_they_are(about, names):
+    spec = SimpleNamespace(**{"columns": None, "kind": "image", "shape": (1, 3, 2), **about})
+    data = SimpleNamespace(predictor=SimpleNamespace(deep=about.get("deep"), spec=spec))
+    assert feature_names(data, np.array([1, 3])) == names
+
+
+@pytest.mark.parametrize("nodes", [1, 100, 200, 201, 999, 1000, 1001, 5000])
+def test_the_samples_of_a_page_are_bounded_however_many_nodes_there_are(nodes):
+    members, misfits = samples_per_node(nodes)
+    assert 12 >= members >= 3 and 8 >= misfits >= 1
+    assert nodes * (members + misfits) <= (5000 if nodes <= 1000 else 4 * nodes)
+    assert (members, misfits) == (12, 8) or nodes > 150
 
 
 def test_rows_of_one_feature_have_places_that_are_no_line(rng):
