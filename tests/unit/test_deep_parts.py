@@ -11,7 +11,7 @@ from torch import nn
 from pipeline.collapse import Limits, judged, measures_of, monitored
 from pipeline.config import RunConfig, read_file
 from pipeline.deep_plan import DeepPlan, DeepRound, resolve_deep
-from pipeline.deep_refresh import rows_to_look_at
+from pipeline.deep_refresh import look_at, rows_to_look_at
 from pipeline.deep_step import _tallies, term_sums
 from pipeline.encoders import SampleShape
 from pipeline.errors import Collapsed
@@ -23,6 +23,8 @@ from pipeline.too_short import too_short
 from somcore import MapConfig
 from somcore.latent import LatentMoments
 from somcore.loss_config import LossConfig
+from somcore.state import blank_state
+from somcore.threshold import pair_histogram
 
 BASE = {"data.path": "somewhere", "train.model": "deep"}
 
@@ -162,6 +164,41 @@ def test_a_refresh_looks_at_some_rows_and_where_labels_are_rare_at_more_of_them(
     assert int((labels[looked] >= 0).sum()) >= more
     assert not torch.equal(looked, looked.sort().values), "in random order"
     assert not torch.equal(looked, rows_to_look_at(rows, labels, 0, 1, limit)[: len(looked)])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, generator):
+    config = MapConfig(variant="sssom", capacity=3, tile_size=8, activation_threshold=0.5)
+    config = config.resolve(num_samples=60, num_features=2, num_classes=2)
+    places = torch.rand(3, 2, generator=generator).double()
+    state = dataclasses.replace(blank_state(3, 2, 2), prototypes=places, alive=torch.ones(3, dtype=torch.bool))
+    data, rows = torch.rand(70, 2, generator=generator), torch.randperm(70, generator=generator)[:60]
+    labels = torch.where(torch.arange(70) % 3 == 0, torch.arange(70) % 2, -1)
+    dataset = SimpleNamespace(read=lambda split, taken: (data[taken], None), row_in_words=str)
+    looks = []
+    for rank in range(workers):
+        reduction = LocalReduction()
+        reduction.rank, reduction.world_size = rank, workers
+        looks.append(
+            look_at(rows, state, config, nn.Identity(), dataset, labels, reduction, lambda: None, 40, keep=True)
+        )
+    assert {look.num_tiles for look in looks} == {8}
+    moments = looks[0].moments
+    for look in looks[1:]:
+        moments = moments.merge(look.moments)
+    assert torch.equal(moments.table, LatentMoments.of(data[rows]).table)
+    pairs = sum(pair_histogram(data[part]) for part in rows.split(8))
+    assert torch.equal(sum(look.histogram for look in looks), pairs)
+    seen = [
+        (*row, label)
+        for look in looks
+        for z, y in look.marked
+        for row, label in zip(z.tolist(), y.tolist(), strict=True)
+    ]
+    known = rows[labels[rows] >= 0]
+    assert sorted(seen) == sorted(
+        (*row, label) for row, label in zip(data[known].tolist(), labels[known].tolist(), strict=True)
+    )
 
 
 def test_terms_of_a_loss_are_told_as_they_were_summed():
