@@ -149,6 +149,8 @@ def test_a_word_looks_alike_wherever_it_lies_and_however_long_it_is():
     off = {front: [(z - y[0]).square().mean().item() for z in y[1:]] for front, y in found.items()}
     assert found[LogMelWord].shape == (3, 40, WORD_FRAMES)
     assert max(off[LogMelWord]) < 0.2 < 1.0 < min(off[LogMel])
+    softer = LogMelWord(8000)(0.5 + 0.02 * (words - 0.5))[:, 0]
+    assert torch.allclose(softer, found[LogMelWord], atol=0.01), "nor however loud it is"
     assert torch.isfinite(LogMelWord(8000)(torch.full((2, 8000), 0.5))).all()
 
 

@@ -63,6 +63,19 @@ def test_a_row_without_a_predicted_class_is_wrong_and_one_without_a_class_is_not
     assert scores["accuracy"] == pytest.approx(float(right.double().mean()))
 
 
+def test_rows_of_a_node_without_a_class_get_the_answer_that_the_map_gives(generator):
+    state, config, samples, truth = a_map(generator)
+    nodes, seen = predict_nodes(state, samples, config)[0], set()
+    for node in nodes.unique().tolist():
+        classes = torch.where(torch.arange(state.capacity) == node, -1, state.classes)
+        less = dataclasses.replace(state, classes=classes)
+        right = (predict_classes(less, samples, config) == truth).double()
+        scores = evaluate(less, config, reader(samples, truth), 300, 3)
+        assert scores["accuracy"] == pytest.approx(float(right.mean())), node
+        seen.add((node == 0, bool(right[nodes == node].any())))
+    assert (True, True) in seen, "the first node has rows whose answer is right"
+
+
 def test_a_map_that_knows_no_class_has_no_accuracy_but_groups(generator):
     state, config, samples, truth = a_map(generator)
     nobody = dataclasses.replace(state, classes=torch.full_like(state.classes, -1))

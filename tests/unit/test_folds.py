@@ -50,11 +50,9 @@ def test_folds_are_those_of_the_rows_that_pass_where(stacked, tmp_path, suffix):
     rows = pd.read_parquet(stacked).query("rep == 1 or fold == 10")
     getattr(rows, f"to_{suffix}")(tmp_path / f"rows.{suffix}", index=False)
     for where, expected in (("rep=2", ["fold10"]), ("rep=1,y=0", ["fold2", "fold10"])):
-        options, out = replace(OPTIONS, where=where), tmp_path / where
-        assert (
-            list(prepare_folds("table", tmp_path / f"rows.{suffix}", options, "fold", out, PrepareOptions()))
-            == expected
-        )
+        options, out, told = replace(OPTIONS, where=where), tmp_path / where, []
+        made = prepare_folds("table", tmp_path / f"rows.{suffix}", options, "fold", out, PrepareOptions(), told.append)
+        assert list(made) == expected and told == sorted(told) and told[-1] == 12
         assert len(open_tables([str(out)])) == len(expected)
     for where, line in (
         ("rap=1", "--where must be columns of rows.* Got 'rap'"),
