@@ -56,7 +56,7 @@ class LossConfig(Parameters):
         None, "–", ">= 0", "first round of consistency, agreement and balance", "rounds"
     )
     relevance_warmup_rounds: int | None = parameter(
-        None, "–", ">= 0", "ω = 1 in rounds until then, not in a refresh", "rounds"
+        None, "–", ">= 0", "relevances are held at 1 until this round, but not in refreshes", "rounds"
     )
     collapse_share: float = parameter(0.5, "–", "(0, 1]", "largest node's share of samples that is alarming", "share")
     collapse_patience: int = parameter(3, "–", ">= 1", "alarming rounds in a row that end a training", "rounds")

@@ -222,8 +222,9 @@ def markdown(result: dict[str, Any], command: str) -> str:
         table(["method", "seconds", "quantization error", "topographic error"], rows).strip(),
     ]  # fmt: skip
     if result["speedup"]:
-        ratio = in_words(result["speedup"])
-        lines.append(f"Faster than the fastest other map ({result['fastest_peer']}): {ratio} times; target 1.5.")
+        maps = [name for name in result["methods"] if name in MAPS]
+        other = result["fastest_peer"] + (f", the fastest of {', '.join(maps)}" if len(maps) > 1 else "")
+        lines.append(f"somgrad is {in_words(result['speedup'])} times as fast as {other}; target 1.5.")
     if result["absent"]:
-        lines.append(f"Not installed: {', '.join(result['absent'])} (`pip install somgrad[bench]`).")
+        lines.append(f"Not installed: {', '.join(result['absent'])} (`pip install '.[bench]'`).")
     return "\n\n".join(lines)

@@ -143,6 +143,7 @@ def measure(
         "rounds": summary["rounds"],
         "rates": rates | {"trained": num_samples / summary["seconds"]},
         "seconds": taken,
+        "rounds_seconds": summary["seconds"],
         "prepare_seconds": making,
         "unpack_seconds": unpacking,
         "machine": machine(1),
@@ -205,12 +206,14 @@ def markdown(result: dict[str, Any], command: str) -> str:
     return "\n\n".join([
         "## Memory of a worker", f"`{command}`",
         f"A table of {result['num_samples']:,} x {result['num_features']} float32 ({result['data_gb']:.2f} GB), one "
-        f"epoch of a 10x10 map ({result['rounds']} rounds) in {result['seconds']:.0f} s, load "
-        f"{result['machine']['load']}. Peaks in GB, looked at every {_SAMPLE_S:g} s; target below 1.5 GB RSS. Private "
-        "is anonymous memory (RSS less mapped files and shared memory); RSS counts the pages of mapped files too, "
-        "which the system takes back when it needs them.",
+        f"epoch of a 10x10 map: {result['rounds']} rounds in {result['rounds_seconds']:.0f} s, the whole training, "
+        f"with its start and its final scores, in {result['seconds']:.0f} s; load {result['machine']['load']}. Peaks "
+        f"in GB, looked at every {_SAMPLE_S:g} s; target below 1.5 GB RSS. Private is anonymous memory (RSS less "
+        "mapped files and shared memory); RSS counts the pages of mapped files too, which the system takes back when "
+        "it needs them.",
         table(["worker", "private", "RSS"], rows).strip(),
-        f"Rows per second: {rates['trained']:,.0f} trained ({rates['trained'] * row_bytes / 1e6:.0f} MB/s); "
+        f"Rows per second of the rounds: {rates['trained']:,.0f} trained "
+        f"({rates['trained'] * row_bytes / 1e6:.0f} MB/s); "
         f"{rates['disk']:,.0f} read in random order from the cold disk ({rates['disk'] * row_bytes / 1e6:.0f} MB/s), "
         f"{rates['gemm']:,.0f} through two float32 matrix products, both as fast as {len(rows)} threads can. Training "
         f"over the slower of the two: {rates['trained'] / slower:.2f}. Made in {result['prepare_seconds']:.0f} s, "

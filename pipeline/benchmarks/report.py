@@ -205,7 +205,7 @@ def _head(store: Store, request: Request, design: Design, options: Options, left
         "Features are scaled over the whole table before splitting (as published; labels take no part), label masks",
         "are random, neither stratified nor nested. Rows without an answer are errors.",
         "",
-        f"- Command: `{options.command}` (resumes; work is kept in --out)",
+        *_command(options.command),
         f"- Not run, their files are absent: {', '.join(absent) or 'none'}",
         f"- Not run, not asked for: {', '.join(left_out) or 'none'}",
         f"- Seeds: {design.seed} for draws, maps (plus the set's number) and inner splits",
@@ -215,10 +215,21 @@ def _head(store: Store, request: Request, design: Design, options: Options, left
         *_screening(store, request),
         f"- {trainings} results, {seconds / 60:.0f} minutes of one thread on a shared {platform.machine()} machine",
         f"- {versions}, Python {platform.python_version()}",
-        f"- Pieces of work still missing (a set on nine folds of one cell): {left}. The command without --no-search",
-        "  does them; what is there stands with its own P",
+        f"- Pieces of work still missing (a set on nine folds of one cell): {left}. The command does them;",
+        "  what is there stands with its own P",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _command(given: str) -> list[str]:
+    """The command that does the work, also where the last sitting only judged what was there."""
+    judged = [f"--no-{phase}" for phase in ("search", "confirm") if f"--no-{phase}" in given.split()]
+    words = " ".join(word for word in given.split() if word not in judged)
+    lines = [f"- Command: `{words}` (resumes; work is kept in --out)"]
+    if judged:
+        lines[0] = f"{lines[0][:-1]};"
+        lines.append(f"  the page was last written with {' '.join(judged)}, from the work that was there)")
+    return lines
 
 
 def _screening(store: Store, request: Request) -> list[str]:

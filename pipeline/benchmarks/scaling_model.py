@@ -122,7 +122,8 @@ def _model(result: dict[str, Any]) -> str:
             cells.append(f"{1000 * seconds:.1f} ms, {tiles}")
         rows.append([link.name, *cells])
     return (
-        "A ring all-reduce of B bytes takes 2 (W - 1) (latency + B / W / bandwidth). Fitted to bare all-reduces here: "
+        "A ring all-reduce of B bytes takes 2 (W - 1) (latency + B / W / bandwidth). A round has two: one of counts, "
+        "hardly more than latency, and one of B bytes. Fitted to bare all-reduces here: "
         f"{1e6 * model['latency_s']:.0f} µs, {model['bandwidth'] / 1e9:.2f} GB/s. The measured reductions took "
         f"{in_words(spread(ratios))} times what it predicts; what is beyond it is packing and unpacking, which do not "
         "depend on W.\n\n"

@@ -45,9 +45,8 @@ def measure(epochs: int, repeats: int, trials: int, children: int, report: Repor
 
     Returns:
         plain, tracked (seconds of a whole training, as spreads), cost (tracked / plain − 1, of the medians), sweep
-        (the same of sweeps, with trials, trial_seconds, and cost: seconds that tracking adds for each trial / its
-        seconds), children, child_seconds (of sending one), pull_seconds (all of them as a table), page_seconds (the
-        newest hundred).
+        (the same of whole sweeps, with trials and trial_seconds), children, child_seconds (of sending one),
+        pull_seconds (all of them as a table), page_seconds (the newest hundred).
     """
     with tempfile.TemporaryDirectory(prefix="somgrad-tracking-") as name, server(Path(name)) as uri:
         scratch = Path(name)
@@ -68,11 +67,8 @@ def measure(epochs: int, repeats: int, trials: int, children: int, report: Repor
         pull, pulled = timed(lambda: tracked_runs("children", uri, "thousand"))
         page, _ = timed(lambda: _page(uri, parent))
         assert len(pulled) == children
-        one, two = spread(plain), spread(tracked)
         return {
-            "plain": one,
-            "tracked": two,
-            "cost": two["median"] / one["median"] - 1,
+            **_compared(plain, tracked),
             "sweep": sweeps,
             "children": children,
             "child_seconds": sent / children,
@@ -88,11 +84,19 @@ def markdown(result: dict[str, Any], command: str) -> str:
     rows = [
         [f"a sweep of {sweep['trials']} trials without tracking, seconds", in_words(sweep["plain"]), ""],
         ["the same, sent to the server", in_words(sweep["tracked"]), ""],
-        [f"what that adds to a trial of {sweep['trial_seconds']:.1f} s", f"{100 * sweep['cost']:.1f} %", "5 %"],
+        [
+            f"how much longer the sweep takes (trials of {sweep['trial_seconds']:.1f} s)",
+            f"{100 * sweep['cost']:.1f} %",
+            "5 %",
+        ],
         ["a training without tracking, seconds", in_words(result["plain"]), ""],
         ["the same, sent to the server", in_words(result["tracked"]), ""],
         ["what that costs a run of its own, with its end waiting for the server", f"{100 * result['cost']:.1f} %", ""],
-        [f"sending one of {result['children']} trials of a sweep, seconds", f"{result['child_seconds']:.3f}", ""],
+        [
+            f"sending one of {result['children']} trials of a sweep ({_EPOCHS} epochs each), seconds",
+            f"{result['child_seconds']:.3f}",
+            "",
+        ],
         ["all of them as a table (`jobs.results --sweep`), seconds", f"{result['pull_seconds']:.2f}", ""],
         ["the newest hundred, as the page shows them, seconds", f"{result['page_seconds']:.2f}", ""],
     ]
@@ -100,7 +104,7 @@ def markdown(result: dict[str, Any], command: str) -> str:
         "## Tracking", f"`{command}`",
         f"`mlflow server` on SQLite, on the same machine; load {result['machine']['load']} on "
         f"{result['machine']['cpus']} CPUs. Median (min to max). A run by itself sends what it records; a trial of "
-        f"a sweep writes it to its folder, and the sweep's own process sends it ({_EPOCHS} epochs each here).",
+        "a sweep writes it to its folder, and the sweep's own process sends it.",
         table(["", "measured", "target at most"], rows).strip(),
     ])  # fmt: skip
 
@@ -158,9 +162,13 @@ def _sweeps(scratch: Path, uri: str, epochs: int, repeats: int, trials: int, rep
             seconds.append(result["seconds"])
             each += [row["seconds"] for row in result["rows"]]
         report(f"{trials} trials: {found['none'][-1]:.1f} s without tracking, {found[uri][-1]:.1f} s with")
-    plain, tracked, trial = spread(found["none"]), spread(found[uri]), statistics.median(each)
-    cost = (tracked["median"] - plain["median"]) / trials / trial
-    return {"trials": trials, "plain": plain, "tracked": tracked, "trial_seconds": trial, "cost": cost}
+    return {"trials": trials, "trial_seconds": statistics.median(each), **_compared(found["none"], found[uri])}
+
+
+def _compared(plain: list[float], tracked: list[float]) -> dict[str, Any]:
+    """Seconds without tracking and with it, as spreads, and the share that it adds to the median."""
+    one, two = spread(plain), spread(tracked)
+    return {"plain": one, "tracked": two, "cost": two["median"] / one["median"] - 1}
 
 
 def _children(scratch: Path, uri: str, count: int) -> tuple[float, str]:

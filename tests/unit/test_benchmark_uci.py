@@ -99,10 +99,12 @@ def test_results_do_not_depend_on_processes_or_on_interruptions(data, tmp_path):
 
 
 def test_a_budget_of_nothing_starts_nothing(data, tmp_path):
-    options = report.Options(data=data, out=tmp_path / "out", samples=2, inner_samples=1, models="majority")
-    result = report.benchmark(options, 0, 0.0, lambda line: None)
+    asked = {"samples": 2, "inner_samples": 1, "models": "majority", "command": "uci --no-search --seed 0 --no-confirm"}
+    result = report.benchmark(report.Options(data=data, out=tmp_path / "out", **asked), 0, 0.0, lambda line: None)
     assert result["missing"] == 7
     assert "not run" in result["markdown"]
+    named = "- Command: `uci --seed 0` (resumes; work is kept in --out;\n  the page was last written with --no-search"
+    assert named in result["markdown"], "the command on the page does the work that the page shows"
 
 
 def test_without_screening_no_compiled_loop_trains_and_nothing_that_one_trained_is_taken(data, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def in_words(strength: Strength) -> str:
         f"bent by {100 * strength.elastic:g} %": strength.elastic,
         f"contrast changed by {100 * strength.tone:g} % and brightness by {50 * strength.tone:g} %": strength.tone,
         f"covered by a grey square of {100 * strength.cover:g} % of height and width": strength.cover,
-        "left and right exchanged or not": strength.mirror,
+        "mirrored at random": strength.mirror,
     }
     return ", ".join(words for words, value in said.items() if value)
 
