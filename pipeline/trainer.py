@@ -220,7 +220,8 @@ class Training:
         self._directory.write(
             settings=settings, status="running", **self._plan.identity, map=self._plan.config.to_dict()
         )
-        tags = environment() | self._plan.identity | {"num_samples": self._plan.num_samples}
+        about = {"num_samples": self._plan.num_samples, "data_place": self._plan.data_path}
+        tags = environment() | self._plan.identity | about
         name = f"{self._run.train.model}-{self._run.train.labelled_fraction:g}-{self._run.train.seed}"
         self._recorded = self._tracker.last_step("nodes") if resume else 0
         self._tracker.start(name, settings | resolved, tags)
