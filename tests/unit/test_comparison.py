@@ -20,8 +20,8 @@ from scipy.stats import ttest_rel
 from torchvision import models
 
 from jobs.compare import MODELS as COMPARED
-from pipeline import transfer
-from pipeline.comparison import cells
+from pipeline import fractions, transfer
+from pipeline.comparison import cells, measures
 from pipeline.comparison.contestants import NAMES, contestants
 from pipeline.comparison.measures import cluster_measures, num_parameters
 from pipeline.comparison.page import Page
@@ -30,6 +30,7 @@ from pipeline.comparison.tables import differences, holm, ordered, paired_p, tab
 from pipeline.deep_config import LATTICE_DEFAULTS
 from pipeline.errors import UserError
 from pipeline.fractions import spreading_accuracy
+from pipeline.labels import kept_labels
 from pipeline.manifest import Manifest
 from pipeline.prepare import prepare
 from pipeline.shards import Dataset
@@ -316,6 +317,25 @@ def test_label_spreading_needs_no_more_rows_than_there_are(rng, rows):
     labels = np.where(np.arange(rows) < 5, np.arange(rows) % 2, -1)
     assert spreading_accuracy(features, labels, features, labels) > 0.4
     assert 0 <= spreading_accuracy(features, labels, test, np.zeros(4, int)) <= 1
+
+
+@pytest.mark.parametrize("name, where, function, place", [
+    ("label-spreading", fractions, "spreading_accuracy", 1), ("kmeans", measures, "linear_accuracy", 0)
+])  # fmt: skip
+def test_who_does_not_learn_in_rounds_reads_no_label_that_is_withheld(
+    digits, tmp_path, monkeypatch, name, where, function, place
+):
+    read = []
+    monkeypatch.setattr(where, function, lambda *parts: read.append(parts[place]) or 0.5)
+    settings = {"data.path": str(digits), "cluster.workers": 0, "train.seed": 0, **COMMON}
+    settings["train.validation_fraction"] = 0.5
+    (one,) = contestants([name], [])
+    fraction = 0.0 if one.model else 0.2
+    cells.measure(one, one.settings({**settings, "train.labelled_fraction": fraction}), tmp_path, [0.2], 2000)
+    labels = read[-1][1] if one.model else read[-1]
+    kept, withheld = kept_labels(Dataset.open(digits).labels("train"), 0.2, 0.5, 0)
+    assert len(withheld) > 100
+    np.testing.assert_array_equal(np.bincount(labels[labels >= 0]), np.bincount(kept[kept >= 0]))
 
 
 def test_more_nodes_than_classes_are_grouped_by_their_prototypes(digits, tmp_path):
