@@ -30,7 +30,7 @@ from pipeline.plan import TrainingPlan, make_plan
 from pipeline.report import automatic
 from pipeline.rundir import RunDirectory, stored_settings
 from pipeline.samples import InputSpec
-from pipeline.scoring import Scorer
+from pipeline.scoring import Scorer, summary_of
 from pipeline.shards import Dataset
 from pipeline.signals import unhurried
 from pipeline.too_short import too_short
@@ -300,23 +300,9 @@ class Training:
         about |= {"class_names": self._dataset.class_names, "input": InputSpec.of(self._dataset.manifest).to_dict()}
         path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
         epochs = self._epoch(state.round)
-        summary = {
-            "model": self._run.train.model,
-            "data": self._run.data.path,
-            "labelled_fraction": self._run.train.labelled_fraction,
-            "seed": self._run.train.seed,
-            "workers": self._run.cluster.workers,
-            "reduction": self._run.train.reduction,
-            "epochs": epochs,
-            "rounds": state.round,
-            "nodes": state.num_nodes,
-            **scores,
-            **self._verdict(snapshot),
-            "map_digest": snapshot.digest(),
-            "seconds": round(seconds, 3),
-            "samples_per_second": round(samples / seconds, 1),
-            "out": str(self._directory.path),
-        }
+        found = {**scores, **self._verdict(snapshot)}
+        out = self._directory.path
+        summary = summary_of(self._run, state, epochs, found, snapshot.digest(), seconds, samples, out)
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
         self._directory.write(summary=summary)
         self._history.save()
