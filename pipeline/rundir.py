@@ -21,12 +21,12 @@ from torch import Tensor
 from pipeline.checkpoint import TornCheckpoint, hash_tensors, map_bytes
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError
-from pipeline.places import check_writable, locked, refuse_in_data_set, write_atomically
+from pipeline.places import LOCK, check_writable, locked, refuse_in_data_set, write_atomically
 from pipeline.stores import bare
 from somcore.config import GROWING, LATTICES, MapConfig
 from somcore.state import MapState
 
-RUN, MAP, CHECKPOINTS, LOCK = "run.json", "map.safetensors", "checkpoints", ".lock"
+RUN, MAP, CHECKPOINTS = "run.json", "map.safetensors", "checkpoints"
 VERSION = 1
 
 # Settings that may differ when a run goes on: they cannot change its result. Of networks these two can.

@@ -99,7 +99,7 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
     over = threading.Event()  # an error, or an interruption: nothing new is begun
 
     def completed(number: int, place: Place) -> Cell | None:
-        cell = _kept(asked, place, data)  # another command may have made it meanwhile
+        cell = _kept(asked, place, data)
         if not _lacks(cell, place, asked) or time.monotonic() > end or over.is_set():
             return cell
         one, fraction, seed = place

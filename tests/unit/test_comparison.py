@@ -32,6 +32,7 @@ from pipeline.errors import UserError
 from pipeline.fractions import spreading_accuracy
 from pipeline.labels import kept_labels
 from pipeline.manifest import Manifest
+from pipeline.places import alone_in
 from pipeline.prepare import prepare
 from pipeline.shards import Dataset
 from pipeline.trained import Trained
@@ -88,6 +89,13 @@ def test_a_comparison_keeps_its_cells_and_says_what_is_missing(digits, tmp_path)
     assert again["table"] == found["table"] and lines == []  # all kept
     with pytest.raises(UserError, match=r"map.epochs|rows must be 300 to go on"):
         compare(digits, tmp_path, COMMON, wish(models=asked.models, rows=200), lines.append)
+
+
+def test_a_folder_where_another_comparison_runs_is_refused(digits, tmp_path):
+    wrong = "out' is in use by a comparison that is running. Wait for its end, or give another --out."
+    with alone_in(tmp_path / "out", "a comparison"), pytest.raises(UserError, match=wrong):
+        compare(digits, tmp_path / "out", COMMON, wish(models=["label-spreading"]), print)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_comparison_keeps_no_password_of_its_store(digits, tmp_path, monkeypatch):
