@@ -85,7 +85,7 @@ def kept_of(run_id: str, uri: str | None = None) -> dict[str, Any]:
     """What MLflow keeps of a run beside its numbers.
 
     Returns:
-        settings: by whole key, as `run.json` has them, without it all parameters; has_map: whether the map was recorded;
+        settings: by whole key, as in `run.json`, without it all parameters; has_map: whether the map was recorded;
         model_uri: of the newest logged model; data_place: the data set, named from any directory; None if not known.
     """
     import mlflow

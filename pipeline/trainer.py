@@ -20,7 +20,7 @@ from pipeline.collapse import MEASURES
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.deep_model import deep_metrics, described
 from pipeline.environment import environment
-from pipeline.errors import Collapsed, MachineError, UserError
+from pipeline.errors import Collapsed, MachineError, UserError, line_of
 from pipeline.first import first_snapshot
 from pipeline.history import HISTORY, History
 from pipeline.keepsakes import keepsakes
@@ -335,7 +335,7 @@ class Training:
             self._store.save(dataclasses.replace(snapshot, extra=extra))
             self._history.save()
         except OSError as error:
-            reason = " ".join(str(error).split()).rstrip(".")
+            reason = line_of(error).rstrip(".")
             self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {reason}.")
             return False
         finally:

@@ -64,8 +64,8 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
     """All cells that are done; computes the missing ones while there is time.
 
     Raises:
-        ValueError: a method or setting is not known, a sweep is not one of the deep runs, or `out` keeps other cells, or is
-            in use by a benchmark that runs.
+        ValueError: a method or setting is not known, a sweep is not one of the deep runs, or `out` keeps other cells or
+            is in use by a benchmark that runs.
     """
     for method in curve.methods:
         if method not in METHODS:

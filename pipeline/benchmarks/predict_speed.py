@@ -95,5 +95,7 @@ def _in_memory(source: Path, predictor: Predictor) -> list[Any]:
     for path in sorted(source.rglob("*.parquet")) if source.is_dir() else [source]:
         file = pq.ParquetFile(path)
         columns = check_schema(file.schema_arrow, predictor.spec, str(path))
-        batches += [samples_of(b, predictor.spec)[0] for b in file.iter_batches(batch_rows(predictor.spec), columns=columns)]
+        batches += [
+            samples_of(b, predictor.spec)[0] for b in file.iter_batches(batch_rows(predictor.spec), columns=columns)
+        ]
     return batches

@@ -78,7 +78,9 @@ def test_large_samples_are_read_in_small_batches_and_others_in_whole_tiles(model
 
 def test_batches_of_few_rows_give_the_same_answers(model, source, tmp_path, monkeypatch):
     sizes = []
-    monkeypatch.setattr(Scorer, "_score", lambda *given, do=Scorer._score: sizes.append(given[1].num_rows) or do(*given))
+    monkeypatch.setattr(
+        Scorer, "_score", lambda *given, do=Scorer._score: sizes.append(given[1].num_rows) or do(*given)
+    )
     predict(model, source, tmp_path / "whole", actors=0)
     assert max(sizes) == 50
     sizes.clear()

@@ -2,9 +2,9 @@
 
 import contextlib
 import io
-import zipfile
 import os
 import warnings
+import zipfile
 
 import numpy as np
 import pyarrow as pa
