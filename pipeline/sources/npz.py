@@ -97,9 +97,10 @@ class Npz:
 @contextlib.contextmanager
 def _corrupt_told(what: str, *more: type[Exception]) -> Iterator[None]:
     """What a damaged file makes the readers of zip raise, these kinds too, as one line."""
+    kinds: tuple[type[Exception], ...] = (*_CORRUPT, OSError, *more)
     try:
         yield
-    except (*_CORRUPT, OSError, *more) as error:
+    except kinds as error:
         if isinstance(error, OSError) and error.errno not in _OF_CONTENT:
             raise
         raise DataError(f"{what} ({line_of(error)}).") from error
