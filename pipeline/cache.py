@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import ManifestError
+from pipeline.errors import ManifestError, line_of
 from pipeline.manifest import CACHE, Manifest, ShardFile, verify_content
 from pipeline.places import Place, full_disk_named, locked, private_folder
 
@@ -121,7 +121,7 @@ def _unpack_shard(path: Path, manifest: Manifest, number: int, file: ShardFile, 
                 out.write(np.ascontiguousarray(values).data)
                 labels.append(table["label"].to_numpy())
     except (pa.ArrowException, KeyError) as error:
-        text = " ".join(str(error).split())
+        text = line_of(error)
         raise ManifestError(f"{place} cannot be read, it is corrupt: {text}. Prepare the data set again.") from error
     found = np.concatenate(labels)
     if len(found) != file.rows:

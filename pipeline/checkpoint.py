@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, line_of
 from pipeline.network import NetworkState
 from pipeline.places import Place
 from somcore.state import MapState
@@ -165,14 +165,7 @@ def read(path: Path) -> tuple[Snapshot, dict[str, Any]]:
         TornCheckpoint: the file cannot be trusted.
         OutputError: it was written by another version.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise TornCheckpoint(" ".join(str(error).split())) from None
+    header, tensors = read_tensors(path)
     text = header.get("record", "")
     if hashlib.sha256(text.encode()).hexdigest() != header.get("record_sha256"):
         raise TornCheckpoint("its record does not match its checksum")
@@ -193,6 +186,22 @@ def read(path: Path) -> tuple[Snapshot, dict[str, Any]]:
     if snapshot.digest() != record["digest"]:
         raise TornCheckpoint("its tensors do not match its digest")
     return snapshot, record
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a file of safetensors, by their names.
+
+    Raises:
+        TornCheckpoint: it is none, or cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return dict(file.metadata() or {}), tensors
+    except (SafetensorError, OSError, ValueError) as error:
+        raise TornCheckpoint(line_of(error).rstrip(".")) from None
 
 
 def _to_bytes(snapshot: Snapshot, record: Mapping[str, Any]) -> bytes:

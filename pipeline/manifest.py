@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ManifestError
+from pipeline.errors import ManifestError, line_of
 from pipeline.places import Place
 
 FORMAT = 1
@@ -166,7 +166,7 @@ class Manifest:
         except OSError as error:
             if place.local is not None:
                 raise
-            raise ManifestError(f"{where} cannot be read: {' '.join(str(error).split())[:200]}") from None
+            raise ManifestError(f"{where} cannot be read: {line_of(error)[:200]}") from None
         return cls.from_json(text, where)
 
 

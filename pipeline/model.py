@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import MachineError, UserError, must
+from pipeline.errors import MachineError, UserError, line_of, must
 from pipeline.predictor import Predictor
 from pipeline.rundir import MAP, RunDirectory
 from pipeline.samples import InputSpec
@@ -63,7 +63,7 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
             mlflow.MlflowClient().set_registered_model_alias(name, ALIAS, version.version)
             return {"model_uri": f"models:/{name}/{version.version}", "version": int(version.version)}
     except mlflow.exceptions.MlflowException as error:
-        reason = f"The model could not be logged: {' '.join(str(error).split())[:200]}"
+        reason = f"The model could not be logged: {line_of(error)[:200]}"
         kept = f"The run is kept in '{directory}'; the same command with --resume logs it again."
         if getattr(error, "error_code", "") in _NO_RIGHTS:
             raise UserError(f"{reason}. Ask for the right, or give another --register. {kept}") from None
@@ -131,7 +131,7 @@ def model_directory(place: str, uri: str | None = None, option: str = "--model")
         with _quiet(), _store(uri):
             local = Path(mlflow.artifacts.download_artifacts(artifact_uri=place))
     except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise UserError(f"{option} '{place}' cannot be fetched: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{option} '{place}' cannot be fetched: {line_of(error)[:200]}") from None
     return model_directory(str(local), uri, option)
 
 

@@ -168,7 +168,7 @@ def export_model(directory: Path, out: Path) -> dict[str, Any]:
 
     Raises:
         UserError: there is no model, the packages are missing, or the file cannot be written.
-        MachineError: the file does not answer as the model does.
+        MachineError: the file does not answer as the model does, or the exporter fails on what is not the user's.
     """
     _require("onnx")
     _require("onnxscript")
@@ -179,7 +179,8 @@ def export_model(directory: Path, out: Path) -> dict[str, Any]:
 
     predictor = Predictor.load(directory)
     graph = ModelGraph(predictor).eval()
-    proto = _converted(graph, torch.from_numpy(_examples(predictor, _EXAMPLE_ROWS)))
+    own = predictor.deep is not None and ":" in predictor.about["deep"]["encoder"]["name"]
+    proto = _converted(graph, torch.from_numpy(_examples(predictor, _EXAMPLE_ROWS)), own)
     about = {"model": predictor.about.get("model"), "map_digest": predictor.about["digest"]}
     about |= {"class_names": list(predictor.class_names), "input": predictor.spec.to_dict()}
     onnx.helper.set_model_props(proto, {key: json.dumps(value) for key, value in about.items()})
@@ -203,7 +204,7 @@ def _double(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-def _converted(graph: nn.Module, example: Tensor) -> Any:
+def _converted(graph: nn.Module, example: Tensor, own_encoder: bool) -> Any:
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -218,6 +219,8 @@ def _converted(graph: nn.Module, example: Tensor) -> Any:
             )
         except torch.onnx.OnnxExporterError as error:
             cause = line_of(error.__cause__ or error)[:300]
+            if not own_encoder:
+                raise MachineError(f"This version of torch cannot write the model as ONNX. It says: {cause}") from error
             raise UserError(
                 "The model must be a graph that torch.export can follow: an encoder of your own without branches and "
                 f"loops that depend on values or on the number of samples. It says: {cause}"

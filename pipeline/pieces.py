@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError, UserError, must
+from pipeline.errors import DataError, UserError, line_of, must
 from pipeline.readable import check_schema
 from pipeline.samples import InputSpec
 
@@ -54,7 +54,7 @@ def cut_input(source: Path, spec: InputSpec, key_column: str, piece_rows: int) -
         except (pa.ArrowException, OSError) as error:
             if path.suffix != ".parquet":
                 raise _unprepared(path) from None
-            reason = f"{path} cannot be read as parquet: {' '.join(str(error).split())[:160]}"
+            reason = f"{path} cannot be read as parquet: {line_of(error)[:160]}"
             raise DataError(f"--input must be a parquet file or a folder of such. {reason}") from None
         check_schema(file.schema_arrow, spec, str(path))
         known = file.schema_arrow.names

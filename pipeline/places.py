@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.errors import OutputError, UserError
+from pipeline.errors import OutputError, UserError, line_of
 
+LOCK = ".lock"  # of whoever works in a folder
 _ATOMIC = ("s3", "gcs", "abfs")  # an object is there when its upload ends, or not at all
 
 
@@ -61,7 +62,7 @@ class Place:
         try:
             filesystem, base = fs.FileSystem.from_uri(text)
         except (ValueError, OSError, NotImplementedError) as error:
-            raise UserError(f"'{text}' must be a path or a URI that pyarrow can open. {_line(error)}") from None
+            raise UserError(f"'{text}' must be a path or a URI that pyarrow can open. {line_of(error)[:200]}") from None
         return cls(filesystem, base, text)
 
     @property
@@ -254,6 +255,32 @@ def _lock(file: IO[bytes], wait_s: float | None, busy: Exception | None) -> bool
             return False
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path, what: str) -> Iterator[None]:
+    """Holds the folder of a command, which is made if it is not there; one that leaves nothing leaves no folder.
+
+    Args:
+        folder: as the user typed it.
+        what: works there, such as "a sweep".
+
+    Raises:
+        OutputError: another process works there, or nothing can be written.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = OutputError(f"'{folder}' is in use by {what} that is running. Wait for its end, or give another --out.")
+    with locked(folder / LOCK, 0.0, busy):
+        try:
+            yield
+        finally:
+            if made and [place.name for place in folder.iterdir()] == [LOCK]:
+                with contextlib.suppress(OSError):  # a folder that somebody else uses by now stays
+                    (folder / LOCK).unlink()
+                    for place in made:
+                        place.rmdir()
+
+
 def private_folder(path: Path) -> Path:
     """A folder below the system's temporary directory that nobody else could have put there or writes to.
 
@@ -265,7 +292,3 @@ def private_folder(path: Path) -> Path:
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & stat.S_IWOTH:
         raise PermissionError(errno.EACCES, "It must be a folder of your own", str(path))
     return path
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,13 +33,14 @@ from pipeline.config import ClusterConfig
 from pipeline.errors import DataError, OutputError, UserError, line_of, must, theirs_to_mend
 from pipeline.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.places import full_disk_named, write_atomically
-from pipeline.predictor import BEYOND, Predictor
+from pipeline.predictor import BEYOND, TILE_ROWS, Predictor
 from pipeline.readable import check_schema, refuse_another_kind, refuse_prepared_otherwise, samples_of
 from pipeline.rundir import RunDirectory
+from pipeline.samples import InputSpec
 from pipeline.signals import unhurried
 
 IDENTITY, ERRORS, ASIDE = "_predict.json", "_errors.csv", "_errors"
-BATCH_ROWS = 8192
+BATCH_ROWS, BATCH_BYTES = 8192, 64 << 20  # at most
 SCHEMA = pa.schema(
     [
         ("node", pa.int64()),
@@ -118,6 +121,12 @@ def predict(
     }
 
 
+def batch_rows(spec: InputSpec) -> int:
+    """Rows to be read and scored at once: whole tiles of the predictor; of large samples as many as are 64 MB."""
+    rows = min(BATCH_ROWS, BATCH_BYTES // (math.prod(spec.shape) * np.dtype(spec.dtype).itemsize))
+    return rows - rows % TILE_ROWS if rows > TILE_ROWS else max(1, rows)
+
+
 class Scorer:
     """Scores pieces, with the model loaded once; an actor of Ray Data, or used as it is.
 
@@ -148,7 +157,8 @@ class Scorer:
                 groups = list(range(piece.first, piece.last))
                 wanted = check_schema(file.schema_arrow, self._predictor.spec, "")
                 wanted += [self._key] if self._key else []
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=wanted):
+                size = batch_rows(self._predictor.spec)
+                for batch in file.iter_batches(size, row_groups=groups, columns=wanted):
                     writer.write_table(self._score(batch, piece, seen, errors, schema))
                     seen += batch.num_rows
             self._set_aside(piece, errors)

@@ -28,7 +28,7 @@ from somcore.state import MapState
 
 OUTPUTS = ("class", "confidence", "node", "activation", "novelty")
 BEYOND = 0.5  # novelty from which the map would not accept a sample
-_TILE_ROWS = 2048
+TILE_ROWS = 2048
 
 
 class Predictor:
@@ -135,8 +135,8 @@ class Predictor:
 
     def predict(self, values: np.ndarray) -> pd.DataFrame:
         """The same for valid arrays (n, *shape)."""
-        starts = range(0, max(1, len(values)), _TILE_ROWS)
-        return pd.concat([self._tile(values[s : s + _TILE_ROWS]) for s in starts], ignore_index=True)
+        starts = range(0, max(1, len(values)), TILE_ROWS)
+        return pd.concat([self._tile(values[s : s + TILE_ROWS]) for s in starts], ignore_index=True)
 
     def _tile(self, values: np.ndarray) -> pd.DataFrame:
         count = len(values)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.errors import UserError, must
+from pipeline.errors import UserError, line_of, must
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 _SIZE = 224
@@ -86,7 +86,7 @@ def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[F
     try:
         network.load_state_dict(_read(path))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = line_of(error)[:160]
         raise UserError(f"encoder.weights must name weights of {name}. Got '{path}': {reason}") from None
     for head in ("fc", "classifier", "heads", "head"):
         if hasattr(network, head):

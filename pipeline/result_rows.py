@@ -166,7 +166,9 @@ def about_best(row: Row, metric: str, chooser: str, kept: Mapping[str, Any], uri
     told |= {"chosen_by": chooser, **{key: row.get(key) for key in _ABOUT}, "model_uri": kept["model_uri"]}
     if kept["has_map"]:
         store = f" --tracking-uri {shlex.quote(uri)}" if uri else ""
-        told["evaluate"] = f"python -m jobs.evaluate --run {row['run_id']}{store}"
+        place = kept["data_place"]  # named only where the run names it from the directory it ran in
+        data = f" --data {shlex.quote(place)}" if place and place != kept["settings"].get("data.path") else ""
+        told["evaluate"] = f"python -m jobs.evaluate --run {row['run_id']}{data}{store}"
     settings = changed_settings(kept["settings"])
     settings = {key: value for key, value in settings.items() if key not in _TOLD and not key.startswith("tracking.")}
     about = {key: value for key, value in told.items() if value is not None}

@@ -85,8 +85,8 @@ def kept_of(run_id: str, uri: str | None = None) -> dict[str, Any]:
     """What MLflow keeps of a run beside its numbers.
 
     Returns:
-        settings: by their whole key, as `run.json` has them, without that file all parameters; has_map: whether the
-        map was recorded; model_uri: where the newest logged model is, None if none was logged.
+        settings: by whole key, as in `run.json`, without it all parameters; has_map: whether the map was recorded;
+        model_uri: of the newest logged model; data_place: the data set, named from any directory; None if not known.
     """
     import mlflow
 
@@ -97,6 +97,7 @@ def kept_of(run_id: str, uri: str | None = None) -> dict[str, Any]:
         "settings": dict(parse_setting(f"{key}={value}") for key, value in run.data.params.items()),
         "has_map": False,
         "model_uri": f"models:/{models[-1].model_id}" if models else None,
+        "data_place": run.data.tags.get("data_place"),
     }
     # Files may be in another store, out of reach from here, with errors of its own: numbers are told without them.
     with contextlib.suppress(Exception), tempfile.TemporaryDirectory() as folder:
@@ -204,8 +205,7 @@ def _sweep_name(sweep: str, uri: str | None) -> str:
     try:
         tags = _client(uri, mlflow).get_run(sweep).data.tags
     except mlflow.MlflowException as error:
-        remedy = str(error).split("\n")[0]
-        raise must("The sweep", "the id of a run that MLflow knows", sweep, remedy=remedy) from None
+        raise must("The sweep", "the id of a run that MLflow knows", sweep, remedy=str(error).split("\n")[0]) from None
     return str(tags.get("sweep", sweep))
 
 

@@ -18,15 +18,15 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.checkpoint import TornCheckpoint, hash_tensors, map_bytes
+from pipeline.checkpoint import TornCheckpoint, hash_tensors, map_bytes, read_tensors
 from pipeline.config import RunConfig
-from pipeline.errors import OutputError
-from pipeline.places import check_writable, locked, refuse_in_data_set, write_atomically
+from pipeline.errors import OutputError, line_of
+from pipeline.places import LOCK, check_writable, locked, refuse_in_data_set, write_atomically
 from pipeline.stores import bare
 from somcore.config import GROWING, LATTICES, MapConfig
 from somcore.state import MapState
 
-RUN, MAP, CHECKPOINTS, LOCK = "run.json", "map.safetensors", "checkpoints", ".lock"
+RUN, MAP, CHECKPOINTS = "run.json", "map.safetensors", "checkpoints"
 VERSION = 1
 
 # Settings that may differ when a run goes on: they cannot change its result. Of networks these two can.
@@ -180,15 +180,11 @@ class RunDirectory:
         Raises:
             OutputError: there is none, or it is not what was written.
         """
-        from safetensors import SafetensorError, safe_open
-
         path = self.path / MAP
         if not path.exists():
             raise OutputError(f"'{self.path}' must hold a trained map ({MAP}). It does not; train one first.")
         try:
-            with safe_open(path, framework="pt") as file:
-                header = dict(file.metadata() or {})
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header, tensors = read_tensors(path)
             state = MapState.from_tensors(tensors)
             known, more = header.pop("map_digest", None), header.pop("more_digest", None)
             beside = {name: tensor for name, tensor in tensors.items() if name not in state.to_tensors()}
@@ -196,8 +192,8 @@ class RunDirectory:
                 raise TornCheckpoint("its tensors do not match its digest")
             config = MapConfig.from_dict(json.loads(header.pop("config")))
             about = {"digest": known} | {key: json.loads(value) for key, value in header.items()}
-        except (SafetensorError, TornCheckpoint, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise OutputError(f"'{path}' cannot be used: {' '.join(str(error).split())}.") from None
+        except (TornCheckpoint, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OutputError(f"'{path}' cannot be used: {line_of(error)}.") from None
         return state, config, about
 
 

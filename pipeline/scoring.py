@@ -7,12 +7,15 @@ the validation split, else on the training rows. During training a fixed random 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
+from pipeline.config import RunConfig
 from pipeline.deep_plan import deep_map_config, encode
 from pipeline.evaluation import evaluate
 from pipeline.network import load_flat
@@ -20,11 +23,52 @@ from pipeline.plan import TrainingPlan, training_labels
 from pipeline.shards import Dataset
 from somcore.config import LATTICES, MapConfig
 from somcore.sampling import sample_indices
+from somcore.state import MapState
 
 _SCORING_EPOCH = -2  # a draw of its own, apart from the epochs of training
 _MOST = 1_000_000  # training rows that the end looks at: a share is known to 0.05 points, and training took no longer
 
 Metrics = dict[str, float | None]
+
+
+def summary_of(
+    run: RunConfig,
+    state: MapState,
+    epochs: int,
+    scores: Mapping[str, Any],
+    digest: str | None,
+    seconds: float,
+    samples: float,
+    out: Path,
+) -> dict[str, Any]:
+    """What is said of a run at its end: the keys of the command's JSON line.
+
+    Args:
+        run: its settings.
+        state: its map.
+        epochs: it took.
+        scores: from `Scorer.final`, and other findings.
+        digest: of the model; None where none is kept.
+        seconds: of training.
+        samples: presented in all.
+        out: its directory.
+    """
+    return {
+        "model": run.train.model,
+        "data": run.data.path,
+        "labelled_fraction": run.train.labelled_fraction,
+        "seed": run.train.seed,
+        "workers": run.cluster.workers,
+        "reduction": run.train.reduction,
+        "epochs": epochs,
+        "rounds": state.round,
+        "nodes": state.num_nodes,
+        **scores,
+        "map_digest": digest,
+        "seconds": round(seconds, 3),
+        "samples_per_second": round(samples / seconds, 1),
+        "out": str(out),
+    }
 
 
 class Scorer:

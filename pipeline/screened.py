@@ -21,7 +21,7 @@ from pipeline.config import RunConfig
 from pipeline.environment import COMMIT, environment
 from pipeline.journal import Journal
 from pipeline.plan import TrainingPlan, make_plan, training_labels
-from pipeline.scoring import Scorer
+from pipeline.scoring import Scorer, summary_of
 from pipeline.shards import Dataset
 from somcore.config import GROWING
 
@@ -64,25 +64,10 @@ def train_screened(settings: Mapping[str, Any], path: Path, name: str) -> dict[s
     labels = training_labels(plan, dataset.labels("train"))[0] if plan.num_classes else None
     state = screen_map(plan.config, features, labels, plan.num_classes, plan.max_abs)
     scores = Scorer(plan, dataset, 0).final(Snapshot(state))
-    seconds = time.monotonic() - began
+    seconds = max(time.monotonic() - began, 1e-9)
     epochs = -(-state.round // plan.rounds_per_epoch)
     _record(plan, run, path, name, epochs, {**scores, "nodes": state.num_nodes, "seconds": seconds})
-    return {
-        "model": run.train.model,
-        "data": run.data.path,
-        "labelled_fraction": run.train.labelled_fraction,
-        "seed": run.train.seed,
-        "workers": 0,
-        "reduction": run.train.reduction,
-        "epochs": epochs,
-        "rounds": state.round,
-        "nodes": state.num_nodes,
-        **scores,
-        "map_digest": None,
-        "seconds": round(seconds, 3),
-        "samples_per_second": round(epochs * plan.num_samples / max(seconds, 1e-9), 1),
-        "out": str(path),
-    }
+    return summary_of(run, state, epochs, scores, None, seconds, epochs * plan.num_samples, path)
 
 
 def _record(

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import GroupTimeout, UserError, must
+from pipeline.errors import GroupTimeout, UserError, line_of, must
 from pipeline.signals import children_outlive_terminal
 from pipeline.worker import Worker, as_actor
 
@@ -140,7 +140,7 @@ def _connect(ray: Any, address: str | None) -> None:
             with children_outlive_terminal():
                 ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
     except Exception as error:  # of Ray's own node many kinds, the commonest an Exception as such
-        reason = " ".join(str(error).split())[:200]
+        reason = line_of(error)[:200]
         if not address:
             raise UserError(
                 f"Ray must start on this machine for this. It did not ({reason}). Try again when the machine "

@@ -24,7 +24,7 @@ import numpy as np
 
 from pipeline.benchmarks.spaces import SPACES, Column, pick
 from pipeline.config import keys, unknown_key
-from pipeline.errors import UserError, must
+from pipeline.errors import UserError, line_of, must
 
 Values = dict[str, Any]
 
@@ -139,7 +139,7 @@ def open_space(text: str | None) -> Space:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid yaml: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path} is not valid yaml: {line_of(error)}") from None
     if not isinstance(content, Mapping) or not content:
         raise must(str(path), "a mapping of settings to ranges, lists or values", type(content).__name__)
     return _of_file(dict(content), path.stem)

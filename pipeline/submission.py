@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.environment import TRAVELLED, commit
-from pipeline.errors import MachineError, UserError, must
+from pipeline.errors import MachineError, UserError, line_of, must
 from pipeline.package import lock_of, stage
 from pipeline.task import CODE, Task, named
 
@@ -191,12 +191,12 @@ class Cluster:
                 "RAY_AUTH_TOKEN_PATH to the token that its nodes were started with, ~/.ray/auth_token if they got none."
             ) from None
         except OSError as error:
-            reason = " ".join(str(error).split())[:160]
+            reason = line_of(error)[:160]
             raise Unreachable(
                 f"--address must be the dashboard of a running cluster. Nothing answers at {self.address} ({reason})."
             ) from None
         except RuntimeError as error:
-            text = " ".join(str(error).split())
+            text = line_of(error)
             if job and ("404" in text or "does not exist" in text):
                 raise UserError(f"There is no job '{job}' at {self.address}. See --list.") from None
             if "already exists" in text or "already been used" in text or "already submitted" in text:

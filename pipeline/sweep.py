@@ -17,11 +17,12 @@ from typing import Any
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import must
+from pipeline.places import alone_in
 from pipeline.report import automatic
 from pipeline.selection import chooser_of, chosen_trials, metric_of
 from pipeline.sets import Listed, Optuna, Source, portion_size
 from pipeline.signals import unhurried
-from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, alone_in, make_plan
+from pipeline.sweep_plan import TRIALS, SweepOptions, SweepPlan, make_plan
 from pipeline.sweep_progress import Progress
 from pipeline.sweep_record import Recorder, kept_place
 from pipeline.sweep_resources import trial_resources
@@ -75,7 +76,7 @@ def sweep(
             raise must(name, "a finite number > 0", number)
     if workers < 0:
         raise must("--workers", "an integer >= 0 (0: in one process)", workers)
-    with alone_in(out):
+    with alone_in(out, "a sweep"):
         plan = make_plan(options, out, resume, workers, say)
         store, experiment = kept_place(out, tracking_uri, experiment)
         from pipeline import sweep_tune  # noqa: F401 - a thread imports MLflow later, and trips over half of an import

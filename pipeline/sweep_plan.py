@@ -9,25 +9,24 @@ trials.csv          one row per trial, written at the end of each sitting
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import MODELS, RunConfig
 from pipeline.errors import OutputError, must
-from pipeline.places import absolute, check_writable, locked, write_atomically
+from pipeline.places import absolute, write_atomically
 from pipeline.rundir import RUN, lasting
 from pipeline.screened import FEWEST_TRIALS, screenable
 from pipeline.spaces import PUBLISHED, Space, Values, open_space
 from pipeline.sweep_tables import Table, open_tables
 from pipeline.trials import Trial
 
-SWEEP, TRIALS, LOCK = "sweep.json", "trials", ".lock"
+SWEEP, TRIALS = "sweep.json", "trials"
 VERSION = 1
 SEARCHES = ("random", "lhs", "optuna", "grid")
 SCHEDULERS = ("none", "asha")
@@ -185,24 +184,6 @@ def make_plan(
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
     return plan
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Holds the folder of a sweep: another one that runs there is refused. One that did not begin leaves no folder."""
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
-    check_writable(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    busy = OutputError(f"'{folder}' is in use by a sweep that is running. Give another --out.")
-    with locked(folder / LOCK, 0.0, busy):
-        try:
-            yield
-        finally:
-            if made and not (folder / SWEEP).exists():
-                with contextlib.suppress(OSError):  # a folder that somebody else uses by now stays
-                    (folder / LOCK).unlink()
-                    for place in made:
-                        place.rmdir()
 
 
 def _known(folder: Path, resume: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pipeline.collapse import MEASURES
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.deep_model import deep_metrics, described
 from pipeline.environment import environment
-from pipeline.errors import Collapsed, MachineError, UserError
+from pipeline.errors import Collapsed, MachineError, UserError, line_of
 from pipeline.first import first_snapshot
 from pipeline.history import HISTORY, History
 from pipeline.keepsakes import keepsakes
@@ -30,7 +30,7 @@ from pipeline.plan import TrainingPlan, make_plan
 from pipeline.report import automatic
 from pipeline.rundir import RunDirectory, stored_settings
 from pipeline.samples import InputSpec
-from pipeline.scoring import Scorer
+from pipeline.scoring import Scorer, summary_of
 from pipeline.shards import Dataset
 from pipeline.signals import unhurried
 from pipeline.too_short import too_short
@@ -220,7 +220,8 @@ class Training:
         self._directory.write(
             settings=settings, status="running", **self._plan.identity, map=self._plan.config.to_dict()
         )
-        tags = environment() | self._plan.identity | {"num_samples": self._plan.num_samples}
+        about = {"num_samples": self._plan.num_samples, "data_place": self._plan.data_path}
+        tags = environment() | self._plan.identity | about
         name = f"{self._run.train.model}-{self._run.train.labelled_fraction:g}-{self._run.train.seed}"
         self._recorded = self._tracker.last_step("nodes") if resume else 0
         self._tracker.start(name, settings | resolved, tags)
@@ -299,23 +300,9 @@ class Training:
         about |= {"class_names": self._dataset.class_names, "input": InputSpec.of(self._dataset.manifest).to_dict()}
         path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
         epochs = self._epoch(state.round)
-        summary = {
-            "model": self._run.train.model,
-            "data": self._run.data.path,
-            "labelled_fraction": self._run.train.labelled_fraction,
-            "seed": self._run.train.seed,
-            "workers": self._run.cluster.workers,
-            "reduction": self._run.train.reduction,
-            "epochs": epochs,
-            "rounds": state.round,
-            "nodes": state.num_nodes,
-            **scores,
-            **self._verdict(snapshot),
-            "map_digest": snapshot.digest(),
-            "seconds": round(seconds, 3),
-            "samples_per_second": round(samples / seconds, 1),
-            "out": str(self._directory.path),
-        }
+        found = {**scores, **self._verdict(snapshot)}
+        out = self._directory.path
+        summary = summary_of(self._run, state, epochs, found, snapshot.digest(), seconds, samples, out)
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
         self._directory.write(summary=summary)
         self._history.save()
@@ -348,7 +335,7 @@ class Training:
             self._store.save(dataclasses.replace(snapshot, extra=extra))
             self._history.save()
         except OSError as error:
-            reason = " ".join(str(error).split()).rstrip(".")
+            reason = line_of(error).rstrip(".")
             self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {reason}.")
             return False
         finally:

@@ -163,7 +163,6 @@ def _candidates(
         features = torch.where(tile.observed[rows], features, torch.nan)
     return Candidates(
         valid=mask[rows],
-        labelled=labels[rows] >= 0,
         rho=found.compatible_rho[rows],
         position=positions[rows],
         bmu=found.bmu[rows],

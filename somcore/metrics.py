@@ -54,14 +54,13 @@ class MapQuality:
         return self.torn_count / self.sample_count if self.sample_count else math.nan
 
 
-def map_quality(state: MapState, features: Tensor, config: MapConfig, adjacent: Tensor | None = None) -> MapQuality:
-    """Quality of a map on a tile of samples.
+def map_quality(state: MapState, features: Tensor, config: MapConfig) -> MapQuality:
+    """Quality of a map on a tile of samples. A map of one node tears nothing.
 
     Args:
         state: the map, with at least one node.
         features: (n, D), feature units.
         config: its hyper-parameters.
-        adjacent: (K, K) bool; None = `state.neighbours`. A map of one node tears nothing.
 
     Returns:
         A `MapQuality`.
@@ -79,8 +78,7 @@ def map_quality(state: MapState, features: Tensor, config: MapConfig, adjacent: 
     relevances = state.relevances[first]
     if tile.observed is not None:
         relevances = relevances * tile.observed
-    adjacent = state.neighbours if adjacent is None else adjacent.to(state.device)
-    torn = (second >= 0) & ~adjacent[first, second]
+    torn = (second >= 0) & ~state.neighbours[first, second]
     return MapQuality(
         sample_count=int(features.shape[0]),
         distance_units=_sum_units((rho * relevances.sum(1)).sqrt()),

@@ -28,7 +28,6 @@ class Candidates:
 
     Attributes:
         valid: (n,) bool, the row is a candidate (padding otherwise).
-        labelled: (n,) bool.
         rho: (n,) float64, error at the best compatible node, +inf if there is none.
         position: (n,) int64, place in the round, unique.
         bmu: (n,) int64, BMU on the frozen map, −1 on an empty map.
@@ -38,7 +37,6 @@ class Candidates:
     """
 
     valid: Tensor
-    labelled: Tensor
     rho: Tensor
     position: Tensor
     bmu: Tensor
@@ -64,7 +62,7 @@ class Candidates:
             return self
         order = self.position.argsort(stable=True)
         order = order[self.rho[order].argsort(stable=True, descending=True)]
-        rank = torch.where(self.valid, torch.where(self.labelled, 0, 1), 2)
+        rank = torch.where(self.valid, torch.where(self.label >= 0, 0, 1), 2)
         order = order[rank[order].argsort(stable=True)]
         ordered = self.take(order)
         group = torch.where(ordered.valid, (ordered.bmu + 1) * (2**31) + ordered.label + 1, -1)
@@ -249,7 +247,6 @@ class BatchStatistics:
         label = proposals[:, 3]
         candidates = Candidates(
             valid=torch.ones_like(label, dtype=torch.bool),
-            labelled=label >= 0,
             rho=proposals[:, 5].contiguous().view(torch.float64),
             position=proposals[:, 1],
             bmu=proposals[:, 2],

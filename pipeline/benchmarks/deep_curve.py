@@ -20,7 +20,7 @@ import torch
 from pipeline.benchmarks.store import design_of, keep_design
 from pipeline.config import RunConfig
 from pipeline.errors import must
-from pipeline.places import write_atomically
+from pipeline.places import alone_in, write_atomically
 from pipeline.report.sweep_data import read_sweep
 from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
@@ -34,6 +34,7 @@ METHODS = {
 """What may be compared, and its name in table and figure."""
 _KEPT = ("accuracy", "seconds", "nodes", "map_digest")
 Say = Callable[[str], None]
+Swept = dict[tuple[float, int], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
     """All cells that are done; computes the missing ones while there is time.
 
     Raises:
-        ValueError: a method or setting is not known, a sweep is not one of the deep runs, or `out` keeps other cells.
+        ValueError: a method or setting is not known, a sweep is not one of the deep runs, or `out` keeps other cells or
+            is in use by a benchmark that runs.
     """
     for method in curve.methods:
         if method not in METHODS:
@@ -71,7 +73,14 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
     for fraction in curve.fractions:
         RunConfig.build({**curve.settings, "train.labelled_fraction": fraction})
     swept = {} if curve.sweep is None else _swept(curve.sweep, str(curve.settings["data.path"]))
-    keep_design(curve.out, design_of(curve.settings))
+    design = design_of(curve.settings)
+    with alone_in(curve.out, "a benchmark"):
+        keep_design(curve.out, design)
+        return _computed(curve, swept, minutes, say)
+
+
+def _computed(curve: Curve, swept: Swept, minutes: float | None, say: Say) -> list[dict[str, Any]]:
+    """The cells, those of a sweep among them; its folder is held."""
     end = None if minutes is None else time.monotonic() + 60 * minutes
     cells = []
     places = list(itertools.product(curve.seeds, curve.fractions, curve.methods))
@@ -90,7 +99,7 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
     return cells
 
 
-def _swept(folder: Path, data: str) -> dict[tuple[float, int], list[dict[str, Any]]]:
+def _swept(folder: Path, data: str) -> Swept:
     """The finished trials of a sweep of one data set and one set of parameters as cells, by fraction and seed.
 
     Raises:

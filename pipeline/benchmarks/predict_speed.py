@@ -11,7 +11,7 @@ import torch
 
 from pipeline.benchmarks.markdown import table
 from pipeline.benchmarks.speed import Report, in_words, machine, spread, timed
-from pipeline.predict import BATCH_ROWS, predict
+from pipeline.predict import batch_rows, predict
 from pipeline.predictor import Predictor
 from pipeline.readable import check_schema, samples_of
 
@@ -95,5 +95,7 @@ def _in_memory(source: Path, predictor: Predictor) -> list[Any]:
     for path in sorted(source.rglob("*.parquet")) if source.is_dir() else [source]:
         file = pq.ParquetFile(path)
         columns = check_schema(file.schema_arrow, predictor.spec, str(path))
-        batches += [samples_of(b, predictor.spec)[0] for b in file.iter_batches(BATCH_ROWS, columns=columns)]
+        batches += [
+            samples_of(b, predictor.spec)[0] for b in file.iter_batches(batch_rows(predictor.spec), columns=columns)
+        ]
     return batches

@@ -99,7 +99,7 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
     over = threading.Event()  # an error, or an interruption: nothing new is begun
 
     def completed(number: int, place: Place) -> Cell | None:
-        cell = _kept(asked, place, data)  # another command may have made it meanwhile
+        cell = _kept(asked, place, data)
         if not _lacks(cell, place, asked) or time.monotonic() > end or over.is_set():
             return cell
         one, fraction, seed = place
@@ -245,9 +245,10 @@ def measure(
     torch.set_num_threads(1)
     dataset = Dataset.open(settings["data.path"])
     fraction, seed = settings["train.labelled_fraction"], settings["train.seed"]
+    withheld = settings.get("train.validation_fraction", 0.0)
     if not one.model:
         began = time.monotonic()
-        found = of.spreading(dataset, fraction, seed, rows)
+        found = of.spreading(dataset, of.kept(dataset, fraction, withheld, seed), seed, rows)
         spent = {"seconds": time.monotonic() - began, "memory_bytes": of.peak_memory_bytes()}
         return of.rounded({"accuracy": {f"{fraction:g}": round(found, 6)}, **spent})
     record = RunDirectory(place).record
@@ -260,6 +261,7 @@ def measure(
         return of.rounded(values)
     values |= of.cluster_measures(trained, dataset) | of.feature_measures(trained, dataset, rows)
     if not one.learns_from_labels:
-        few = {f"{share:g}": of.linear_on_few(trained, dataset, share, seed, rows) for share in fractions}
+        kept = {share: of.kept(dataset, share, withheld, seed) for share in fractions}
+        few = {f"{share:g}": of.linear_on_few(trained, dataset, kept[share], seed, rows) for share in fractions}
         values["accuracy"] = {share: round(value, 6) for share, value in few.items()}
     return of.rounded(values)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.evaluation import groups_of
-from pipeline.labels import labelled_fraction
+from pipeline.labels import kept_labels
 from pipeline.shards import Dataset
 from pipeline.trained import Trained
 from somcore.config import UNLABELLED
@@ -99,27 +99,31 @@ def feature_measures(trained: Trained, dataset: Dataset, rows: int) -> dict[str,
     return probes(parts[0], parts[1])
 
 
-def linear_on_few(trained: Trained, dataset: Dataset, fraction: float, seed: int, rows: int) -> float:
+def kept(dataset: Dataset, fraction: float, validation_fraction: float, seed: int) -> Tensor:
+    """(N,) training labels that a model with these settings reads, −1 elsewhere; see `kept_labels`."""
+    labels, _ = kept_labels(dataset.labels("train").numpy(), fraction, validation_fraction, seed)
+    return torch.from_numpy(labels)
+
+
+def linear_on_few(trained: Trained, dataset: Dataset, kept: Tensor, seed: int, rows: int) -> float:
     """Accuracy on the whole test split of a linear classifier on frozen features of the rows that keep their label.
 
     Args:
         trained: whose features.
-        dataset: with the labels.
-        fraction: share of the labels.
-        seed: of the choice, the same as for models that are trained on it.
+        dataset: with the test split.
+        kept: (N,) labels of the training rows, −1 where there is none.
+        seed: of the choice of rows.
         rows: at most so many of them.
     """
-    kept = torch.from_numpy(labelled_fraction(dataset.labels("train").numpy(), fraction, seed))
     known = encoded(trained, dataset, "train", labelled_rows(kept, rows, seed), kept)
     truth = dataset.labels("test")
     return linear_accuracy(known, encoded(trained, dataset, "test", labelled_rows(truth, len(truth)), truth))
 
 
-def spreading(dataset: Dataset, fraction: float, seed: int, rows: int) -> float:
-    """Test accuracy of label spreading on the samples: all labelled rows and unlabelled ones up to so many."""
+def spreading(dataset: Dataset, kept: Tensor, seed: int, rows: int) -> float:
+    """Test accuracy of label spreading on the samples: labelled rows (see `kept`), then others, up to so many."""
     from pipeline.fractions import spreading_accuracy
 
-    kept = torch.from_numpy(labelled_fraction(dataset.labels("train").numpy(), fraction, seed))
     marked = labelled_rows(kept, rows, seed)
     free = (kept == UNLABELLED).nonzero().squeeze(1)
     more = free[

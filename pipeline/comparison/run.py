@@ -12,7 +12,7 @@ from pipeline.comparison.cells import Comparison, Say, compute
 from pipeline.comparison.contestants import contestants
 from pipeline.comparison.page import Page
 from pipeline.errors import must
-from pipeline.places import write_atomically
+from pipeline.places import alone_in, write_atomically
 from pipeline.shards import Dataset
 from pipeline.stores import URI, bare
 from pipeline.tracking import Tracker
@@ -74,7 +74,8 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
         table (mean by contestant and column), missing (cells), markdown and page (paths).
 
     Raises:
-        UserError: a name or number that cannot be; cells of other settings; data without classes or test rows.
+        UserError: a name or number that cannot be; cells of other settings; data without classes or test rows; another
+            comparison that runs there.
     """
     for fraction in wish.fractions:
         if not 0 < fraction <= 1:
@@ -89,13 +90,13 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     given = (settings, settings if wish.unlabelled is None else wish.unlabelled)
     common, unlabelled = ({"cluster.workers": 0, **_kept(flat), "data.path": str(data)} for flat in given)
     asked = Comparison(common, unlabelled, found, wish.fractions, wish.seeds, wish.rows, out, wish.command)
-    cells, missing = compute(asked, wish.minutes, wish.concurrent, say)
-    page = Page(asked, cells, missing, name_of(data), wish.reference)
-    out.mkdir(parents=True, exist_ok=True)
-    files = {"markdown": out / f"{NAME}.md", "page": out / f"{NAME}.html"}
-    for path, text in zip(files.values(), (page.markdown(), page.html()), strict=True):
-        write_atomically(path, text.encode())
-    _record(out, common, page, list(files.values()), say)
+    with alone_in(out, "a comparison"):
+        cells, missing = compute(asked, wish.minutes, wish.concurrent, say)
+        page = Page(asked, cells, missing, name_of(data), wish.reference)
+        files = {"markdown": out / f"{NAME}.md", "page": out / f"{NAME}.html"}
+        for path, text in zip(files.values(), (page.markdown(), page.html()), strict=True):
+            write_atomically(path, text.encode())
+        _record(out, common, page, list(files.values()), say)
     means = {name: {column: entry.mean for column, entry in row.items()} for name, row in page.table.items()}
     return {"data": str(data), "table": means, "missing": missing, **files}
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.deep_plan import DeepPlan
 
 
-class Classifier(nn.Module):
+class SoftmaxClassifier(nn.Module):
     """An encoder, a linear map to class scores, and their softmax.
 
     Its map has one node per class at the corners of the simplex: of all corners the one of the largest probability is
@@ -57,7 +57,7 @@ class SupervisedRival(Rival):
         encoder = deep.encoder
         made = make_encoder(encoder.name, deep.sample, encoder.dim, encoder.width, encoder.weights)
         assert deep.rival is not None
-        return Network(Classifier(made, encoder.dim, deep.rival.num_clusters))
+        return Network(SoftmaxClassifier(made, encoder.dim, deep.rival.num_clusters))
 
     @classmethod
     def num_features(cls, rival: RivalPlan, dim: int, sample_size: int) -> int:
@@ -65,9 +65,9 @@ class SupervisedRival(Rival):
         return rival.num_clusters
 
     @property
-    def classifier(self) -> Classifier:
+    def classifier(self) -> SoftmaxClassifier:
         """The trained module."""
-        assert isinstance(self.network.encoder, Classifier)
+        assert isinstance(self.network.encoder, SoftmaxClassifier)
         return self.network.encoder
 
     @classmethod

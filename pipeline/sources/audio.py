@@ -108,24 +108,29 @@ class AudioNpz:
         self._splits = splits_of(self._npz, self._labels, options)
         self.spec = _audio_spec(options.sample_rate or self._rate, options, classes.names, [path])
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch | Undecoded]:
         """All recordings, in the order of the file."""
-        rate, size = int(self.spec.details["sample_rate"]), self.spec.rows_per_batch
-        recordings = self._npz.chunks("samples", iter(np.diff(self._offsets).tolist()))
+        rate, size, place = int(self.spec.details["sample_rate"]), self.spec.rows_per_batch, self._npz.path.name
+        lengths = np.diff(self._offsets)
+        recordings = self._npz.chunks("samples", iter(lengths.tolist()))
         for start in range(0, len(self._labels), size):
             rows = np.arange(start, min(start + size, len(self._labels)), dtype=np.int64)
             features = np.zeros((len(rows), *self.spec.shape), dtype=np.int16)
             for row in features:
                 _fit(_resampled(next(recordings), self._rate, rate), row)
+            good = lengths[rows] > 0
+            for row in rows[~good]:
+                where = f"{place}: recording {row}"
+                yield Undecoded(name=where, error=unreadable(f"{where} holds no samples.", "recordings"))
             batch = Batch(
                 features=features,
                 labels=self._labels[rows],
                 keys=rows,
                 rows=rows,
                 split="train",
-                place=self._npz.path.name,
+                place=place,
             )
-            yield from by_split(batch, self._splits[rows])
+            yield from by_split(batch.pick(good), self._splits[rows][good])
 
 
 def _rate(npz: Npz) -> int:

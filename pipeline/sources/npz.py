@@ -5,6 +5,9 @@ NumPy's own `load` reads a member whole; a member is a stream with a short heade
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,14 +16,16 @@ from typing import IO
 
 import numpy as np
 
-from pipeline.errors import DataError, must
+from pipeline.errors import DataError, line_of, must
 
 _CORRUPT = (
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
     EOFError,
     RuntimeError,
 )  # the last: compressed or encrypted as is not known here
+_OF_CONTENT = (None, errno.EINVAL)  # an OSError of bz2, or of a place before the beginning of the file; of no disk
 
 
 class Npz:
@@ -35,12 +40,10 @@ class Npz:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with _corrupt_told(f"{path.name} is not a readable .npz file", ValueError):
             with zipfile.ZipFile(path) as archive:
                 self.names = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
             self._headers = {name: self._header(name) for name in self.names}
-        except (*_CORRUPT, ValueError) as error:
-            raise DataError(f"{path.name} is not a readable .npz file ({error}).") from error
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a member, which must exist."""
@@ -71,16 +74,14 @@ class Npz:
     def chunks(self, name: str, counts: Iterator[int]) -> Iterator[np.ndarray]:
         """Consecutive pieces of a member, of `counts` numbers each, in the order of the file."""
         dtype = self.dtype(name)
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
-                _read_header(stream)
-                for count in counts:
-                    raw = stream.read(count * dtype.itemsize)
-                    if len(raw) != count * dtype.itemsize:
-                        raise DataError(f"{self.path.name}: the array '{name}' is truncated.")
-                    yield np.frombuffer(raw, dtype=dtype)
-        except _CORRUPT as error:
-            raise DataError(f"{self.path.name}: the array '{name}' is corrupt ({error}).") from error
+        told = _corrupt_told(f"{self.path.name}: the array '{name}' is corrupt")
+        with told, zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
+            _read_header(stream)
+            for count in counts:
+                raw = stream.read(count * dtype.itemsize)
+                if len(raw) != count * dtype.itemsize:
+                    raise DataError(f"{self.path.name}: the array '{name}' is truncated.")
+                yield np.frombuffer(raw, dtype=dtype)
 
     def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
         with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
@@ -91,6 +92,18 @@ class Npz:
         if fortran and len(shape) > 1:
             raise must("memory order", "row-major (C)", "column-major (Fortran)", where=where)
         return shape, dtype
+
+
+@contextlib.contextmanager
+def _corrupt_told(what: str, *more: type[Exception]) -> Iterator[None]:
+    """What a damaged file makes the readers of zip raise, these kinds too, as one line."""
+    kinds: tuple[type[Exception], ...] = (*_CORRUPT, OSError, *more)
+    try:
+        yield
+    except kinds as error:
+        if isinstance(error, OSError) and error.errno not in _OF_CONTENT:
+            raise
+        raise DataError(f"{what} ({line_of(error)}).") from error
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -1,6 +1,7 @@
 """Batch prediction: order and keys stay, bad rows are set aside, finished files are not made again."""
 
 import csv
+import dataclasses
 import resource
 import shutil
 from decimal import Decimal
@@ -14,7 +15,7 @@ import pytest
 from jobs._exit import exit_code
 from jobs.predict import predict as command
 from pipeline.errors import UserError, line_of
-from pipeline.predict import predict
+from pipeline.predict import Scorer, batch_rows, predict
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.sources import SourceOptions, open_source
@@ -65,6 +66,29 @@ def test_answers_in_order_with_keys_and_bad_rows_aside(ray_cluster, model, rows,
         errors = list(csv.DictReader(file))
     assert [(e["row"], e["key"]) for e in errors] == [("12", "r012"), ("11", "r061")]
     assert errors[1]["file"].endswith("b.parquet") and errors[0]["reason"] == "a value is missing or infinite"
+
+
+@pytest.mark.parametrize("row_bytes, count", [
+    (1, 8192), (8 << 10, 8192), (16_000, 4096), (32 << 10, 2048), (100_000, 671), (1 << 30, 1)
+])  # fmt: skip
+def test_large_samples_are_read_in_small_batches_and_others_in_whole_tiles(model, row_bytes, count):
+    spec = dataclasses.replace(Predictor.load(model).spec, shape=(row_bytes,), dtype="uint8")
+    assert batch_rows(spec) == count
+
+
+def test_batches_of_few_rows_give_the_same_answers(model, source, tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        Scorer, "_score", lambda *given, do=Scorer._score: sizes.append(given[1].num_rows) or do(*given)
+    )
+    predict(model, source, tmp_path / "whole", actors=0)
+    assert max(sizes) == 50
+    sizes.clear()
+    monkeypatch.setattr("pipeline.predict.BATCH_BYTES", 7 * 2 * 4)  # of two float32
+    predict(model, source, tmp_path / "parts", actors=0)
+    assert max(sizes) == 7
+    whole, parts = (pd.read_parquet(tmp_path / name) for name in ("whole", "parts"))
+    pd.testing.assert_frame_equal(whole, parts)
 
 
 def test_only_missing_files_are_made(model, source, tmp_path):

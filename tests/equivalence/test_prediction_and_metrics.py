@@ -112,20 +112,18 @@ def test_activations_and_errors_with_missing_values(variant, rng):
 @pytest.mark.parametrize("variant", ["kohonen", "dssom", *GROWING])
 def test_quantization_and_topographic_error(variant, rng):
     m, samples, _, config = a_map(variant, rng)
-    state, adjacent = to_torch(m), None
+    state = to_torch(m)
 
     def joined(i: int, j: int) -> bool:
         return bool(m.neighbours[i, j])
 
     if variant in ("kohonen", "dssom"):
-        adjacent = adjacency(3, 4, config.lattice)
+        state = dataclasses.replace(state, neighbours=adjacency(3, 4, config.lattice))
 
         def joined(i: int, j: int) -> bool:
             return lattice.adjacent(i, j, 3, 4, config.lattice, False)
 
-    halves = [
-        metrics.map_quality(state, torch.from_numpy(part), config, adjacent) for part in (samples[:7], samples[7:])
-    ]
+    halves = [metrics.map_quality(state, torch.from_numpy(part), config) for part in (samples[:7], samples[7:])]
     quality = halves[0].merge(halves[1])
     assert quality.quantization_error == pytest.approx(measure.quantization_error(m, samples), rel=1e-8)
     assert quality.topographic_error == measure.topographic_error(m, samples, joined)

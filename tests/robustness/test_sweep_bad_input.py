@@ -7,9 +7,10 @@ import pytest
 
 from jobs._run import numbers
 from pipeline.errors import UserError
+from pipeline.places import alone_in
 from pipeline.spaces import PUBLISHED
 from pipeline.sweep import sweep
-from pipeline.sweep_plan import SweepOptions, alone_in, make_plan
+from pipeline.sweep_plan import SweepOptions, make_plan
 from pipeline.sweep_record import kept_place
 from tests.training import REPOSITORY
 
@@ -107,7 +108,7 @@ def test_a_sweep_that_goes_on_stays_in_its_store_and_experiment(digits, tmp_path
 def test_a_folder_held_by_others_is_refused(digits, tmp_path):
     asked = SweepOptions(data=[str(digits)], model="sssom")
     make_plan(asked, tmp_path / "out", resume=False)
-    with alone_in(tmp_path / "out"), pytest.raises(UserError, match="is in use by a sweep that is running"):
+    with alone_in(tmp_path / "out", "a sweep"), pytest.raises(UserError, match="is in use by a sweep that is running"):
         sweep(asked, tmp_path / "out", resume=True, tracking_uri="none")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")

@@ -1,6 +1,7 @@
 """`jobs.evaluate`: the scores of a trained model again, from its directory or from MLflow."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,11 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jobs.results import results
 from pipeline.errors import UserError
 from pipeline.model import model_directory
 from pipeline.predict import predict
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
+from pipeline.result_rows import about_best
+from pipeline.results import kept_of
 from pipeline.samples import InputSpec
 from pipeline.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
@@ -56,6 +60,24 @@ def test_a_run_is_found_by_its_id(trained):
     assert scores["rows"] == 1438
     assert scores["map_digest"] == summary["map_digest"]
     assert scores["accuracy"] > 0.5
+
+
+def test_the_best_run_is_scored_by_its_command_from_any_directory(digits, migrated_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(digits.parent)
+    uri = f"sqlite:///{shutil.copy(migrated_store, tmp_path / 'mlflow.db')}"
+    settings = small("sssom", digits, tracking__uri=uri, map__epochs=1, tracking__report=False)
+    train(settings | {"data.path": digits.name}, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    run = results(best=True, tracking_uri=uri)
+    kept = kept_of(run["run_id"], uri)
+    command = about_best(run, "accuracy", "accuracy", kept, uri)["The best run"]["evaluate"]
+    with pytest.raises(UserError, match="give --data"):  # the run names it as it was typed
+        evaluate_run(run["run_id"], None, None, uri)
+    _, _, _, *options = shlex.split(command)
+    asked = dict(zip(options[::2], options[1::2], strict=True))
+    assert evaluate_run(asked["--run"], asked["--data"], None, asked["--tracking-uri"])["accuracy"] == run["accuracy"]
+    settled = kept | {"settings": kept["settings"] | {"data.path": kept["data_place"]}}
+    assert "--data" not in about_best(run, "accuracy", "accuracy", settled, uri)["The best run"]["evaluate"]
 
 
 def test_a_batch_is_predicted_by_the_id_of_a_run(trained, digits, tmp_path):

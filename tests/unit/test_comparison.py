@@ -32,8 +32,9 @@ from pipeline.comparison.tables import differences, holm, ordered, paired_p, tab
 from pipeline.deep_config import LATTICE_DEFAULTS
 from pipeline.errors import UserError
 from pipeline.fractions import spreading_accuracy
-from pipeline.labels import labelled_fraction
+from pipeline.labels import kept_labels, labelled_fraction
 from pipeline.manifest import Manifest
+from pipeline.places import alone_in
 from pipeline.prepare import prepare
 from pipeline.shards import Dataset
 from pipeline.trained import Trained
@@ -90,6 +91,13 @@ def test_a_comparison_keeps_its_cells_and_says_what_is_missing(digits, tmp_path)
     assert again["table"] == found["table"] and lines == []  # all kept
     with pytest.raises(UserError, match=r"map.epochs|rows must be 300 to go on"):
         compare(digits, tmp_path, COMMON, wish(models=asked.models, rows=200), lines.append)
+
+
+def test_a_folder_where_another_comparison_runs_is_refused(digits, tmp_path):
+    wrong = "out' is in use by a comparison that is running. Wait for its end, or give another --out."
+    with alone_in(tmp_path / "out", "a comparison"), pytest.raises(UserError, match=wrong):
+        compare(digits, tmp_path / "out", COMMON, wish(models=["label-spreading"]), print)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_comparison_keeps_no_password_of_its_store(digits, tmp_path, monkeypatch):
@@ -385,6 +393,25 @@ def test_label_spreading_needs_no_more_rows_than_there_are(rng, rows):
     labels = np.where(np.arange(rows) < 5, np.arange(rows) % 2, -1)
     assert spreading_accuracy(features, labels, features, labels) > 0.4
     assert 0 <= spreading_accuracy(features, labels, test, np.zeros(4, int)) <= 1
+
+
+@pytest.mark.parametrize("name, where, function, place", [
+    ("label-spreading", fractions, "spreading_accuracy", 1), ("kmeans", measures, "linear_accuracy", 0)
+])  # fmt: skip
+def test_who_does_not_learn_in_rounds_reads_no_label_that_is_withheld(
+    digits, tmp_path, monkeypatch, name, where, function, place
+):
+    read = []
+    monkeypatch.setattr(where, function, lambda *parts: read.append(parts[place]) or 0.5)
+    settings = {"data.path": str(digits), "cluster.workers": 0, "train.seed": 0, **COMMON}
+    settings["train.validation_fraction"] = 0.5
+    (one,) = contestants([name], [])
+    fraction = 0.0 if one.model else 0.2
+    cells.measure(one, one.settings({**settings, "train.labelled_fraction": fraction}), tmp_path, [0.2], 2000)
+    labels = read[-1][1] if one.model else read[-1]
+    kept, withheld = kept_labels(Dataset.open(digits).labels("train"), 0.2, 0.5, 0)
+    assert len(withheld) > 100
+    np.testing.assert_array_equal(np.bincount(labels[labels >= 0]), np.bincount(kept[kept >= 0]))
 
 
 def test_more_nodes_than_classes_are_grouped_by_their_prototypes(digits, tmp_path):

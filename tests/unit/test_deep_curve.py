@@ -8,6 +8,7 @@ import torch
 
 from pipeline.benchmarks.deep_curve import METHODS, Curve, compute, figure, markdown
 from pipeline.errors import DataError, UserError
+from pipeline.places import alone_in
 from pipeline.shards import Dataset
 from pipeline.supervised import train_supervised
 from tests.training import small
@@ -84,6 +85,13 @@ def test_a_curve_keeps_its_cells_and_draws_what_is_there(settings, tmp_path):
     text = markdown(curve, cells, "digits")
     assert "| 10 % |" in text and "| 100 % |" in text and "`the command`" in text
     assert figure(curve, cells, "digits", tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_a_folder_where_another_benchmark_runs_is_refused(settings, tmp_path):
+    asked = Curve(settings, [0.1], [0], ["supervised"], tmp_path / "out", "it")
+    with alone_in(asked.out, "a benchmark"), pytest.raises(UserError, match="out' is in use by a benchmark that is r"):
+        compute(asked, None, print)
+    assert not asked.out.exists()
 
 
 def test_rows_of_close_fractions_differ(tmp_path):

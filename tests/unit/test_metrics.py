@@ -132,7 +132,7 @@ def test_quality_equals_brute_force(rng):
     config = MapConfig(variant="kohonen", rows=4, columns=5)
     prototypes, samples = rng.random((20, 6)), rng.random((50, 6))
     adjacent = adjacency(4, 5, "hexagonal")
-    quality = metrics.map_quality(_map(prototypes.tolist()), torch.tensor(samples), config, adjacent)
+    quality = metrics.map_quality(_map(prototypes.tolist(), adjacent), torch.tensor(samples), config)
     distances = np.linalg.norm(samples[:, None] - prototypes, axis=2)
     ranked = distances.argsort(axis=1)
     assert quality.quantization_error == pytest.approx(distances.min(axis=1).mean(), abs=1e-9)

@@ -50,10 +50,14 @@ class Branches(nn.Module):
         return (samples if samples.sum() > 0 else -samples,) * 4
 
 
-def test_a_model_that_is_no_graph_is_told_in_one_line():
-    with pytest.raises(UserError, match="must be a graph that torch.export can follow.* own without branches") as told:
-        _converted(Branches(), torch.ones(2, 3))
-    assert "\n" not in str(told.value)
+@pytest.mark.parametrize("own, kind, told", [
+    (True, UserError, "must be a graph that torch.export can follow.* own without branches"),
+    (False, MachineError, "This version of torch cannot write the model as ONNX. It says: "),
+])  # fmt: skip
+def test_a_model_that_is_no_graph_is_told_in_one_line(own, kind, told):
+    with pytest.raises(kind, match=told) as caught:
+        _converted(Branches(), torch.ones(2, 3), own)
+    assert "\n" not in str(caught.value)
 
 
 def test_classes_are_compared_as_well_as_nodes(exported):

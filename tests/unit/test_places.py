@@ -12,10 +12,9 @@ import pytest
 from pipeline import cache
 from pipeline.errors import ManifestError
 from pipeline.journal import Journal
-from pipeline.places import Place, locked, private_folder, write_atomically
+from pipeline.places import Place, alone_in, locked, private_folder, write_atomically
 from pipeline.sender import Sender
 from pipeline.shards import Dataset
-from pipeline.sweep_plan import alone_in
 from pipeline.trials import TrialDirectory
 from tests.training import table
 
@@ -109,7 +108,7 @@ def test_all_work_goes_on_where_there_are_no_locks(rng, tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", none)
     with locked(tmp_path / "lock") as alone:
         assert not alone
-    with alone_in(tmp_path / "sweep"), TrialDirectory(tmp_path / "trial").held():
+    with alone_in(tmp_path / "sweep", "a sweep"), TrialDirectory(tmp_path / "trial").held():
         assert len(Dataset.open(data).read("train", slice(0, 20))[0]) == 20
     journal = Journal(tmp_path)
     journal.write("start", name="run", params={}, tags={})

@@ -91,6 +91,16 @@ def test_npz_with_a_fault_is_refused(tmp_path, change, message):
             _audio(tmp_path / "t.npz", **options)
 
 
+def test_an_empty_recording_of_an_npz_is_no_silence(tmp_path):
+    offsets = np.array([0, 4, 4, 10])
+    np.savez(tmp_path / "t.npz", samples=np.arange(10, dtype=np.int16), offsets=offsets, rate=8000, labels=[0, 1, 1])
+    undecoded, batch = _audio(tmp_path / "t.npz", test_fraction=0.0).batches()
+    assert str(undecoded.error) == (
+        "t.npz: recording 1 holds no samples. Clean it, or pass --drop-invalid to leave such recordings out."
+    )
+    assert (batch.keys.tolist(), batch.labels.tolist(), batch.features[:, 0].tolist()) == ([0, 2], [0, 1], [0, 4])
+
+
 def test_npz_in_the_byte_order_of_other_machines(tmp_path):
     arrays = {"offsets": np.array([0, 4, 10], ">i4"), "rate": np.array(5, ">f8"), "labels": np.array([300, 7], ">i8")}
     np.savez(tmp_path / "t.npz", samples=np.arange(10, dtype=np.int16), **arrays)

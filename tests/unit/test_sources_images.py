@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import warnings
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -416,6 +417,24 @@ def test_a_damaged_npz_is_read_as_it_was_or_refused(tmp_path):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         with contextlib.suppress(DataError):
             assert (collect(_images(path, test_fraction=0.0))["train"][0][:, 0] == images).all()
+
+
+@pytest.mark.parametrize(
+    "method, mark, field", [(zipfile.ZIP_BZIP2, b"BZh", 4), (zipfile.ZIP_LZMA, b"PK\1\2", -20), (0, b"PK\5\6", 17)]
+)
+def test_what_readers_of_zip_say_of_a_damaged_npz_is_told_in_one_line(tmp_path, method, mark, field):
+    """Streams of bzip2 and LZMA, and a list that is said to begin before the file: none is a fault of the disk."""
+    path = tmp_path / "t.npz"
+    np.savez(path, images=np.random.default_rng(0).integers(0, 256, (3, 4, 4), np.uint8))
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("images.npy")
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("images.npy", content)
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(mark) + field] ^= 127
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"^t.npz is not a readable .npz file \([^\n]+\)\.$"):
+        _images(path)
 
 
 @pytest.mark.data
