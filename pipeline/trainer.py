@@ -220,7 +220,8 @@ class Training:
         self._directory.write(
             settings=settings, status="running", **self._plan.identity, map=self._plan.config.to_dict()
         )
-        tags = environment() | self._plan.identity | {"num_samples": self._plan.num_samples}
+        tags = environment() | self._plan.identity
+        tags |= {"num_samples": self._plan.num_samples, "split": self._scorer.split}
         name = f"{self._run.train.model}-{self._run.train.labelled_fraction:g}-{self._run.train.seed}"
         self._recorded = self._tracker.last_step("nodes") if resume else 0
         self._tracker.start(name, settings | resolved, tags)
@@ -309,6 +310,7 @@ class Training:
             "epochs": epochs,
             "rounds": state.round,
             "nodes": state.num_nodes,
+            "split": self._scorer.split,
             **scores,
             **self._verdict(snapshot),
             "map_digest": snapshot.digest(),
