@@ -220,8 +220,8 @@ class Training:
         self._directory.write(
             settings=settings, status="running", **self._plan.identity, map=self._plan.config.to_dict()
         )
-        tags = environment() | self._plan.identity
-        tags |= {"num_samples": self._plan.num_samples, "split": self._scorer.split}
+        looked_at = {"num_samples": self._plan.num_samples, "split": self._scorer.split}
+        tags = environment() | self._plan.identity | looked_at
         name = f"{self._run.train.model}-{self._run.train.labelled_fraction:g}-{self._run.train.seed}"
         self._recorded = self._tracker.last_step("nodes") if resume else 0
         self._tracker.start(name, settings | resolved, tags)
