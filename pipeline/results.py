@@ -35,9 +35,8 @@ def tracked_runs(experiment: str, uri: str | None = None, sweep: str | None = No
         sweep: only the trials of this one: folder, name (tag `sweep`), or id of its run; None = all runs.
 
     Returns:
-        One row per run: `run_id`, `run_name`, every parameter (by the last part of its key where that is
-        unambiguous, numbers as numbers), every metric, the tags `map_digest`, `manifest_hash`, `sweep`, `trial`,
-        `fold`, `screened` and `split`, and `data`, the name of its data set (see `data_names`).
+        One row per run: `run_id`, `run_name`, every parameter (by the last part of its key where that is unambiguous,
+        numbers as numbers), every metric, all tags of `_TAGS`, and `data`, the name of its data set (see `data_names`).
 
     Raises:
         UserError: no such experiment, no finished run in it, or a server that wants another user.
