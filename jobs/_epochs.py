@@ -54,4 +54,5 @@ def sentence(summary: dict[str, Any]) -> str:
     parts = [f"{summary['model']}: {counted(summary['nodes'], 'node')} after {counted(summary['epochs'], 'epoch')}"]
     scores = (_score(summary), "clustering_accuracy", "nmi", "quantization_error")
     parts += [f"{key} {summary[key]:.4f}" for key in scores if summary.get(key) is not None]
-    return f"{', '.join(parts)}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."
+    of = " (of training rows)" if summary["split"] == "train" else ""
+    return f"{', '.join(parts)}{of}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."

@@ -107,7 +107,8 @@ def _show(result: dict[str, Any]) -> None:
         how = "the only set" if row["score"] is None else f"of {row['of']} by {row['chosen_by']} {row['score']:.4f}"
         basis = counted(row["folds"], "fold") if row["folds"] > 1 else counted(row["seeds"], "seed")
         chosen = "each fold its own set" if row["set"] is None else f"set {row['set']}"
-        what = f"{row['data']} {row['labelled_fraction']:g}: {chosen}, {row['metric']} {test}{spread}"
+        rows = " of training rows" if row["split"] == "train" else ""
+        what = f"{row['data']} {row['labelled_fraction']:g}: {chosen}, {row['metric']} {test}{spread}{rows}"
         say(f"{what} ({basis}; {how})")
 
 

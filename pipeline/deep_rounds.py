@@ -42,6 +42,9 @@ class DeepRounds:
 
     Args:
         plan: of the run; its deep part is there.
+
+    Attributes:
+        limits: beyond which the representation has collapsed.
     """
 
     def __init__(self, plan: TrainingPlan) -> None:
@@ -52,7 +55,7 @@ class DeepRounds:
         self._rows = self._deep.trained_rows(self._labels, withheld)
         trained = self._labels[self._rows]
         self._classes = trained[trained != UNLABELLED].unique()
-        self._limits = Limits.of(self._deep.losses, trained, self._dataset.num_features)
+        self.limits = Limits.of(self._deep.losses, trained, self._dataset.num_features)
         self._network = self._deep.network().to(plan.device)
 
     def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
@@ -90,7 +93,7 @@ class DeepRounds:
         active = any(sums[n][1] for n in WEIGHTS)
         network = self._step(network, gradient, state.round) if active else network
         measures = measures_of(merged, moments)
-        network = monitored(network, measures, self._limits, state.round, self._deep)
+        network = monitored(network, measures, self.limits, state.round, self._deep)
         tallies = self._tallied(snapshot, state, after, merged, sums, measures)
         if after.round >= self._deep.rounds:
             after, network = self._finish(after, network, reduction, stay)
@@ -234,7 +237,7 @@ class DeepRounds:
             state, network, seen = self._refresh(
                 state, network, reduction, stay, self._deep.rounds + number, len(self._rows)
             )
-        network = judged(network, seen, self._limits, state.round, self._deep)
+        network = judged(network, seen, self.limits, state.round, self._deep)
         if self._deep.deep.tune_steps and self._is_tunable(state):
             state = self._tune(state, network, reduction, stay)
         if self._deep.deep.crossings:

@@ -77,10 +77,12 @@ def prepare_folds(
             both = f"{', '.join(called[fold])} and {', '.join(values)}"
             raise DataError(f"Values of {', '.join(names)} must differ in letters and digits. Got {both}.")
         called[fold] = values
-    _claim(out, list(called))
+    asked = [part for part in (options.where or "").split(",") if part.partition("=")[0].strip() not in names]
     for fold, values in called.items():
-        where = ",".join(filter(None, [options.where, *(f"{n}={v}" for n, v in zip(names, values, strict=True))]))
+        where = ",".join(filter(None, [*asked, *(f"{n}={v}" for n, v in zip(names, values, strict=True))]))
         opened = open_source(source, root, dataclasses.replace(options, where=where))
+        if not manifests:
+            _claim(out, list(called))
         manifests[fold] = prepare(opened, out / fold, writing, told)
         done += sum(split.num_samples for split in manifests[fold].splits.values())
     return manifests
@@ -88,8 +90,9 @@ def prepare_folds(
 
 def _claim(out: Path, names: list[str]) -> None:
     """Writes down which folds there will be, so that a part of them, or of others, is not taken for all."""
-    if (known := folds_in(out)) not in (None, names):
-        raise OutputError(f"--out must be new, or a folder of the same folds. '{out}' holds {', '.join(known or [])}.")
+    known = folds_in(out) or names
+    if known != names and (there := [name for name in known if (out / name).exists()]):
+        raise OutputError(f"--out must be new, or a folder of the same folds. '{out}' holds {', '.join(there)}.")
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / FOLDS, json.dumps(names).encode())
 

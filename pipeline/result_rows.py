@@ -25,6 +25,7 @@ SCORES = (
 _COLUMNS = ("data", "model", "labelled_fraction", "seed", "fold", "sweep")  # that results are mostly grouped by
 _ABOUT = (
     "data",
+    "split",
     "fold",
     "model",
     "labelled_fraction",

@@ -22,7 +22,7 @@ from pipeline.result_rows import data_names, read_trials
 from pipeline.stores import bare
 
 _PAGE = 1000
-_TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "data", "fold", "screened")
+_TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "data", "fold", "screened", "split")
 _SWEEP, _TRIALS, _MAP, _RECORD = "sweep.json", "trials.csv", "map.safetensors", "run.json"
 
 
@@ -35,9 +35,8 @@ def tracked_runs(experiment: str, uri: str | None = None, sweep: str | None = No
         sweep: only the trials of this one: folder, name (tag `sweep`), or id of its run; None = all runs.
 
     Returns:
-        One row per run: `run_id`, `run_name`, every parameter (by the last part of its key where that is
-        unambiguous, numbers as numbers), every metric, the tags `map_digest`, `manifest_hash`, `sweep`, `trial`,
-        `fold` and `screened`, and `data`, the name of its data set (see `data_names`).
+        One row per run: `run_id`, `run_name`, every parameter (by the last part of its key where that is unambiguous,
+        numbers as numbers), every metric, all tags of `_TAGS`, and `data`, the name of its data set (see `data_names`).
 
     Raises:
         UserError: no such experiment, no finished run in it, or a server that wants another user.
@@ -63,8 +62,8 @@ def sweep_rows(sweep: str, experiment: str, uri: str | None = None) -> list[dict
         uri: MLflow store; None = MLflow's own choice.
 
     Returns:
-        Rows with trial, status, data, fold, manifest_hash (of its data set), labelled_fraction, seed, set, and metrics;
-        also of trials that have not ended, without metrics.
+        Rows with trial, status, data, fold, manifest_hash (of its data set), split (that the metrics are of),
+        labelled_fraction, seed, set, and metrics; also of trials that have not ended, without metrics.
 
     Raises:
         UserError: no such sweep.
@@ -243,6 +242,7 @@ def _trial_row(run: Any) -> dict[str, Any]:
         "fold": tags.get("fold", ""),
         "folds": int(tags.get("folds", 0)),
         "manifest_hash": tags.get("manifest_hash"),
+        "split": tags.get("split"),
         "labelled_fraction": float(tags["labelled_fraction"]),
         "seed": int(params.get("train.seed", 0)),
         "set": int(tags["set"]),

@@ -78,6 +78,9 @@ class Scorer:
         plan: of the run.
         dataset: its data.
         limit: rows looked at during training; 0 = all.
+
+    Attributes:
+        split: whose rows the scores are of, but for those that a search may look at: test, else train.
     """
 
     def __init__(self, plan: TrainingPlan, dataset: Dataset, limit: int) -> None:

@@ -63,20 +63,29 @@ def train_screened(settings: Mapping[str, Any], path: Path, name: str) -> dict[s
     features = dataset.read("train", slice(None))[0].to(torch.float64)
     labels = training_labels(plan, dataset.labels("train"))[0] if plan.num_classes else None
     state = screen_map(plan.config, features, labels, plan.num_classes, plan.max_abs)
-    scores = Scorer(plan, dataset, 0).final(Snapshot(state))
+    scorer = Scorer(plan, dataset, 0)
+    scores = scorer.final(Snapshot(state))
     seconds = max(time.monotonic() - began, 1e-9)
     epochs = -(-state.round // plan.rounds_per_epoch)
-    _record(plan, run, path, name, epochs, {**scores, "nodes": state.num_nodes, "seconds": seconds})
-    return summary_of(run, state, epochs, scores, None, seconds, epochs * plan.num_samples, path)
+    numbers = {**scores, "nodes": state.num_nodes, "seconds": seconds}
+    _record(plan, run, path, name, epochs, scorer.split, numbers)
+    found = {"split": scorer.split, **scores}
+    return summary_of(run, state, epochs, found, None, seconds, epochs * plan.num_samples, path)
 
 
 def _record(
-    plan: TrainingPlan, run: RunConfig, path: Path, name: str, epochs: int, scores: Mapping[str, float | None]
+    plan: TrainingPlan,
+    run: RunConfig,
+    path: Path,
+    name: str,
+    epochs: int,
+    split: str,
+    scores: Mapping[str, float | None],
 ) -> None:
     settings = {key: value for key, value in run.flat().items() if value is not None}
     resolved = {f"map.{k}": v for k, v in plan.config.to_dict().items() if k not in ("variant", "seed")}
     journal = Journal(path)
-    tags = {**plan.identity, "screened": "true"}
+    tags = {**plan.identity, "split": split, "screened": "true"}
     tags |= {key: value for key, value in environment().items() if key == COMMIT}
     numbers = {key: float(value) for key, value in scores.items() if value is not None and value == value}
     begun = any(line["kind"] == "start" for line in journal.lines())  # in an attempt that failed

@@ -69,8 +69,8 @@ def selected(rows: Sequence[Row], metric: str) -> list[Row]:
 
     Returns:
         Rows with data, labelled_fraction, set (None where folds chose differently), chosen_by, score (None of the
-        only set without one), metric, mean, sd, seeds, folds, of (how many sets were compared), trials, and tests:
-        one value per seed or fold.
+        only set without one), metric, split (whose rows mean and tests are of; None of trials that do not say), mean,
+        sd, seeds, folds, of (how many sets were compared), trials, and tests: one value per seed or fold.
     """
     only = len({row["set"] for row in rows}) == 1
     chosen = []
@@ -90,6 +90,7 @@ def selected(rows: Sequence[Row], metric: str) -> list[Row]:
                 "chosen_by": whole["chosen_by"],
                 "score": whole["score"],
                 "metric": metric,
+                "split": next((row["split"] for row in group if row.get("split")), None),
                 "mean": statistics.fmean(tests) if tests else None,
                 "sd": statistics.stdev(tests) if len(tests) > 1 else None,
                 "seeds": whole["seeds"],
@@ -138,6 +139,17 @@ def _over_folds(found: Sequence[Row]) -> Row:
         "trials": [trial for choice in found for trial in choice["trials"]],
         "tests": means,
     }
+
+
+def on_split(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Whose rows a metric is of, in words, as far as trials or choices say.
+
+    Example:
+        >>> on_split([{"split": "test"}]), on_split([{}])
+        (' on the test split', '')
+    """
+    splits = dict.fromkeys(row["split"] for row in rows if row.get("split"))
+    return f" on the {' or '.join(splits)} split" if splits else ""
 
 
 def best_trial(rows: Iterable[Row], metric: str) -> Row | None:

@@ -19,6 +19,7 @@ from pipeline.selection import choosers_of, selected
 
 Row = dict[str, Any]
 Place = tuple[str, float, str, int]
+_ROUNDING = 1e-9  # of the scores: far above that of float64 (1e-16), far below one row of any test split
 
 
 def compare_sweeps(
@@ -28,16 +29,18 @@ def compare_sweeps(
 
     Args:
         names: of the sweeps: folder, name (tag `sweep`) or id of the run of the sweep.
-        metric: compared on test rows; each sweep chooses its sets by it on other rows (`choosers_of`).
+        metric: compared on test rows, where the data have none on training rows; each sweep chooses its sets by it on
+            other rows (`choosers_of`).
         experiment: where names are looked up.
         uri: MLflow store; None = MLflow's own.
-        say: told in one line which data sets are not paired, because they have a name in common and nothing else.
+        say: told in one line which data sets are not paired, because they have a name in common and nothing else, and
+            in one of which only training rows are scored.
 
     Returns:
         A row for each data set and fraction that both have, and one for all of them together: data,
         labelled_fraction, pairs, first, second (means), difference (second − first), sd (of the differences), t_p
-        and wilcoxon_p (two-sided; None with fewer than two pairs, or without any difference), holm_p (t_p adjusted
-        for the number of rows).
+        and wilcoxon_p (two-sided; None with fewer than two pairs, or where all differ by the same, which leaves no
+        spread to judge by), holm_p (t_p adjusted for the number of rows).
 
     Raises:
         UserError: no such sweep, or nothing to pair.
@@ -54,6 +57,8 @@ def compare_sweeps(
         )
     if sentence:
         say(sentence)
+    if trained := ", ".join(sorted({repr(key[0]) for key in shared if first[key][2] == "train"})):
+        say(f"Compared on training rows, having no test split: {trained}.")
     groups: dict[tuple[str, float], list[tuple[float, float]]] = {}
     for key in shared:
         groups.setdefault(key[:2], []).append((first[key][0], second[key][0]))
@@ -83,7 +88,8 @@ def _tested(pairs: Sequence[tuple[float, float]]) -> Row:
     from scipy import stats
 
     gaps = [second - first for first, second in pairs]
-    enough = len(gaps) > 1 and len(set(gaps)) > 1
+    rounding = _ROUNDING * max(abs(score) for pair in pairs for score in pair)
+    enough = max(gaps) - min(gaps) > rounding
     return {
         "pairs": len(pairs),
         "first": statistics.fmean(pair[0] for pair in pairs),
@@ -91,7 +97,7 @@ def _tested(pairs: Sequence[tuple[float, float]]) -> Row:
         "difference": statistics.fmean(gaps),
         "sd": statistics.stdev(gaps) if len(gaps) > 1 else None,
         "t_p": _p(lambda: stats.ttest_1samp(gaps, 0.0).pvalue) if enough else None,
-        "wilcoxon_p": _p(lambda: stats.wilcoxon(gaps).pvalue) if enough else None,
+        "wilcoxon_p": _p(lambda: stats.wilcoxon([round(gap / rounding) for gap in gaps]).pvalue) if enough else None,
     }
 
 
@@ -100,15 +106,15 @@ def _p(test: Callable[[], Any]) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _chosen(rows: Sequence[Row], metric: str, name: str) -> dict[Place, tuple[float, str | None]]:
-    """Test value of each chosen trial and the hash of its data set, if known, by data set, fraction, fold and seed."""
+def _chosen(rows: Sequence[Row], metric: str, name: str) -> dict[Place, tuple[float, str | None, str | None]]:
+    """Value of each chosen trial and, if known, the hash and the split it is of, by data set, fraction, fold, seed."""
     by_trial = {row["trial"]: row for row in rows}
     keys = [key for choice in selected(rows, metric) for key in choice["trials"]]
     found = {}
     for row in (by_trial[key] for key in keys):
         if isinstance(row.get(metric), int | float):
             place = (row["data"], float(row["labelled_fraction"]), row.get("fold", ""), int(row["seed"]))
-            found[place] = float(row[metric]), row.get("manifest_hash")
+            found[place] = float(row[metric]), row.get("manifest_hash"), row.get("split")
     if not found:
         choosers = " or ".join(choosers_of(metric))
         raise must("--compare", f"two sweeps that chose sets by {choosers} and tested them", name)

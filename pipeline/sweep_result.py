@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.errors import MachineError, UserError
 from pipeline.places import write_atomically
 from pipeline.report.palette import printed
-from pipeline.selection import best_trial, selected, write_table
+from pipeline.selection import best_trial, on_split, selected, write_table
 from pipeline.sweep_plan import SWEEP
 from pipeline.trials import FAILED, FINISHED, STOPPED, settled
 
@@ -79,13 +79,15 @@ def write_so_far(folder: Path, rows: Sequence[Row], say: Callable[[str], None]) 
 def page(model: str, choices: Sequence[Row]) -> str:
     """The choices as a table in Markdown."""
     lines = [f"# {model}: {choices[0]['metric']}{of_choice(choices[0])}", ""]
-    lines += ["Mean ± standard deviation (n − 1) over n seeds, or folds.", ""]
-    lines += ["| data | labelled | set | test | n | validation | sets |", "|---|---|---|---|---|---|---|"]
+    known = " Rows of the train split were trained on." if any(row["split"] == "train" for row in choices) else ""
+    lines += [f"Mean ± standard deviation (n − 1) over n seeds, or folds.{known}", ""]
+    head = ["data", "labelled", "set", "split", choices[0]["metric"], "n", "validation", "sets"]
+    lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in choices:
         index = "by fold" if row["set"] is None else str(row["set"])
-        cells = [row["data"], f"{100 * row['labelled_fraction']:g} %", index, in_words(row), str(len(row["tests"]))]
+        cells = [row["data"], f"{100 * row['labelled_fraction']:g} %", index, row["split"] or "–", in_words(row)]
         score = "–" if row["score"] is None else f"{row['score']:.4f}"
-        lines.append("| " + " | ".join([*cells, score, str(row["of"])]) + " |")
+        lines.append("| " + " | ".join([*cells, str(len(row["tests"])), score, str(row["of"])]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -117,7 +119,7 @@ def _draw(path: Path, model: str, choices: Sequence[Row]) -> None:
         axes.set_xscale("log")
     axes.set_xticks([100 * f for f in fractions], [f"{100 * f:g}" for f in fractions])
     axes.minorticks_off()
-    axes.set(xlabel="labelled rows, %", ylabel=f"{choices[0]['metric']} on test rows", title=model)
+    axes.set(xlabel="labelled rows, %", ylabel=f"{choices[0]['metric']}{on_split(choices)}", title=model)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -7,7 +7,7 @@ import time
 import psutil
 
 _EVERY_S = 10.0
-_MEGA = 2**20
+_MEGA = 1e6  # as in MLflow's own numbers of these names
 
 
 class SystemMetrics:

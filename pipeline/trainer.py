@@ -220,7 +220,7 @@ class Training:
         self._directory.write(
             settings=settings, status="running", **self._plan.identity, map=self._plan.config.to_dict()
         )
-        about = {"num_samples": self._plan.num_samples, "data_place": self._plan.data_path}
+        about = {"num_samples": self._plan.num_samples, "data_place": self._plan.data_path, "split": self._scorer.split}
         tags = environment() | self._plan.identity | about
         name = f"{self._run.train.model}-{self._run.train.labelled_fraction:g}-{self._run.train.seed}"
         self._recorded = self._tracker.last_step("nodes") if resume else 0
@@ -300,7 +300,7 @@ class Training:
         about |= {"class_names": self._dataset.class_names, "input": InputSpec.of(self._dataset.manifest).to_dict()}
         path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
         epochs = self._epoch(state.round)
-        found = {**scores, **self._verdict(snapshot)}
+        found = {"split": self._scorer.split, **scores, **self._verdict(snapshot)}
         out = self._directory.path
         summary = summary_of(self._run, state, epochs, found, snapshot.digest(), seconds, samples, out)
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)

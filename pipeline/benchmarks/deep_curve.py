@@ -64,14 +64,16 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
     """All cells that are done; computes the missing ones while there is time.
 
     Raises:
-        ValueError: a method or setting is not known, a sweep is not one of the deep runs, or `out` keeps other cells or
-            is in use by a benchmark that runs.
+        ValueError: a method or setting is not known, there are no test rows, a sweep is not one of the deep runs, or
+            `out` keeps other cells or is in use by a benchmark that runs.
     """
     for method in curve.methods:
         if method not in METHODS:
             raise must("--methods", f"some of {', '.join(METHODS)}", method)
     for fraction in curve.fractions:
         RunConfig.build({**curve.settings, "train.labelled_fraction": fraction})
+    if not Dataset.open(str(curve.settings["data.path"])).num_rows("test"):
+        raise must("--data", "a data set with a test split", curve.settings["data.path"])
     swept = {} if curve.sweep is None else _swept(curve.sweep, str(curve.settings["data.path"]))
     design = design_of(curve.settings)
     with alone_in(curve.out, "a benchmark"):

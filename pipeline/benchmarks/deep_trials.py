@@ -16,12 +16,15 @@ from typing import Any
 import torch
 
 from pipeline.benchmarks.store import design_of, keep_design
-from pipeline.collapse import MEASURES, Limits
+from pipeline.collapse import MEASURES
+from pipeline.config import RunConfig
+from pipeline.deep_rounds import DeepRounds
 from pipeline.errors import Collapsed, Diverged
 from pipeline.places import write_atomically
+from pipeline.plan import make_plan
 from pipeline.rundir import RunDirectory
+from pipeline.shards import Dataset
 from pipeline.trainer import train
-from somcore.loss_config import LossConfig
 from somcore.sampling import hash_uniform
 
 Say = Callable[[str], None]
@@ -142,9 +145,10 @@ def _run(trial: Trial, settings: dict[str, Any], directory: Path, say: Say) -> d
     except Diverged as failure:
         result |= {"ended": "failed", "reason": str(failure)}
     result |= {name: last[name] for name in MEASURES if name in last and name not in result}
-    limits = Limits(flat.get("loss.collapse_share", LossConfig().collapse_share))
-    if result["ended"] == "finished" and all(name in result for name in MEASURES) and limits.passed(result):
-        result["ended"] = "collapsed"
+    if result["ended"] == "finished" and all(name in result for name in MEASURES):
+        run = RunConfig.build(flat)
+        limits = DeepRounds(make_plan(run, Dataset.open(run.data.path))).limits  # those that the training has
+        result["ended"] = "collapsed" if limits.passed(result) else "finished"
     say(f"{trial.name}: {result['ended']}, largest node {result.get('largest_share', math.nan):.2f}")
     return result
 

@@ -201,7 +201,7 @@ def _text(value: Spread | None, column: str) -> str:
     if value is None:
         return "–"
     if column in COST:
-        return f"{value.mean:,.0f}"
+        return f"{value.mean:,.0f}" if value.mean >= 1 else f"{value.mean:.1g}"
     spread = "" if value.deviation is None else f" ± {value.deviation:.3f}"
     return f"{value.mean:.3f}{spread} ({len(value.values)})"
 

@@ -5,6 +5,7 @@ Axes: A alive nodes, D features of the map, N rows looked at, C classes, E pairs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -143,14 +144,17 @@ class MapData:
 
     @cached_property
     def measures(self) -> dict[str, np.ndarray]:
-        """Numbers of each node, (A,): samples, purity, error, novelty, u_height; NaN where there is none."""
+        """Numbers of each node, (A,): samples, purity, error (mean distance of its samples), novelty, u_height.
+
+        NaN where there is none.
+        """
         known, total = self.counts[:, :-1], self.counts.sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
             purity = known.max(1, initial=0) / np.where(known.sum(1) > 0, known.sum(1), np.nan)
-        rho = self._mean_of("rho")
-        distance = np.sqrt(rho * self.relevances.sum(1))
+        distance = self._mean_of(lambda rows: np.sqrt(rows.rho)) * np.sqrt(self.relevances.sum(1))
+        rho = self._mean_of(lambda rows: rows.rho)
         by_error = rho / (rho + self.predictor.novelty_error)
-        novelty = self._mean_of("novelty") if self.predictor.is_local else by_error
+        novelty = self._mean_of(lambda rows: rows.novelty) if self.predictor.is_local else by_error
         return {
             "samples": total.astype(np.float64),
             "purity": purity,
@@ -158,6 +162,11 @@ class MapData:
             "novelty": novelty,
             "u_height": self.u_heights,
         }
+
+    @cached_property
+    def lonely(self) -> np.ndarray:
+        """(A,) bool: whether a node has no neighbour."""
+        return ~np.isin(np.arange(self.num_nodes), self.edges)
 
     @cached_property
     def u_heights(self) -> np.ndarray:
@@ -168,16 +177,15 @@ class MapData:
         near = np.zeros_like(between, dtype=bool)
         near[self.edges[:, 0], self.edges[:, 1]] = near[self.edges[:, 1], self.edges[:, 0]] = True
         np.fill_diagonal(between, np.inf)
-        lonely = ~near.any(1)
-        near[lonely, between[lonely].argmin(1)] = True
+        near[self.lonely, between[self.lonely].argmin(1)] = True
         return np.where(near, between, 0.0).sum(1) / near.sum(1)
 
-    def _mean_of(self, name: str) -> np.ndarray:
-        """(A,): mean over the training rows of each node of one of their numbers, NaN where there is none."""
+    def _mean_of(self, number: Callable[[Rows], np.ndarray]) -> np.ndarray:
+        """(A,): mean over the training rows of each node of a number of theirs, NaN where there is none."""
         if self.train is None:
             return np.full(self.num_nodes, np.nan)
         inside = self.train.nodes >= 0
-        sums = np.bincount(self.train.nodes[inside], getattr(self.train, name)[inside], self.num_nodes)
+        sums = np.bincount(self.train.nodes[inside], number(self.train)[inside], self.num_nodes)
         total = self.counts.sum(1)
         return np.where(total > 0, sums / np.maximum(total, 1), np.nan)
 

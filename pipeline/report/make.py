@@ -104,6 +104,8 @@ def run_page(data: MapData, methods: tuple[str, ...] = METHODS) -> Page:
     for key, (name, text) in _TILES.items():
         if isinstance(summary.get(key), int | float):
             page.tiles.append((name, text.format(summary[key])))
+    if "split" in summary:
+        page.tiles.append(("scored on", f"{summary['split']} split"))
     if "labelled_fraction" in summary and data.num_classes:
         reads = data.predictor.state.num_classes > 0
         page.tiles.append(("labels read", labels_read(data) if reads else "none"))

@@ -16,6 +16,7 @@ from pipeline.report.charts import OUTLINE, frame
 from pipeline.report.page import Page, chart, escaped, select, table
 from pipeline.report.palette import COLOURS, printed, shown
 from pipeline.report.sweep_data import BASELINES, SweepData
+from pipeline.selection import on_split
 
 _DASHES = {"majority": "dot", "neighbour": "dash", "spreading": "dashdot"}
 _SHADES = (COLOURS[9], COLOURS[3], COLOURS[8])  # of the baselines
@@ -51,7 +52,7 @@ def fractions_chart(data: SweepData, name: str) -> go.Figure:
         type="linear" if zero else "log", tickmode="array", tickvals=ticks, ticktext=[f"{f:.3g}" for f in ticks],
         title_text="labelled fraction" + ("" if zero else " (log)"),
     )  # fmt: skip
-    figure.update_yaxes(title_text=f"{data.metric.replace('_', ' ')} on the test split")
+    figure.update_yaxes(title_text=_scored(data, name))
     return frame(figure, legend={"title": {"text": ""}}, margin={"l": 64, "r": 12, "t": 32, "b": 54}, dragmode=False)
 
 
@@ -76,11 +77,16 @@ def fractions_figure(data: SweepData, name: str) -> Figure:
     axes.set_xticks(x, [f"{f:.3g}" for f in x], minor=False)
     axes.minorticks_off()
     axes.set_xlabel("labelled fraction")
-    axes.set_ylabel(f"{data.metric.replace('_', ' ')} on the test split")
+    axes.set_ylabel(_scored(data, name))
     axes.set_title(printed(name, 60), fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, frameon=False)
     return figure
+
+
+def _scored(data: SweepData, name: str) -> str:
+    """The metric, and whose rows it is of."""
+    return data.metric.replace("_", " ") + on_split([row for row in data.finished if row["data"] == name])
 
 
 def parameter_chart(data: SweepData, key: str) -> go.Figure:

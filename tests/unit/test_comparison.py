@@ -26,9 +26,9 @@ from pipeline import fractions, transfer
 from pipeline.comparison import cells, measures
 from pipeline.comparison.contestants import NAMES, contestants
 from pipeline.comparison.measures import cluster_measures, labelled_rows, linear_accuracy, num_parameters, probes
-from pipeline.comparison.page import Page
+from pipeline.comparison.page import Page, _text
 from pipeline.comparison.run import Wish, compare
-from pipeline.comparison.tables import differences, holm, ordered, paired_p, tabulated
+from pipeline.comparison.tables import Spread, differences, holm, ordered, paired_p, tabulated
 from pipeline.deep_config import LATTICE_DEFAULTS
 from pipeline.errors import UserError
 from pipeline.fractions import spreading_accuracy
@@ -379,7 +379,20 @@ def test_differences_are_paired_over_the_seeds_that_both_have():
     assert (found.name, found.seeds) == ("b", 3) and found.mean == pytest.approx(0.02)
     assert found.p == pytest.approx(ttest_rel([0.52, 0.63, 0.71], [0.5, 0.6, 0.7]).pvalue)
     assert paired_p([(0.1, 0.2), (0.3, 0.4)]) is None and paired_p([(0.5, 0.5)] * 3) == 1.0
-    assert paired_p([(0.5, 0.25)] * 3) is None, "one difference thrice has no spread to be judged by"
+
+
+@pytest.mark.parametrize("rows", [359, 10_000, 400_000])
+def test_one_row_more_in_every_seed_has_no_spread_to_be_judged_by(rows):
+    counts = [rows * 7 // 8, rows * 9 // 10, rows * 10 // 11]
+    assert paired_p([(0.5, 0.25)] * 3) is None
+    assert paired_p([(round((n + 1) / rows, 6), round(n / rows, 6)) for n in counts]) is None
+    shifts = (1, 1, 3)
+    assert paired_p([(round((n + k) / rows, 6), round(n / rows, 6)) for n, k in zip(counts, shifts, strict=True)]) > 0.1
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.314, "0.3"), (0.96, "1"), (0.0, "0"), (1234.5, "1,234")])
+def test_a_cost_below_one_is_no_zero(seconds, text):
+    assert _text(Spread({0: seconds}), "seconds") == text
 
 
 def test_holm_multiplies_the_smallest_by_all_and_never_falls():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from pipeline.errors import DataError, UserError
 from pipeline.places import alone_in
 from pipeline.shards import Dataset
 from pipeline.supervised import train_supervised
-from tests.training import small
+from tests.training import small, table
 
 
 @pytest.fixture
@@ -66,6 +67,14 @@ def test_a_method_that_is_not_known_is_refused(settings, tmp_path):
         UserError, match="--methods must be some of deep, supervised, supervised-strong. Got 'supervize'"
     ):
         compute(curve, None, pytest.fail)
+
+
+def test_data_without_test_rows_have_no_curve(settings, rng, tmp_path):
+    data = table(tmp_path / "t", rng.random((20, 4)), np.arange(20) % 2)
+    curve = Curve({**settings, "data.path": str(data)}, (1.0,), (0,), ("supervised",), tmp_path / "out", "the command")
+    with pytest.raises(UserError, match="--data must be a data set with a test split"):
+        compute(curve, None, pytest.fail)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_curve_keeps_its_cells_and_draws_what_is_there(settings, tmp_path):

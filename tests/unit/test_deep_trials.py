@@ -1,11 +1,13 @@
 """The ablation of anchors and the random sets: resumable, a collapse is a result."""
 
+import numpy as np
 import pytest
 
+from pipeline.benchmarks import deep_trials
 from pipeline.benchmarks.deep_trials import RANGES, Trial, anchor_trials, markdown, random_trials, run_trials
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
-from tests.training import small
+from tests.training import small, table
 
 
 def test_random_sets_cover_their_ranges_and_build():
@@ -35,3 +37,17 @@ def test_trials_are_kept_and_a_collapse_is_a_row(digits, tmp_path):
         run_trials(trials[:2], settings, tmp_path, None, pytest.fail)
     text = markdown(results, "Trials", "the command")
     assert "| one node | collapsed | 1.000 |" in text and "1 finished, 2 collapsed, 0 failed" in text
+
+
+@pytest.mark.parametrize(("share", "ended"), [(0.6, "finished"), (0.8, "collapsed")])
+def test_trials_are_judged_by_the_limits_of_their_training(rng, tmp_path, monkeypatch, share, ended):
+    data = table(tmp_path / "two", rng.random((40, 4)), np.arange(40) % 2)
+
+    def trained(flat, directory, resume, on_epoch):
+        on_epoch(1, 1, {"largest_share": share, "effective_nodes": 3.0, "embedding_rank": 1.5, "mean_std": 0.1})
+        return {}
+
+    monkeypatch.setattr(deep_trials, "train", trained)
+    settings = small("deep", data, map__epochs=1, encoder__name="mlp", encoder__dim=8)
+    (result,) = run_trials([Trial("two classes", {})], settings, tmp_path / "out", None, lambda line: None)
+    assert result["ended"] == ended, "of two classes a node may have three quarters of the samples"

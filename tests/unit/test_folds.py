@@ -49,11 +49,19 @@ def test_a_data_set_for_each_combination_in_order_of_numbers(stacked, folds):
 def test_folds_are_those_of_the_rows_that_pass_where(stacked, tmp_path, suffix):
     rows = pd.read_parquet(stacked).query("rep == 1 or fold == 10")
     getattr(rows, f"to_{suffix}")(tmp_path / f"rows.{suffix}", index=False)
-    for where, expected in (("rep=2", ["fold10"]), ("rep=1,y=0", ["fold2", "fold10"])):
-        options, out, told = replace(OPTIONS, where=where), tmp_path / where, []
-        made = prepare_folds("table", tmp_path / f"rows.{suffix}", options, "fold", out, PrepareOptions(), told.append)
-        assert list(made) == expected and told == sorted(told) and told[-1] == 12
-        assert len(open_tables([str(out)])) == len(expected)
+    for columns, where, expected in (
+        ("fold", "rep=2", ["fold10"]),
+        ("fold", "rep=1,y=0", ["fold2", "fold10"]),
+        ("rep,fold", "rep=1", ["rep1-fold2", "rep1-fold10"]),
+        ("rep,fold", "y=0, rep = 2", ["rep2-fold10"]),
+    ):
+        options, out, told = replace(OPTIONS, where=where), tmp_path / f"{columns} {where}", []
+        made = prepare_folds("table", tmp_path / f"rows.{suffix}", options, columns, out, PrepareOptions(), told.append)
+        assert list(made) == expected and len(open_tables([str(out)])) == len(expected)
+        splits = [split for manifest in made.values() for split in manifest.splits.values()]
+        assert told == sorted(told) and told[-1] == sum(split.num_samples for split in splits)
+        rows = 4 if "y" in where else 8  # of a class, where that is all there is, or of both
+        assert {manifest.splits["train"].num_samples for manifest in made.values()} == {rows}
     for where, line in (
         ("rap=1", "--where must be columns of rows.* Got 'rap'"),
         ("rep=3", "one row where rep=3. It holds"),
@@ -113,3 +121,19 @@ def test_folds_whose_directories_would_be_one_are_refused(tmp_path):
     with pytest.raises(UserError, match="must differ in letters and digits. Got x y and x/y"):
         prepare_folds("table", tmp_path / "rows.csv", options, "site", tmp_path / "out", PrepareOptions())
     assert not (tmp_path / "out").exists()
+
+
+def test_refused_folds_do_not_claim_their_folder(tmp_path):
+    rows = pd.DataFrame({"a": [np.nan, *range(7)], "y": [0, 1] * 4, "site": ["x", "y"] * 4, "split": ["train"] * 8})
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    for columns, options, line in (
+        ("site", replace(OPTIONS, label_column="z"), "--label-column"),
+        ("y", replace(OPTIONS, label_column="site"), "missing value|NaN"),
+    ):
+        with pytest.raises(UserError, match=line):
+            prepare_folds("table", tmp_path / "rows.csv", options, columns, tmp_path / "out", PrepareOptions())
+        assert (tmp_path / "out").exists() is (columns == "y")
+    made = prepare_folds(
+        "table", tmp_path / "rows.csv", OPTIONS, "site", tmp_path / "out", PrepareOptions(drop_invalid=True)
+    )
+    assert list(made) == ["sitex", "sitey"]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import sweep_result
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.history import History
@@ -36,7 +37,7 @@ from pipeline.report.placement import (
     shown_edges,
 )
 from pipeline.report.score_charts import classes_then, confusion_chart, curves_chart
-from pipeline.report.sweeps import sweep_page
+from pipeline.report.sweeps import fractions_chart, fractions_figure, sweep_page
 from pipeline.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
@@ -322,6 +323,40 @@ def test_a_sweep_says_which_score_chose(tmp_path, sets, chose):
     tiles = sweep_page(sweep_data.SweepData(tmp_path)).tiles
     assert ("sets chosen by", chose) in tiles
     assert ("accuracy on toy, 10% of labels", f"0.{sets + 4}000") in tiles
+
+
+@pytest.mark.parametrize(("splits", "axis"), [(",split\n", " on the {} split"), ("\n", "")])
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_a_sweep_says_whose_rows_its_scores_are_of(tmp_path, splits, axis, split):
+    lines = [f"t{n},finished,toy,sssom,0.{n},0,0,0.6,0.7,0.5,9,{split}\n" for n in (1, 2)]
+    lines = lines if splits.strip() else [line.rpartition(",")[0] + "\n" for line in lines]  # of an earlier version
+    (tmp_path / "trials.csv").write_text("".join([HEAD, splits, *lines]))
+    (tmp_path / "sweep.json").write_text(json.dumps({"definition": {}}))
+    data, said = sweep_data.SweepData(tmp_path), "accuracy" + axis.format(split)
+    assert fractions_chart(data, "toy").layout.yaxis.title.text == said
+    assert fractions_figure(data, "toy").axes[0].get_ylabel() == said
+    text = sweep_result.page("sssom", data.chosen)
+    assert f"| toy | 10 % | 0 | {split if axis else '–'} | 0.6000 | 1 |" in text
+    assert ("trained on" in text) is (bool(axis) and split == "train")
+    sweep_result._draw(tmp_path / "drawn.svg", "sssom", data.chosen)
+    assert f"<!-- {said} -->" in (tmp_path / "drawn.svg").read_text()
+
+
+def test_the_distances_of_all_samples_are_the_error_of_the_map(odd):
+    data = collect(odd)
+    samples, distance = data.measures["samples"], data.measures["error"]
+    mean = np.nansum(samples * distance) / samples.sum()
+    assert mean == pytest.approx(evaluate_run(str(odd), None, "train")["quantization_error"], rel=1e-6)
+
+
+def test_nodes_without_neighbours_are_told_below_the_u_matrix(odd):
+    data = collect(odd)
+    for edges in ([[0, 1]], np.zeros((0, 2), dtype=int)):
+        alone = dataclasses.replace(data, edges=np.array(edges))
+        planes = next(content for key, _, content, _ in run_page(alone, ()).tabs if key == "planes")
+        assert f"of the {data.num_nodes - 2 * len(edges)} without any neighbour, to the nearest one" in planes
+    pairs = np.array([[n, (n + 1) % data.num_nodes] for n in range(data.num_nodes)])
+    assert not dataclasses.replace(data, edges=pairs).lonely.any()
 
 
 def test_planes_have_their_room_and_no_mark_is_cut(odd):

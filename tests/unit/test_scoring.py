@@ -26,8 +26,9 @@ def test_the_end_looks_at_some_training_rows_or_at_all_test_rows(rng, tmp_path, 
     monkeypatch.setattr(scoring, "evaluate", counted)
     labels = np.arange(200) % 4
     data = table(tmp_path / "t", rng.normal(labels[:, None], 0.1, (200, 3)), labels, test_fraction=test_fraction)
-    train(small("kohonen", data, train__evaluate_epochs=0, map__rows=2, map__columns=2), tmp_path / "run")
-    assert seen == [looked_at]
+    settings = small("kohonen", data, train__evaluate_epochs=0, map__rows=2, map__columns=2)
+    summary = train(settings, tmp_path / "run")
+    assert seen == [looked_at] and summary["split"] == ("test" if test_fraction else "train")
 
 
 @pytest.mark.parametrize("splits", [("train",), ("train", "test"), ("train", "test", "validation")])

@@ -48,6 +48,7 @@ def test_without_classes_the_error_on_training_rows_is_that_of_somcore(tmp_path)
     data = table(tmp_path / "t", features, test_fraction=0.3)
     asked = settings(data, "larfdssom") | {"train.labelled_fraction": 1.0, "train.validation_fraction": 0.0}
     fast, slow = train_screened(asked, tmp_path, "a trial"), train(asked, tmp_path / "run")
+    assert fast["split"] == slow["split"] == "test"
     keys = ("quantization_error", "training_quantization_error")
     assert {key: fast[key] for key in keys} == pytest.approx({key: slow[key] for key in keys})
 

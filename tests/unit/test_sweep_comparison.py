@@ -54,6 +54,37 @@ def test_equal_sweeps_have_no_p_value(tmp_path):
     assert row["difference"] == 0 and row["t_p"] is None and row["wilcoxon_p"] is None
 
 
+def test_the_same_difference_in_every_seed_has_no_p_value(tmp_path):
+    counts = {0: 311, 1: 325, 2: 331, 3: 340}
+    shifted = [{seed: (n + more) / 359 for seed, n in counts.items()} for more in (0, 1)]
+    names = [sweep_folder(tmp_path / name, tests) for name, tests in zip("ab", shifted, strict=True)]
+    (row,) = compare_sweeps(tuple(names), "accuracy", "x", None)
+    assert row["difference"] == pytest.approx(1 / 359) and row["t_p"] is None and row["wilcoxon_p"] is None
+
+
+def test_equal_differences_share_their_rank(tmp_path):
+    from scipy import stats
+
+    gaps = (1, 1, -1, 2, 3)
+    counts = dict(enumerate((347, 344, 333, 311, 320)))
+    second = {seed: (n + gaps[seed]) / 359 for seed, n in counts.items()}
+    first = {seed: n / 359 for seed, n in counts.items()}
+    names = (sweep_folder(tmp_path / "a", first), sweep_folder(tmp_path / "b", second))
+    (row,) = compare_sweeps(names, "accuracy", "x", None)
+    assert row["wilcoxon_p"] == pytest.approx(stats.wilcoxon(gaps).pvalue)
+
+
+def test_scores_of_training_rows_are_said_to_be_that(tmp_path):
+    names = [sweep_folder(tmp_path / name, tests) for name, tests in (("a", FIRST), ("b", SECOND))]
+    said: list[str] = []
+    for split, lines in (("test", []), ("train", ["Compared on training rows, having no test split: 'd'."])):
+        for name in names:
+            table = Path(name) / "trials.csv"
+            write_table(table, [{**row, "split": split} for row in read_trials(table)])
+        compare_sweeps(tuple(names), "accuracy", "x", None, said.append)
+        assert said == lines
+
+
 @pytest.mark.parametrize("num_data", [1, 3])
 def test_all_together_are_a_pair_for_each_data_set(tmp_path, num_data):
     names = []

@@ -5,15 +5,19 @@ import shutil
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import mlflow
+import psutil
 import pytest
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 
 from pipeline.errors import UserError
 from pipeline.journal import Journal
 from pipeline.results import tracked_runs
 from pipeline.sender import Sender
 from pipeline.stores import absolute, bare
+from pipeline.system_metrics import SystemMetrics
 from pipeline.tracking import Tracker, replay, store_of
 
 PARAMS = {f"map.option{n}": n for n in range(120)} | {"train.labelled_fraction": 0.1, "cluster.workers": 2}
@@ -65,6 +69,14 @@ def test_a_run_is_recorded_and_ended(tmp_path, tracking_uri, status):
     record(tracker, tmp_path, status)
     check(tracking_uri, tracker.run_id, status)
     assert lines == []
+
+
+def test_megabytes_are_those_of_mlflow(monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(used=5e9, total=8e9, percent=62.5))
+    theirs = CPUMonitor()
+    theirs.collect_metrics()
+    ((name, values),) = [item for item in theirs.metrics.items() if item[0].endswith("megabytes")]
+    assert SystemMetrics().sample()[f"system/{name}"] == values[0] == 5000.0
 
 
 def test_a_resumed_run_is_the_same_run_and_runs_again(tmp_path, tracking_uri):
