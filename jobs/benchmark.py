@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from typing import Any
-
-import typer
-from typer.core import TyperGroup
-
+from jobs._lazy import lazy_group
 from jobs._run import run
 
 # NAME: (module with a typer `app`, what it measures). A benchmark whose module is absent is not listed.
@@ -31,36 +25,10 @@ BENCHMARKS = {
 }
 
 
-class _Benchmarks(TyperGroup):
-    """Lists the benchmarks that are installed without importing one."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Names of the benchmarks that exist."""
-        return [name for name, (module, _) in BENCHMARKS.items() if importlib.util.find_spec(module)]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of one benchmark, or None for an unknown name."""
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        command = typer.main.get_command(importlib.import_module(BENCHMARKS[cmd_name][0]).app)
-        command.name = cmd_name
-        return command
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The table of benchmarks in `--help`, from the texts above."""
-        rows = [(name, BENCHMARKS[name][1]) for name in self.list_commands(ctx)]
-        if rows:
-            with formatter.section("Benchmarks"):
-                formatter.write_dl(rows)
-
-
-app = typer.Typer(
-    cls=_Benchmarks,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    epilog="Example: python -m jobs.benchmark uci --samples 100. All take --json, --debug and --help.",
+app = lazy_group(
+    BENCHMARKS,
+    "Benchmarks",
+    "Example: python -m jobs.benchmark uci --samples 100. All take --json, --debug and --help.",
 )
 
 

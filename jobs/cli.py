@@ -7,11 +7,11 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from jobs._lazy import lazy_group
 from jobs._run import run
 
 JOBS = {
@@ -31,36 +31,10 @@ JOBS = {
 }
 
 
-class _LazyGroup(TyperGroup):
-    """Lists the jobs that are installed without importing one."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Names of the jobs that exist, in the order of a project's life."""
-        return [name for name in JOBS if importlib.util.find_spec(f"jobs.{name}")]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of one job, or None for an unknown name."""
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        command = typer.main.get_command(importlib.import_module(f"jobs.{cmd_name}").app)
-        command.name = cmd_name
-        return command
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The table of commands in `--help`, from the texts above."""
-        rows = [(name, JOBS[name]) for name in self.list_commands(ctx)]
-        if rows:
-            with formatter.section("Commands"):
-                formatter.write_dl(rows)
-
-
-app = typer.Typer(
-    cls=_LazyGroup,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    epilog="Example: somgrad prepare digits --out data/digits",
+app = lazy_group(
+    {name: (f"jobs.{name}", text) for name, text in JOBS.items()},
+    "Commands",
+    "Example: somgrad prepare digits --out data/digits",
 )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from pipeline.errors import OutputError, line_of
 from pipeline.network import NetworkState
 from pipeline.places import Place
-from somcore.state import MapState
+from somcore.state import MapState, digest_of
 
 VERSION = 1
 _PATTERN, _PART = "round-*.safetensors", ".round-*.part"
@@ -55,22 +55,13 @@ class Snapshot:
         """sha256 of the map; in deep runs of map and network, and of what is remembered beside them."""
         if self.network is None:
             return self.state.digest()
-        sha = hashlib.sha256(f"{self.state.digest()} {self.network.digest()}".encode())
-        hash_tensors(sha, self.memory)
-        return sha.hexdigest()
+        return digest_of(dict(sorted(self.memory.items())), f"{self.state.digest()} {self.network.digest()}")
 
     def to(self, device: torch.device | str) -> Snapshot:
         """The same snapshot on another device."""
         network = None if self.network is None else self.network.to(device)
         memory = {name: tensor.to(device) for name, tensor in self.memory.items()}
         return dataclasses.replace(self, state=self.state.to(device), network=network, memory=memory)
-
-
-def hash_tensors(sha: hashlib._Hash, tensors: Mapping[str, Tensor]) -> None:
-    """Adds names, types, shapes and bytes to a hash, in the order of the names."""
-    for name, tensor in sorted(tensors.items()):
-        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        sha.update(tensor.cpu().contiguous().numpy().tobytes())
 
 
 class CheckpointStore:

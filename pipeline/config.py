@@ -2,8 +2,7 @@
 
 The same keys (`map.bmu_rate`, `train.labelled_fraction`, `cluster.workers`) serve `--set key=value`,
 configuration files, Tune spaces and MLflow parameters. The hyper-parameters of the map are not repeated here:
-`map.*` are the fields of MapConfig, whose ranges the core checks. A section for the encoder of
-deep runs has its place between data and map.
+`map.*` are the fields of MapConfig, whose ranges the core checks, and `loss.*` those of LossConfig.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from somcore.loss_config import LossConfig
 _WORDS = ("encoder.augment", "tracking.uri")  # where "none" is a choice, not the lack of one
 MODELS = ("kohonen", "dssom", "larfdssom", "sssom", "altsssom", "deep", *RIVALS)
 SEMI_SUPERVISED = ("sssom", "altsssom", "deep", *RIVALS)
-LATTICES = ("kohonen", "dssom")
 
 # Fields of MapConfig that a run sets itself, under one name only.
 _SET_BY_RUN = {"variant": "train.model", "seed": "train.seed"}
@@ -85,7 +83,7 @@ class TrackingConfig(Section):
 
 
 class RunConfig(Section):
-    """One run: data + map + train + cluster + tracking.
+    """One run: data + encoder + deep + rival + loss + map + train + cluster + tracking.
 
     Example:
         >>> config = RunConfig.build({"data.path": "digits", "train.model": "sssom", "map.capacity": 50})
@@ -140,7 +138,6 @@ class RunConfig(Section):
         """The weights of a deep run's loss: semi-supervised with labels, unsupervised without."""
         start = LossConfig.semi_supervised if labels else LossConfig.unsupervised
         try:
-            LossConfig.from_dict(self.loss)
             return start(**self.loss)
         except ValueError as error:
             raise ValueError(_prefixed(str(error), self.loss, "loss")) from None
@@ -180,13 +177,9 @@ class RunConfig(Section):
 
 
 _SECTIONS: dict[str, type[Section]] = {
-    "data": DataConfig,
-    "encoder": EncoderConfig,
-    "deep": DeepConfig,
-    "rival": RivalConfig,
-    "train": TrainConfig,
-    "cluster": ClusterConfig,
-    "tracking": TrackingConfig,
+    name: field.annotation
+    for name, field in RunConfig.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 
 

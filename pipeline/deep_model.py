@@ -17,7 +17,7 @@ from pipeline.deep_config import DeepConfig, EncoderConfig
 from pipeline.deep_plan import DeepPlan, deep_map_config, encode, error_threshold
 from pipeline.encoders import SampleShape
 from pipeline.errors import OutputError
-from pipeline.network import Network, load_flat
+from pipeline.network import Network
 from pipeline.plan import TrainingPlan
 from pipeline.rivals.config import RivalPlan
 from pipeline.rundir import RunDirectory
@@ -109,9 +109,8 @@ class DeepModel:
             rival=RivalPlan.from_dict(deep["rival"]) if "rival" in deep else None,
             weights=deep.get("weights"),
         )
-        network = plan.network()
         with safe_open(run.map_path, framework="pt") as file:
-            load_flat(network, file.get_tensor(_VALUES))
+            network = plan.loaded(file.get_tensor(_VALUES))
             crossings = file.get_tensor(_CROSSINGS) if _CROSSINGS in set(file.keys()) else None
         losses = plan.losses if plan.rival is None else None
         return cls(network, state, deep_map_config(config, deep["threshold"]), crossings, losses)

@@ -105,11 +105,15 @@ class DeepPlan:
             torch.manual_seed(seed)
             return self._modules()
 
+    def loaded(self, values: Tensor) -> Network:
+        """The modules with trained values, (P,)."""
+        network = self.network()
+        load_flat(network, values)
+        return network
+
     def drawn_network(self, seed: int) -> Network:
         """The modules with trained values of layers that `initialise` does not know drawn from the seed."""
-        network = self.network()
-        load_flat(network, flat_parameters(self.network(seed)))
-        return network
+        return self.loaded(flat_parameters(self.network(seed)))
 
     def _modules(self) -> Network:
         if self.rival is not None:
@@ -274,7 +278,7 @@ def deep_map_config(config: MapConfig, threshold: float) -> MapConfig:
     if not config.is_growing:
         return config  # a lattice has a schedule and no threshold
     values: dict[str, Any] = {"num_rounds": None}
-    if config.threshold_quantile is not None and config.activation_threshold == "auto" and threshold > 0:
+    if config.has_threshold and config.activation_threshold == "auto" and threshold > 0:
         values["activation_threshold"] = threshold
     return dataclasses.replace(config, **values)
 

@@ -18,16 +18,16 @@ from pipeline.collapse import Limits, judged, measures_of, monitored
 from pipeline.deep_crossings import counted_crossings, with_classes_spread
 from pipeline.deep_plan import DeepRound, deep_map_config, error_threshold
 from pipeline.deep_refresh import look_at, rows_to_look_at
-from pipeline.deep_step import TileResult, TileStep, check_finite, term_sums
+from pipeline.deep_step import TileResult, TileStep, check_finite, packed_terms, term_sums
 from pipeline.deep_tuning import labelled_parts, tuned
 from pipeline.errors import RoundFailed
-from pipeline.network import NetworkState, adam_step, load_flat
+from pipeline.network import NetworkState, adam_step, load_flat, trainable
 from pipeline.plan import TrainingPlan, planned_dataset, training_labels
 from pipeline.reduction import Reduction, sum_gradients
 from pipeline.step import scale_of, tally
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments
-from somcore.losses import WEIGHTS, RoundTotals
+from somcore.losses import TERMS, RoundTotals
 from somcore.refresh import open_map, refreshed, with_plain_relevances
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
@@ -57,6 +57,7 @@ class DeepRounds:
         self._classes = trained[trained != UNLABELLED].unique()
         self.limits = Limits.of(self._deep.losses, trained, self._dataset.num_features)
         self._network = self._deep.network().to(plan.device)
+        self._size = sum(parameter.numel() for parameter in trainable(self._network))
 
     def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
         """One round: refresh if due, measure, reduce, advance; at the last one the final map is made.
@@ -90,7 +91,7 @@ class DeepRounds:
         after = advance(frozen, merged, config)
         if frozen.growing != state.growing:
             after = dataclasses.replace(after, growing=state.growing, finished=state.finished)
-        active = any(sums[n][1] for n in WEIGHTS)
+        active = any(sums[n][1] for n in TERMS)
         network = self._step(network, gradient, state.round) if active else network
         measures = measures_of(merged, moments)
         network = monitored(network, measures, self.limits, state.round, self._deep)
@@ -125,7 +126,7 @@ class DeepRounds:
         """Merged statistics, the gradient of the round, sums and counts of the terms, moments of the features."""
         statistics = empty_statistics(frozen, config, self._scale(frozen, cut.num_samples))
         moments = LatentMoments.zero(frozen.num_features, frozen.device)
-        tallies = torch.zeros(2 * len(WEIGHTS), dtype=torch.int64, device=frozen.device)
+        tallies = packed_terms(TERMS, {}, frozen.device)
         for result in results:
             statistics = statistics.merge(result.statistics)
             moments, tallies = moments.merge(result.moments), tallies + result.tallies
@@ -134,11 +135,7 @@ class DeepRounds:
         gradients = [result.gradient for result in results]
         exact = self._plan.reduction == "exact"
         gradient, (tallies, table) = sum_gradients(gradients, self._size, cut.num_tiles, reduction, parts, exact)
-        return merged, gradient, term_sums(tallies), LatentMoments(table.view_as(moments.table))
-
-    @property
-    def _size(self) -> int:
-        return sum(p.numel() for p in self._network.parameters() if p.requires_grad)
+        return merged, gradient, term_sums(TERMS, tallies), LatentMoments(table.view_as(moments.table))
 
     def _scale(self, state: MapState, samples: int) -> int | None:
         return scale_of(state, samples, 1.0, self._plan.reduction)

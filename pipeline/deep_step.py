@@ -5,8 +5,9 @@ Pure but for the gradients that torch keeps in the parameters. n samples of a ti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ from pipeline.errors import Diverged
 from pipeline.network import Network, flat_gradient, narrowed
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments, errors_to
-from somcore.layer import LayerOutput, measure
-from somcore.losses import WEIGHTS, RoundTotals, Views, class_logits
+from somcore.layer import measure
+from somcore.losses import TERMS, RoundTotals, Views, class_logits
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
 
@@ -32,7 +33,7 @@ class TileResult:
     Attributes:
         statistics: for the map.
         gradient: (P,) float32 of the tile's share of the loss.
-        tallies: (2 · terms,) int64: sum (fixed point) and count of each term, in the order of `WEIGHTS`.
+        tallies: `packed_terms` of all `TERMS`.
         moments: of the features.
     """
 
@@ -115,7 +116,8 @@ class TileStep:
             loss.backward()  # type: ignore[no-untyped-call]
         gradient = flat_gradient(self._network)
         check_finite(gradient, "The encoder's gradient", self._state.round, tile)
-        return TileResult(out.statistics, gradient, _tallies(out), LatentMoments.of(features))
+        tallies = packed_terms(TERMS, out.terms, features.device)
+        return TileResult(out.statistics, gradient, tallies, LatentMoments.of(features))
 
     def _view(self, view: View, samples: Tensor, epoch: int, positions: Tensor, name: str) -> Tensor:
         with torch.no_grad():
@@ -160,7 +162,7 @@ class TileStep:
     def _strong_rows(self, labels: Tensor, features: Tensor) -> Tensor | None:
         """(n,) bool: rows whose strong view a term looks at; None while there is no such term."""
         losses, state = self._plan.losses, self._state
-        started = losses.consistency_start is None or state.round >= losses.consistency_start
+        started = losses.started(state.round)
         labelled = losses.strong_cross_entropy_weight > 0 and state.num_classes > 0
         guessed = started and losses.consistency_weight > 0 and state.num_classes > 0
         if not (labelled or guessed or (started and losses.agreement_weight > 0)):
@@ -177,20 +179,20 @@ class TileStep:
         return wanted
 
 
-def term_sums(tallies: Tensor) -> dict[str, tuple[float, int]]:
-    """Sum and count of each term, from merged tallies."""
+def packed_terms(names: Collection[str], terms: Mapping[str, Any], device: torch.device | str) -> Tensor:
+    """(2 · names,) int64: fixed-point sum and count of each term; 0 of those that are not there."""
+    values = torch.zeros(2 * len(names), dtype=torch.int64, device=device)
+    for place, name in enumerate(names):
+        if name in terms:
+            values[2 * place] = torch.round(terms[name].sum.detach().double() * 2.0**_SUM_BITS).to(torch.int64)
+            values[2 * place + 1] = terms[name].count
+    return values
+
+
+def term_sums(names: Collection[str], tallies: Tensor) -> dict[str, tuple[float, int]]:
+    """Sum and count of each term, from merged `packed_terms`."""
     values = tallies.tolist()
-    return {name: (values[2 * i] * 2.0**-_SUM_BITS, values[2 * i + 1]) for i, name in enumerate(WEIGHTS)}
-
-
-def _tallies(out: LayerOutput) -> Tensor:
-    zero = torch.zeros((), dtype=torch.int64, device=out.loss_sum.device)
-    values = []
-    for name in WEIGHTS:
-        term = out.terms.get(name)
-        total = zero if term is None else torch.round(term.sum.detach().double() * 2.0**_SUM_BITS).to(torch.int64)
-        values += [total, zero if term is None else term.count]
-    return torch.stack(values)
+    return {name: (values[2 * i] * 2.0**-_SUM_BITS, values[2 * i + 1]) for i, name in enumerate(names)}
 
 
 def check_finite(

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from pipeline.deep_plan import encode
+from pipeline.network import adam_moments
 from pipeline.reduction import Reduction, dealt, sum_gradients
 from pipeline.shards import Dataset
 from somcore.state import MapState
 from somcore.tuning import prototype_slope
 
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 _TILES = 16  # of the encoder, in one part
 
 
@@ -84,9 +84,7 @@ def tuned(
         slopes = [prototype_slope(state, z, y, temperature).flatten().to(torch.float32) for z, y in parts]
         slope, _ = sum_gradients(slopes, state.prototypes.numel(), total, reduction, [nothing], exact)
         slope = slope.view_as(state.prototypes)
-        first = _BETA_1 * first + (1 - _BETA_1) * slope
-        second = _BETA_2 * second + (1 - _BETA_2) * slope * slope
-        mean, spread = first / (1 - _BETA_1**step), (second / (1 - _BETA_2**step)).sqrt()
-        move = rate * (1 - (step - 1) / steps) * mean / (spread + _EPSILON)
+        first, second, mean, scale = adam_moments(first, second, slope, step)
+        move = rate * (1 - (step - 1) / steps) * mean / scale
         state = dataclasses.replace(state, prototypes=(state.prototypes - move).clamp(0, 1))
     return state

@@ -6,6 +6,7 @@ neither its tile nor its worker can be seen in them. n samples, D latent feature
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -118,9 +119,8 @@ class Residual(nn.Module):
 
 
 def _shrunk(size: int, steps: int) -> int:
-    for _ in range(steps):
-        size = (size + 1) // 2
-    return size
+    """Pixels that are left after so many poolings by two, each rounded up."""
+    return -(-size // 2**steps)
 
 
 def image_cnn(shape: tuple[int, int, int], dim: int, width: int) -> nn.Module:
@@ -189,11 +189,8 @@ def make_encoder(name: str, sample: SampleShape, dim: int, width: int, weights: 
         name = {"image": "cnn", "audio": "audio", "table": "mlp"}[sample.kind]
     if ":" in name:
         return nn.Sequential(user_encoder(name, sample, dim, width), Latent())
-    size = 1
-    for extent in sample.shape:
-        size *= extent
     if name == "mlp":
-        return table_mlp(size, dim, width)
+        return table_mlp(math.prod(sample.shape), dim, width)
     if name in ("audio", "word"):
         if sample.kind != "audio":
             raise UserError(f"encoder.name '{name}' must be used on recordings. Got {sample.kind} data.")

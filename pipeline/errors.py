@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 _OURS = ("somcore", "pipeline", "jobs", "__main__")
@@ -122,6 +123,17 @@ def must(field: str, requirement: str, got: object, where: str = "", remedy: str
     front = f"{where}: " if where else ""
     tail = f" {remedy}" if remedy else ""
     return UserError(f"{front}{field} must be {requirement}. Got {got!r}.{tail}", field=field)
+
+
+def some(names: Iterable[object], most: int) -> str:
+    """A list in words, cut where it is long.
+
+    Example:
+        >>> some("abc", 3), some("abcd", 3)
+        ('a, b, c', 'a, b, c, ...')
+    """
+    words = [str(name) for name in names]
+    return ", ".join(words[:most]) + ", ..." * (len(words) > most)
 
 
 def theirs_to_mend(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.deep_plan import encode
-from pipeline.network import NetworkState, load_flat
+from pipeline.network import NetworkState
 from pipeline.plan import TrainingPlan, training_labels
 from pipeline.rivals import rival_class
 from pipeline.shards import Dataset
@@ -56,9 +56,7 @@ def _seen(plan: TrainingPlan, dataset: Dataset, network: NetworkState | None, ro
     samples = dataset.read("train", rows)[0]
     if plan.deep is None or network is None:
         return samples
-    encoder = plan.deep.network()
-    load_flat(encoder, network.values)
-    return encode(encoder, samples)
+    return encode(plan.deep.loaded(network.values), samples)
 
 
 def first_state(plan: TrainingPlan, dataset: Dataset, network: NetworkState | None = None) -> MapState:
@@ -78,7 +76,7 @@ def first_state(plan: TrainingPlan, dataset: Dataset, network: NetworkState | No
 
 def _moments(dataset: Dataset) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D) of the training rows, in two passes; a missing value counts as the mean."""
-    starts = range(0, dataset.num_rows("train"), _CHUNK_ROWS)
+    starts = range(0, dataset.num_samples("train"), _CHUNK_ROWS)
 
     def chunks() -> Iterator[Tensor]:
         for start in starts:
@@ -93,4 +91,4 @@ def _moments(dataset: Dataset) -> tuple[Tensor, Tensor]:
     for features in chunks():
         gap = (features - mean).nan_to_num(0.0)
         products += gap.T @ gap
-    return mean, products / dataset.num_rows("train")
+    return mean, products / dataset.num_samples("train")

@@ -23,7 +23,7 @@ from pipeline.manifest import MANIFEST, Manifest
 from pipeline.places import write_atomically
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.sources import SourceOptions, open_source
-from pipeline.sources.classic import required_root
+from pipeline.sources.base import required_root
 from pipeline.sources.columns import filters, named, passing
 from pipeline.sources.readers import open_table, table_files
 

@@ -31,8 +31,8 @@ def keepsakes(directory: Path, dataset: Dataset) -> list[Path]:
     if local is None:
         write_atomically(manifest, dataset.place.read(MANIFEST))
     files = [manifest] if manifest.is_file() else []
-    split = "test" if dataset.num_rows("test") else "train"
-    count = dataset.num_rows(split)
+    split = "test" if dataset.num_samples("test") else "train"
+    count = dataset.num_samples(split)
     rows = np.unique(np.linspace(0, count - 1, min(_ROWS, count)).astype(np.int64))
     try:
         predictor = Predictor.load(directory)

@@ -98,17 +98,6 @@ def check_name(name: str) -> None:
         raise must("--register", "a name without '/' and ':' that MLflow takes", name, remedy="Give another one.")
 
 
-def save_model(directory: Path, out: Path) -> Path:
-    """Writes the MLflow model of a run to a directory, without a server."""
-    import mlflow
-
-    if out.exists():
-        raise must("--out", "a directory that does not exist yet", str(out))
-    with _quiet(), _arguments(directory) as arguments:
-        mlflow.pyfunc.save_model(path=str(out), **arguments)
-    return out
-
-
 def model_directory(place: str, uri: str | None = None, option: str = "--model") -> Path:
     """Where the map file of a model is: a run's directory or id, an MLflow model, `models:/NAME/VERSION`, `runs:/...`.
 
@@ -205,7 +194,7 @@ def _example(directory: Path, spec: InputSpec) -> Any:
     data = RunDirectory(directory).record.get("settings", {}).get("data.path")
     if data and (Path(data) / "manifest.json").is_file():
         dataset = Dataset.open(data)
-        rows = np.arange(min(_EXAMPLE_ROWS, dataset.num_rows("train")))
+        rows = np.arange(min(_EXAMPLE_ROWS, dataset.num_samples("train")))
         values = dataset.read_raw("train", rows).numpy()
     else:
         values = np.zeros((1, *spec.shape), dtype=spec.dtype)

@@ -6,13 +6,14 @@ P trainable parameters. All encoders and decoders keep their numbers in paramete
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from somcore.state import digest_of
 
 _TENSORS = ("values", "first", "second", "average")
 _WITHOUT_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")  # processors, as torch names them
@@ -51,11 +52,7 @@ class NetworkState:
 
     def digest(self) -> str:
         """sha256 over the bytes of every field."""
-        sha = hashlib.sha256()
-        for name, tensor in self.to_tensors().items():
-            sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-            sha.update(tensor.cpu().contiguous().numpy().tobytes())
-        return sha.hexdigest()
+        return digest_of(self.to_tensors())
 
     def to(self, device: torch.device | str) -> NetworkState:
         """The same state on another device."""
@@ -181,6 +178,13 @@ class StepSize:
         return self.rate * (self.final_share + (1 - self.final_share) * cosine)
 
 
+def adam_moments(first: Tensor, second: Tensor, slope: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Moving means of gradient and square after a step (from 1), and their corrected quotient: above and below."""
+    first = _BETA_1 * first + (1 - _BETA_1) * slope
+    second = _BETA_2 * second + (1 - _BETA_2) * slope * slope
+    return first, second, first / (1 - _BETA_1**step), (second / (1 - _BETA_2**step)).sqrt_().add_(_EPSILON)
+
+
 def adam_step(
     network: NetworkState, gradient: Tensor, rate: float, *, weight_decay: float, clip_norm: float, average_decay: float
 ) -> NetworkState:
@@ -201,10 +205,8 @@ def adam_step(
         gradient = gradient * min(1.0, clip_norm / max(norm, 1e-30))
     steps = network.steps + 1
     slope = gradient.to(torch.float32)
-    first = _BETA_1 * network.first + (1 - _BETA_1) * slope
-    second = _BETA_2 * network.second + (1 - _BETA_2) * slope * slope
-    scale = (second / (1 - _BETA_2**steps)).sqrt_().add_(_EPSILON)
-    values = network.values * (1 - rate * weight_decay) - rate * (first / (1 - _BETA_1**steps)) / scale
+    first, second, mean, scale = adam_moments(network.first, network.second, slope, steps)
+    values = network.values * (1 - rate * weight_decay) - rate * mean / scale
     kept = min(average_decay, steps / (10 + steps)) if average_decay else 0.0
     average = kept * network.average + (1 - kept) * values
     return dataclasses.replace(network, values=values, first=first, second=second, average=average, steps=steps)

@@ -27,8 +27,7 @@ from pipeline.rivals.config import CLASSIFIERS, RIVALS, RivalPlan, resolve_rival
 from pipeline.shards import Dataset
 from pipeline.step import ReadRows
 from somcore.config import LABEL_AWARE, LATTICES, UNLABELLED, MapConfig
-from somcore.sampling import sample_indices
-from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
+from somcore.threshold import calibrate
 
 _ROUNDS_PER_EPOCH = 32
 _MOST_TILES = 64
@@ -111,7 +110,7 @@ class TrainingPlan:
 
 def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     """Resolves a run against its data set; what is automatic becomes a number here, once, for all workers."""
-    num_samples, num_features = dataset.num_rows("train"), dataset.num_features
+    num_samples, num_features = dataset.num_samples("train"), dataset.num_features
     if num_samples == 0:
         raise DataError(f"The training split of '{run.data.path}' must have at least 1 row. Got 0.")
     if run.train.model == "deep" or run.train.model in RIVALS:
@@ -120,13 +119,20 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     config = _map_config(run, dataset).resolve(
         num_samples=num_samples, num_features=num_features, num_classes=num_classes
     )
-    if config.activation_threshold == "auto" and config.threshold_quantile is not None:
-        tiles = calibration_tiles(num_samples)
-        histogram = torch.zeros(NUM_BINS, dtype=torch.int64)
-        for tile in tiles:
-            rows = sample_indices(config.seed, 0, tile, num_samples, config.sampling)
-            histogram += pair_histogram(dataset.read("train", rows)[0])
-        config = calibrated(config, histogram)
+    config = calibrate(config, num_samples, lambda rows: dataset.read("train", rows)[0])
+    return _plan_of(run, dataset, config, num_samples, num_features, num_classes)
+
+
+def _plan_of(
+    run: RunConfig,
+    dataset: Dataset,
+    config: MapConfig,
+    num_samples: int,
+    num_features: int,
+    num_classes: int,
+    deep: DeepPlan | None = None,
+) -> TrainingPlan:
+    """The map and its sizes N, D and C, and beside them what the settings say."""
     return TrainingPlan(
         data_path=absolute(run.data.path),
         manifest_hash=dataset.manifest_hash,
@@ -140,6 +146,7 @@ def make_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         validation_fraction=run.train.validation_fraction,
         device=run.cluster.device,
         threads=run.cluster.threads,
+        deep=deep,
     )
 
 
@@ -149,7 +156,7 @@ def _map_config(run: RunConfig, dataset: Dataset) -> MapConfig:
     if dataset.manifest.missing == "mask" and "missing" not in run.map:
         config = replace(config, missing="mask")
     if "batch_size" not in run.map:
-        config = replace(config, batch_size=round_samples(dataset.num_rows("train"), config))
+        config = replace(config, batch_size=round_samples(dataset.num_samples("train"), config))
     return config
 
 
@@ -185,32 +192,19 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
     config = given.resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
     sample = SampleShape.of(dataset.manifest)
     losses = run.loss_config(num_labelled > 0 and run.deep.variant not in LATTICES)
-    return TrainingPlan(
-        data_path=absolute(run.data.path),
-        manifest_hash=dataset.manifest_hash,
-        config=config,
+    resolved = resolve_deep(
+        run.encoder,
+        deep,
+        losses,
+        config,
+        sample,
         num_samples=num_samples,
-        num_features=num_features,
+        num_labelled=num_labelled,
         num_classes=num_classes,
-        max_abs=_MAX_ABS,
-        reduction=run.train.reduction,
-        labelled_fraction=run.train.labelled_fraction,
-        validation_fraction=run.train.validation_fraction,
-        device=run.cluster.device,
-        threads=run.cluster.threads,
-        deep=resolve_deep(
-            run.encoder,
-            deep,
-            losses,
-            config,
-            sample,
-            num_samples=num_samples,
-            num_labelled=num_labelled,
-            num_classes=num_classes,
-            source=str(dataset.manifest.source.get("name", "")),
-            rival=rival,
-        ),
+        source=str(dataset.manifest.source.get("name", "")),
+        rival=rival,
     )
+    return _plan_of(run, dataset, config, num_samples, num_features, num_classes, deep=resolved)
 
 
 def _rival_plan(run: RunConfig, dataset: Dataset, num_samples: int, num_labelled: int) -> RivalPlan | None:

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import DataError, OutputError, UserError, line_of, must, theirs_to_mend
+from pipeline.errors import DataError, OutputError, UserError, line_of, must, some, theirs_to_mend
 from pipeline.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.places import full_disk_named, write_atomically
 from pipeline.predictor import BEYOND, TILE_ROWS, Predictor
@@ -244,8 +244,8 @@ def _no_column(name: str, file: str) -> DataError:
     """A column with keys that was asked for by name; row numbers would not be what was asked."""
     names = {column.lower(): column for column in pq.read_schema(file).names}
     near = difflib.get_close_matches(name.lower(), names, n=1)
-    some = ", ".join([*names.values()][:8]) + (", ..." if len(names) > 8 else "")
-    hint = f"Did you mean '{names[near[0]]}'?" if near else f"There are {some}."
+    listed = some(names.values(), 8)
+    hint = f"Did you mean '{names[near[0]]}'?" if near else f"There are {listed}."
     return DataError(f"{file}: --key-column must be a column that is there. Got '{name}'. {hint}")
 
 

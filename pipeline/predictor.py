@@ -6,7 +6,6 @@ Axes: n samples, D features, K nodes, C classes.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from pipeline.rundir import MAP, RunDirectory
 from pipeline.samples import InputSpec
 from pipeline.scaling import Scaling
 from somcore.config import LABEL_AWARE, MapConfig
+from somcore.growth import take_nodes
 from somcore.matching import box_ratios, class_probabilities, predict_classes, predict_nodes
 from somcore.state import MapState
 
@@ -55,7 +55,7 @@ class Predictor:
         self.spec, self.state, self.config, self.class_names, self.deep = spec, state, config, class_names, deep
         self.about = dict(about)
         self._scaling = Scaling(spec.low, spec.high)
-        self._alive = _alive_only(state)
+        self._alive = take_nodes(state, state.alive.nonzero().squeeze(1))  # empty places cost as much as nodes
 
     @classmethod
     def load(cls, place: str | Path) -> Predictor:
@@ -172,13 +172,3 @@ class Predictor:
         probabilities = class_probabilities(self._alive, features, self.config, temperature)
         chosen = probabilities.gather(1, classes.clamp_min(0).unsqueeze(1)).squeeze(1)
         return classes, torch.where(classes < 0, torch.nan, chosen)
-
-
-def _alive_only(state: MapState) -> MapState:
-    """The map without its empty places, which cost as much as nodes where all errors are asked for."""
-    nodes = state.alive.nonzero().squeeze(1)
-    if len(nodes) in (0, state.capacity):
-        return state
-    parts = ("prototypes", "relevances", "deviations", "alive", "classes", "wins", "updates", "born")
-    kept: dict[str, Any] = {name: getattr(state, name)[nodes] for name in parts}
-    return dataclasses.replace(state, neighbours=state.neighbours[nodes][:, nodes], **kept)

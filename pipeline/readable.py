@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError, UserError, must
+from pipeline.errors import DataError, UserError, must, some
 from pipeline.manifest import Manifest
 from pipeline.places import is_data_set
 from pipeline.samples import TENSOR_COLUMN, InputSpec, narrowed
@@ -41,8 +41,8 @@ def check_schema(schema: pa.Schema, spec: InputSpec, where: str) -> list[str]:
     assert spec.columns is not None
     missing = [name for name in spec.columns if name not in schema.names]
     if missing:
-        some = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        raise DataError(f"{where}: columns {some} must be there. Got {', '.join(schema.names)}.")
+        listed = some(map(repr, missing), 5)
+        raise DataError(f"{where}: columns {listed} must be there. Got {', '.join(schema.names)}.")
     for name in spec.columns:
         kind = schema.field(name).type
         if not holds_numbers(kind):
@@ -73,7 +73,7 @@ def refuse_prepared_otherwise(source: Path, spec: InputSpec) -> None:
 def _other_columns(wanted: tuple[str, ...], columns: tuple[str, ...]) -> UserError:
     """Names the first column that is another; only the order may be."""
     if sorted(wanted) == sorted(columns):
-        order = ", ".join(wanted[:8]) + ", ..." * (len(wanted) > 8)
+        order = some(wanted, 8)
         remedy = f"Prepare it with the columns in the order of the model: {order}."
     else:
         lacking = [name for name in wanted if name not in columns]
@@ -115,8 +115,10 @@ def _first_sizes(path: str) -> list[int]:
 
 def _another_kind(path: str, got: int, spec: InputSpec) -> DataError:
     columns = spec.columns or ()
-    some = ", ".join(map(repr, columns[:5])) + (", ..." if len(columns) > 5 else "")
-    what = f"a table with the columns {some}" if columns else f"{spec.kind} samples, {spec.dtype} of shape {spec.shape}"
+    listed = some(map(repr, columns), 5)
+    what = (
+        f"a table with the columns {listed}" if columns else f"{spec.kind} samples, {spec.dtype} of shape {spec.shape}"
+    )
     return DataError(
         f"{path}: column '{TENSOR_COLUMN}' must have {math.prod(spec.shape)} values in a row: "
         f"the model was trained on {what}. Got {got}."

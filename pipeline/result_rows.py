@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config import keys, nearest
-from pipeline.errors import UserError, must
+from pipeline.errors import UserError, must, some
 from pipeline.rundir import changed_settings
 from pipeline.selection import choosers_of
 
@@ -219,4 +219,4 @@ def _data_sets(runs: pd.DataFrame) -> list[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")
+    return some(names, _FEW)

@@ -3,13 +3,13 @@
 run.json            what was asked, what it resolved to, how it ended
 map.safetensors     the final map, with its configuration in the header
 checkpoints/        the last few rounds
-tracking.jsonl      everything that was recorded
+tracking.jsonl      everything that was recorded; tracking.json: how much of it MLflow has
+history.safetensors a few moments of the map, predictions.csv a few answers, report.html and figures/ for the eye
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.checkpoint import TornCheckpoint, hash_tensors, map_bytes, read_tensors
+from pipeline.checkpoint import TornCheckpoint, map_bytes, read_tensors
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, line_of
 from pipeline.places import LOCK, check_writable, locked, refuse_in_data_set, write_atomically
 from pipeline.stores import bare
 from somcore.config import GROWING, LATTICES, MapConfig
-from somcore.state import MapState
+from somcore.state import MapState, digest_of
 
 RUN, MAP, CHECKPOINTS = "run.json", "map.safetensors", "checkpoints"
 VERSION = 1
@@ -168,7 +168,7 @@ class RunDirectory:
         """Writes the final map, and more tensors beside it; returns its place."""
         header = {"config": json.dumps(config.to_dict()), "map_digest": state.digest()}
         if more:
-            header["more_digest"] = _digest(more)
+            header["more_digest"] = digest_of(dict(sorted(more.items())))
         header |= {key: json.dumps(value) for key, value in about.items()}
         path = self.path / MAP
         write_atomically(path, map_bytes(state, header, more))
@@ -188,7 +188,7 @@ class RunDirectory:
             state = MapState.from_tensors(tensors)
             known, more = header.pop("map_digest", None), header.pop("more_digest", None)
             beside = {name: tensor for name, tensor in tensors.items() if name not in state.to_tensors()}
-            if state.digest() != known or (more is not None and _digest(beside) != more):
+            if state.digest() != known or (more is not None and digest_of(dict(sorted(beside.items()))) != more):
                 raise TornCheckpoint("its tensors do not match its digest")
             config = MapConfig.from_dict(json.loads(header.pop("config")))
             about = {"digest": known} | {key: json.loads(value) for key, value in header.items()}
@@ -205,12 +205,6 @@ def _may_differ(key: str, settings: Mapping[str, Any]) -> bool:
 def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those that must stay as they are where a run goes on."""
     return {key: value for key, value in settings.items() if not _may_differ(key, settings)}
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    sha = hashlib.sha256()
-    hash_tensors(sha, tensors)
-    return sha.hexdigest()
 
 
 def stored_settings(run: RunConfig) -> dict[str, Any]:

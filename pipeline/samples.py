@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.errors import DataError, must
+from pipeline.errors import DataError, must, some
 from pipeline.manifest import Manifest
 from pipeline.scaling import Scaling
 from pipeline.shards import Dataset
@@ -112,8 +112,8 @@ class InputSpec:
         columns, named = self.columns or (), given.columns or ()
         missing = [name for name in columns if name not in named]
         if missing and named:
-            some = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
-            raise must("--data", f"a table with the columns of the model, {some} too", ", ".join(named[:8]))
+            listed = some(map(repr, missing), 5)
+            raise must("--data", f"a table with the columns of the model, {listed} too", ", ".join(named[:8]))
         order = [named.index(name) for name in columns] if columns and named else range(self.shape[0])
         return dataset.seen_as(Scaling(self.low, self.high), order)
 
@@ -169,8 +169,8 @@ class InputSpec:
         assert self.columns is not None
         missing = [name for name in self.columns if name not in table]
         if missing:
-            some = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
-            raise DataError(f"Columns {some} must be there. Got {', '.join(map(str, table.columns))}.")
+            listed = some(map(repr, missing), 5)
+            raise DataError(f"Columns {listed} must be there. Got {', '.join(map(str, table.columns))}.")
         part = table[list(self.columns)]
         for name in part.columns[part.columns.duplicated()]:
             raise must(f"Column '{name}'", "there once", f"{list(part.columns).count(name)} of that name")

@@ -18,7 +18,6 @@ from pipeline.checkpoint import Snapshot
 from pipeline.config import RunConfig
 from pipeline.deep_plan import deep_map_config, encode
 from pipeline.evaluation import evaluate
-from pipeline.network import load_flat
 from pipeline.plan import TrainingPlan, training_labels
 from pipeline.shards import Dataset
 from somcore.config import LATTICES, MapConfig
@@ -85,8 +84,8 @@ class Scorer:
 
     def __init__(self, plan: TrainingPlan, dataset: Dataset, limit: int) -> None:
         self._plan, self._dataset = plan, dataset
-        self.split = "test" if dataset.num_rows("test") else "train"
-        count = dataset.num_rows(self.split)
+        self.split = "test" if dataset.num_samples("test") else "train"
+        count = dataset.num_samples(self.split)
         self._sample = self._drawn(limit, count)
         self._all = None if self.split == "test" else self._drawn(_MOST, count)
         self._validation = self._validation_rows()
@@ -112,7 +111,7 @@ class Scorer:
         if self._plan.validation_fraction > 0 and self._dataset.num_classes:
             _, withheld = training_labels(self._plan, self._dataset.labels("train"))
             return ("train", withheld) if len(withheld) else None
-        count = self._dataset.num_rows("validation")
+        count = self._dataset.num_samples("validation")
         if count == 0:
             return None
         return "validation", torch.arange(count)
@@ -126,7 +125,7 @@ class Scorer:
         if self._dataset.num_classes or self._validation is not None:
             return {}
         if self.split != "train":
-            scores = self._on(snapshot, "train", self._drawn(_MOST, self._dataset.num_rows("train")))
+            scores = self._on(snapshot, "train", self._drawn(_MOST, self._dataset.num_samples("train")))
         return {"training_quantization_error": scores["quantization_error"]}
 
     def _validated(self, snapshot: Snapshot, quality: bool = True) -> Metrics:
@@ -143,7 +142,7 @@ class Scorer:
             features, labels = self._dataset.read(split, part)
             return encode(features), labels
 
-        count, classes = self._dataset.num_rows(split), self._dataset.num_classes
+        count, classes = self._dataset.num_samples(split), self._dataset.num_classes
         crossings = None if snapshot.network is None else snapshot.network.crossings
         return evaluate(snapshot.state, config, read, count, classes, rows, quality, crossings)
 
@@ -152,6 +151,5 @@ def encoder_of(plan: TrainingPlan, snapshot: Snapshot) -> tuple[Callable[[Tensor
     """How samples become features of the map, and the map's configuration: themselves, or latent ones."""
     if plan.deep is None or snapshot.network is None:
         return (lambda samples: samples), plan.config
-    network = plan.deep.network()
-    load_flat(network, snapshot.network.values)
+    network = plan.deep.loaded(snapshot.network.values)
     return (lambda samples: encode(network, samples)), deep_map_config(plan.config, snapshot.network.threshold)

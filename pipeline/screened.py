@@ -1,4 +1,4 @@
-"""A trial of a large sweep by the compiled loops of `pipeline.benchmarks.screening`: its scores, no map.
+"""A trial of a large sweep by the compiled loops of `pipeline.screening`: its scores, no map.
 
 The loops repeat somcore's rules, ten and more times faster on small tables; their maps agree with somcore's to
 rounding, not to the bit. So they only look: the trials that a sweep chooses are trained again by somcore, and those
@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from pipeline.benchmarks.screening import can_screen, screen_map
 from pipeline.checkpoint import Snapshot
 from pipeline.config import RunConfig
 from pipeline.environment import COMMIT, environment
 from pipeline.journal import Journal
 from pipeline.plan import TrainingPlan, make_plan, training_labels
 from pipeline.scoring import Scorer, summary_of
+from pipeline.screening import can_screen, screen_map
 from pipeline.shards import Dataset
 from somcore.config import GROWING
 

@@ -221,24 +221,6 @@ class Sender:
         write_atomically(self._position_path, json.dumps(position).encode())
 
 
-def replay(directory: Path, uri: str | None = None, experiment: str | None = None) -> str | None:
-    """Sends what a run recorded while its server was away; returns MLflow's id of the run.
-
-    Args:
-        directory: of the run.
-        uri: another server than the one of the run; None = the same.
-        experiment: another experiment; None = the same.
-
-    Raises:
-        TrackingUnavailable: the server cannot be reached. Nothing is lost; call again.
-    """
-    known = _position(directory)
-    experiment = experiment or known.get("experiment", "somgrad")
-    sender = Sender(directory, Journal(directory), uri or known.get("uri"), experiment)
-    sender.send()
-    return sender.run_id
-
-
 def store_of(directory: Path, asked: str | None = None) -> str | None:
     """Where MLflow knows the run in this directory; None if nothing was sent.
 

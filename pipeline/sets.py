@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from pipeline.benchmarks.spaces import Column
+from pipeline.published_spaces import Column
 from pipeline.selection import score_of
 from pipeline.sweep_plan import SweepPlan
 from pipeline.trials import Trial, row_of, settled

@@ -103,8 +103,6 @@ class Dataset:
         """N of a split; 0 for one that is not there."""
         return self.manifest.splits.get(split, Split()).num_samples
 
-    num_rows = num_samples
-
     def labels(self, split: str) -> torch.Tensor:
         """All labels of a split: (N,) int64, -1 = unlabelled. Do not change it."""
         return self._flat(split).labels

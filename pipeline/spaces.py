@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.benchmarks.spaces import SPACES, Column, pick
 from pipeline.config import keys, unknown_key
 from pipeline.errors import UserError, line_of, must
+from pipeline.published_spaces import SPACES, Column, map_config, pick
 
 Values = dict[str, Any]
 
@@ -110,8 +110,6 @@ class Space:
         theirs = {key: value for key, value in values.items() if "." not in key}
         if self.published is None or not theirs:
             return {**self.fixed, **own}
-        from pipeline.benchmarks.fitting import map_config
-
         asked = {key.removeprefix("map."): value for key, value in {**self.fixed, **own}.items()}
         names = {column.name for column in SPACES[self.published]}
         theirs |= {name: value for name, value in asked.items() if name in names}  # ratios refer to these

@@ -108,7 +108,7 @@ def train_supervised(
 @torch.no_grad()
 def _accuracy(module: Classifier, dataset: Dataset) -> float:
     right, known = 0, 0
-    for start in range(0, dataset.num_rows("test"), _TILE_ROWS):
+    for start in range(0, dataset.num_samples("test"), _TILE_ROWS):
         samples, labels = dataset.read("test", slice(start, start + _TILE_ROWS))
         given = labels != UNLABELLED
         right += int((module(samples).argmax(1) == labels)[given].sum())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pipeline.comparison.tables import holm
-from pipeline.errors import UserError, must
+from pipeline.errors import UserError, must, some
 from pipeline.results import sweep_rows
 from pipeline.selection import choosers_of, selected
 
@@ -123,4 +123,4 @@ def _chosen(rows: Sequence[Row], metric: str, name: str) -> dict[Place, tuple[fl
 
 def _some(table: Iterable[Place]) -> str:
     texts = [f"{data} {fraction:g} {fold} seed {seed}".replace("  ", " ") for data, fraction, fold, seed in table]
-    return ", ".join(texts[:3]) + (", ..." if len(texts) > 3 else "")
+    return some(texts, 3)

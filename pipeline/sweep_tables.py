@@ -100,7 +100,7 @@ def _folds(place: Path) -> list[Path]:
 
 def _open(path: str, name: str, fold: str) -> Table:
     dataset = Dataset.open(path)
-    count = dataset.num_rows("train")
+    count = dataset.num_samples("train")
     if count == 0:
         raise must(f"The training split of '{path}'", "not empty", 0)
     manifest = dataset.manifest

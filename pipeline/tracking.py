@@ -3,7 +3,7 @@
 What is recorded goes to `tracking.jsonl` in the run's directory, line by line. A thread of the driver
 carries the lines to MLflow; how far it came is noted beside them (`tracking.json`). So a server that is
 slow, unreachable or away for a while holds up nothing and loses nothing: what it missed is sent later, by
-the same thread, by a resumed run, or by `replay`. Only the driver writes.
+the same thread, or by a resumed run. Only the driver writes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 from pipeline.errors import OutputError, TrackingUnavailable, must
 from pipeline.journal import Journal
-from pipeline.sender import Sender, replay, store_of, takes_folders
+from pipeline.sender import Sender, store_of, takes_folders
 from pipeline.stores import bare
 from pipeline.system_metrics import SystemMetrics
 
-__all__ = ["Tracker", "check_store", "replay", "store_of"]
+__all__ = ["Tracker", "check_store", "store_of"]
 
 _RETRY_S = 20.0
 _WANTED = "a URI such as sqlite:///mlflow.db or http://HOST:5000"

@@ -67,7 +67,7 @@ class Trained:
         Raises:
             ValueError: the data set has no such split, or other features or classes than the model.
         """
-        count = dataset.num_rows(split)
+        count = dataset.num_samples(split)
         if count == 0:
             raise must("--split", f"one of {', '.join(dataset.splits)}, which have rows", split)
         names = self.about.get("class_names") or []
@@ -126,8 +126,8 @@ def evaluate_run(
             raise DataError(f"{what} {other} Name it by --data to score it all the same.")
         what = f"The data set '{place}' is not the one that '{run}' was trained on."
         say(f"{what} {other} Its rows may be among those that were trained on.")
-    split = split or ("test" if dataset.num_rows("test") else "train")
+    split = split or ("test" if dataset.num_samples("test") else "train")
     scores = trained.evaluate(dataset, split)
     about = {"run": run, "model": trained.about.get("model"), "data": str(place), "split": split}
-    counts = {"rows": dataset.num_rows(split), "nodes": trained.state.num_nodes, "map_digest": trained.digest}
+    counts = {"rows": dataset.num_samples(split), "nodes": trained.state.num_nodes, "map_digest": trained.digest}
     return about | counts | scores

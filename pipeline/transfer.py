@@ -58,7 +58,7 @@ class Encoded:
     def batches(self) -> Iterator[Batch]:
         """All samples, split by split, in the order of the data set."""
         for split in self._dataset.splits:
-            for start in range(0, self._dataset.num_rows(split), _TILE_ROWS):
+            for start in range(0, self._dataset.num_samples(split), _TILE_ROWS):
                 samples, labels = self._dataset.read(split, slice(start, start + _TILE_ROWS))
                 rows = np.arange(start, start + len(labels), dtype=np.int64)
                 features = self._encode(samples).to(torch.float32).numpy()

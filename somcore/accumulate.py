@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from somcore.config import UNLABELLED, MapConfig
+from somcore.config import MapConfig
 from somcore.distance import Tile, rows_where
 from somcore.fixed_point import as_sums, error_scale, to_fixed
-from somcore.matching import Match
+from somcore.matching import Match, compatible
 from somcore.moments import Moments
 from somcore.state import MapState
 from somcore.statistics import TALLIES, BatchStatistics, Candidates, Contested
@@ -120,13 +120,12 @@ def lattice_statistics(
         sums["window"] = as_sums(totals, scale)
     sums["wins"] = count_by(found.bmu, found.matched, state.capacity, weights)
     sums |= _monitoring(state, tile, found, labels, found.matched, weights, scale)
-    nobody = labels[:0]
     return BatchStatistics(
         scale=scale,
         num_features=state.num_features,
         sums=sums,
-        contested=Contested(nobody, sums["won"].new_zeros(0, moments.columns), nobody),
-        candidates=_candidates(tile.take(nobody), nobody, found, nobody.bool(), nobody, None),
+        contested=_contested(moments, found, labels, None, weights),
+        candidates=_candidates(tile, labels, found, None, labels, weights),
         per_group=1,
     )
 
@@ -137,8 +136,7 @@ def _neighbour_links(state: MapState, labels: Tensor, winner: Tensor, mask: Tens
     rows = rows_where(pulls)
     links = state.neighbours[winner[rows].clamp_min(0)] & pulls[rows].unsqueeze(1)
     if state.num_classes:
-        own = labels[rows].unsqueeze(1)
-        links &= (state.classes == UNLABELLED) | (state.classes == own) | (own == UNLABELLED)
+        links &= compatible(state.classes, labels[rows].unsqueeze(1))
     return rows, links
 
 

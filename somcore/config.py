@@ -26,7 +26,7 @@ def _parameter(default: Any, symbol: str, valid: str, used_by: tuple[str, ...], 
 
 
 _RELEVANT = ("dssom",) + GROWING
-_THRESHOLD = ("larfdssom", "sssom")
+_WITH_THRESHOLD = ("larfdssom", "sssom")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class MapConfig(Parameters):
     variant: str = _parameter("sssom", "–", " | ".join(VARIANTS), VARIANTS, "which rules the map composes")
     capacity: int | None = _parameter(None, "K", "[1, 16384]", GROWING, "upper bound of nodes", "slots")
     activation_threshold: float | str = _parameter(
-        "auto", "a_t", "(0, 1) | auto", _THRESHOLD, "activation a node must reach to accept a sample"
+        "auto", "a_t", "(0, 1) | auto", _WITH_THRESHOLD, "activation a node must reach to accept a sample"
     )
     bmu_rate: float | None = _parameter(None, "e_b", "[0, 1)", GROWING, "how far the BMU follows one sample")
     neighbour_rate: float | None = _parameter(None, "e_n", "[0, 1)", GROWING, "the same for its neighbours")
@@ -73,7 +73,7 @@ class MapConfig(Parameters):
     pruning_period: int | None = _parameter(None, "age_wins", ">= 1", GROWING, "samples between prunings", "samples")
     pruning_epochs: float = _parameter(10, "age_wins / N", "> 0", GROWING, "the same in passes", "passes")
     threshold_quantile: float | None = _parameter(
-        None, "p", "(0, 1)", _THRESHOLD, "share of close pairs that the automatic threshold takes for one node"
+        None, "p", "(0, 1)", _WITH_THRESHOLD, "share of close pairs that the automatic threshold takes for one node"
     )
     newborn_credit: bool | None = _parameter(None, "–", "bool", GROWING, "judge nodes on their own lifetime")
     candidates_per_group: int = _parameter(8, "G", ">= 1", GROWING, "insertions proposed per BMU and class", "rows")
@@ -142,6 +142,11 @@ class MapConfig(Parameters):
     def is_growing(self) -> bool:
         """Whether the variant inserts and prunes nodes."""
         return self.variant in GROWING
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether all nodes share one activation threshold."""
+        return self.variant in _WITH_THRESHOLD
 
     @classmethod
     def fields_of(cls, variant: str) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from somcore.config import UNLABELLED, MapConfig
 from somcore.distance import Tile
-from somcore.matching import box, inside_box, match
-from somcore.state import MapState
+from somcore.matching import box, compatible, inside_box, match
+from somcore.state import TENSORS, MapState
 from somcore.statistics import BatchStatistics, Candidates
 from somcore.variants import VARIANTS
 
@@ -104,9 +104,8 @@ def _moved_copies(
 
 def take_nodes(state: MapState, nodes: Tensor) -> MapState:
     """A map of the given nodes only."""
-    per_node = ("prototypes", "relevances", "deviations", "alive", "classes", "wins", "updates", "born")
-    taken = {name: getattr(state, name)[nodes] for name in per_node}
-    return dataclasses.replace(state, **taken, neighbours=state.neighbours[nodes][:, nodes])
+    taken = {name: getattr(state, name)[nodes] for name in TENSORS}
+    return dataclasses.replace(state, **{**taken, "neighbours": taken["neighbours"][:, nodes]})
 
 
 def prune(state: MapState, config: MapConfig) -> tuple[MapState, bool]:
@@ -206,8 +205,7 @@ def insert_candidates(
     while len(created) < free.shape[0] and bool(open_.any()):
         new = int(open_.to(torch.int8).argmax())
         created.append(new)
-        fits = (label == label[new]) | (label == UNLABELLED) | (label[new] == UNLABELLED)
-        open_ = open_ & ~(fits & _covered(tile, x[new], reach, config))
+        open_ = open_ & ~(compatible(label, label[new]) & _covered(tile, x[new], reach, config))
         open_[new] = False
     rows = torch.tensor(created, dtype=torch.int64, device=state.device)
     slots = free[: rows.shape[0]]
@@ -238,7 +236,7 @@ def _accepted_by_box(state: MapState, tile: Tile, candidates: Candidates, update
     which inserts.
     """
     node, label = candidates.bmu.clamp_min(0), candidates.label
-    fits = (state.classes[node] == label) | (state.classes[node] == UNLABELLED) | (label == UNLABELLED)
+    fits = compatible(state.classes[node], label)
     exists = (candidates.bmu >= 0) & state.alive[node] & (updates[node] > 1)
     return exists & fits & inside_box(state, tile, node, config)
 
@@ -256,8 +254,7 @@ def reconnect(state: MapState, config: MapConfig) -> MapState:
     squared = norm.unsqueeze(1) + norm - 2 * (gap @ gap.T)
     alike = squared.clamp_min_(0) < config.connection_threshold**2 * state.num_features
     classes = state.classes[alive]
-    known = classes != UNLABELLED
-    clash = (classes.unsqueeze(1) != classes) & known.unsqueeze(1) & known
+    fits = compatible(classes.unsqueeze(1), classes)
     neighbours = torch.zeros_like(state.neighbours)
-    neighbours[alive.unsqueeze(1), alive] = (alike & alike.T & ~clash).fill_diagonal_(False)
+    neighbours[alive.unsqueeze(1), alive] = (alike & alike.T & fits).fill_diagonal_(False)
     return dataclasses.replace(state, neighbours=neighbours)

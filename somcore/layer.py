@@ -19,7 +19,7 @@ from somcore.loss_config import LossConfig, check_decisions
 from somcore.losses import RoundTotals, Views, loss_terms, weighted_sum
 from somcore.matching import Match, class_probabilities, match, predict_classes
 from somcore.refresh import with_plain_relevances
-from somcore.state import MapState
+from somcore.state import SCALARS, TENSORS, MapState
 from somcore.statistics import BatchStatistics
 from somcore.terms import Term
 from somcore.threshold import DEFAULT_THRESHOLD, calibrated, pair_histogram
@@ -27,8 +27,7 @@ from somcore.update import accumulate, round_scale
 
 DEEP_RELEVANCE_FLOOR = 0.1
 _PERIOD_ROUNDS = 20  # without a number of samples an "epoch" is taken to be so many rounds
-_BUFFERS = ("prototypes", "relevances", "deviations", "alive", "neighbours", "classes", "wins", "updates", "born")
-_SCALARS = {"clock": int, "round": int, "growing": bool, "finished": bool}
+_SCALARS = {name: kind for name, kind in SCALARS.items() if name != "num_classes"}  # the layer's own
 
 
 @dataclass(frozen=True)
@@ -149,14 +148,14 @@ class SOMLayer(nn.Module):
         check_decisions(self.config, self.losses)
         state = state or initial_state(self.config, dim, self.num_classes)
         self._extent = (state.capacity, dim)
-        for name in _BUFFERS:
+        for name in TENSORS:
             self.register_buffer(name, getattr(state, name))
         self.install(state)
 
     @property
     def state(self) -> MapState:
         """The map: a value that shares its tensors with the buffers."""
-        tensors = {name: getattr(self, name) for name in _BUFFERS}
+        tensors = {name: getattr(self, name) for name in TENSORS}
         return MapState(**tensors, **self._scalars, num_classes=self.num_classes)
 
     @property
@@ -178,7 +177,7 @@ class SOMLayer(nn.Module):
         assert self.losses.relevance_warmup_rounds is not None
         expect_map(state, self._extent, self.config, self.num_classes)
         warm = with_plain_relevances(state, self.losses.relevance_warmup_rounds)
-        for name in _BUFFERS:
+        for name in TENSORS:
             setattr(self, name, getattr(warm, name).detach().to(self.get_buffer(name).device))
         self._scalars: dict[str, Any] = {name: getattr(state, name) for name in _SCALARS}
         meta = state.device.type == "meta"
@@ -194,7 +193,7 @@ class SOMLayer(nn.Module):
         Raises:
             ValueError: features of another shape or kind or not finite; the nodes of this variant share no threshold.
         """
-        if self.config.threshold_quantile is None:
+        if not self.config.has_threshold:
             raise ValueError(f"variant must have a threshold to calibrate. Got '{self.config.variant}'.")
         expect("features", features.cpu(), self._shape(features))
         if len(features) < 2:
@@ -266,13 +265,13 @@ class SOMLayer(nn.Module):
         """The inverse of `get_extra_state`."""
         *scalars, threshold = state.tolist()[: len(_SCALARS) + 1]
         self._scalars = {name: kind(value) for (name, kind), value in zip(_SCALARS.items(), scalars, strict=True)}
-        if self.config.threshold_quantile is not None:
+        if self.config.has_threshold:
             self.config = dataclasses.replace(self.config, activation_threshold=threshold)
         self._scale = round_scale(self.state, self.bound, self.config.batch_size)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Refuses a map of another kind or shape before anything of the layer is replaced; values given away stay."""
-        own = {name: self.get_buffer(name) for name in _BUFFERS}
+        own = {name: self.get_buffer(name) for name in TENSORS}
         saved = {name: state_dict[prefix + name] for name in own if prefix + name in state_dict}
         kind = state_dict.get(f"{prefix}_extra_state", torch.zeros(0)).tolist()[len(_SCALARS) + 1 :]
         expect_saved(saved, own, kind, self.config.variant, self.num_classes)
@@ -282,7 +281,7 @@ class SOMLayer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> SOMLayer:
         """Moves the map between devices; its float64 numbers are not rounded by `half()` or `float()`."""
-        for name in _BUFFERS:
+        for name in TENSORS:
             tensor = self.get_buffer(name)
             moved = fn(tensor)
             setattr(self, name, moved if moved.dtype == tensor.dtype else tensor.to(moved.device))
@@ -294,6 +293,6 @@ def deep_config(config: MapConfig) -> MapConfig:
     changes: dict[str, Any] = {}
     if config.is_growing and config.relevance_floor is None:
         changes["relevance_floor"] = DEEP_RELEVANCE_FLOOR
-    if config.activation_threshold == "auto" and "activation_threshold" in MapConfig.fields_of(config.variant):
+    if config.activation_threshold == "auto" and config.has_threshold:
         changes["activation_threshold"] = DEFAULT_THRESHOLD
     return dataclasses.replace(config, **changes)

@@ -89,6 +89,10 @@ class LossConfig(Parameters):
         temperature = self.temperature_share * error_threshold if self.temperature is None else self.temperature
         return temperature, error_threshold if self.margin is None else self.margin
 
+    def started(self, round_index: int) -> bool:
+        """Whether consistency, agreement and balance take part in a round."""
+        return self.consistency_start is None or round_index >= self.consistency_start
+
     def resolve(self, rounds_per_epoch: int) -> LossConfig:
         """Fill the round numbers: warm-up lasts one epoch, consistency starts after it."""
         warmup = rounds_per_epoch if self.relevance_warmup_rounds is None else self.relevance_warmup_rounds
@@ -111,7 +115,7 @@ def check_decisions(config: MapConfig, losses: LossConfig, prefix: str = "") -> 
     Raises:
         ValueError: a term needs one of them, and it is not given.
     """
-    if config.variant in ("larfdssom", "sssom"):
+    if config.has_threshold:
         return
     labels = config.variant in LABEL_AWARE
     needed = {

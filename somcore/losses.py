@@ -25,40 +25,23 @@ from somcore.terms import Term, at, classifier, covariance, masked, negative_log
 _NEVER = -1e30  # a logit: finite, so that no gradient becomes NaN
 _SMALLEST = 1e-12  # a probability: keeps the derivative of p·log p finite
 
-WEIGHTS = {
-    "pull": ("pull_weight",),
-    "labelled_pull": ("labelled_pull_weight",),
-    "push": ("push_weight",),
-    "cross_entropy": ("cross_entropy_weight",),
-    "consistency": ("consistency_weight",),
-    "strong_cross_entropy": ("strong_cross_entropy_weight",),
-    "classifier": ("classifier_weight",),
-    "strong_classifier": ("classifier_weight", "strong_cross_entropy_weight"),
-    "classifier_consistency": ("classifier_weight", "consistency_weight"),
-    "agreement": ("agreement_weight",),
-    "balance": ("balance_weight",),
-    "reconstruction": ("reconstruction_weight",),
-    "variance": ("variance_weight",),
-    "covariance": ("covariance_weight",),
+TERMS = {
+    "pull": ("unlabelled", "pull_weight"),
+    "labelled_pull": ("labelled", "labelled_pull_weight"),
+    "push": ("labelled", "push_weight"),
+    "cross_entropy": ("labelled", "cross_entropy_weight"),
+    "consistency": ("guessed", "consistency_weight"),
+    "strong_cross_entropy": ("labelled", "strong_cross_entropy_weight"),
+    "classifier": ("labelled", "classifier_weight"),
+    "strong_classifier": ("labelled", "classifier_weight", "strong_cross_entropy_weight"),
+    "classifier_consistency": ("guessed", "classifier_weight", "consistency_weight"),
+    "agreement": ("samples", "agreement_weight"),
+    "balance": ("tiles", "balance_weight"),
+    "reconstruction": ("samples", "reconstruction_weight"),
+    "variance": ("tiles", "variance_weight"),
+    "covariance": ("tiles", "covariance_weight"),
 }
-"""Terms, and the fields of `LossConfig` whose product weighs each."""
-
-_DIVISORS = {
-    "pull": "unlabelled",
-    "labelled_pull": "labelled",
-    "push": "labelled",
-    "cross_entropy": "labelled",
-    "consistency": "guessed",
-    "strong_cross_entropy": "labelled",
-    "classifier": "labelled",
-    "strong_classifier": "labelled",
-    "classifier_consistency": "guessed",
-    "agreement": "samples",
-    "balance": "tiles",
-    "reconstruction": "samples",
-    "variance": "tiles",
-    "covariance": "tiles",
-}
+"""Terms: the size of the round that divides each, then the fields of `LossConfig` whose product weighs it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +74,7 @@ class RoundTotals:
             "guessed": max(unlabelled, self.labelled),
             "tiles": self.tiles,
         }
-        return max(1, sizes[_DIVISORS[term]])
+        return max(1, sizes[TERMS[term][0]])
 
 
 def pull(errors: Errors, found: Match, labels: Tensor) -> Term:
@@ -255,7 +238,7 @@ def loss_terms(
         "variance": lambda: variance(features, losses.variance_floor),
         "covariance": lambda: covariance(features),
     }
-    started = losses.consistency_start is None or state.round >= losses.consistency_start
+    started = losses.started(state.round)
     if started:
         offered["balance"] = lambda: balance(state, errors, temperature)
     if views.strong is not None:
@@ -277,12 +260,12 @@ def loss_terms(
             offered["classifier_consistency"] = lambda: negative_log_likelihood(
                 strong_scores, *pseudo_labels(errors, labels, temperature, losses.confidence)
             )
-    return {name: offered[name]() for name in WEIGHTS if name in offered and weight_of(name, losses) > 0}
+    return {name: offered[name]() for name in TERMS if name in offered and weight_of(name, losses) > 0}
 
 
 def weight_of(term: str, losses: LossConfig) -> float:
     """λ of a term: the product of its weights."""
-    return math.prod(float(getattr(losses, name)) for name in WEIGHTS[term])
+    return math.prod(float(getattr(losses, name)) for name in TERMS[term][1:])
 
 
 def weighted_sum(terms: dict[str, Term], losses: LossConfig, totals: RoundTotals | None = None) -> Tensor:

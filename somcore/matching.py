@@ -123,10 +123,9 @@ def _decide(state: MapState, tile: Tile, projection: Projection, values: Tensor,
     return shortlist.gather(1, errors.argmin(dim=1, keepdim=True)).squeeze(1)
 
 
-def compatible(classes: Tensor, labels: Tensor) -> Tensor:
-    """(n, K) bool: the node has the sample's class or none, or the sample has no label."""
-    same = classes.unsqueeze(0) == labels.unsqueeze(1)
-    return same | (classes == UNLABELLED).unsqueeze(0) | (labels == UNLABELLED).unsqueeze(1)
+def compatible(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Whether classes agree, elementwise: they are the same, or one of them is UNLABELLED."""
+    return (ours == theirs) | (ours == UNLABELLED) | (theirs == UNLABELLED)
 
 
 def match(
@@ -184,12 +183,11 @@ def _best_compatible(
     rho: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """b*: the BMU where its class fits, else the nearest node whose class does."""
-    won = state.classes[bmu]
-    foreign = (bmu >= 0) & (labels != UNLABELLED) & (won != UNLABELLED) & (won != labels)
+    foreign = (bmu >= 0) & ~compatible(state.classes[bmu], labels)
     rows = rows_where(foreign)
     if rows.shape[0] == 0:
         return bmu, rho
-    allowed = compatible(state.classes[projection.nodes], labels[rows])
+    allowed = compatible(state.classes[projection.nodes], labels[rows].unsqueeze(1))
     node, error = nearest(state, tile.take(rows), projection, scores.take(rows), allowed)
     best = bmu.index_copy(0, rows, torch.where(foreign[rows], node, bmu[rows]))
     return best, rho.index_copy(0, rows, torch.where(foreign[rows], error, rho[rows]))

@@ -58,7 +58,7 @@ def map_quality(state: MapState, features: Tensor, config: MapConfig) -> MapQual
     """Quality of a map on a tile of samples. A map of one node tears nothing.
 
     Args:
-        state: the map, with at least one node.
+        state: the map, with at least one node; one of a single node tears nothing.
         features: (n, D), feature units.
         config: its hyper-parameters.
 

@@ -41,9 +41,9 @@ def open_map(state: MapState, config: MapConfig) -> tuple[MapState, MapConfig]:
         decay = MapConfig.deviation_decay  # not read, and refused if it is another
         config = dataclasses.replace(config, variant="sssom", deviation_decay=decay, push_rate=0.0)
         return opened, dataclasses.replace(config, activation_threshold=_ACCEPT_ALL)
-    if config.threshold_quantile is None:
-        return opened, config
-    return opened, dataclasses.replace(config, activation_threshold=_ACCEPT_ALL)
+    if config.has_threshold:
+        config = dataclasses.replace(config, activation_threshold=_ACCEPT_ALL)
+    return opened, config
 
 
 def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -> MapState:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from somcore.config import UNLABELLED
 
-_TENSORS = {
+TENSORS = {
     "prototypes": (torch.float64, 2),
     "relevances": (torch.float64, 2),
     "deviations": (torch.float64, 2),
@@ -26,7 +27,16 @@ _TENSORS = {
     "updates": (torch.int64, 1),
     "born": (torch.int64, 1),
 }
-_SCALARS = {"clock": int, "round": int, "growing": bool, "finished": bool, "num_classes": int}
+SCALARS = {"clock": int, "round": int, "growing": bool, "finished": bool, "num_classes": int}
+
+
+def digest_of(tensors: Mapping[str, Tensor], before: str = "") -> str:
+    """sha256 over a text, then names, types, shapes and bytes of tensors, in their order."""
+    sha = hashlib.sha256(before.encode())
+    for name, tensor in tensors.items():
+        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        sha.update(tensor.cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,21 +97,16 @@ class MapState:
 
     def to(self, device: torch.device | str) -> MapState:
         """The same state on another device."""
-        return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+        return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in TENSORS})
 
     def digest(self) -> str:
         """sha256 over the canonical little-endian bytes of every field, in a fixed order."""
-        sha = hashlib.sha256()
-        for name, tensor in self.to_tensors().items():
-            array = tensor.cpu().contiguous()
-            sha.update(f"{name}:{array.dtype}:{tuple(array.shape)};".encode())
-            sha.update(array.numpy().tobytes())
-        return sha.hexdigest()
+        return digest_of(self.to_tensors())
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Every field as a tensor; scalars become 0-d int64 tensors."""
-        tensors = {name: getattr(self, name) for name in _TENSORS}
-        return tensors | {name: torch.tensor(int(getattr(self, name))) for name in _SCALARS}
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        return tensors | {name: torch.tensor(int(getattr(self, name))) for name in SCALARS}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> MapState:
@@ -110,11 +115,11 @@ class MapState:
         Raises:
             ValueError: a field is missing, or has another dtype or shape than a map can have.
         """
-        for name in (*_TENSORS, *_SCALARS):
+        for name in (*TENSORS, *SCALARS):
             if name not in tensors:
                 raise ValueError(f"The map's tensors must include '{name}'. Got {sorted(tensors)}.")
         num_nodes, num_features = tensors["prototypes"].shape[0], tensors["prototypes"].shape[-1]
-        for name, (dtype, rank) in _TENSORS.items():
+        for name, (dtype, rank) in TENSORS.items():
             second = num_nodes if name == "neighbours" else num_features
             shape = (num_nodes, second)[:rank]
             tensor = tensors[name]
@@ -122,8 +127,8 @@ class MapState:
                 raise ValueError(
                     f"'{name}' of the map must be {dtype} {shape}. Got {tensor.dtype} {tuple(tensor.shape)}."
                 )
-        fields: dict[str, Any] = {name: tensors[name] for name in _TENSORS}
-        scalars = {name: kind(tensors[name].item()) for name, kind in _SCALARS.items()}
+        fields: dict[str, Any] = {name: tensors[name] for name in TENSORS}
+        scalars = {name: kind(tensors[name].item()) for name, kind in SCALARS.items()}
         return cls(**fields, **scalars)
 
 

@@ -231,14 +231,6 @@ class BatchStatistics:
         return torch.cat([pad(part, (0, width - part.shape[1])) for part in (proposals, clones)])
 
     @classmethod
-    def unpack(cls, template: BatchStatistics, flat: Tensor, rows: Tensor) -> BatchStatistics:
-        """The inverse of `pack`, for summed vectors and concatenated rows of several parts."""
-        sizes = [value.numel() for value in template.sums.values()]
-        parts = flat.split(sizes)
-        sums = {name: part.reshape(template.sums[name].shape) for name, part in zip(template.sums, parts, strict=True)}
-        return cls.joined(template, sums, rows)
-
-    @classmethod
     def joined(cls, template: BatchStatistics, sums: dict[str, Tensor], rows: Tensor) -> BatchStatistics:
         """Of summed `wire_sums` and concatenated `packed_rows` of several parts."""
         sums = {name: sums[name].to(value.dtype) for name, value in template.sums.items()}

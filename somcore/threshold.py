@@ -5,11 +5,13 @@ Axes: n samples of a tile, D features. Integer histograms add up: the result doe
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from somcore.config import MapConfig
+from somcore.sampling import sample_indices
 
 NUM_BINS = 256
 """Bins of the histogram: four per octave of the mean squared difference, from 2**-32 to 2**32."""
@@ -107,10 +109,28 @@ def threshold_from_histogram(histogram: Tensor, quantile: float) -> float:
 
 def calibrated(config: MapConfig, histogram: Tensor) -> MapConfig:
     """The configuration with "auto" replaced by a number; unchanged if it is a number or not used."""
-    if config.activation_threshold != "auto" or config.threshold_quantile is None:
+    if config.activation_threshold != "auto" or not config.has_threshold:
         return config
+    assert config.threshold_quantile is not None, "not resolved"
     threshold = threshold_from_histogram(histogram, config.threshold_quantile)
     return dataclasses.replace(config, activation_threshold=threshold)
+
+
+def calibrate(config: MapConfig, num_samples: int, read: Callable[[Tensor], Tensor]) -> MapConfig:
+    """The configuration with "auto" read from the first tiles of epoch 0; unchanged if it is a number or not used.
+
+    Args:
+        config: resolved but for the threshold.
+        num_samples: N.
+        read: row numbers (n,) to features (n, D).
+    """
+    if config.activation_threshold != "auto" or not config.has_threshold:
+        return config
+    histogram = torch.zeros(NUM_BINS, dtype=torch.int64)
+    for positions in calibration_tiles(num_samples):
+        rows = sample_indices(config.seed, 0, positions, num_samples, config.sampling)
+        histogram += pair_histogram(read(rows)).cpu()
+    return calibrated(config, histogram)
 
 
 def _edges() -> Tensor:

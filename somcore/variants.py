@@ -6,7 +6,7 @@ Axes: n samples of a tile, K nodes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -36,7 +36,7 @@ def assign_by_label(state: MapState, tile: Tile, labels: Tensor, found: Match, c
     """SS-SOM: as LARFDSSOM, with the next right-class winner; where it accepts, a BMU of another class is pushed."""
     roles = assign_by_threshold(state, tile, labels, found, config)
     push = found.matched & (found.bmu != found.compatible_bmu)
-    return Roles(**{**roles.__dict__, "push": push})
+    return replace(roles, push=push)
 
 
 def assign_by_box(state: MapState, tile: Tile, labels: Tensor, found: Match, config: MapConfig) -> Roles:

@@ -95,3 +95,14 @@ def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The JSON object in the last line of stdout; fails with what the job said if there is none."""
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def save_model(directory: Path, out: Path) -> Path:
+    """The MLflow model that `jobs.train --log-model` logs, in a directory without a server."""
+    import mlflow
+
+    from pipeline import model
+
+    with model._quiet(), model._arguments(directory) as arguments:
+        mlflow.pyfunc.save_model(path=str(out), **arguments)
+    return out

@@ -72,7 +72,7 @@ def compute(curve: Curve, minutes: float | None, say: Say) -> list[dict[str, Any
             raise must("--methods", f"some of {', '.join(METHODS)}", method)
     for fraction in curve.fractions:
         RunConfig.build({**curve.settings, "train.labelled_fraction": fraction})
-    if not Dataset.open(str(curve.settings["data.path"])).num_rows("test"):
+    if not Dataset.open(str(curve.settings["data.path"])).num_samples("test"):
         raise must("--data", "a data set with a test split", curve.settings["data.path"])
     swept = {} if curve.sweep is None else _swept(curve.sweep, str(curve.settings["data.path"]))
     design = design_of(curve.settings)

@@ -6,7 +6,6 @@ Axes: N samples, K nodes, D features, C classes.
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +14,15 @@ import torch
 from torch import Tensor
 
 from pipeline.benchmarks.readout import DRAWN, read_out
-from pipeline.benchmarks.screening import can_screen, screen_map, screened_classes
-from pipeline.benchmarks.spaces import ParameterSet
+from pipeline.published_spaces import ParameterSet, map_config
+from pipeline.screening import can_screen, screen_map, screened_classes
 from somcore.config import MapConfig
 from somcore.initial import initial_state
 from somcore.matching import predict_classes, predict_nodes
 from somcore.metrics import clustering_accuracy, contingency
 from somcore.sampling import sample_indices
 from somcore.state import MapState
-from somcore.threshold import calibrated, calibration_tiles, pair_histogram
+from somcore.threshold import calibrate
 from somcore.update import accumulate, advance, round_scale
 
 
@@ -62,38 +61,11 @@ class Training:
 Fit = Callable[[ParameterSet, Training, Tensor], Answer]
 
 
-def map_config(variant: str, values: ParameterSet, num_samples: int, num_features: int, seed: int) -> MapConfig:
-    """The configuration that a drawn set stands for; published programs draw with replacement.
-
-    Args:
-        variant: "sssom", "altsssom" or "larfdssom".
-        values: drawn columns; empty = the defaults.
-        num_samples: training rows, the capacity of the published SS-SOM.
-        num_features: D; turns the programs' `minwd` into `connection_threshold`.
-        seed: seed of the map.
-    """
-    if not values:
-        return MapConfig(variant=variant, seed=seed)
-    given = {name: value for name, value in values.items() if not name.startswith("readout")}
-    rate = float(given["bmu_rate"])
-    for ratio, name in (("neighbour_ratio", "neighbour_rate"), ("push_ratio", "push_rate")):
-        if ratio in given:
-            given[name] = min(rate, float(given.pop(ratio)) * rate)
-    if "minwd" in given:
-        given["connection_threshold"] = float(given.pop("minwd")) / math.sqrt(num_features)
-    if variant == "sssom":
-        given["capacity"] = num_samples
-    return MapConfig(variant=variant, sampling="replacement", seed=seed, **given)  # type: ignore[arg-type]
-
-
 def resolved(config: MapConfig, features: Tensor, num_classes: int) -> MapConfig:
     """The configuration with every number in place, the calibrated threshold included."""
     num_samples, num_features = features.shape
     config = config.resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
-    if config.activation_threshold != "auto" or config.threshold_quantile is None:
-        return config
-    tiles = [sample_indices(config.seed, 0, p, num_samples, config.sampling) for p in calibration_tiles(num_samples)]
-    return calibrated(config, torch.stack([pair_histogram(features[rows]) for rows in tiles]).sum(0))
+    return calibrate(config, num_samples, lambda rows: features[rows])
 
 
 def train_map(config: MapConfig, features: Tensor, labels: Tensor | None, num_classes: int) -> MapState:

@@ -169,7 +169,7 @@ def disk_rate(dataset: Dataset, workers: int) -> float:
     """Rows per second that come from the disk alone, in random order, a tile at a time, asked by W threads."""
     if dataset.place.local is not None:
         forget(dataset.place.local)
-    count = dataset.num_rows("train")
+    count = dataset.num_samples("train")
 
     def read(thread: int) -> float:
         rng, done, start = np.random.default_rng(thread), 0, time.monotonic()

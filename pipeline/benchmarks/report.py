@@ -16,11 +16,11 @@ from pipeline.benchmarks.bars import Bar
 from pipeline.benchmarks.methods import METHODS
 from pipeline.benchmarks.plan import PROTOCOLS, Request, confirmations, outstanding
 from pipeline.benchmarks.results import Line, Score
-from pipeline.benchmarks.screening import library
 from pipeline.benchmarks.store import Store
 from pipeline.benchmarks.uci import Report, run
 from pipeline.benchmarks.units import Design
 from pipeline.errors import UserError
+from pipeline.screening import library
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.benchmarks import spaces
+from pipeline import published_spaces as spaces
 from pipeline.benchmarks.fitting import Training, cluster
 from pipeline.benchmarks.methods import METHODS
 from pipeline.benchmarks.protocols import DEFAULT_SET, inner_splits

@@ -36,7 +36,7 @@ def cluster_measures(trained: Trained, dataset: Dataset) -> dict[str, float]:
     cluster of its own in NMI and ARI.
     """
     nodes, labels = [], []
-    for start in range(0, dataset.num_rows("test"), _TILE):
+    for start in range(0, dataset.num_samples("test"), _TILE):
         samples, truth = dataset.read("test", slice(start, start + _TILE))
         nodes.append(predict_nodes(trained.state, trained.encode(samples), trained.config)[0])
         labels.append(truth)

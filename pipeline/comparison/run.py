@@ -84,7 +84,7 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     if wish.reference is not None and wish.reference not in wish.models:
         raise must("--reference", f"one of --models ({', '.join(wish.models)})", wish.reference)
     dataset = Dataset.open(data)
-    known = dataset.num_rows("test") > 0 and bool((dataset.labels("test") != UNLABELLED).any())
+    known = dataset.num_samples("test") > 0 and bool((dataset.labels("test") != UNLABELLED).any())
     if dataset.num_classes < 2 or not known:
         raise must("--data", "a data set with classes and a test split", str(data))
     given = (settings, settings if wish.unlabelled is None else wish.unlabelled)

@@ -51,7 +51,7 @@ def collect(directory: Path, rows: int = ROWS, embedded: int = EMBEDDED, data: s
     if dataset is not None:
         look = _looker(predictor, dataset, place, rows)
         train = look("train")
-        scored = look("test") if dataset.num_rows("test") else train
+        scored = look("test") if dataset.num_samples("test") else train
         chosen = _drawn(len(train.rows), embedded)
         sample, features = chosen, np.nan_to_num(_encoded(predictor, dataset, "train", train.rows[chosen]))
     return MapData(
@@ -106,7 +106,7 @@ def _looker(predictor: Predictor, dataset: Dataset, place: Tensor, most: int) ->
     knows = config.variant in LABEL_AWARE and state.num_classes > 0
 
     def look(split: str) -> Rows:
-        chosen = _drawn(dataset.num_rows(split), most)
+        chosen = _drawn(dataset.num_samples(split), most)
         found: list[tuple[np.ndarray, ...]] = []
         for start in range(0, len(chosen), _TILE_ROWS):
             rows = chosen[start : start + _TILE_ROWS]
@@ -118,6 +118,6 @@ def _looker(predictor: Predictor, dataset: Dataset, place: Tensor, most: int) ->
         nodes_, rho_, classes_, novelty_ = (np.concatenate(part) for part in zip(*found, strict=True))
         labels = dataset.labels(split)[torch.from_numpy(chosen)].numpy()
         said = classes_ if knows else None
-        return Rows(split, dataset.num_rows(split), chosen, labels, nodes_, rho_, said, novelty_)
+        return Rows(split, dataset.num_samples(split), chosen, labels, nodes_, rho_, said, novelty_)
 
     return look

@@ -126,7 +126,7 @@ def labels_read(data: MapData) -> str:
     """The share of the labels that the run read, and of how many rows, where counting them takes no time."""
     settings, fraction = data.record.get("settings", {}), float(data.record["summary"]["labelled_fraction"])
     share = f"{100 * fraction:.3g}%"
-    if data.dataset is None or data.dataset.num_rows("train") > _COUNTED:
+    if data.dataset is None or data.dataset.num_samples("train") > _COUNTED:
         return share
     seed, withheld = int(settings.get("train.seed", 0)), float(settings.get("train.validation_fraction", 0.0))
     kept, _ = kept_labels(data.dataset.labels("train").numpy(), fraction, withheld, seed)

@@ -66,11 +66,11 @@ def baselines(
         num_folds: how many such data sets are looked at.
     """
     dataset = Dataset.open(data)
-    count = dataset.num_rows("train")
-    if not dataset.num_rows("test") or not dataset.num_classes or count > _ALL_ROWS:
+    count = dataset.num_samples("train")
+    if not dataset.num_samples("test") or not dataset.num_classes or count > _ALL_ROWS:
         return {}
     features, labels = (part.numpy() for part in dataset.read("train", slice(0, count)))
-    test, truth = (part.numpy() for part in dataset.read("test", slice(0, dataset.num_rows("test"))))
+    test, truth = (part.numpy() for part in dataset.read("test", slice(0, dataset.num_samples("test"))))
     test, truth = test[truth >= 0], truth[truth >= 0]  # as the accuracy of a map
     if not len(test):
         return {}

@@ -5,6 +5,7 @@ n samples of a tile, P values of a sample, D features.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
@@ -25,10 +26,7 @@ def autoencoder(deep: DeepPlan) -> Network:
     encoder, sample = deep.encoder, deep.sample
     made = make_encoder(encoder.name, sample, encoder.dim, encoder.width, encoder.weights)
     if encoder.name == "mlp":
-        size = 1
-        for extent in sample.shape:
-            size *= extent
-        sample = SampleShape("table", (size,))
+        sample = SampleShape("table", (math.prod(sample.shape),))
     return Network(unsquashed(made), make_decoder(sample, encoder.dim, encoder.width))
 
 

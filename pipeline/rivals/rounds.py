@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pipeline.checkpoint import Snapshot
 from pipeline.deep_plan import DeepRound
-from pipeline.deep_step import check_finite
-from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed
+from pipeline.deep_step import check_finite, packed_terms, term_sums
+from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed, trainable
 from pipeline.plan import TrainingPlan, planned_dataset, training_labels
 from pipeline.reduction import Reduction, sum_gradients
 from pipeline.rivals import rival_class
@@ -23,7 +23,6 @@ from pipeline.rivals.clusters import nearest_nodes
 from pipeline.rivals.world import World
 from somcore.config import UNLABELLED
 
-_SUM_BITS = 24  # of loss sums, for tracking
 _ACCEPTED = 0.95  # share of the training rows that the final map accepts
 
 
@@ -42,7 +41,7 @@ class RivalRounds:
         self._rows = plan.deep.trained_rows(self._labels, withheld)
         self._network = self._deep.network().to(plan.device)
         self._rival = rival_class(plan.deep.rival.name)(plan, self._network, self._labels)
-        self._size = sum(p.numel() for p in self._network.parameters() if p.requires_grad)
+        self._size = sum(parameter.numel() for parameter in trainable(self._network))
 
     def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
         """One round: what is due before it, tiles, reduction, step; at the last one the final map is made.
@@ -70,7 +69,7 @@ class RivalRounds:
         self, snapshot: Snapshot, number: int, reduction: Reduction, stay: Callable[[], None], world: World
     ) -> Snapshot:
         cut = self._cut(snapshot, number)
-        gradients, tallies, features, first = [], self._no_tallies(), [], None
+        gradients, tallies, features, first = [], self._tallied({}), [], None
         for place in cut.tiles(reduction.rank, reduction.world_size):
             stay()
             with narrowed(self._deep.deep.precision, self._plan.device):
@@ -120,17 +119,8 @@ class RivalRounds:
         check_finite(gradient, "The gradient", number)
         return gradient
 
-    def _no_tallies(self) -> Tensor:
-        return torch.zeros(2 * len(self._rival.terms), dtype=torch.int64, device=self._plan.device)
-
     def _tallied(self, terms: Terms) -> Tensor:
-        """(2 · terms,) int64: fixed-point sum and count of each part of the loss."""
-        values = self._no_tallies()
-        for place, name in enumerate(self._rival.terms):
-            if name in terms:
-                values[2 * place] = torch.round(terms[name].sum.detach().double() * 2.0**_SUM_BITS).to(torch.int64)
-                values[2 * place + 1] = terms[name].count
-        return values
+        return packed_terms(self._rival.terms, terms, self._plan.device)
 
     def _step(self, network: NetworkState, gradient: Tensor, number: int) -> NetworkState:
         deep = self._deep.deep
@@ -146,9 +136,8 @@ class RivalRounds:
     def _summed(self, snapshot: Snapshot, tallies: Tensor, cut: DeepRound) -> dict[str, float]:
         """Sums since the epoch began, for tracking."""
         new = {"rounds": 1.0, "samples": float(cut.num_samples)}
-        for place, name in enumerate(self._rival.terms):
-            total, count = tallies[2 * place : 2 * place + 2].tolist()
-            new |= {f"sum.{name}": total * 2.0**-_SUM_BITS, f"count.{name}": float(count)}
+        for name, (total, count) in term_sums(self._rival.terms, tallies).items():
+            new |= {f"sum.{name}": total, f"count.{name}": float(count)}
         summed = {name: snapshot.tallies.get(name, 0.0) + value for name, value in new.items()}
         return snapshot.tallies | summed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import DataError, must
-from pipeline.sources.base import Batch, Source, SourceOptions, SourceSpec, Undecoded
+from pipeline.sources.base import Batch, Source, SourceOptions, SourceSpec, Undecoded, required_root
 
 SOURCES = ("digits", "mnist", "fashion-mnist", "svhn", "cifar10", "images", "table", "audio")
 MOST_PIXELS = 2**26
@@ -65,7 +65,7 @@ def open_source(name: str, root: str | Path | None = None, options: SourceOption
 
 def _open_cifar10(root: Path | None, options: SourceOptions) -> Source:
     """torchvision's layout if it is there, otherwise parquet with encoded images."""
-    from pipeline.sources.classic import CifarPython, required_root
+    from pipeline.sources.classic import CifarPython
     from pipeline.sources.images import ImageParquet
 
     root = required_root(root, "cifar10")
@@ -82,7 +82,6 @@ def _open_cifar10(root: Path | None, options: SourceOptions) -> Source:
 
 
 def _open_images(root: Path | None, options: SourceOptions) -> Source:
-    from pipeline.sources.classic import required_root
     from pipeline.sources.images import ImageFolder, ImageNpz, ImageParquet
 
     root = required_root(root, "images")

@@ -14,12 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import UserError, must
-from pipeline.labels import UNLABELLED
-from pipeline.sources.base import Batch, SourceOptions, SourceSpec, Undecoded, by_split, unreadable
-from pipeline.sources.classes import ClassIndex
-from pipeline.sources.classic import required_root
+from pipeline.sources.base import Batch, SourceOptions, SourceSpec, Undecoded, by_split, required_root, unreadable
 from pipeline.sources.folders import FolderListing
-from pipeline.sources.images import splits_of, vector
 from pipeline.sources.npz import Npz
 
 _BROKEN = (ValueError, EOFError, OSError, IndexError, TypeError, UnboundLocalError, ZeroDivisionError, struct.error)
@@ -99,14 +95,8 @@ class AudioNpz:
         if "rate" not in self._npz.names and options.sample_rate is None:
             raise UserError(f"{path.name} has no 'rate'. Pass --sample-rate.")
         self._rate = _rate(self._npz) if "rate" in self._npz.names else int(options.sample_rate or 0)
-        self._labels = np.full(count, UNLABELLED, dtype=np.int64)
-        classes = ClassIndex(options.unlabelled_value, f"{path.name}: array 'labels'")
-        if "labels" in self._npz.names:
-            codes = classes.add(vector(self._npz, "labels", count))
-            self._labels = classes.finish()[codes]
-        classes.refuse_absent()
-        self._splits = splits_of(self._npz, self._labels, options)
-        self.spec = _audio_spec(options.sample_rate or self._rate, options, classes.names, [path])
+        names, self._labels, self._splits = self._npz.labelled(count, options)
+        self.spec = _audio_spec(options.sample_rate or self._rate, options, names, [path])
 
     def batches(self) -> Iterator[Batch | Undecoded]:
         """All recordings, in the order of the file."""

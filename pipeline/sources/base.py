@@ -7,14 +7,14 @@ Axes: N rows, D features, C classes. A source never holds all its features at on
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.errors import UnreadableSample, UserError, must
+from pipeline.errors import DataError, UnreadableSample, UserError, must
 from pipeline.labels import stratified_rows
 
 DEFAULT_TEST_FRACTION = 0.2
@@ -114,6 +114,27 @@ class SourceSpec:
         """Rows that make about 4 MB."""
         row_bytes = int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
         return int(np.clip(BATCH_BYTES // max(row_bytes, 1), 1, 16_384))
+
+
+def image_spec(shape: tuple[int, ...], names: Iterable[str], files: Iterable[Path], white: float = 255.0) -> SourceSpec:
+    """Of images of 8 bits, (C, H, W)."""
+    return SourceSpec(
+        kind="image",
+        shape=shape,
+        dtype="uint8",
+        class_names=tuple(names),
+        value_range=(0.0, white),
+        files=tuple(files),
+    )
+
+
+def required_root(root: Path | None, source: str) -> Path:
+    """The root, which must be given and exist."""
+    if root is None:
+        raise DataError(f"--root must be given for the source '{source}': the folder or file with its raw data.")
+    if not root.exists():
+        raise DataError(f"--root must be an existing file or folder. Got {root}.")
+    return root
 
 
 @dataclass(frozen=True, kw_only=True)

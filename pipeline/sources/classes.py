@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import DataError, UserError, must
+from pipeline.errors import DataError, UserError, must, some
 from pipeline.labels import UNLABELLED
 from pipeline.sources.readers import NULLS
 
@@ -127,8 +127,8 @@ class ClassIndex:
 
 def absent_value(value: object, what: str, names: Sequence[str], where: str = "") -> UserError:
     """--unlabelled-value occurs nowhere; `names` are there."""
-    some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    return must("--unlabelled-value", f"{what} ({some or 'there is none'})", value, where=where)
+    listed = some(names, _SHOWN)
+    return must("--unlabelled-value", f"{what} ({listed or 'there is none'})", value, where=where)
 
 
 def _canonical(value: object) -> str | None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.errors import DataError, must
 from pipeline.places import full_disk_named
-from pipeline.sources.base import Batch, SourceOptions, SourceSpec, by_split, rows_for_test
+from pipeline.sources.base import Batch, SourceOptions, SourceSpec, by_split, image_spec, required_root, rows_for_test
 
 _DIGITS = tuple("0123456789")
 _IDX = (
@@ -70,9 +70,7 @@ class Digits:
         data = load_digits()
         self._images = data.images.astype(np.uint8)[:, None]
         self._labels = data.target.astype(np.int64)
-        self.spec = SourceSpec(
-            kind="image", shape=(1, 8, 8), dtype="uint8", class_names=_DIGITS, value_range=(0.0, 16.0)
-        )
+        self.spec = image_spec((1, 8, 8), _DIGITS, (), white=16.0)
 
     def batches(self) -> Iterator[Batch]:
         """All images, in scikit-learn's order."""
@@ -96,14 +94,7 @@ class Mnist:
             raise DataError(f"--root must hold {wanted} and its three companions. Not found in {root}.")
         files = tuple(_plain_or_packed(found, file) for file in _IDX)
         names = _DIGITS if name == "mnist" else _fashion_classes()
-        self.spec = SourceSpec(
-            kind="image",
-            shape=(1, 28, 28),
-            dtype="uint8",
-            class_names=names,
-            value_range=(0.0, 255.0),
-            files=files,
-        )
+        self.spec = image_spec((1, 28, 28), names, files)
 
     def batches(self) -> Iterator[Batch]:
         """Training images, then test images; packed files are unpacked outside the root for the while."""
@@ -142,14 +133,7 @@ class Svhn:
         for file in files:
             if not file.exists():
                 raise DataError(f"--root must hold train_32x32.mat and test_32x32.mat. {file} is missing.")
-        self.spec = SourceSpec(
-            kind="image",
-            shape=(3, 32, 32),
-            dtype="uint8",
-            class_names=_DIGITS,
-            value_range=(0.0, 255.0),
-            files=files,
-        )
+        self.spec = image_spec((3, 32, 32), _DIGITS, files)
 
     def batches(self) -> Iterator[Batch]:
         """Training images, then test images."""
@@ -189,14 +173,7 @@ class CifarPython:
             if not file.exists():
                 raise DataError(f"cifar-10-batches-py must hold {file.name}. Not found in {folder}.")
         names = tuple(_safe_pickle(folder / "batches.meta").get("label_names", ()))
-        self.spec = SourceSpec(
-            kind="image",
-            shape=(3, 32, 32),
-            dtype="uint8",
-            class_names=names,
-            value_range=(0.0, 255.0),
-            files=files,
-        )
+        self.spec = image_spec((3, 32, 32), names, files)
 
     def batches(self) -> Iterator[Batch]:
         """The five training batches, then the test batch."""
@@ -231,15 +208,6 @@ def _safe_pickle(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, EOFError, AssertionError, ValueError, KeyError, IndexError) as error:
         raise DataError(f"{path.name}: not a readable batch of CIFAR-10 ({error}).") from error
     return {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
-
-
-def required_root(root: Path | None, source: str) -> Path:
-    """The root, which must be given and exist."""
-    if root is None:
-        raise DataError(f"--root must be given for the source '{source}': the folder or file with its raw data.")
-    if not root.exists():
-        raise DataError(f"--root must be an existing file or folder. Got {root}.")
-    return root
 
 
 def _plain_or_packed(folder: Path, name: str) -> Path:

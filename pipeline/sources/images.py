@@ -7,7 +7,7 @@ is one whose values 8 bits of gray or RGB do not hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from pipeline.labels import UNLABELLED
 from pipeline.sources.base import (
     Batch,
     SourceOptions,
-    SourceSpec,
     Undecoded,
     by_split,
+    image_spec,
     rows_for_test,
     split_name,
     unreadable,
@@ -40,17 +40,6 @@ _COMMON = ("test_fraction", "seed", "unlabelled_value")
 _ENCODED_ROWS = 32  # encoded images in memory at once: a photo is a few MB, whatever --size makes of it
 
 
-def _image_spec(shape: tuple[int, ...], names: Iterable[str], files: Iterable[Path]) -> SourceSpec:
-    return SourceSpec(
-        kind="image",
-        shape=shape,
-        dtype="uint8",
-        class_names=tuple(names),
-        value_range=(0.0, 255.0),
-        files=tuple(files),
-    )
-
-
 class ImageFolder:
     """ROOT/class/image, or ROOT/train/class/image with ROOT/test/class/image."""
 
@@ -61,7 +50,7 @@ class ImageFolder:
         self.options = options
         self._listing = FolderListing(root, _SUFFIXES, options)
         shape = self._listing.first(lambda path: Decoder(options)(path, str(path))).shape
-        self.spec = _image_spec(shape, self._listing.names, self._listing.files)
+        self.spec = image_spec(shape, self._listing.names, self._listing.files)
 
     def batches(self) -> Iterator[Batch | Undecoded]:
         """All images, in the order of their paths."""
@@ -102,7 +91,7 @@ class ImageParquet:
         self._classes = ClassIndex(options.unlabelled_value, f"Label column '{self._label}'", names)
         self._is_test: np.ndarray | None = None
         self._first_pass(known=names is not None)
-        self.spec = _image_spec(self._first_shape(), self._classes.names, files)
+        self.spec = image_spec(self._first_shape(), self._classes.names, files)
 
     def batches(self) -> Iterator[Batch | Undecoded]:
         """All images, in the order of the files."""
@@ -194,15 +183,9 @@ class ImageNpz:
         shape, dtype = self._npz.shape("images"), self._npz.dtype("images")
         if dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape or (len(shape) == 4 and shape[3] not in (1, 3)):
             raise must("images", "(N, H, W) or (N, H, W, 1 or 3) uint8, N >= 1", f"{shape} {dtype}", where=path.name)
-        self._labels = np.full(shape[0], UNLABELLED, dtype=np.int64)
-        classes = ClassIndex(options.unlabelled_value, f"{path.name}: array 'labels'")
-        if "labels" in self._npz.names:
-            codes = classes.add(vector(self._npz, "labels", shape[0]))
-            self._labels = classes.finish()[codes]
-        classes.refuse_absent()
-        self._splits = splits_of(self._npz, self._labels, options)
+        names, self._labels, self._splits = self._npz.labelled(shape[0], options)
         channels = shape[3] if len(shape) == 4 else 1
-        self.spec = _image_spec((channels, shape[1], shape[2]), classes.names, [path])
+        self.spec = image_spec((channels, shape[1], shape[2]), names, [path])
 
     def batches(self) -> Iterator[Batch]:
         """All images, in the order of the array."""
@@ -220,22 +203,6 @@ class ImageNpz:
                 place=self._npz.path.name,
             )
             yield from by_split(batch, self._splits[rows])
-
-
-def vector(npz: Npz, name: str, length: int) -> np.ndarray:
-    """A member with one value per sample."""
-    if npz.shape(name) != (length,):
-        raise must(f"array '{name}'", f"of shape ({length},)", npz.shape(name), where=npz.path.name)
-    return npz.array(name)
-
-
-def splits_of(npz: Npz, labels: np.ndarray, options: SourceOptions) -> np.ndarray:
-    """Split of each sample: the array `split` if it is there, else the seeded test split."""
-    if "split" in npz.names and options.test_fraction is None:
-        where = f"{npz.path.name}: array 'split'"
-        values, inverse = np.unique(vector(npz, "split", len(labels)), return_inverse=True)
-        return np.array([split_name(v, where) for v in values.tolist()], dtype=object)[inverse]
-    return np.where(rows_for_test(labels, options), "test", "train").astype(object)
 
 
 def _bytes(raw: Any, place: str) -> bytes:

@@ -17,6 +17,9 @@ from typing import IO
 import numpy as np
 
 from pipeline.errors import DataError, line_of, must
+from pipeline.labels import UNLABELLED
+from pipeline.sources.base import SourceOptions, rows_for_test, split_name
+from pipeline.sources.classes import ClassIndex
 
 _CORRUPT = (
     zipfile.BadZipFile,
@@ -82,6 +85,26 @@ class Npz:
                 if len(raw) != count * dtype.itemsize:
                     raise DataError(f"{self.path.name}: the array '{name}' is truncated.")
                 yield np.frombuffer(raw, dtype=dtype)
+
+    def vector(self, name: str, length: int) -> np.ndarray:
+        """A member with one value per sample."""
+        if self.shape(name) != (length,):
+            raise must(f"array '{name}'", f"of shape ({length},)", self.shape(name), where=self.path.name)
+        return self.array(name)
+
+    def labelled(self, count: int, options: SourceOptions) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+        """Names of the classes, (N,) labels from the array `labels`, (N,) splits from `split`, else a seeded choice."""
+        labels = np.full(count, UNLABELLED, dtype=np.int64)
+        index = ClassIndex(options.unlabelled_value, f"{self.path.name}: array 'labels'")
+        if "labels" in self.names:
+            codes = index.add(self.vector("labels", count))
+            labels = index.finish()[codes]
+        index.refuse_absent()
+        if "split" not in self.names or options.test_fraction is not None:
+            return index.names, labels, np.where(rows_for_test(labels, options), "test", "train").astype(object)
+        where = f"{self.path.name}: array 'split'"
+        values, inverse = np.unique(self.vector("split", count), return_inverse=True)
+        return index.names, labels, np.array([split_name(v, where) for v in values.tolist()], dtype=object)[inverse]
 
     def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
         with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:

@@ -22,12 +22,12 @@ from pipeline.sources.base import (
     SourceOptions,
     SourceSpec,
     by_split,
+    required_root,
     rows_for_test,
     split_name,
 )
 from pipeline.sources.checks import check_columns
 from pipeline.sources.classes import ClassIndex
-from pipeline.sources.classic import required_root
 from pipeline.sources.columns import distinct, filters, matching, named, passing, plain, refuse_missing_keys, truths
 from pipeline.sources.folders import splits_in_names
 from pipeline.sources.readers import TableFile, open_table, table_files

@@ -9,6 +9,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -31,8 +32,11 @@ from somcore.state import MapState
 _ROWS = 2048  # samples looked at together outside of training: every decision is exact, so any number would do
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators: a map with the interface of scikit-learn.
+
+    The fields, here and in each kind of map, are its parameters; all are given by name.
 
     Attributes:
         state_: the map, a `MapState` of as many slots as its capacity.
@@ -48,7 +52,13 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     """
 
     _variant: ClassVar[str]
-    device: str
+
+    epochs: int | None = None
+    batch_size: int = 512
+    sampling: str = "permutation"
+    missing: str = "error"
+    seed: int = 0
+    device: str = "cpu"
 
     # ---------------------------------------------------------------- training
 
@@ -63,16 +73,13 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise
 
     def _map_config(self) -> MapConfig:
-        used = set(MapConfig.fields_of(self._variant))
-        values = {name: value for name, value in self.get_params(deep=False).items() if name in used}
-        return MapConfig(
-            variant=self._variant,
-            **{name: v.item() if isinstance(v, np.generic) else v for name, v in values.items()},
-        )
+        used = MapConfig.fields_of(self._variant)
+        values = {name: _plain(value) for name, value in self.get_params(deep=False).items() if name in used}
+        return MapConfig(variant=self._variant, **values)
 
     def _features(self, X: Any, y: Any = None, *, reset: bool) -> tuple[Tensor, Any]:
         """Validated features on the device of the map, and the validated target if there is one."""
-        masked = self._masked()
+        masked = self.missing == "mask"
         checks: dict[str, Any] = {
             "dtype": (np.float64, np.float32),
             "ensure_all_finite": "allow-nan" if masked else True,
@@ -97,9 +104,6 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device must be one that is here. Got {self.device!r}, but torch finds no CUDA device.")
         return device
-
-    def _masked(self) -> bool:
-        return bool(getattr(self, "missing", "error") == "mask")
 
     def _samples(self, features: Tensor, labels: np.ndarray | None, sample_weight: Any) -> Samples:
         """Training samples; those of weight 0 are left out."""
@@ -283,7 +287,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self._masked()
+        tags.input_tags.allow_nan = self.missing == "mask"
         return tags
 
 

@@ -5,11 +5,33 @@ Axes: N samples, D features, K nodes, C classes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from somcore.estimators.base import MapEstimator
 from somcore.estimators.semi_supervised import SemiSupervised
 from somcore.estimators.unsupervised import Unsupervised
 
 
-class LARFDSSOM(Unsupervised):
+@dataclass(kw_only=True, eq=False, repr=False)
+class _Growing(MapEstimator):
+    """Nodes that come and go."""
+
+    capacity: int | None = None
+    bmu_rate: float | None = None
+    neighbour_rate: float | None = None
+    relevance_slope: float = 0.07
+    relevance_floor: float | None = None
+    connection_threshold: float = 0.08
+    min_win_share: float | None = None
+    pruning_period: int | None = None
+    pruning_epochs: float = 10
+    newborn_credit: bool | None = None
+    candidates_per_group: int = 8
+    noise_filter: bool = False
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LARFDSSOM(_Growing, Unsupervised):
     """Growing map with local relevances: projected and subspace clustering without labels.
 
     Args:
@@ -48,55 +70,13 @@ class LARFDSSOM(Unsupervised):
 
     _variant = "larfdssom"
 
-    def __init__(
-        self,
-        *,
-        capacity: int | None = None,
-        activation_threshold: float | str = "auto",
-        threshold_quantile: float | None = None,
-        bmu_rate: float | None = None,
-        neighbour_rate: float | None = None,
-        relevance_rate: float | None = None,
-        relevance_slope: float = 0.07,
-        relevance_floor: float | None = None,
-        connection_threshold: float = 0.08,
-        min_win_share: float | None = None,
-        pruning_period: int | None = None,
-        pruning_epochs: float = 10,
-        newborn_credit: bool | None = None,
-        candidates_per_group: int = 8,
-        noise_filter: bool = False,
-        epochs: int | None = None,
-        batch_size: int = 512,
-        sampling: str = "permutation",
-        missing: str = "error",
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.capacity = capacity
-        self.activation_threshold = activation_threshold
-        self.threshold_quantile = threshold_quantile
-        self.bmu_rate = bmu_rate
-        self.neighbour_rate = neighbour_rate
-        self.relevance_rate = relevance_rate
-        self.relevance_slope = relevance_slope
-        self.relevance_floor = relevance_floor
-        self.connection_threshold = connection_threshold
-        self.min_win_share = min_win_share
-        self.pruning_period = pruning_period
-        self.pruning_epochs = pruning_epochs
-        self.newborn_credit = newborn_credit
-        self.candidates_per_group = candidates_per_group
-        self.noise_filter = noise_filter
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.sampling = sampling
-        self.missing = missing
-        self.seed = seed
-        self.device = device
+    activation_threshold: float | str = "auto"
+    threshold_quantile: float | None = None
+    relevance_rate: float | None = None
 
 
-class SSSOM(SemiSupervised):
+@dataclass(kw_only=True, eq=False, repr=False)
+class SSSOM(_Growing, SemiSupervised):
     """Semi-supervised growing map: labels steer which nodes accept, are pushed, and get a class.
 
     Args:
@@ -139,59 +119,15 @@ class SSSOM(SemiSupervised):
 
     _variant = "sssom"
 
-    def __init__(
-        self,
-        *,
-        capacity: int | None = None,
-        activation_threshold: float | str = "auto",
-        threshold_quantile: float | None = None,
-        bmu_rate: float | None = None,
-        neighbour_rate: float | None = None,
-        push_rate: float | None = None,
-        relevance_rate: float | None = None,
-        relevance_slope: float = 0.07,
-        relevance_floor: float | None = None,
-        connection_threshold: float = 0.08,
-        min_win_share: float | None = None,
-        pruning_period: int | None = None,
-        pruning_epochs: float = 10,
-        newborn_credit: bool | None = None,
-        candidates_per_group: int = 8,
-        fallback: str = "nearest",
-        noise_filter: bool = False,
-        epochs: int | None = None,
-        batch_size: int = 512,
-        sampling: str = "permutation",
-        missing: str = "error",
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.capacity = capacity
-        self.activation_threshold = activation_threshold
-        self.threshold_quantile = threshold_quantile
-        self.bmu_rate = bmu_rate
-        self.neighbour_rate = neighbour_rate
-        self.push_rate = push_rate
-        self.relevance_rate = relevance_rate
-        self.relevance_slope = relevance_slope
-        self.relevance_floor = relevance_floor
-        self.connection_threshold = connection_threshold
-        self.min_win_share = min_win_share
-        self.pruning_period = pruning_period
-        self.pruning_epochs = pruning_epochs
-        self.newborn_credit = newborn_credit
-        self.candidates_per_group = candidates_per_group
-        self.fallback = fallback
-        self.noise_filter = noise_filter
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.sampling = sampling
-        self.missing = missing
-        self.seed = seed
-        self.device = device
+    activation_threshold: float | str = "auto"
+    threshold_quantile: float | None = None
+    push_rate: float | None = None
+    relevance_rate: float | None = None
+    fallback: str = "nearest"
 
 
-class ALTSSSOM(SemiSupervised):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ALTSSSOM(_Growing, SemiSupervised):
     """Semi-supervised growing map whose nodes accept inside boxes of their own, without a global threshold.
 
     Args:
@@ -230,47 +166,5 @@ class ALTSSSOM(SemiSupervised):
 
     _variant = "altsssom"
 
-    def __init__(
-        self,
-        *,
-        capacity: int | None = None,
-        bmu_rate: float | None = None,
-        neighbour_rate: float | None = None,
-        deviation_decay: float = 0.92,
-        relevance_slope: float = 0.07,
-        relevance_floor: float | None = None,
-        connection_threshold: float = 0.08,
-        min_win_share: float | None = None,
-        pruning_period: int | None = None,
-        pruning_epochs: float = 10,
-        newborn_credit: bool | None = None,
-        candidates_per_group: int = 8,
-        fallback: str = "nearest",
-        noise_filter: bool = False,
-        epochs: int | None = None,
-        batch_size: int = 512,
-        sampling: str = "permutation",
-        missing: str = "error",
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.capacity = capacity
-        self.bmu_rate = bmu_rate
-        self.neighbour_rate = neighbour_rate
-        self.deviation_decay = deviation_decay
-        self.relevance_slope = relevance_slope
-        self.relevance_floor = relevance_floor
-        self.connection_threshold = connection_threshold
-        self.min_win_share = min_win_share
-        self.pruning_period = pruning_period
-        self.pruning_epochs = pruning_epochs
-        self.newborn_credit = newborn_credit
-        self.candidates_per_group = candidates_per_group
-        self.fallback = fallback
-        self.noise_filter = noise_filter
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.sampling = sampling
-        self.missing = missing
-        self.seed = seed
-        self.device = device
+    deviation_decay: float = 0.92
+    fallback: str = "nearest"

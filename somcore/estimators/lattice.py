@@ -6,6 +6,7 @@ Axes: N samples, D features, K = R * Q nodes.
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -15,8 +16,19 @@ from somcore.estimators.unsupervised import Unsupervised
 from somcore.metrics import full_u_matrix
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class _Lattice(Unsupervised):
     """Nodes that stand on a lattice."""
+
+    rows: int | None = None
+    columns: int | None = None
+    lattice: str = "hexagonal"
+    toroidal: bool = False
+    kernel: str = "gaussian"
+    radius: float | None = None
+    rate: float | None = None
+    algorithm: str | None = None
+    initialisation: str = "sample"
 
     def u_matrix(self, full: bool = False) -> np.ndarray:
         """Mean distance of each prototype to its adjacent ones, laid out as the lattice.
@@ -36,6 +48,7 @@ class _Lattice(Unsupervised):
         return (values if full else values[::2, ::2]).numpy()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class KohonenSOM(_Lattice):
     """Kohonen's self-organizing map on a rectangular or hexagonal lattice, planar or toroidal.
 
@@ -71,48 +84,10 @@ class KohonenSOM(_Lattice):
 
     _variant = "kohonen"
 
-    def __init__(
-        self,
-        *,
-        rows: int | None = None,
-        columns: int | None = None,
-        lattice: str = "hexagonal",
-        toroidal: bool = False,
-        kernel: str = "gaussian",
-        radius: float | None = None,
-        final_radius: float | None = None,
-        rate: float | None = None,
-        final_rate: float | None = None,
-        radius_decay: str = "exponential",
-        rate_decay: str = "exponential",
-        algorithm: str | None = None,
-        initialisation: str = "sample",
-        epochs: int | None = None,
-        batch_size: int = 512,
-        sampling: str = "permutation",
-        missing: str = "error",
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.rows = rows
-        self.columns = columns
-        self.lattice = lattice
-        self.toroidal = toroidal
-        self.kernel = kernel
-        self.radius = radius
-        self.final_radius = final_radius
-        self.rate = rate
-        self.final_rate = final_rate
-        self.radius_decay = radius_decay
-        self.rate_decay = rate_decay
-        self.algorithm = algorithm
-        self.initialisation = initialisation
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.sampling = sampling
-        self.missing = missing
-        self.seed = seed
-        self.device = device
+    final_radius: float | None = None
+    final_rate: float | None = None
+    radius_decay: str = "exponential"
+    rate_decay: str = "exponential"
 
     def _endless(self, config: MapConfig) -> MapConfig:
         """A stream moves the map by rates: a batch step would forget all samples but the last."""
@@ -121,6 +96,7 @@ class KohonenSOM(_Lattice):
         return dataclasses.replace(config, algorithm="superstep", batch_size=self._map_config().batch_size)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DSSOM(_Lattice):
     """Dimension-selective map on a lattice: each node learns which features are relevant to it.
 
@@ -162,55 +138,12 @@ class DSSOM(_Lattice):
 
     _variant = "dssom"
 
-    def __init__(
-        self,
-        *,
-        rows: int | None = None,
-        columns: int | None = None,
-        lattice: str = "hexagonal",
-        toroidal: bool = False,
-        kernel: str = "gaussian",
-        radius: float | None = None,
-        rate: float | None = None,
-        relevance_rate: float | None = None,
-        relevance_floor: float | None = None,
-        kernel_radius: int = 1,
-        rate_decay_constant: float = 0.2,
-        radius_decay_constant: float = 1.0,
-        algorithm: str | None = None,
-        initialisation: str = "sample",
-        noise_filter: bool = False,
-        outlier_threshold: float = 0.9,
-        residual_threshold: float = 0.5,
-        max_members: int = 5,
-        epochs: int | None = None,
-        batch_size: int = 512,
-        sampling: str = "permutation",
-        missing: str = "error",
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.rows = rows
-        self.columns = columns
-        self.lattice = lattice
-        self.toroidal = toroidal
-        self.kernel = kernel
-        self.radius = radius
-        self.rate = rate
-        self.relevance_rate = relevance_rate
-        self.relevance_floor = relevance_floor
-        self.kernel_radius = kernel_radius
-        self.rate_decay_constant = rate_decay_constant
-        self.radius_decay_constant = radius_decay_constant
-        self.algorithm = algorithm
-        self.initialisation = initialisation
-        self.noise_filter = noise_filter
-        self.outlier_threshold = outlier_threshold
-        self.residual_threshold = residual_threshold
-        self.max_members = max_members
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.sampling = sampling
-        self.missing = missing
-        self.seed = seed
-        self.device = device
+    relevance_rate: float | None = None
+    relevance_floor: float | None = None
+    kernel_radius: int = 1
+    rate_decay_constant: float = 0.2
+    radius_decay_constant: float = 1.0
+    noise_filter: bool = False
+    outlier_threshold: float = 0.9
+    residual_threshold: float = 0.5
+    max_members: int = 5

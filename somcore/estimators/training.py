@@ -22,7 +22,7 @@ from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
 from somcore.search import Each, PreparedSamples, batch_statistics, pays, winners
 from somcore.state import MapState
-from somcore.threshold import NUM_BINS, calibrated, calibration_tiles, pair_histogram
+from somcore.threshold import calibrate
 from somcore.update import accumulate, advance, empty_statistics, round_scale
 
 
@@ -74,13 +74,7 @@ def resolved(config: MapConfig, samples: Samples, num_classes: int, num_rows: in
         config = dataclasses.replace(config, pruning_period=max(1, round(config.pruning_epochs * total)))
     num_features = int(samples.features.shape[1])
     config = config.resolve(num_samples=num_rows, num_features=num_features, num_classes=num_classes)
-    if config.activation_threshold != "auto" or config.threshold_quantile is None:
-        return config
-    histogram = torch.zeros(NUM_BINS, dtype=torch.int64)
-    for positions in calibration_tiles(len(samples)):
-        rows = sample_indices(config.seed, 0, positions, len(samples), config.sampling)
-        histogram += pair_histogram(samples.features[rows.to(samples.features.device)]).cpu()
-    return calibrated(config, histogram)
+    return calibrate(config, len(samples), lambda rows: samples.features[rows.to(samples.features.device)])
 
 
 def start(config: MapConfig, samples: Samples, num_classes: int) -> MapState:

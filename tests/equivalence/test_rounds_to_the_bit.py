@@ -116,19 +116,20 @@ def test_any_cut_into_tiles_in_any_order(variant, missing, rng):
 @pytest.mark.parametrize("scale", [SCALE, None], ids=["exact", "fast"])
 @pytest.mark.parametrize("variant", ["larfdssom", "sssom", "altsssom", "kohonen", "dssom"])
 def test_over_the_wire_in_any_row_order(variant, scale, rng):
-    """Flat vectors are added, rows are concatenated in any order: what an all-reduce does."""
+    """Tables are added, rows are concatenated in any order: what an all-reduce does."""
     m, samples, labels, config = a_round(variant, rng)
     state = to_torch(m)
     whole = statistics_of(state, samples, labels, config, scale=scale)
     rows = np.arange(N)
     parts = [statistics_of(state, samples[p], labels[p], config, None, p, scale) for p in (rows[::2], rows[1::2])]
-    packed = [part.pack() for part in parts]
+    a, b = (part.wire_sums() for part in parts)
     dtype = torch.int64 if scale is not None else torch.float64
-    assert all(flat.dtype == dtype and flat.dim() == 1 and wire.dtype == torch.int64 for flat, wire in packed)
-    flat = packed[0][0] + packed[1][0]
-    wire = torch.cat([packed[1][1], packed[0][1]])
+    assert all(table.dtype == dtype for table in (*a.values(), *b.values()))
+    wire = torch.cat([part.packed_rows() for part in reversed(parts)])
+    assert wire.dtype == torch.int64
     wire = wire[torch.from_numpy(rng.permutation(len(wire)))]
-    received = BatchStatistics.unpack(empty_statistics(state, config, scale), flat, wire)
+    sums = {name: table + b[name] for name, table in a.items()}
+    received = BatchStatistics.joined(empty_statistics(state, config, scale), sums, wire)
     if scale is None:
         a, b = advance(state, received, config), advance(state, whole, config)
         assert torch.allclose(a.prototypes, b.prototypes, rtol=0, atol=1e-12)

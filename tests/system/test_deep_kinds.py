@@ -137,7 +137,7 @@ def test_crossings_group_nodes_and_give_them_classes(digits, tmp_path):
     result = train(deep(digits, deep__crossings=True, **settings), tmp_path / "run")
     plain = train(deep(digits, **settings), tmp_path / "plain")
     model, without = DeepModel.load(tmp_path / "run"), DeepModel.load(tmp_path / "plain")
-    rows = Dataset.open(digits).num_rows("train")
+    rows = Dataset.open(digits).num_samples("train")
     assert int(model.crossings.sum()) == 2 * rows and torch.equal(model.crossings, model.crossings.T)
     assert without.crossings is None
     assert torch.equal(model.state.prototypes, without.state.prototypes)

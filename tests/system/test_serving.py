@@ -13,11 +13,10 @@ import urllib.request
 import numpy as np
 import pytest
 
-from pipeline.model import save_model
 from pipeline.predictor import Predictor
 from pipeline.shards import Dataset
 from pipeline.trainer import train
-from tests.training import small
+from tests.training import save_model, small
 
 
 def ask(url: str, content: dict | None = None) -> str:

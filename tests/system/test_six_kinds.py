@@ -9,7 +9,7 @@ import pytest
 from pipeline.predictor import OUTPUTS, Predictor
 from pipeline.shards import Dataset
 from pipeline.trainer import train
-from tests.training import MODELS, small, table
+from tests.training import MODELS, save_model, small, table
 
 DEEP = {
     "map__epochs": 2, "map__batch_size": 200, "map__tile_size": 64, "encoder__width": 4, "encoder__dim": 8,
@@ -80,8 +80,6 @@ def same(answers, expected):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [*MODELS, "deep"])
 def test_raw_images_through_mlflow(runs, digits, tmp_path, model):
-    from pipeline.model import save_model
-
     images = Dataset.open(digits).read_raw("test", np.arange(6)).numpy()
     saved = save_model(runs / model, tmp_path / "model")
     same(answered(saved, images), Predictor.load(runs / model)(images))
@@ -90,8 +88,6 @@ def test_raw_images_through_mlflow(runs, digits, tmp_path, model):
 
 @pytest.mark.slow
 def test_raw_recordings_and_tables_through_mlflow(tmp_path):
-    from pipeline.model import save_model
-
     data = recordings(tmp_path / "tones")
     train(small("deep", data, **DEEP, train__labelled_fraction=1.0), tmp_path / "audio")
     waves = Dataset.open(data).read_raw("test", np.arange(4)).numpy()

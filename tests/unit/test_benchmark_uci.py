@@ -11,11 +11,11 @@ from pipeline.benchmarks import fitting, report, tables
 from pipeline.benchmarks.fitting import Training
 from pipeline.benchmarks.methods import METHODS
 from pipeline.benchmarks.plan import honest_choice
-from pipeline.benchmarks.screening import library
-from pipeline.benchmarks.spaces import SPACES, pick, shortened
 from pipeline.benchmarks.store import Cell, Store
 from pipeline.benchmarks.units import Design, Unit, work
 from pipeline.errors import UserError
+from pipeline.published_spaces import SPACES, pick, shortened
+from pipeline.screening import library
 
 ROWS = 45
 

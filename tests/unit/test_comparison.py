@@ -296,7 +296,7 @@ def test_clusters_are_measured_on_test_rows_with_a_class_where_rows_without_a_no
     monkeypatch.setattr(measures, "_TILE", 7)
     trained = SimpleNamespace(state=SimpleNamespace(capacity=3), config=None, crossings=None, encode=lambda rows: rows)
     dataset = SimpleNamespace(
-        num_rows=lambda split: 30, num_classes=3, read=lambda split, rows: (node[rows, None].float(), truth[rows])
+        num_samples=lambda split: 30, num_classes=3, read=lambda split, rows: (node[rows, None].float(), truth[rows])
     )
     found, known = cluster_measures(trained, dataset), truth >= 0
     right = max(

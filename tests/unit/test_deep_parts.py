@@ -12,7 +12,7 @@ from pipeline.collapse import Limits, judged, measures_of, monitored
 from pipeline.config import RunConfig, read_file
 from pipeline.deep_plan import DeepPlan, DeepRound, resolve_deep
 from pipeline.deep_refresh import look_at, rows_to_look_at
-from pipeline.deep_step import _tallies, term_sums
+from pipeline.deep_step import packed_terms, term_sums
 from pipeline.encoders import SampleShape
 from pipeline.errors import Collapsed
 from pipeline.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
@@ -203,8 +203,8 @@ def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, generator):
 
 def test_terms_of_a_loss_are_told_as_they_were_summed():
     term = SimpleNamespace(sum=torch.tensor(1.25), count=torch.tensor(3))
-    told = term_sums(_tallies(SimpleNamespace(terms={"pull": term}, loss_sum=torch.zeros(()))))
-    assert told.pop("pull") == (1.25, 3) and set(told.values()) == {(0.0, 0)}
+    packed = packed_terms(("push", "pull"), {"pull": term, "unknown": term}, "cpu")
+    assert term_sums(("push", "pull"), packed) == {"push": (0.0, 0), "pull": (1.25, 3)}
 
 
 class Quiet:

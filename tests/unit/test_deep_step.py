@@ -103,7 +103,7 @@ def test_a_lattice_begins_on_rows_that_are_trained_on(few, start, digits, monkey
 
     monkeypatch.setattr(Dataset, "read", read)
     first_snapshot(plan, dataset)
-    assert len(seen) == 2 and torch.isin(torch.cat(seen), trained).all() and len(trained) < dataset.num_rows("train")
+    assert len(seen) == 2 and torch.isin(torch.cat(seen), trained).all() and len(trained) < dataset.num_samples("train")
 
 
 def test_maps_whose_nodes_share_no_threshold_are_tuned_with_the_temperature_that_they_are_given(digits, tmp_path):

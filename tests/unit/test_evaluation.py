@@ -119,7 +119,9 @@ def test_nodes_are_grouped_by_all_rows_that_they_win_as_in_a_comparison(unlabell
     found = evaluate(state, config, reader(samples, truth), len(samples), 2)["grouped_accuracy"]
     assert found == pytest.approx(2 / 3 if unlabelled else 1)
     trained = SimpleNamespace(state=state, config=config, crossings=None, encode=lambda rows: rows)
-    dataset = SimpleNamespace(num_rows=lambda _: len(samples), num_classes=2, read=lambda _, r: (samples[r], truth[r]))
+    dataset = SimpleNamespace(
+        num_samples=lambda _: len(samples), num_classes=2, read=lambda _, r: (samples[r], truth[r])
+    )
     assert cluster_measures(trained, dataset)["clustering_accuracy"] == found
 
 

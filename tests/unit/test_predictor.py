@@ -17,7 +17,7 @@ from pipeline.rundir import RunDirectory
 from pipeline.shards import Dataset
 from pipeline.trainer import train
 from somcore.matching import class_errors, class_probabilities, match, predict_classes, predict_nodes
-from tests.training import small, table
+from tests.training import save_model, small, table
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_images_that_cannot_be_read(images):
 
 @pytest.mark.slow
 def test_the_mlflow_model_answers_far_from_this_repository_and_unpickles_nothing(numbers, rows, tmp_path):
-    from pipeline.model import model_directory, save_model
+    from pipeline.model import model_directory
 
     saved = save_model(numbers, tmp_path / "model")
     assert [path for path in saved.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt")] == []

@@ -65,6 +65,6 @@ def stacked(folder, rng, splits):
 def error_on(split, data, run):
     state, config, _ = RunDirectory(run).load_map()
     dataset = Dataset.open(str(data))
-    return evaluate(state, config, lambda rows: dataset.read(split, rows), dataset.num_rows(split), 0)[
+    return evaluate(state, config, lambda rows: dataset.read(split, rows), dataset.num_samples(split), 0)[
         "quantization_error"
     ]

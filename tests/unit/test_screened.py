@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.benchmarks import screening
+from pipeline import screening
 from pipeline.journal import Journal
 from pipeline.screened import screenable, train_screened
 from pipeline.spaces import open_space

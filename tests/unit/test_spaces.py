@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import spaces
-from pipeline.benchmarks.fitting import map_config
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
+from pipeline.published_spaces import map_config
 from pipeline.spaces import PUBLISHED, open_space
 
 FILE = """

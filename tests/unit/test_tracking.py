@@ -18,7 +18,7 @@ from pipeline.results import tracked_runs
 from pipeline.sender import Sender
 from pipeline.stores import absolute, bare
 from pipeline.system_metrics import SystemMetrics
-from pipeline.tracking import Tracker, replay, store_of
+from pipeline.tracking import Tracker, store_of
 
 PARAMS = {f"map.option{n}": n for n in range(120)} | {"train.labelled_fraction": 0.1, "cluster.workers": 2}
 
@@ -54,6 +54,13 @@ def check(uri: str, run_id: str, status: str = "FINISHED") -> None:
     assert run.data.tags["manifest_hash"] == "abc"
     assert run.data.tags["map_digest"] == "123"
     assert [file.path for file in client.list_artifacts(run_id)] == ["map.bin"]
+
+
+def sent(tmp_path, uri: str) -> str | None:
+    """MLflow's id of the run, once it was told what is in the journal."""
+    sender = Sender(tmp_path, Journal(tmp_path), uri, "some experiment")
+    sender.send()
+    return sender.run_id
 
 
 def closed_port() -> int:
@@ -164,7 +171,7 @@ def test_what_was_sent_is_sent_again_to_another_store(tmp_path, migrated_store):
     a, b = made(migrated_store, tmp_path / "a"), made(migrated_store, tmp_path / "b")
     first = Tracker(tmp_path, a, "some experiment")
     record(first, tmp_path)
-    there = replay(tmp_path, b)
+    there = sent(tmp_path, b)
     assert there != first.run_id
     check(b, there)
 
@@ -173,7 +180,7 @@ def test_another_store_that_is_away_does_not_change_where_the_run_is_known(tmp_p
     first = sat(tmp_path, tracking_uri, "KILLED")
     away = sat(tmp_path, f"http://127.0.0.1:{closed_port()}")
     assert away.run_id is None and store_of(tmp_path) == tracking_uri
-    assert replay(tmp_path) == first.run_id
+    assert sent(tmp_path, tracking_uri) == first.run_id
     assert [run.info.status for run in runs_of(tracking_uri)] == ["FINISHED"]
 
 
@@ -248,7 +255,7 @@ def test_an_experiment_that_was_deleted_is_said_to_be_that(tmp_path, tracking_ur
     with pytest.raises(UserError, match=f"--experiment must be .* deleted. .* mlflow experiments restore -x {number}"):
         tracked_runs("some experiment", tracking_uri)
     client.restore_experiment(number)
-    check(tracking_uri, replay(tmp_path, tracking_uri))
+    check(tracking_uri, sent(tmp_path, tracking_uri))
 
 
 def test_a_store_that_is_no_database_is_said_to_be_that(tmp_path):
@@ -272,8 +279,8 @@ def test_an_unreachable_server_is_told_once_and_nothing_is_lost(tmp_path, tracki
     assert len(lines) == 1
     assert "cannot be reached" in lines[0]
     assert str(tmp_path / "tracking.jsonl") in lines[0]
-    check(tracking_uri, replay(tmp_path, tracking_uri))
-    assert replay(tmp_path, tracking_uri) is not None, "sending again sends nothing twice"
+    check(tracking_uri, sent(tmp_path, tracking_uri))
+    assert sent(tmp_path, tracking_uri) is not None, "sending again sends nothing twice"
     client = mlflow.MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name("some experiment")
     assert len(client.search_runs([experiment.experiment_id])) == 1

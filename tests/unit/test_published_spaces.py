@@ -2,8 +2,7 @@
 
 import pytest
 
-from pipeline.benchmarks.fitting import map_config
-from pipeline.benchmarks.spaces import BLOCK, SPACES, draw, shortened
+from pipeline.published_spaces import BLOCK, SPACES, draw, map_config, shortened
 
 
 @pytest.mark.parametrize("name", SPACES)

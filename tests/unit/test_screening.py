@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pipeline.benchmarks import screening
-from pipeline.benchmarks.fitting import map_config, resolved, train_map
-from pipeline.benchmarks.spaces import SPACES, pick, shortened
+from pipeline import screening
+from pipeline.benchmarks.fitting import resolved, train_map
+from pipeline.published_spaces import SPACES, map_config, pick, shortened
 from somcore import SSSOM, MapConfig, predict_classes
 
 pytestmark = pytest.mark.skipif(screening.library() is None, reason="no C compiler")

@@ -1,4 +1,4 @@
-"""Search spaces as data, and Latin-hypercube draws from them.
+"""Published search spaces as data, Latin-hypercube draws from them, and what a draw means for a map.
 
 Draws are nested: set i is the same for every number of sets, because sets come in blocks of ten and every
 block is a Latin hypercube of its own, seeded by (seed, method, column, block).
@@ -6,11 +6,14 @@ block is a Latin hypercube of its own, seeded by (seed, method, column, block).
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+
+from somcore.config import MapConfig
 
 BLOCK = 10
 """Sets per Latin hypercube."""
@@ -108,6 +111,30 @@ SPACES: dict[str, Space] = {
         Column("alpha", 0, 1),
     ),
 }
+
+
+def map_config(variant: str, values: ParameterSet, num_samples: int, num_features: int, seed: int) -> MapConfig:
+    """The configuration that a drawn set stands for; published programs draw with replacement.
+
+    Args:
+        variant: "sssom", "altsssom" or "larfdssom".
+        values: drawn columns; empty = the defaults.
+        num_samples: training rows, the capacity of the published SS-SOM.
+        num_features: D; turns the programs' `minwd` into `connection_threshold`.
+        seed: seed of the map.
+    """
+    if not values:
+        return MapConfig(variant=variant, seed=seed)
+    given = {name: value for name, value in values.items() if not name.startswith("readout")}
+    rate = float(given["bmu_rate"])
+    for ratio, name in (("neighbour_ratio", "neighbour_rate"), ("push_ratio", "push_rate")):
+        if ratio in given:
+            given[name] = min(rate, float(given.pop(ratio)) * rate)
+    if "minwd" in given:
+        given["connection_threshold"] = float(given.pop("minwd")) / math.sqrt(num_features)
+    if variant == "sssom":
+        given["capacity"] = num_samples
+    return MapConfig(variant=variant, sampling="replacement", seed=seed, **given)  # type: ignore[arg-type]
 
 
 def shortened(space: Space, max_epochs: int) -> Space:
