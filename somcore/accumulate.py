@@ -96,6 +96,7 @@ def grown_statistics(
         contested=_contested(moments, found, key, contested, weights),
         candidates=_candidates(tile, labels, found, candidate, positions, weights),
         per_group=config.candidates_per_group,
+        round=state.round,
     ).canonical()
 
 
@@ -128,6 +129,7 @@ def lattice_statistics(
         contested=Contested(nobody, sums["won"].new_zeros(0, moments.columns), nobody),
         candidates=_candidates(tile.take(nobody), nobody, found, nobody.bool(), nobody, None),
         per_group=1,
+        round=state.round,
     )
 
 
