@@ -17,8 +17,8 @@ from pipeline.errors import Diverged
 from pipeline.network import Network, flat_gradient, narrowed
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments, errors_to
-from somcore.layer import LayerOutput, measure
 from somcore.losses import WEIGHTS, RoundTotals, Views, class_logits
+from somcore.measure import LayerOutput, measure
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
 
