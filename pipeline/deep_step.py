@@ -18,8 +18,8 @@ from pipeline.errors import Diverged
 from pipeline.network import Network, flat_gradient, narrowed
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments, errors_to
-from somcore.layer import measure
 from somcore.losses import TERMS, RoundTotals, Views, class_logits
+from somcore.measure import measure
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
 

@@ -96,6 +96,7 @@ def grown_statistics(
         contested=_contested(moments, found, key, contested, weights),
         candidates=_candidates(tile, labels, found, candidate, positions, weights),
         per_group=config.candidates_per_group,
+        round=state.round,
     ).canonical()
 
 
@@ -127,6 +128,7 @@ def lattice_statistics(
         contested=_contested(moments, found, labels, None, weights),
         candidates=_candidates(tile, labels, found, None, labels, weights),
         per_group=1,
+        round=state.round,
     )
 
 

@@ -139,6 +139,12 @@ class MapConfig(Parameters):
         return (1.0 - self.activation_threshold) / self.activation_threshold
 
     @property
+    def unresolved(self) -> str | None:
+        """A hyper-parameter that `resolve` has still to fill; None where there is none (`num_rounds` may be left)."""
+        used = (name for name in self.fields_of(self.variant) if name != "num_rounds")
+        return next((name for name in used if getattr(self, name) is None), None)
+
+    @property
     def is_growing(self) -> bool:
         """Whether the variant inserts and prunes nodes."""
         return self.variant in GROWING

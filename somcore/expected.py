@@ -5,6 +5,8 @@ Axes: n samples of a tile, D features, C classes.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -89,6 +91,21 @@ def expect_map(state: MapState, shape: tuple[int, ...], config: MapConfig, num_c
         if not (bool(state.alive.all()) and torch.equal(links, state.neighbours)):
             wanted = f"the {config.lattice} lattice of {config.rows} x {config.columns} nodes"
             raise ValueError(f"The map must be {wanted}, for {config.variant}. Got one of other links.")
+
+
+def warn_of_fall(alive: Tensor, state: MapState) -> None:
+    """Warn where a map of several nodes is replaced by one of a single node: it tells no samples apart any more.
+
+    Args:
+        alive: (K,) bool, nodes of the map that is replaced.
+        state: the map that replaces it.
+    """
+    if not (alive.is_meta or state.alive.is_meta) and state.num_nodes == 1 and (before := int(alive.sum())) > 1:
+        warnings.warn(
+            f"The map fell from {before} nodes to 1 in round {state.round}: its threshold or its nodes are not where "
+            "the features are. Call layer.calibrate in every round, and let the encoder take shorter steps.",
+            stacklevel=3,
+        )
 
 
 def _is_plain_lattice(state: MapState) -> bool:

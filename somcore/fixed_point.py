@@ -78,8 +78,9 @@ def check_range(fixed: Tensor, scale: int | None) -> None:
     if max(-low, high) > 2.0**_MANTISSA:
         row, column = (fixed.abs() > 2.0**_MANTISSA).nonzero()[0].tolist()
         raise ValueError(
-            f"|x| must be within the bound given to the scale ({2.0 ** (_MANTISSA - scale):g}). "
-            f"Got {float(fixed[row, column]) * 2.0**-scale:g} in row {row} of the tile, feature {column}."
+            f"|x| must be within the bound that the sums are made for ({2.0 ** (_MANTISSA - scale):g}). "
+            f"Got {float(fixed[row, column]) * 2.0**-scale:g} in row {row} of the tile, feature {column}; "
+            "scale the samples, or end the encoder in a sigmoid or give its SOMLayer a bound."
         )
 
 

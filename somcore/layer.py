@@ -6,108 +6,51 @@ Axes: n samples of a tile, K nodes, D features, C classes.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
-from somcore.expected import expect, expect_map, expect_saved, expect_tile
+from somcore.device import asking_is_free
+from somcore.expected import expect, expect_map, expect_saved, expect_tile, warn_of_fall
 from somcore.initial import initial_state
 from somcore.loss_config import LossConfig, check_decisions
-from somcore.losses import RoundTotals, Views, loss_terms, weighted_sum
-from somcore.matching import Match, class_probabilities, match, predict_classes
+from somcore.losses import Views
+from somcore.matching import class_probabilities, predict_classes
+from somcore.measure import LayerOutput, measure
+from somcore.parameters import check
 from somcore.refresh import with_plain_relevances
 from somcore.state import SCALARS, TENSORS, MapState
-from somcore.statistics import BatchStatistics
-from somcore.terms import Term
 from somcore.threshold import DEFAULT_THRESHOLD, calibrated, pair_histogram
-from somcore.update import accumulate, round_scale
+from somcore.update import round_scale
 
 DEEP_RELEVANCE_FLOOR = 0.1
 _PERIOD_ROUNDS = 20  # without a number of samples an "epoch" is taken to be so many rounds
 _SCALARS = {name: kind for name, kind in SCALARS.items() if name != "num_classes"}  # the layer's own
 
 
-@dataclass(frozen=True)
-class LayerOutput:
-    """What the layer says of one tile.
-
-    Attributes:
-        terms: every active term of the loss: its sum and count.
-        loss_sum: () Σ weight · sum over the terms, with a gradient to the features only; adds up over tiles.
-        count: samples of the tile.
-        statistics: what the map learns from the tile, on detached features; merges over tiles.
-        match: BMU, best compatible node, accepted or not.
-        losses: the weights that were used.
-    """
-
-    terms: dict[str, Term]
-    loss_sum: Tensor
-    count: int
-    statistics: BatchStatistics
-    match: Match
-    losses: LossConfig
-
-    def loss(self, totals: RoundTotals) -> Tensor:
-        """Σ λ·sum/divisor: the tile's share of the round's loss, each term divided by its own size."""
-        return weighted_sum(self.terms, self.losses, totals)
-
-
-def measure(
-    state: MapState,
-    features: Tensor,
-    labels: Tensor,
-    config: MapConfig,
-    losses: LossConfig,
-    *,
-    error_threshold: float,
-    views: Views | None = None,
-    positions: Tensor | None = None,
-    scale: int | None = None,
-) -> LayerOutput:
-    """Losses and statistics of one tile on a frozen map: what the layer does, as a pure function.
-
-    Args:
-        state: the frozen map.
-        features: (n, D) of the weak view; the losses reach them by gradient, the map's rule does not.
-        labels: (n,) int64, UNLABELLED where unknown.
-        config: resolved hyper-parameters of the map.
-        losses: resolved weights of the loss.
-        error_threshold: ρ_t.
-        views: strong view, reconstruction and a classifier's scores, for the terms that need them.
-        positions: (n,) int64, place of each sample in the round, unique within it; default 0 … n − 1.
-        scale: fixed-point scale of the round; None = plain float64 sums.
-    """
-    seen = labels if state.num_classes else torch.full_like(labels, UNLABELLED)
-    found = match(state, features, seen, config=config)
-    statistics = accumulate(state, features, seen, config, positions=positions, scale=scale, found=found)
-    terms = loss_terms(state, features, seen, found, losses, error_threshold=error_threshold, views=views)
-    total = weighted_sum(terms, losses)
-    return LayerOutput(terms, total.to(features.device), features.shape[0], statistics, found, losses)
-
-
 class SOMLayer(nn.Module):
     """A self-organizing map behind an encoder: the network learns by gradient, the map by its own rule.
 
     `forward` never changes the map: it gives losses whose gradient reaches the features only, and the
-    statistics from which `advance` makes the next map. All map values are buffers, so `state_dict`,
-    `to(device)` and `copy.deepcopy` treat the layer as any other; its numbers stay float64 under `half()`.
+    statistics from which `advance` makes the next map. All map values are buffers, so `state_dict`, `to(device)`,
+    `copy.deepcopy` and torch's `AveragedModel` treat the layer as any other; its numbers stay float64 under `half()`.
 
     Args:
-        config: hyper-parameters of the map. `activation_threshold="auto"` counts as 0.95 until `calibrate`.
+        config: hyper-parameters of the map. `activation_threshold="auto"` counts as 0.95 until `calibrate`, which a
+            training calls in every round.
         dim: D, features of the encoder.
         num_classes: C, 0 without labels.
         losses: weights of the terms; None = semi-supervised with classes, unsupervised without.
         num_samples: training rows N; None (not for lattices): the map grows for ever and prunes as if 20 rounds were
             an epoch.
-        bound: largest |z| that the encoder can give.
+        bound: largest |z| that the encoder can give; 1 after a sigmoid.
         state: the map to begin with; needed for lattices, growing maps start empty.
 
     Raises:
-        ValueError: a threshold-free variant without temperature and margin, missing="mask", num_samples below 1 or
-            none for a lattice, or a state that `install` refuses.
+        ValueError: a threshold-free variant without temperature and margin, missing="mask", num_classes or bound out of
+            range, num_samples below 1 or none for a lattice, or a state that `install` refuses.
 
     Source: decision of this project, algorithms 8.
 
@@ -132,6 +75,8 @@ class SOMLayer(nn.Module):
         state: MapState | None = None,
     ) -> None:
         super().__init__()
+        check("num_classes", num_classes, ">= 0", whole=True)
+        check("bound", bound, "> 0", whole=False)
         if config.missing != "error":
             raise ValueError("missing must be 'error' in a SOMLayer. Got 'mask'; fill gaps before the encoder.")
         if num_samples is None and not config.is_growing:
@@ -150,11 +95,13 @@ class SOMLayer(nn.Module):
         self._extent = (state.capacity, dim)
         for name in TENSORS:
             self.register_buffer(name, getattr(state, name))
+        self.register_buffer("_phase", torch.zeros(0), persistent=False)
         self.install(state)
 
     @property
     def state(self) -> MapState:
         """The map: a value that shares its tensors with the buffers."""
+        self._follow()
         tensors = {name: getattr(self, name) for name in TENSORS}
         return MapState(**tensors, **self._scalars, num_classes=self.num_classes)
 
@@ -171,17 +118,19 @@ class SOMLayer(nn.Module):
     def install(self, state: MapState) -> None:
         """Replace the map, by one of the same shape and kind; during relevance warm-up its relevances become 1.
 
+        Warns (UserWarning) where a map of several nodes falls to one.
+
         Raises:
             ValueError: its shape or classes are others, or it is a lattice where the layer's map grows, or the reverse.
         """
         assert self.losses.relevance_warmup_rounds is not None
         expect_map(state, self._extent, self.config, self.num_classes)
+        warn_of_fall(self.get_buffer("alive"), state)
         warm = with_plain_relevances(state, self.losses.relevance_warmup_rounds)
         for name in TENSORS:
             setattr(self, name, getattr(warm, name).detach().to(self.get_buffer(name).device))
         self._scalars: dict[str, Any] = {name: getattr(state, name) for name in _SCALARS}
-        meta = state.device.type == "meta"
-        self._scale = 40 if meta else round_scale(state, self.bound, self.config.batch_size)
+        self._note()
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> float:
@@ -200,6 +149,7 @@ class SOMLayer(nn.Module):
             raise ValueError(f"features must have at least 2 rows, for a pair. Got {len(features)}.")
         auto = dataclasses.replace(self.config, activation_threshold="auto")
         self.config = calibrated(auto, pair_histogram(features))
+        self._note()
         return float(self.config.activation_threshold)
 
     def forward(
@@ -249,17 +199,34 @@ class SOMLayer(nn.Module):
     def predict_proba(self, features: Tensor) -> Tensor:
         """(n, C) float64 probability of each class, of the softness that the losses train with."""
         expect("features", features, self._shape(features))
+        state = self.state
         temperature, _ = self.losses.decisions(self.error_threshold)
-        return class_probabilities(self.state, features, self.config, temperature)
+        return class_probabilities(state, features, self.config, temperature)
 
     def _shape(self, features: Tensor) -> tuple[int, ...]:
         return (*features.shape[:1], self.get_buffer("prototypes").shape[1])
 
+    @property
+    def _numbers(self) -> list[float]:
+        return [*map(float, self._scalars.values()), self._threshold]
+
+    def _note(self) -> None:
+        """What is no tensor of the map, noted in one: where only tensors are copied, `_follow` finds it there."""
+        self._noted = self._numbers
+        self._phase = torch.tensor(self._noted, dtype=torch.float64, device=self.get_buffer("prototypes").device)
+        meta = self._phase.is_meta
+        self._scale = 40 if meta else round_scale(self.state, self.bound, self.config.batch_size)
+
+    def _follow(self) -> None:
+        """Takes over scalars and threshold of the map that was copied into the buffers, where asking is free."""
+        if asking_is_free(self._phase) and not torch.compiler.is_compiling() and self._phase.tolist() != self._noted:
+            self.set_extra_state(self._phase)
+
     def get_extra_state(self) -> Tensor:
         """Scalars of the map, its threshold, C and the letters of its variant, beside the buffers in `state_dict`."""
-        values = [float(self._scalars[name]) for name in _SCALARS]
+        self._follow()
         kind = (self.num_classes, *self.config.variant.encode())
-        return torch.tensor([*values, self._threshold, *kind], dtype=torch.float64)
+        return torch.tensor([*self._numbers, *kind], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of `get_extra_state`."""
@@ -267,7 +234,7 @@ class SOMLayer(nn.Module):
         self._scalars = {name: kind(value) for (name, kind), value in zip(_SCALARS.items(), scalars, strict=True)}
         if self.config.has_threshold:
             self.config = dataclasses.replace(self.config, activation_threshold=threshold)
-        self._scale = round_scale(self.state, self.bound, self.config.batch_size)
+        self._note()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Refuses a map of another kind or shape before anything of the layer is replaced; values given away stay."""
@@ -281,7 +248,7 @@ class SOMLayer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> SOMLayer:
         """Moves the map between devices; its float64 numbers are not rounded by `half()` or `float()`."""
-        for name in TENSORS:
+        for name in (*TENSORS, "_phase"):
             tensor = self.get_buffer(name)
             moved = fn(tensor)
             setattr(self, name, moved if moved.dtype == tensor.dtype else tensor.to(moved.device))

@@ -267,8 +267,9 @@ def predict_classes(state: MapState, features: Tensor, config: MapConfig) -> Ten
     tile = Tile.of(features, config.missing)
     nodes, _ = predict_nodes(state, features, config)
     classes = torch.where(nodes >= 0, state.classes[nodes], UNLABELLED)
-    rows = ((nodes >= 0) & (classes == UNLABELLED)).nonzero().squeeze(1)
-    if rows.shape[0] == 0 or not bool((state.classes >= 0).any()):
+    lacking = (nodes >= 0) & (classes == UNLABELLED)
+    rows = rows_where(lacking)
+    if device.asking_is_free(rows) and (rows.shape[0] == 0 or not bool((state.classes >= 0).any())):
         return classes
     part = tile.take(rows)
     projection = project(state, tile.observed is not None)
@@ -279,7 +280,7 @@ def predict_classes(state: MapState, features: Tensor, config: MapConfig) -> Ten
         local = config.variant == "altsssom"
         accepted = inside_box(state, part, node, config) if local else rho <= config.error_threshold
         found = torch.where(accepted, found, UNLABELLED)
-    return classes.index_copy(0, rows, found)
+    return classes.index_copy(0, rows, torch.where(lacking[rows], found, classes[rows]))
 
 
 def class_errors(state: MapState, features: Tensor, config: MapConfig) -> Tensor:

@@ -230,7 +230,7 @@ def batch_statistics(
     number = torch.bincount(bmu, minlength=state.capacity)
     tally = torch.tensor([len(bmu) if name == "samples" else 0 for name in TALLIES])
     known = {"won": torch.cat([number.unsqueeze(1), sums], dim=1), "wins": number, "hits": number, "tally": tally}
-    return dataclasses.replace(empty, scale=scale, sums=empty.sums | known)
+    return dataclasses.replace(empty, scale=scale, round=state.round, sums=empty.sums | known)
 
 
 def _block_winners(

@@ -130,6 +130,7 @@ class BatchStatistics:
         contested: moments by (node, class).
         candidates: proposals for new nodes, at most K.
         per_group: candidates kept per group (BMU, label).
+        round: of the map they were taken on.
     """
 
     scale: int | None
@@ -138,10 +139,24 @@ class BatchStatistics:
     contested: Contested
     candidates: Candidates
     per_group: int
+    round: int
 
     def merge(self, other: BatchStatistics) -> BatchStatistics:
-        """Join the statistics of two disjoint sets of samples of the same round."""
-        assert self.scale == other.scale and self.sums.keys() == other.sums.keys()
+        """Join the statistics of two disjoint sets of samples of the same round.
+
+        Raises:
+            ValueError: they are of another round, or of sums of another kind.
+        """
+        if self.round != other.round:
+            raise ValueError(
+                f"Statistics to merge must be of one round. Got those of rounds {self.round} and {other.round}; "
+                "install the next map after the last tile."
+            )
+        if self.scale != other.scale or self.sums.keys() != other.sums.keys():
+            raise ValueError(
+                "Statistics to merge must be of one map, and have one scale. Got "
+                f"{self.scale} and {other.scale} (None: of exact=False)."
+            )
         return replace(
             self,
             sums={name: value + other.sums[name] for name, value in self.sums.items()},

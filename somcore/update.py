@@ -141,7 +141,20 @@ def advance(state: MapState, statistics: BatchStatistics, config: MapConfig) -> 
 
     Returns:
         The map of the next round, with its phase (`growing`, `finished`).
+
+    Raises:
+        ValueError: statistics of another round, or a configuration that is not resolved.
     """
+    if statistics.round != state.round:
+        raise ValueError(
+            f"Statistics must be of the map's round, {state.round}. Got those of round {statistics.round}; "
+            "each advances its map once."
+        )
+    if config.unresolved:
+        raise ValueError(
+            "config must be a resolved one, as layer.config or what MapConfig.resolve gives. "
+            f"Got one with {config.unresolved}=None."
+        )
     if not config.is_growing:
         return _advance_lattice(state, statistics, config)
     settled, remaining, clones = settle_classes(state, statistics, config)

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 
 from somcore.config import UNLABELLED, MapConfig
@@ -124,7 +125,7 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
         Args:
             X: (N, D) samples, feature units.
             y: (N,) class numbers, -1 = unlabelled.
-            sample_weight: (N,) numbers >= 0.
+            sample_weight: (N,) numbers >= 0, above 0 for a row with a label.
         """
         if y is None:
             raise ValueError("y must hold the classes to score against. Got None.")
@@ -134,7 +135,11 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
         if len(labelled) == 0:
             raise ValueError("y must hold at least one label to score against. Got -1 in every row.")
         known = y[labelled]
-        weights = None if sample_weight is None else np.asarray(sample_weight)[labelled]
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)[labelled]
+            if not weights.any():
+                raise ValueError("sample_weight must be above 0 for a row with a label. Got 0 in each of them.")
         right = self.predict(X)[labelled] == known
         return float(np.average(right, weights=weights))
 

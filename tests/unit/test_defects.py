@@ -219,7 +219,8 @@ def test_defect_15_labelled_and_unlabelled_samples_see_the_same_map(variant, rng
     mixed = statistics_of(state, samples, labels, config)
     assert stats[True].merge(stats[False]) == mixed == stats[False].merge(stats[True])
     halves = advance(state, stats[True].merge(stats[False]), config)
-    in_turn = advance(advance(state, stats[True], config), stats[False], config)
+    half_way, rest = advance(state, stats[True], config), parts[False]
+    in_turn = advance(half_way, statistics_of(half_way, samples[rest], labels[rest], config, positions=rest), config)
     assert halves.digest() == advance(state, mixed, config).digest() != in_turn.digest()
 
 

@@ -35,7 +35,7 @@ def test_a_sample_without_any_value_is_named():
 
 @pytest.mark.parametrize("value", [3, -3])
 def test_a_sample_beyond_the_bound_of_the_scale_is_named(value):
-    with pytest.raises(ValueError, match=rf"within the bound given to the scale \(1\). Got {value} in row 0"):
+    with pytest.raises(ValueError, match=rf"within the bound that the sums are made for \(1\). Got {value} in row 0"):
         statistics([[float(value), 0.2]])
 
 

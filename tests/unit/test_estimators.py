@@ -366,6 +366,16 @@ def test_the_score_takes_a_column_and_refuses_what_are_no_classes_of_the_samples
     ):
         with pytest.raises(ValueError, match=sentence):
             som.score(X, wrong)
+    few = np.where(np.arange(len(y)) % 2, y, -1)
+    for weights, sentence in (
+        (np.where(few == 1, -1.0, 1.0), "(?i)negative values.*sample_weight"),
+        (np.where(few == 1, np.nan, 1.0), "sample_weight contains NaN"),
+        (np.ones(3), "inconsistent|sample_weight.shape"),
+        (np.where(few == -1, 1.0, 0.0), "sample_weight must be above 0 for a row with a label. Got 0 in each of them"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            som.score(X, few, weights)
+    assert som.score(X, few, np.where(som.predict(X) == y, 0.5, 0.0)) == 1
 
 
 def test_a_missing_value_has_no_say_in_the_members_of_dssom(iris, rng):

@@ -3,12 +3,15 @@
 import copy
 import dataclasses
 import functools
+import warnings
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from somcore import LARFDSSOM, SSSOM, KohonenSOM, LossConfig, MapConfig, SOMLayer, advance, initial_state
+from somcore.growth import keep_nodes
 from somcore.latent import LatentMoments
 from somcore.losses import RoundTotals, Views
 from somcore.refresh import open_map, refreshed, with_every_class
@@ -233,6 +236,73 @@ def test_wrong_uses_are_named(generator):
             SOMLayer(MapConfig(variant=variant, rows=2, columns=2), dim=4)
     with pytest.raises(ValueError, match="must have at least 1 row. Got 0."):
         SOMLayer(MapConfig(), dim=4, num_classes=2, num_samples=0)
+    with pytest.raises(ValueError, match="num_classes must be a whole number >= 0. Got -1."):
+        SOMLayer(MapConfig(), dim=4, num_classes=-1)
+    for bound in (0, -3.0, float("inf")):
+        with pytest.raises(ValueError, match=f"bound must be > 0. Got {bound}."):
+            SOMLayer(MapConfig(), dim=4, bound=bound)
+
+
+def test_statistics_of_another_map_or_kind_are_named(generator):
+    """An accumulation over several batches that installs too early counted some of them twice."""
+    layer = trained_layer(generator)
+    z, labels = torch.rand(16, 6, generator=generator), torch.arange(16) % 4 - 1
+    early, rough = layer(z, labels).statistics, layer(z, labels, exact=False).statistics
+    with pytest.raises(ValueError, match="must be of one map, and have one scale. Got 40 and None"):
+        early.merge(rough)
+    with pytest.raises(ValueError, match="config must be a resolved one, .* Got one with capacity=None."):
+        advance(layer.state, early, MapConfig(activation_threshold=0.95))
+    layer.install(advance(layer.state, early, layer.config))
+    with pytest.raises(ValueError, match="must be of one round. Got those of rounds 4 and 5; install"):
+        early.merge(layer(z, labels).statistics)
+    with pytest.raises(ValueError, match="must be of the map's round, 5. Got those of round 4; each"):
+        advance(layer.state, early, layer.config)
+
+
+def test_a_map_that_falls_to_one_node_is_told(generator):
+    layer = trained_layer(generator)
+    first, several = layer.state.alive.nonzero()[0], layer.state.num_nodes
+    one = keep_nodes(layer.state, torch.zeros_like(layer.state.alive).index_fill(0, first, True))
+    with pytest.warns(UserWarning, match=f"The map fell from {several} nodes to 1 in round 4: .* Call layer.calibrate"):
+        layer.install(one)
+    with warnings.catch_warnings(action="error"):
+        layer.install(one)
+
+
+def test_a_layer_whose_tensors_alone_are_copied_is_that_layer(generator):
+    """The usual moving average kept the threshold and the phase of its first copy."""
+    network = nn.Sequential(nn.Linear(4, 6), nn.Sigmoid(), SOMLayer(MapConfig(), dim=6, num_classes=3))
+    averaged = AveragedModel(network)
+    layer, copied = network[2], averaged.module[2]
+    z, labels = torch.rand(64, 6, generator=generator), torch.randint(-1, 3, (64,), generator=generator)
+    layer.calibrate(z)
+    for _ in range(3):
+        layer.install(advance(layer.state, layer(z, labels).statistics, layer.config))
+        averaged.update_parameters(network)
+    assert torch.equal(copied.predict_proba(z), layer.predict_proba(z))
+    assert copied.state.digest() == layer.state.digest() and copied.error_threshold == layer.error_threshold
+    assert torch.equal(copied.get_extra_state(), layer.get_extra_state())
+    assert copied(z, labels).statistics == layer(z, labels).statistics
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_an_exported_network_predicts_as_the_layer_does(method, generator):
+    layer = trained_layer(generator)
+    bare = torch.where(torch.arange(layer.state.capacity) % 2 == 0, layer.state.classes, -1)
+    layer.install(dataclasses.replace(layer.state, classes=bare))  # some winners have no class of their own
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return getattr(self.layer, method)(torch.sigmoid(x))
+
+    x = torch.randn(40, 6, generator=generator)
+    rows = ({0: torch.export.Dim.AUTO},)
+    exported = torch.export.export(Network(), (torch.randn(8, 6, generator=generator),), dynamic_shapes=rows)
+    assert torch.equal(exported.module()(x), Network()(x))
 
 
 def test_a_map_that_the_layer_cannot_go_on_with_is_refused(generator):
