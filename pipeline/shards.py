@@ -105,6 +105,10 @@ class Dataset:
 
     num_rows = num_samples
 
+    def num_labelled(self, split: str) -> int:
+        """Rows of a split that have a class."""
+        return sum(self.manifest.splits.get(split, Split()).class_histogram)
+
     def labels(self, split: str) -> torch.Tensor:
         """All labels of a split: (N,) int64, -1 = unlabelled. Do not change it."""
         return self._flat(split).labels

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pipeline.capacity import capacity_advice
 from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.collapse import MEASURES
 from pipeline.config import ClusterConfig, RunConfig
@@ -93,7 +94,7 @@ def map_metrics(sums: Mapping[str, float]) -> dict[str, float]:
         return {}
     samples = max(1.0, sums["samples"])
     shares = {"quantization_error": sums["error_sum"] / samples, "unmatched_share": sums["unmatched"] / samples}
-    return shares | {name: sums[name] for name in ("inserted", "pruned")}
+    return shares | {name: sums[name] for name in ("inserted", "pruned")} | {"full_rounds": sums.get("full", 0.0)}
 
 
 @contextlib.contextmanager
@@ -186,7 +187,10 @@ class Training:
                 self._tracker.metrics(numbers, self._epoch(error.details["round"]))
             raise
         finally:
-            tags = {"map_digest": summary["map_digest"]} if summary else {"reason": reason} if reason else None
+            told = ("map_digest", "rounds_at_capacity")
+            tags = (
+                {k: summary[k] for k in told if summary.get(k)} if summary else {"reason": reason} if reason else None
+            )
             with unhurried():
                 self._tracker.finish(status, tags)
                 self._directory.write(status=status.lower(), run_id=self._tracker.run_id)
@@ -310,7 +314,9 @@ class Training:
             "rounds": state.round,
             "nodes": state.num_nodes,
             **scores,
+            **self._scorer.scored(),
             **self._verdict(snapshot),
+            **self._at_capacity(state),
             "map_digest": snapshot.digest(),
             "seconds": round(seconds, 3),
             "samples_per_second": round(samples / seconds, 1),
@@ -323,6 +329,15 @@ class Training:
         for file in (*kept, *keepsakes(self._directory.path, self._dataset), *self._report()):
             self._tracker.artifact(file)
         return summary
+
+    def _at_capacity(self, state: MapState) -> dict[str, int]:
+        """In how many rounds growth found no free node; said where they are many, since it is hidden by the pruning."""
+        if not self._plan.config.is_growing or self._plan.deep is not None:
+            return {}
+        full = round(sum(numbers.get("full_rounds", 0.0) for numbers in self._history.epochs))
+        if advice := capacity_advice(self._plan.config, self._run.map, full, state.round):
+            self._say(advice)
+        return {"rounds_at_capacity": full}
 
     def _verdict(self, snapshot: Snapshot) -> dict[str, bool]:
         """Whether a deep map has collapsed: possible at the end with deep.on_collapse=go_on only."""
