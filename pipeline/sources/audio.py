@@ -7,6 +7,7 @@ cut at the end, shorter ones end in silence. One recording is read at a time.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -64,9 +65,11 @@ class AudioFolder:
         self._listing = FolderListing(root, {".wav"}, options)
         rate = options.sample_rate or self._listing.first(_read_wav)[0]
         self.spec = _audio_spec(rate, options, self._listing.names, self._listing.files)
+        self.fitted: Counter[str] = Counter()
 
     def batches(self) -> Iterator[Batch | Undecoded]:
         """All recordings, in the order of their paths."""
+        self.fitted.clear()
         yield from self._listing.batches(self._read, self.spec.rows_per_batch, "Recordings")
 
     def _read(self, path: Path) -> np.ndarray:
@@ -76,7 +79,7 @@ class AudioFolder:
             remedy = f"Pass --sample-rate {rate} to resample."
             raise must("sample rate", f"{rate} Hz, as the first file", got, where=str(path), remedy=remedy)
         row = np.zeros(self.spec.shape, dtype=np.int16)
-        _fit(_resampled(samples, got, rate), row)
+        self.fitted[_fit(_resampled(samples, got, rate), row)] += 1
         return row
 
 
@@ -107,16 +110,18 @@ class AudioNpz:
         classes.refuse_absent()
         self._splits = splits_of(self._npz, self._labels, options)
         self.spec = _audio_spec(options.sample_rate or self._rate, options, classes.names, [path])
+        self.fitted: Counter[str] = Counter()
 
     def batches(self) -> Iterator[Batch]:
         """All recordings, in the order of the file."""
+        self.fitted.clear()
         rate, size = int(self.spec.details["sample_rate"]), self.spec.rows_per_batch
         recordings = self._npz.chunks("samples", iter(np.diff(self._offsets).tolist()))
         for start in range(0, len(self._labels), size):
             rows = np.arange(start, min(start + size, len(self._labels)), dtype=np.int64)
             features = np.zeros((len(rows), *self.spec.shape), dtype=np.int16)
             for row in features:
-                _fit(_resampled(next(recordings), self._rate, rate), row)
+                self.fitted[_fit(_resampled(next(recordings), self._rate, rate), row)] += 1
             batch = Batch(
                 features=features,
                 labels=self._labels[rows],
@@ -182,10 +187,11 @@ def _int16(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), -32768, 32767).astype(np.int16)
 
 
-def _fit(samples: np.ndarray, row: np.ndarray) -> None:
-    """Write samples into a row of zeros: cut, or followed by silence."""
+def _fit(samples: np.ndarray, row: np.ndarray) -> str:
+    """Write samples into a row of zeros: "cut", "padded" with silence, or "whole"."""
     count = min(len(samples), len(row))
     row[:count] = samples[:count]
+    return "cut" if count < len(samples) else "padded" if count < len(row) else "whole"
 
 
 def _short(values: np.ndarray) -> str:
