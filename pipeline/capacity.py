@@ -37,6 +37,6 @@ def capacity_advice(config: MapConfig, given: Mapping[str, Any], full: int, roun
     else:
         remedy = "Lower map.activation_threshold, so that nodes are larger, or raise map.capacity"
     return (
-        f"Growth had no free node in {full:,} of {rounds:,} rounds: map.capacity ({config.capacity}) decided what became "
-        f"a node, and another seed may give other nodes. {remedy}."
+        f"Growth had no free node in {full:,} of {rounds:,} rounds: map.capacity ({config.capacity}) decided what "
+        f"became a node, and another seed may give other nodes. {remedy}."
     )
