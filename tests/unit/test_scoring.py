@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs._epochs import sentence
+from jobs._epochs import Epochs, sentence
 from pipeline import scoring
 from pipeline.config import RunConfig
 from pipeline.evaluation import evaluate
@@ -74,6 +74,16 @@ def test_a_training_says_of_how_many_rows_its_accuracy_is(rng, tmp_path, monkeyp
     assert f", accuracy 1.0000 ({labelled} of {len(rows)} {split} rows have a class), " in sentence(summary)
     whole = sentence(summary | {"scored_labelled_rows": len(rows)})
     assert ", accuracy 1.0000, " in whole and "have a class" not in whole
+
+
+@pytest.mark.parametrize(("error", "told"), [(0.0, False), (0.25, True)])
+def test_progress_tells_an_error_where_it_was_measured(capsys, error, told):
+    """The samples of a first round became the nodes."""
+    with Epochs() as on_epoch:
+        on_epoch(1, 1, {"nodes": 12.0, "quantization_error": error, "accuracy": 0.5, "samples_per_second": 8.0})
+    said = capsys.readouterr().err
+    assert "nodes 12 ·" in said and "accuracy 0.500" in said and ("quantization error 0.25" in said) is told
+    assert ("quantization error" in said) is told
 
 
 @pytest.mark.parametrize(
