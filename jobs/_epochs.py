@@ -35,6 +35,8 @@ class Epochs:
         score = _score(metrics)
         named = {"nodes": "nodes {:.0f}", "quantization_error": "quantization error {:.4g}", score: score + " {:.3f}",
                  "samples_per_second": "{:,.0f} samples/s"}  # fmt: skip
+        if metrics.get("quantization_error") == 0:  # the samples of a first round became nodes: nothing was measured
+            named.pop("quantization_error")
         notes = [text.format(metrics[k]) for k, text in named.items() if metrics.get(k) is not None]
         self._bar(epoch, " · ".join(notes), max(epoch, expected))
 
@@ -53,6 +55,9 @@ def sentence(summary: dict[str, Any]) -> str:
     """The last line of a training."""
     parts = [f"{summary['model']}: {counted(summary['nodes'], 'node')} after {counted(summary['epochs'], 'epoch')}"]
     scores = (_score(summary), "clustering_accuracy", "nmi", "quantization_error")
-    parts += [f"{key} {summary[key]:.4f}" for key in scores if summary.get(key) is not None]
-    of = " (of training rows)" if summary["split"] == "train" else ""
+    rows, labelled, split = summary.get("scored_rows", 0), summary.get("scored_labelled_rows"), summary["split"]
+    partly = labelled is not None and labelled != rows
+    notes = {scores[0]: f" ({labelled} of {counted(rows, split + ' row')} have a class)" if partly else ""}
+    parts += [f"{key} {summary[key]:.4f}{notes.get(key, '')}" for key in scores if summary.get(key) is not None]
+    of = " (of training rows)" if split == "train" else ""
     return f"{', '.join(parts)}{of}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."

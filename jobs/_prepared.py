@@ -24,6 +24,12 @@ def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
     if manifest.dropped_count:
         named = [*left_out[:_FEW], *(["..."] if manifest.dropped_count > _FEW else [])] if left_out else []
         print(f"{manifest.dropped_count} invalid rows left out{': ' if named else ''}{', '.join(named)}")
+    fitted = manifest.provenance.get("fitted", {})
+    if cut_or_padded := {how: number for how in ("cut", "padded") if (number := fitted.get(how))}:
+        seconds = manifest.shape[0] / manifest.details["sample_rate"]
+        said = {"cut": "cut at the end", "padded": "followed by silence"}
+        parts = " and ".join(f"{number} {said[how]}" for how, number in cut_or_padded.items())
+        print(f"of {sum(fitted.values())} recordings {parts}, to last {seconds:.4g} s (--duration)")
     if manifest.constant_features:
         print(f"constant columns, read as 0: {_some(manifest.constant_features)}")
     if (key := manifest.provenance.get("repeated_key")) is not None:
@@ -46,6 +52,7 @@ def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
         "class_histogram": {name: split.class_histogram for name, split in manifest.splits.items()},
         "dropped_count": manifest.dropped_count,
         "left_out": left_out,
+        "fitted": fitted,
         "manifest_hash": manifest.digest,
     }
 

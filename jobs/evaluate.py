@@ -19,12 +19,14 @@ def evaluate(
     """Score a trained model on a split of a prepared data set.
 
     Rows without a predicted class, and rows left out as noise, are errors; rows whose class is not known are not
-    counted. A score that does not apply is left out (null in --json).
+    counted: labelled_rows says how many have one, where not all do. A score that does not apply is left out (null in
+    --json).
     """
     from pipeline.trained import evaluate_run
 
     scores = evaluate_run(model, data, split, tracking_uri, say)
-    for name, value in scores.items():
+    plain = {"labelled_rows": None} if scores["labelled_rows"] == scores["rows"] else {}
+    for name, value in (scores | plain).items():
         if value is not None:
             print(f"{name:<20} {value:.4f}" if isinstance(value, float) else f"{name:<20} {value}")
     return scores

@@ -23,13 +23,16 @@ def report(
 ) -> dict[str, Any]:
     """Write a page to look at a run: the map, what is in its nodes, how it grew, how good it is, how to do it again.
 
-    The page holds everything it needs: it opens from disk, without a network. Of a sweep: accuracy by labelled
-    fraction with spread and baselines.
+    The page holds everything it needs: it opens from disk, without a network. Beside PAGE.html are the nodes as tables:
+    PAGE-nodes.csv and, of tables and deep maps, PAGE-relevances.csv. Of a sweep: accuracy by labelled fraction with
+    spread and baselines.
     """
     from pipeline.report.make import report_of
 
     made = report_of(model, out, data=data, rows=rows, figures=figures, uri=tracking_uri, say=say)
     print(f"{made['out']} ({made['bytes'] / 1e6:.1f} MB)")
+    for table in made["tables"]:
+        print(table)
     if figures:
         print(f"{figures} ({len(made['figures'])} figures)")
     return made

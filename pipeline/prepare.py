@@ -20,6 +20,7 @@ import platform
 import re
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -105,6 +106,8 @@ def prepare(
         provenance: dict[str, Any] = {"files": raw_files, "software": _software()}
         if keys.repeated is not None:
             provenance["repeated_key"] = keys.repeated
+        if isinstance(fitted := getattr(source, "fitted", None), Counter):  # recordings made as long as the others
+            provenance["fitted"] = dict(fitted)
         with full_disk_named(out):
             manifest = writer.finish(identity, provenance)
             (scratch / MANIFEST).write_text(manifest.to_json())

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError, UserError, must, some
 from pipeline.manifest import Manifest
 from pipeline.places import is_data_set
-from pipeline.samples import TENSOR_COLUMN, InputSpec, narrowed
+from pipeline.samples import ABSENT, TENSOR_COLUMN, InputSpec, narrowed
 from pipeline.sources.readers import holds_numbers
 
 
@@ -42,7 +42,7 @@ def check_schema(schema: pa.Schema, spec: InputSpec, where: str) -> list[str]:
     missing = [name for name in spec.columns if name not in schema.names]
     if missing:
         listed = some(map(repr, missing), 5)
-        raise DataError(f"{where}: columns {listed} must be there. Got {', '.join(schema.names)}.")
+        raise DataError(f"{where}: columns {listed} must be there. Got {', '.join(schema.names)}. {ABSENT}")
     for name in spec.columns:
         kind = schema.field(name).type
         if not holds_numbers(kind):
@@ -77,7 +77,8 @@ def _other_columns(wanted: tuple[str, ...], columns: tuple[str, ...]) -> UserErr
         remedy = f"Prepare it with the columns in the order of the model: {order}."
     else:
         lacking = [name for name in wanted if name not in columns]
-        remedy = f"It lacks {', '.join(lacking[:8])}." if lacking else "It has more columns: leave them out."
+        more = "It has more columns: leave them out."
+        remedy = f"It lacks {', '.join(lacking[:8])}. {ABSENT}" if lacking else more
     place = next((i for i, pair in enumerate(zip(wanted, columns, strict=False)) if pair[0] != pair[1]), None)
     if place is None:
         return must("--input", f"a table of {len(wanted)} columns", f"{len(columns)}", remedy=remedy)
@@ -121,7 +122,7 @@ def _another_kind(path: str, got: int, spec: InputSpec) -> DataError:
     )
     return DataError(
         f"{path}: column '{TENSOR_COLUMN}' must have {math.prod(spec.shape)} values in a row: "
-        f"the model was trained on {what}. Got {got}."
+        f"the model was trained on {what}. Got {got}. {spec.how_long}".rstrip()
     )
 
 

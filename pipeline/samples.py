@@ -20,6 +20,7 @@ from pipeline.scaling import Scaling
 from pipeline.shards import Dataset
 
 TENSOR_COLUMN = "features"
+ABSENT = "Add what is missing; a category that does not occur is a column of 0."
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,25 @@ class InputSpec:
         given = InputSpec.of(dataset.manifest)
         if (given.kind, given.shape) != (self.kind, self.shape):
             wanted = f"{self.kind} samples of shape {self.shape}, as the model was trained on"
-            raise must("--data", f"a data set of {wanted}", f"{given.kind} {given.shape}")
+            remedy = self.how_long if given.kind == "audio" else ""
+            raise must("--data", f"a data set of {wanted}", f"{given.kind} {given.shape}", remedy=remedy)
         self.refuse_other_rate(given, "--data")
         if self.kind != "table":
             return dataset
         columns, named = self.columns or (), given.columns or ()
         missing = [name for name in columns if name not in named]
         if missing and named:
-            listed = some(map(repr, missing), 5)
-            raise must("--data", f"a table with the columns of the model, {listed} too", ", ".join(named[:8]))
+            wanted = f"a table with the columns of the model, {some(map(repr, missing), 5)} too"
+            raise must("--data", wanted, ", ".join(named[:8]), remedy=ABSENT)
         order = [named.index(name) for name in columns] if columns and named else range(self.shape[0])
         return dataset.seen_as(Scaling(self.low, self.high), order)
+
+    @property
+    def how_long(self) -> str:
+        """How recordings of another length are prepared for this model; empty where it takes none."""
+        if self.kind != "audio" or not self.sample_rate:
+            return ""
+        return f"Prepare it with --duration {self.shape[0] / self.sample_rate:.12g} --sample-rate {self.sample_rate}."
 
     def refuse_other_rate(self, given: InputSpec, option: str) -> None:
         """Recordings at another rate sound otherwise, though they may be as long in samples.
@@ -170,7 +179,7 @@ class InputSpec:
         missing = [name for name in self.columns if name not in table]
         if missing:
             listed = some(map(repr, missing), 5)
-            raise DataError(f"Columns {listed} must be there. Got {', '.join(map(str, table.columns))}.")
+            raise DataError(f"Columns {listed} must be there. Got {', '.join(map(str, table.columns))}. {ABSENT}")
         part = table[list(self.columns)]
         for name in part.columns[part.columns.duplicated()]:
             raise must(f"Column '{name}'", "there once", f"{list(part.columns).count(name)} of that name")

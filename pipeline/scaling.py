@@ -58,6 +58,19 @@ class Scaling:
             scaled = torch.where(constant & ~scaled.isnan(), 0.0, scaled)
         return scaled.to(torch.float32)
 
+    def undone(self, scaled: np.ndarray) -> np.ndarray:
+        """Features in the units of the source: 0 is low, 1 is high.
+
+        Args:
+            scaled: (n, D).
+
+        Example:
+            >>> Scaling((10.0, 5.0), (20.0, 5.0)).undone(np.array([[0.5, 0.0]])).tolist()
+            [[15.0, 5.0]]
+        """
+        low = np.asarray(self.low, dtype=np.float64)
+        return low + scaled * (np.asarray(self.high, dtype=np.float64) - low)
+
     @cached_property
     def _tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Low, span (1 where it is 0) and, if there is one, the mask of the constant columns."""

@@ -101,6 +101,16 @@ class Scorer:
         scores = self._on(snapshot, self.split, self._all)
         return scores | self._validated(snapshot) | self._trained(snapshot, scores)
 
+    def scored(self) -> dict[str, Any]:
+        """What `final` looks at: the split, its rows, and how many of them have a class (None without classes)."""
+        rows = self._dataset.num_samples(self.split) if self._all is None else len(self._all)
+        about: dict[str, Any] = {"split": self.split, "scored_rows": rows, "scored_labelled_rows": None}
+        if self._dataset.num_classes and self._all is None:
+            about["scored_labelled_rows"] = self._dataset.num_labelled(self.split)
+        elif self._dataset.num_classes:
+            about["scored_labelled_rows"] = int((self._dataset.labels(self.split)[self._all] >= 0).sum())
+        return about
+
     def _drawn(self, limit: int, count: int) -> Tensor | None:
         """A fixed random choice of rows; None = all."""
         if not 0 < limit < count:

@@ -69,7 +69,7 @@ def train_screened(settings: Mapping[str, Any], path: Path, name: str) -> dict[s
     epochs = -(-state.round // plan.rounds_per_epoch)
     numbers = {**scores, "nodes": state.num_nodes, "seconds": seconds}
     _record(plan, run, path, name, epochs, scorer.split, numbers)
-    found = {"split": scorer.split, **scores}
+    found = {**scorer.scored(), **scores}
     return summary_of(run, state, epochs, found, None, seconds, epochs * plan.num_samples, path)
 
 

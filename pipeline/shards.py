@@ -103,6 +103,10 @@ class Dataset:
         """N of a split; 0 for one that is not there."""
         return self.manifest.splits.get(split, Split()).num_samples
 
+    def num_labelled(self, split: str) -> int:
+        """Rows of a split that have a class."""
+        return sum(self.manifest.splits.get(split, Split()).class_histogram)
+
     def labels(self, split: str) -> torch.Tensor:
         """All labels of a split: (N,) int64, -1 = unlabelled. Do not change it."""
         return self._flat(split).labels

@@ -101,7 +101,7 @@ def evaluate_run(
         say: told in one line that the data have changed since the training.
 
     Returns:
-        run, data, split, rows, map_digest, nodes, and the scores.
+        run, data, split, rows, labelled_rows (None without classes), map_digest, nodes, and the scores.
 
     Raises:
         UserError: there is no such run or data set, it does not fit, or another one lies where it was trained on.
@@ -129,5 +129,7 @@ def evaluate_run(
     split = split or ("test" if dataset.num_samples("test") else "train")
     scores = trained.evaluate(dataset, split)
     about = {"run": run, "model": trained.about.get("model"), "data": str(place), "split": split}
-    counts = {"rows": dataset.num_samples(split), "nodes": trained.state.num_nodes, "map_digest": trained.digest}
-    return about | counts | scores
+    labelled = dataset.num_labelled(split) if dataset.num_classes else None
+    counts = {"rows": dataset.num_samples(split), "labelled_rows": labelled}
+    made = {"nodes": trained.state.num_nodes, "map_digest": trained.digest}
+    return about | counts | made | scores

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pipeline.capacity import capacity_advice
 from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.collapse import MEASURES
 from pipeline.config import ClusterConfig, RunConfig
@@ -93,7 +94,7 @@ def map_metrics(sums: Mapping[str, float]) -> dict[str, float]:
         return {}
     samples = max(1.0, sums["samples"])
     shares = {"quantization_error": sums["error_sum"] / samples, "unmatched_share": sums["unmatched"] / samples}
-    return shares | {name: sums[name] for name in ("inserted", "pruned")}
+    return shares | {name: sums[name] for name in ("inserted", "pruned")} | {"full_rounds": sums.get("full", 0.0)}
 
 
 @contextlib.contextmanager
@@ -186,7 +187,10 @@ class Training:
                 self._tracker.metrics(numbers, self._epoch(error.details["round"]))
             raise
         finally:
-            tags = {"map_digest": summary["map_digest"]} if summary else {"reason": reason} if reason else None
+            told = ("map_digest", "rounds_at_capacity")
+            tags = (
+                {k: summary[k] for k in told if summary.get(k)} if summary else {"reason": reason} if reason else None
+            )
             with unhurried():
                 self._tracker.finish(status, tags)
                 self._directory.write(status=status.lower(), run_id=self._tracker.run_id)
@@ -300,7 +304,7 @@ class Training:
         about |= {"class_names": self._dataset.class_names, "input": InputSpec.of(self._dataset.manifest).to_dict()}
         path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
         epochs = self._epoch(state.round)
-        found = {"split": self._scorer.split, **scores, **self._verdict(snapshot)}
+        found = {**self._scorer.scored(), **scores, **self._verdict(snapshot), **self._at_capacity(state)}
         out = self._directory.path
         summary = summary_of(self._run, state, epochs, found, snapshot.digest(), seconds, samples, out)
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
@@ -310,6 +314,15 @@ class Training:
         for file in (*kept, *keepsakes(self._directory.path, self._dataset), *self._report()):
             self._tracker.artifact(file)
         return summary
+
+    def _at_capacity(self, state: MapState) -> dict[str, int]:
+        """In how many rounds growth found no free node; said where they are many, since it is hidden by the pruning."""
+        if not self._plan.config.is_growing or self._plan.deep is not None:
+            return {}
+        full = round(sum(numbers.get("full_rounds", 0.0) for numbers in self._history.epochs))
+        if advice := capacity_advice(self._plan.config, self._run.map, full, state.round):
+            self._say(advice)
+        return {"rounds_at_capacity": full}
 
     def _verdict(self, snapshot: Snapshot) -> dict[str, bool]:
         """Whether a deep map has collapsed: possible at the end with deep.on_collapse=go_on only."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE, FIGURES = "report.html", "figures"
-_ROWS, _EMBEDDED = 20_000, 1000
+_ROWS, _EMBEDDED, _CELLS = 20_000, 1000, 1_000_000
 
 
 def wanted(setting: bool | None) -> bool:
@@ -32,13 +32,15 @@ def report_of_run(directory: Path, figures: bool, say: Callable[[str], None]) ->
         from pipeline.report.figures import all_figures
         from pipeline.report.make import run_page
         from pipeline.report.page import write_page
+        from pipeline.report.tables import write_tables
 
         data = collect(directory, _ROWS, _EMBEDDED)
-        write_page(run_page(data, ("pca", "tsne")), directory / PAGE)
+        tables = write_tables(data, directory / PAGE, _CELLS)
+        write_page(run_page(data, ("pca", "tsne"), tables), directory / PAGE)
     except (Exception, KeyboardInterrupt) as error:  # the training is done: nothing may take it back
         return _failed(directory, error, say)
     say(f"Report: {directory / PAGE}")
-    return [directory / PAGE, *(_figures(directory, lambda: all_figures(data), say) if figures else [])]
+    return [directory / PAGE, *tables, *(_figures(directory, lambda: all_figures(data), say) if figures else [])]
 
 
 def report_of_sweep(directory: Path, say: Callable[[str], None]) -> list[Path]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from pipeline.report.figures import all_figures, save
 from pipeline.report.page import Page, escaped, table, write_page
 from pipeline.report.sweep_data import SweepData, is_sweep
 from pipeline.report.sweeps import fractions_figure, sweep_page
-from pipeline.report.views import add_embeddings, add_growth, add_map, add_planes, add_scores
+from pipeline.report.tables import write_tables
+from pipeline.report.views import add_embeddings, add_growth, add_map, add_nodes, add_planes, add_scores
 from pipeline.results import run_directory
 from pipeline.section import Section
 
@@ -57,7 +58,7 @@ def report_of(
     uri: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Writes the report of a run or of a sweep.
+    """Writes the report of a run, with its nodes as tables beside the page, or of a sweep.
 
     Args:
         run: directory of a run or of a sweep, or the id of one in MLflow.
@@ -69,7 +70,7 @@ def report_of(
         say: told in one line that the samples are not to be had.
 
     Returns:
-        run, out, bytes, nodes and rows (None for sweeps), figures (their files).
+        run, out, bytes, nodes and rows (None for sweeps), tables and figures (their files).
 
     Raises:
         UserError: there is no such run, the data are others, or the file cannot be written.
@@ -78,7 +79,7 @@ def report_of(
         raise must("--rows", "an integer >= 0 (0: all)", rows)
     if out.is_dir():
         raise must("--out", "a file", str(out))
-    directory = run_directory(run, uri)
+    directory, tables = run_directory(run, uri), list[Path]()
     if is_sweep(directory):
         sweep = SweepData(directory)
         made = sweep_page(sweep), {f"fractions-{name}": fractions_figure(sweep, name) for name in sweep.tables}
@@ -87,15 +88,17 @@ def report_of(
         found = collect(directory, rows, data=data)
         if found.train is None:
             say(_about(found))
-        made = run_page(found), all_figures(found) if figures else {}
+        tables = write_tables(found, out)
+        made = run_page(found, tables=tables), all_figures(found) if figures else {}
         about = {"nodes": found.num_nodes, "rows": len(found.train.rows) if found.train else 0}
     size = write_page(made[0], out)
     files = save(made[1], figures) if figures else []
-    return {"run": run, "out": str(out), "bytes": size, **about, "figures": [str(file) for file in files]}
+    made_files = {"tables": [str(file) for file in tables], "figures": [str(file) for file in files]}
+    return {"run": run, "out": str(out), "bytes": size, **about, **made_files}
 
 
-def run_page(data: MapData, methods: tuple[str, ...] = METHODS) -> Page:
-    """The page of a run."""
+def run_page(data: MapData, methods: tuple[str, ...] = METHODS, tables: Sequence[Path] = ()) -> Page:
+    """The page of a run; `tables` are files beside it that it links."""
     settings, summary = data.record.get("settings", {}), data.record.get("summary") or {}
     model = str(settings.get("train.model") or data.about.get("model") or data.config.variant)
     source = Path(str(settings.get("data.path", "unknown data"))).name
@@ -118,6 +121,7 @@ def run_page(data: MapData, methods: tuple[str, ...] = METHODS) -> Page:
     add_growth(page, data)
     add_embeddings(page, data, methods)
     add_scores(page, data)
+    add_nodes(page, data, [file.name for file in tables])
     page.tabs.append(("run", "Run", run_panel(data.directory, data.record, data.config.to_dict()), False))
     return page
 

@@ -5,17 +5,20 @@ Axes: A alive nodes, F features shown, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from pipeline.report.charts import embedding_chart, grid_of, map_chart, plane_chart
 from pipeline.report.data import MapData
 from pipeline.report.nodes import feature_names, features_shown, node_details, short_names
-from pipeline.report.page import Page, chart, escaped, select
+from pipeline.report.page import Page, chart, escaped, select, table
 from pipeline.report.palette import MARKS, apart, colour, mark, names_of
 from pipeline.report.pictures import Gallery
 from pipeline.report.score_charts import answers, confusion_chart, curves_chart, growth_chart
+from pipeline.report.tables import node_table, telling_features
 
 MEASURES = {
     "samples": "samples",
@@ -26,6 +29,7 @@ MEASURES = {
 }
 EMBEDDINGS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 _FACES = 400  # nodes whose pictures the map can show at once
+_LISTED = 200  # nodes in the table
 
 
 def add_map(page: Page, data: MapData) -> None:
@@ -206,6 +210,30 @@ def add_embeddings(page: Page, data: MapData, wanted: tuple[str, ...]) -> None:
     choices = [(f"embedding-{name}", EMBEDDINGS[name]) for name in found]
     controls = select("method", "Method", choices, "data-choose")
     page.tabs.append(("embedding", "Samples", f'<div class="controls">{controls}</div>{"".join(parts)}', True))
+
+
+def add_nodes(page: Page, data: MapData, files: Sequence[str]) -> None:
+    """The nodes as a table, and where all of them are, with their features, to go on with."""
+    found, telling = node_table(data), telling_features(data)
+    head = [name.replace("_", " ") for name in found.column_names]
+    rows = [[_cell(name, value) for name, value in row.items()] for row in found.slice(0, _LISTED).to_pylist()]
+    if telling:
+        head.append("most relevant features")
+        rows = [[*row, features] for row, features in zip(rows, telling, strict=False)]
+    links = " and ".join(f'<a href="{quote(name)}">{escaped(name)}</a>' for name in files)
+    first = f" The first {_LISTED:,} of {data.num_nodes:,} are listed." if data.num_nodes > _LISTED else ""
+    beside = f" All of them, in files beside this page: {links}." if files else ""
+    note = (
+        "Nodes by their samples; class is what a node has learned, majority the commonest class of its training rows, "
+        f"the quantization error the mean distance of its samples.{first}{beside}"
+    )
+    page.tabs.append(("nodes", "Nodes", f'<p class="note">{note}</p>{table(head, rows)}', False))
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if name.endswith("_share") else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def add_scores(page: Page, data: MapData) -> None:

@@ -6,7 +6,9 @@ cut at the end, shorter ones end in silence. One recording is read at a time.
 
 from __future__ import annotations
 
+import itertools
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -60,9 +62,11 @@ class AudioFolder:
         self._listing = FolderListing(root, {".wav"}, options)
         rate = options.sample_rate or self._listing.first(_read_wav)[0]
         self.spec = _audio_spec(rate, options, self._listing.names, self._listing.files)
+        self.fitted: Counter[str] = Counter()
 
     def batches(self) -> Iterator[Batch | Undecoded]:
         """All recordings, in the order of their paths."""
+        self.fitted.clear()
         yield from self._listing.batches(self._read, self.spec.rows_per_batch, "Recordings")
 
     def _read(self, path: Path) -> np.ndarray:
@@ -72,7 +76,7 @@ class AudioFolder:
             remedy = f"Pass --sample-rate {rate} to resample."
             raise must("sample rate", f"{rate} Hz, as the first file", got, where=str(path), remedy=remedy)
         row = np.zeros(self.spec.shape, dtype=np.int16)
-        _fit(_resampled(samples, got, rate), row)
+        self.fitted[_fit(_resampled(samples, got, rate), row)] += 1
         return row
 
 
@@ -97,18 +101,20 @@ class AudioNpz:
         self._rate = _rate(self._npz) if "rate" in self._npz.names else int(options.sample_rate or 0)
         names, self._labels, self._splits = self._npz.labelled(count, options)
         self.spec = _audio_spec(options.sample_rate or self._rate, options, names, [path])
+        self.fitted: Counter[str] = Counter()
 
     def batches(self) -> Iterator[Batch | Undecoded]:
         """All recordings, in the order of the file."""
+        self.fitted.clear()
         rate, size, place = int(self.spec.details["sample_rate"]), self.spec.rows_per_batch, self._npz.path.name
         lengths = np.diff(self._offsets)
         recordings = self._npz.chunks("samples", iter(lengths.tolist()))
         for start in range(0, len(self._labels), size):
             rows = np.arange(start, min(start + size, len(self._labels)), dtype=np.int64)
             features = np.zeros((len(rows), *self.spec.shape), dtype=np.int16)
-            for row in features:
-                _fit(_resampled(next(recordings), self._rate, rate), row)
+            fits = [_fit(_resampled(next(recordings), self._rate, rate), row) for row in features]
             good = lengths[rows] > 0
+            self.fitted.update(itertools.compress(fits, good))
             for row in rows[~good]:
                 where = f"{place}: recording {row}"
                 yield Undecoded(name=where, error=unreadable(f"{where} holds no samples.", "recordings"))
@@ -177,10 +183,11 @@ def _int16(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), -32768, 32767).astype(np.int16)
 
 
-def _fit(samples: np.ndarray, row: np.ndarray) -> None:
-    """Write samples into a row of zeros: cut, or followed by silence."""
+def _fit(samples: np.ndarray, row: np.ndarray) -> str:
+    """Write samples into a row of zeros: "cut", "padded" with silence, or "whole"."""
     count = min(len(samples), len(row))
     row[:count] = samples[:count]
+    return "cut" if count < len(samples) else "padded" if count < len(row) else "whole"
 
 
 def _short(values: np.ndarray) -> str:

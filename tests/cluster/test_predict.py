@@ -133,7 +133,10 @@ def test_numbers_of_every_kind_that_is_prepared_are_scored(model, rows, tmp_path
 
 def test_what_cannot_be_read_is_said_before_anything_is_written(model, rows, source, tmp_path):
     for change, sentence in (
-        ({"columns": {"x0": "X0"}}, "columns 'x0' must be there. Got id, x1, X0."),
+        (
+            {"columns": {"x0": "X0"}},
+            "columns 'x0' must be there. Got id, x1, X0. Add .* does not occur is a column of 0.",
+        ),
         ({"columns": {"id": "x0", "x0": "y"}}, "column 'x0' must hold numbers. Got (large_)?string"),
     ):
         renamed = pa.Table.from_pandas(rows.rename(**change), preserve_index=False)
@@ -320,6 +323,10 @@ def test_shards_of_a_table_with_columns_in_another_order_are_refused(model, rows
     for source in (tmp_path / "turned", tmp_path / "turned" / "train", next((tmp_path / "turned").rglob("*.parquet"))):
         with pytest.raises(UserError, match="whose column 1 is 'x0'. Got 'x1'. Prepare .* order of the model: x0, x1."):
             predict(model, source, tmp_path / "other", actors=0)
+    rows.rename(columns={"x0": "x2"})[["x1", "x2"]].to_csv(tmp_path / "fewer.csv", index=False)
+    prepare(open_source("table", tmp_path / "fewer.csv", SourceOptions(test_fraction=0.0)), tmp_path / "fewer")
+    with pytest.raises(UserError, match="It lacks x0. Add what is missing; a category that does not occur is a column"):
+        predict(model, tmp_path / "fewer" / "train", tmp_path / "other", actors=0)
     assert not (tmp_path / "other").exists()
 
 
@@ -348,4 +355,8 @@ def test_recordings_at_another_rate_are_refused_though_they_are_as_long(tmp_path
             UserError, match="--input must be recordings at 8000 Hz, as the model .* Got 16000. Prepare"
         ):
             predict(tmp_path / "run", source, tmp_path / "other", actors=0)
+    longer = SourceOptions(duration_s=1.0, sample_rate=8000, test_fraction=0.0)
+    prepare(open_source("audio", tmp_path / "words", longer), tmp_path / "longer")
+    with pytest.raises(UserError, match="Got 8000. Prepare it with --duration 0.01 --sample-rate 8000."):
+        predict(tmp_path / "run", tmp_path / "longer" / "train", tmp_path / "other", actors=0)
     assert not (tmp_path / "other").exists()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jobs.evaluate import evaluate as command
 from jobs.results import results
 from pipeline.errors import UserError
 from pipeline.model import model_directory
@@ -52,6 +53,17 @@ def test_the_command_says_what_the_training_said(trained, digits):
     assert (scores["split"], scores["rows"], scores["map_digest"]) == ("test", 359, summary["map_digest"])
     assert scores["topographic_error"] is None
     assert "accuracy" in done.stdout.splitlines()[7]
+
+
+@pytest.mark.parametrize(("classes", "told"), [("01", None), ("0-", "labelled_rows        6\n")], ids=["all", "some"])
+def test_rows_without_a_class_are_told_where_there_are_some(tmp_path, capsys, classes, told):
+    features = np.arange(24.0).reshape(12, 2)
+    data = table(tmp_path / "t", features, np.array([*classes] * 6), unlabelled_value="-" if told else None)
+    train(small("sssom", data, train__labelled_fraction=1.0), tmp_path / "run")
+    scores = command(str(tmp_path / "run"), None, None, None)
+    assert (scores["rows"], scores["labelled_rows"]) == (12, 6 if told else 12)
+    said = capsys.readouterr().out
+    assert (told in said) if told else ("labelled" not in said)
 
 
 def test_a_run_is_found_by_its_id(trained):
@@ -160,7 +172,7 @@ def test_a_table_prepared_on_its_own_is_read_in_the_scaling_and_columns_of_the_m
         (
             "named",
             frame.rename(columns={"x2": "x3"}),
-            "a table with the columns of the model, 'x2' too. Got 'x0, x1, x3'",
+            "a table with the columns of the model, 'x2' too. Got 'x0, x1, x3'. Add what is missing; a category that",
         ),
     ):
         with pytest.raises(UserError, match=f"--data must be {sentence}"):
@@ -180,5 +192,16 @@ def test_recordings_at_another_rate_are_refused_though_they_are_as_long(tmp_path
     assert model.seen_by_model(spoken[8000]) is spoken[8000]
     with pytest.raises(UserError, match="recordings at 8000 Hz, as the model was trained on. Got 16000. Prepare it"):
         model.seen_by_model(spoken[16000])
+    for seconds, how in ((0.5, "--duration 1 --sample-rate 8000"), (1.0, None)):
+        options = SourceOptions(duration_s=seconds, sample_rate=8000, test_fraction=0.0)
+        prepare(open_source("audio", tmp_path / "words", options), tmp_path / f"of-{seconds}")
+        other = Dataset.open(tmp_path / f"of-{seconds}")
+        if how:
+            with pytest.raises(
+                UserError, match=rf"of shape \(8000,\), as .* Got 'audio \(4000,\)'. Prepare it with {how}"
+            ):
+                model.seen_by_model(other)
+        else:
+            assert model.seen_by_model(other) is other
     before = {name: value for name, value in model.to_dict().items() if name != "sample_rate"}
     assert InputSpec.from_dict(before).seen_by_model(spoken[16000]) is spoken[16000], "a model saved before has no rate"

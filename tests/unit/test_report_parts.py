@@ -11,12 +11,15 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_wine
+from sklearn.preprocessing import MinMaxScaler
 
 from pipeline import sweep_result
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.history import History
 from pipeline.plan import make_plan, training_labels
+from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.report import figures, sweep_data
 from pipeline.report.automatic import FIGURES, PAGE, report_of_run
@@ -38,6 +41,7 @@ from pipeline.report.placement import (
 )
 from pipeline.report.score_charts import classes_then, confusion_chart, curves_chart
 from pipeline.report.sweeps import fractions_chart, fractions_figure, sweep_page
+from pipeline.report.tables import write_tables
 from pipeline.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
 from pipeline.trained import evaluate_run
@@ -93,7 +97,8 @@ def test_figures_that_fail_do_not_take_the_page_away(odd):
     lines = []
     (odd / FIGURES).write_text("a file where the folder should be")
     made = report_of_run(odd, True, lines.append)
-    assert made == [odd / PAGE] and (odd / PAGE).stat().st_size > 10**6
+    assert made == [odd / name for name in (PAGE, "report-nodes.csv", "report-relevances.csv")]
+    assert (odd / PAGE).stat().st_size > 10**6
     assert lines[0].startswith("Report: ") and lines[1].startswith("There are no figures (FileExistsError")
 
 
@@ -418,3 +423,84 @@ def test_a_data_set_whose_name_looks_like_a_number_or_like_nothing_has_a_report(
     data = sweep_data.SweepData(tmp_path)
     assert data.tables == [name] and data.by_fraction(name) == [(1.0, 0.8, 0.0, 2)]
     assert (f"accuracy on {name}, 100% of labels", "0.8000") in sweep_page(data).tiles
+
+
+@pytest.fixture(scope="module")
+def wine(tmp_path_factory):
+    """A run on a real table, with rows that no class is known of."""
+    folder, found = tmp_path_factory.mktemp("wine"), load_wine(as_frame=True)
+    frame = found.frame.assign(target=np.array([*found.target_names, ""])[np.where(found.target % 3, found.target, 3)])
+    frame.loc[::2, "target"] = found.target_names[found.target[::2]]
+    frame.assign(flat=7.0).to_csv(folder / "wine.csv", index=False)
+    prepare(open_source("table", folder / "wine.csv", SourceOptions(label_column="target")), folder / "data")
+    train(small("sssom", folder / "data", tracking__report=True), folder / "run")
+    return folder / "run"
+
+
+def test_nodes_are_told_as_tables_in_the_units_of_the_source(wine, tmp_path):
+    made = report_of(str(wine), tmp_path / "look.html")
+    assert made["tables"] == [str(tmp_path / f"look-{name}.csv") for name in ("nodes", "relevances")]
+    for name in ("nodes", "relevances"):
+        assert (wine / f"report-{name}.csv").read_bytes() == (tmp_path / f"look-{name}.csv").read_bytes()
+    model, dataset = Predictor.load(wine), Dataset.open(wine.parent / "data")
+    nodes = pd.read_csv(made["tables"][0], index_col="node")
+    assert sorted(nodes.index) == model.state.alive.nonzero().squeeze(1).tolist()
+    names = np.array([*model.class_names, "none"])
+    assert (nodes["class"].fillna("none") == names[model.state.classes[nodes.index]]).all()
+    assert nodes["train_samples"].is_monotonic_decreasing
+    for split in ("train", "test"):
+        raw, labels = dataset.read_raw(split, slice(None)).numpy(), dataset.labels(split).numpy()
+        answers = model.predict(raw)
+        won = answers["node"].value_counts().reindex(nodes.index, fill_value=0)
+        assert (nodes[f"{split}_samples"] == won).all()
+        assert nodes[f"{split}_share"].to_numpy() == pytest.approx((won / len(raw)).to_numpy())
+        distance = (1 / answers["activation"] - 1) * model.state.relevances.sum(1).numpy()[answers["node"]]
+        means = np.sqrt(distance).groupby(answers["node"]).mean().reindex(nodes.index)
+        assert nodes[f"{split}_quantization_error"].to_numpy() == pytest.approx(means.to_numpy(), nan_ok=True)
+        if split == "train":
+            known = pd.Series(np.array([*model.class_names, None])[labels]).groupby(answers["node"])
+            for node, majority in nodes["majority"].items():
+                counts = known.get_group(node).value_counts()
+                assert majority in counts[counts == counts.max()].index if len(counts) else majority != majority
+
+
+def test_relevances_are_told_by_the_names_of_the_features(wine):
+    model, long = Predictor.load(wine), pd.read_csv(wine / "report-relevances.csv")
+    alive = model.state.alive
+    raw = pd.read_csv(wine.parent / "wine.csv").drop(columns="target")
+    assert len(long) == int(alive.sum()) * 14
+    wide = {name: long.pivot(index="node", columns="feature", values=name)[raw.columns] for name in long.columns[2:]}
+    assert wide["relevance"].to_numpy() == pytest.approx(model.state.relevances[alive].numpy())
+    train_rows = Dataset.open(wine.parent / "data").read_raw("train", slice(None)).numpy().astype(float)
+    scaler = MinMaxScaler().fit(train_rows)
+    assert wide["prototype"].to_numpy() == pytest.approx(
+        scaler.inverse_transform(model.state.prototypes[alive].numpy())
+    )
+    assert (wide["prototype"]["flat"] == 7).all()
+    assert (wide["rank"] == wide["relevance"].rank(axis=1, ascending=False, method="min")).all().all()
+    assert long.groupby("node", sort=False)["rank"].apply(lambda ranks: ranks.is_monotonic_increasing).all()
+
+
+def test_the_page_lists_the_nodes_and_links_their_tables(wine):
+    page = (wine / PAGE).read_text()
+    for name in ("nodes", "relevances"):
+        assert f'<a href="report-{name}.csv">report-{name}.csv</a>' in page
+    first = pd.read_csv(wine / "report-relevances.csv")
+    ranked = first[first["node"] == pd.read_csv(wine / "report-nodes.csv")["node"][0]]["feature"]
+    assert f"<td>{', '.join(ranked[:5])}</td>" in page
+
+
+def test_pixels_have_no_table_of_relevances_and_nodes_without_data_no_samples(digits, tmp_path):
+    shutil.copytree(digits, tmp_path / "data")
+    train(small("kohonen", tmp_path / "data"), tmp_path / "run")
+    made = report_of(str(tmp_path / "run"), tmp_path / "a.html")
+    assert made["tables"] == [str(tmp_path / "a-nodes.csv")] and len(pd.read_csv(tmp_path / "a-nodes.csv")) == 64
+    (tmp_path / "data").rename(tmp_path / "moved")
+    made = report_of(str(tmp_path / "run"), tmp_path / "b.html")
+    assert list(pd.read_csv(made["tables"][0])) == ["node", "class", "majority"]
+
+
+def test_a_table_that_is_long_is_left_to_the_command(wine, tmp_path):
+    assert [path.name for path in write_tables(collect(wine), tmp_path / "p.html", 10)] == ["p-nodes.csv"]
+    with pytest.raises(UserError, match="--out must be in a folder that can be written. Got '.*p-nodes.csv': "):
+        write_tables(collect(wine), tmp_path / "p-nodes.csv" / "p.html")

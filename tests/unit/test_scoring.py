@@ -1,12 +1,17 @@
 """Which rows a run is scored on at its end."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from jobs._epochs import Epochs, sentence
 from pipeline import scoring
+from pipeline.config import RunConfig
 from pipeline.evaluation import evaluate
+from pipeline.plan import make_plan
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.rundir import RunDirectory
+from pipeline.scoring import Scorer
 from pipeline.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
 from pipeline.trainer import train
@@ -50,6 +55,60 @@ def test_without_classes_a_search_looks_at_rows_that_are_not_tested(rng, tmp_pat
 def test_with_classes_the_error_is_measured_on_withheld_rows_too(digits, tmp_path):
     summary = train(small("sssom", digits, train__validation_fraction=0.2, map__epochs=1), tmp_path / "run")
     assert summary["validation_quantization_error"] > 0 and "training_quantization_error" not in summary
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_training_says_of_how_many_rows_its_accuracy_is(rng, tmp_path, monkeypatch, split):
+    monkeypatch.setattr(scoring, "_MOST", 70)
+    truth = np.arange(120) % 2
+    frame = pd.DataFrame(rng.normal(truth[:, None], 0.1, (120, 2)), columns=["x0", "x1"])
+    frame["y"] = np.where(np.arange(120) % 4 < 2, truth.astype(str), "")  # as many of either class, half without one
+    frame.assign(split=["train"] * 80 + [split] * 40).to_csv(tmp_path / "t.csv", index=False)
+    options = SourceOptions(label_column="y", split_column="split")
+    prepare(open_source("table", tmp_path / "t.csv", options), tmp_path / "data")
+    settings, dataset = small("sssom", tmp_path / "data", train__labelled_fraction=1.0), Dataset.open(tmp_path / "data")
+    summary = train(settings, tmp_path / "run")
+    drawn = Scorer(make_plan(RunConfig.build(settings), dataset), dataset, 0)._all
+    rows = np.arange(40) if split == "test" else drawn.numpy()
+    labelled = int((dataset.labels(split).numpy()[rows] >= 0).sum())
+    assert 0 < labelled < len(rows) == summary["scored_rows"] and labelled == summary["scored_labelled_rows"]
+    assert f", accuracy 1.0000 ({labelled} of {len(rows)} {split} rows have a class), " in sentence(summary)
+    whole = sentence(summary | {"scored_labelled_rows": len(rows)})
+    assert ", accuracy 1.0000, " in whole and "have a class" not in whole
+
+
+@pytest.mark.parametrize(("error", "told"), [(0.0, False), (0.25, True)])
+def test_progress_tells_an_error_where_it_was_measured(capsys, error, told):
+    """The samples of a first round became the nodes."""
+    with Epochs() as on_epoch:
+        on_epoch(1, 1, {"nodes": 12.0, "quantization_error": error, "accuracy": 0.5, "samples_per_second": 8.0})
+    said = capsys.readouterr().err
+    assert "nodes 12 ·" in said and "accuracy 0.500" in said and ("quantization error 0.25" in said) is told
+    assert ("quantization error" in said) is told
+
+
+@pytest.mark.parametrize(
+    ("capacity", "given", "remedy"),
+    [
+        (6, {}, "Raise map.threshold_quantile (0.05), so that nodes are larger, or map.capacity."),
+        (6, {"map__activation_threshold": 0.99}, "Lower map.activation_threshold, so that nodes are larger, or raise"),
+        (500, {}, None),
+    ],
+)
+def test_a_map_that_had_no_room_to_grow_says_so_though_it_is_pruned(rng, tmp_path, capacity, given, remedy):
+    """Samples without clusters: nodes for all are asked for, and most of those that there are win too little."""
+    data = table(tmp_path / "t", rng.random((400, 8)))
+    settings = small("larfdssom", data, map__epochs=4, map__pruning_epochs=2, map__capacity=capacity, **given)
+    said: list[str] = []
+    summary = train(settings | {"map.batch_size": 100, "map.min_win_share": 0.2}, tmp_path / "run", say=said.append)
+    assert summary["nodes"] < 6 and summary["rounds"] == 24
+    if remedy is None:
+        assert (said, summary["rounds_at_capacity"]) == ([], 0)
+        return
+    assert 12 <= summary["rounds_at_capacity"] <= 16  # of 16 in which the map grows
+    assert len(said) == 1 and remedy in said[0]
+    found = f"in {summary['rounds_at_capacity']} of 24 rounds: map.capacity (6) decided what became a node"
+    assert found in said[0]
 
 
 def stacked(folder, rng, splits):

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from jobs._prepared import report
 from pipeline.errors import DataError, UserError
+from pipeline.prepare import prepare
 from pipeline.sources import SourceOptions, open_source
 from tests.conftest import real_data
 from tests.raw_files import collect, write_wav
@@ -25,6 +27,28 @@ def test_wav_files_are_cut_or_followed_by_silence(tmp_path, rng):
     assert labels.tolist() == [0, 1]
     assert (features[0] == np.concatenate([short, np.zeros(110)])).all()
     assert (features[1] == long[:160]).all()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [
+        ([50, 60, 300, 160], "of 4 recordings 1 cut at the end and 2 followed by silence, to last 0.02 s (--duration)"),
+        ([160, 300], "of 2 recordings 1 cut at the end, to last 0.02 s (--duration)"),
+        ([160, 160], None),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["wav", "npz"])
+def test_it_is_said_how_many_are_cut_and_how_many_padded(tmp_path, capsys, lengths, said, packed):
+    root = tmp_path / "raw"
+    for number, length in enumerate(lengths):
+        write_wav(root / "yes" / f"{number}.wav", np.arange(length))
+    if packed:
+        root, offsets = tmp_path / "t.npz", np.cumsum([0, *lengths])
+        np.savez(root, samples=np.arange(offsets[-1], dtype=np.int16), offsets=offsets, rate=8000)
+    for _ in range(2):  # the second time it is there already
+        manifest = prepare(_audio(root, duration_s=0.02), tmp_path / "out")
+        assert sum(report("audio", tmp_path / "out", manifest)["fitted"].values()) == len(lengths)
+        assert [line for line in capsys.readouterr().out.splitlines() if "recordings" in line] == [said] * bool(said)
 
 
 @pytest.mark.parametrize(("width", "error"), [(1, 255), (2, 0), (4, 0)])
