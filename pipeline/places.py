@@ -274,8 +274,8 @@ def alone_in(folder: Path, what: str) -> Iterator[None]:
         try:
             yield
         finally:
-            if made and [place.name for place in folder.iterdir()] == [LOCK]:
-                with contextlib.suppress(OSError):  # a folder that somebody else uses by now stays
+            with contextlib.suppress(OSError):  # a folder that somebody else uses by now stays
+                if made and [place.name for place in folder.iterdir()] == [LOCK]:
                     (folder / LOCK).unlink()
                     for place in made:
                         place.rmdir()

@@ -167,5 +167,7 @@ def tally(before: MapState, after: MapState, statistics: BatchStatistics) -> dic
         "error_sum": statistics.quantization_error_sum,
         "inserted": float(int((after.alive & ~before.alive).sum() + reused.sum())),
         "pruned": float(int((before.alive & ~after.alive).sum() + reused.sum())),
-        "full": float(before.growing and bool(after.alive.all()) and statistics.tally("unmatched") > 0),
+        "full": float(
+            before.growing and bool((before.alive & after.alive).all()) and statistics.tally("unmatched") > 0
+        ),
     }

@@ -94,7 +94,8 @@ def map_metrics(sums: Mapping[str, float]) -> dict[str, float]:
         return {}
     samples = max(1.0, sums["samples"])
     shares = {"quantization_error": sums["error_sum"] / samples, "unmatched_share": sums["unmatched"] / samples}
-    return shares | {name: sums[name] for name in ("inserted", "pruned")} | {"full_rounds": sums.get("full", 0.0)}
+    told = {name: sums[name] for name in ("inserted", "pruned")}
+    return shares | told | ({"full_rounds": sums["full"]} if "full" in sums else {})
 
 
 @contextlib.contextmanager
@@ -319,7 +320,10 @@ class Training:
         """In how many rounds growth found no free node; said where they are many, since it is hidden by the pruning."""
         if not self._plan.config.is_growing or self._plan.deep is not None:
             return {}
-        full = round(sum(numbers.get("full_rounds", 0.0) for numbers in self._history.epochs))
+        counts = [numbers["full_rounds"] for numbers in self._history.epochs if "full_rounds" in numbers]
+        if len(counts) < self._epoch(state.round):
+            return {}  # a training that was resumed, and what was before is not known
+        full = round(sum(counts))
         if advice := capacity_advice(self._plan.config, self._run.map, full, state.round):
             self._say(advice)
         return {"rounds_at_capacity": full}

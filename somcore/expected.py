@@ -93,17 +93,19 @@ def expect_map(state: MapState, shape: tuple[int, ...], config: MapConfig, num_c
             raise ValueError(f"The map must be {wanted}, for {config.variant}. Got one of other links.")
 
 
-def warn_of_fall(alive: Tensor, state: MapState) -> None:
+def warn_of_fall(alive: Tensor, state: MapState, shared: bool) -> None:
     """Warn where a map of several nodes is replaced by one of a single node: it tells no samples apart any more.
 
     Args:
         alive: (K,) bool, nodes of the map that is replaced.
         state: the map that replaces it.
+        shared: its nodes share a threshold, which can be calibrated.
     """
     if not (alive.is_meta or state.alive.is_meta) and state.num_nodes == 1 and (before := int(alive.sum())) > 1:
         warnings.warn(
             f"The map fell from {before} nodes to 1 in round {state.round}: its threshold or its nodes are not where "
-            "the features are. Call layer.calibrate in every round, and let the encoder take shorter steps.",
+            f"the features are. {'Call layer.calibrate in every round, and let' if shared else 'Let'} the encoder take "
+            "shorter steps.",
             stacklevel=3,
         )
 

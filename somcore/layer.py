@@ -19,7 +19,7 @@ from somcore.loss_config import LossConfig, check_decisions
 from somcore.losses import Views
 from somcore.matching import class_probabilities, predict_classes
 from somcore.measure import LayerOutput, measure
-from somcore.parameters import check
+from somcore.parameters import check, plain
 from somcore.refresh import with_plain_relevances
 from somcore.state import SCALARS, TENSORS, MapState
 from somcore.threshold import DEFAULT_THRESHOLD, calibrated, pair_histogram
@@ -75,6 +75,7 @@ class SOMLayer(nn.Module):
         state: MapState | None = None,
     ) -> None:
         super().__init__()
+        num_classes, bound = plain(num_classes), plain(bound)
         check("num_classes", num_classes, ">= 0", whole=True)
         check("bound", bound, "> 0", whole=False)
         if config.missing != "error":
@@ -108,6 +109,7 @@ class SOMLayer(nn.Module):
     @property
     def error_threshold(self) -> float:
         """ρ_t, the error at which a node still accepts a sample."""
+        self._follow()
         return (1 - self._threshold) / self._threshold
 
     @property
@@ -125,7 +127,7 @@ class SOMLayer(nn.Module):
         """
         assert self.losses.relevance_warmup_rounds is not None
         expect_map(state, self._extent, self.config, self.num_classes)
-        warn_of_fall(self.get_buffer("alive"), state)
+        warn_of_fall(self.get_buffer("alive"), state, self.config.has_threshold)
         warm = with_plain_relevances(state, self.losses.relevance_warmup_rounds)
         for name in TENSORS:
             setattr(self, name, getattr(warm, name).detach().to(self.get_buffer(name).device))

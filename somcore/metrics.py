@@ -55,7 +55,7 @@ class MapQuality:
 
 
 def map_quality(state: MapState, features: Tensor, config: MapConfig) -> MapQuality:
-    """Quality of a map on a tile of samples. A map of one node tears nothing.
+    """Quality of a map on a tile of samples.
 
     Args:
         state: the map, with at least one node; one of a single node tears nothing.

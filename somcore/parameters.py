@@ -54,6 +54,11 @@ class Parameters:
         return cls(**values)
 
 
+def plain(value: Any) -> Any:
+    """A number of NumPy or torch as one of Python's; anything else as it is."""
+    return value.item() if hasattr(value, "item") else value
+
+
 def check(name: str, value: Any, valid: str, whole: bool) -> None:
     """Check one value against the text that documents its range, and whether it must be an integer."""
     if valid == "bool":

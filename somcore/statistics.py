@@ -152,10 +152,11 @@ class BatchStatistics:
                 f"Statistics to merge must be of one round. Got those of rounds {self.round} and {other.round}; "
                 "install the next map after the last tile."
             )
-        if self.scale != other.scale or self.sums.keys() != other.sums.keys():
+        if self.sums.keys() != other.sums.keys():
+            raise ValueError("Statistics to merge must be of one map. Got sums of two kinds of maps.")
+        if self.scale != other.scale:
             raise ValueError(
-                "Statistics to merge must be of one map, and have one scale. Got "
-                f"{self.scale} and {other.scale} (None: of exact=False)."
+                f"Statistics to merge must have one scale. Got {self.scale} and {other.scale} (None: of exact=False)."
             )
         return replace(
             self,
@@ -177,7 +178,8 @@ class BatchStatistics:
         if not isinstance(other, BatchStatistics):
             return NotImplemented
         (a, rows_a), (b, rows_b) = self.pack(), other.pack()
-        return self.scale == other.scale and torch.equal(a, b) and torch.equal(rows_a, rows_b)
+        same = (self.scale, self.round) == (other.scale, other.round)
+        return same and torch.equal(a, b) and torch.equal(rows_a, rows_b)
 
     __hash__ = None  # type: ignore[assignment]
 

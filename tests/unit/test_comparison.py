@@ -332,9 +332,10 @@ def test_label_spreading_reads_labelled_rows_first_and_others_beside_them(rows, 
     dataset = SimpleNamespace(labels=truth.get, read=lambda split, rows: (rows[:, None].float(), truth[split][rows]))
     seen = []
     monkeypatch.setattr(fractions, "spreading_accuracy", lambda *parts: seen.append(parts) or 0.5)
-    assert measures.spreading(dataset, 0.2, 3, rows) == 0.5
+    kept = labelled_fraction(truth["train"], 0.2, 3)
+    assert measures.spreading(dataset, torch.as_tensor(kept), 3, rows) == 0.5
     ((features, labels, asked, answers),) = seen
-    chosen, kept = features[:, 0].astype(int), labelled_fraction(truth["train"], 0.2, 3)
+    chosen = features[:, 0].astype(int)
     assert len(set(chosen.tolist())) == len(chosen) == all_rows and (labels >= 0).sum() == labelled
     assert (labels == kept[chosen]).all() and asked[:, 0].tolist() == [0, 2] and answers.tolist() == [0, 1]
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -243,12 +244,17 @@ def test_wrong_uses_are_named(generator):
             SOMLayer(MapConfig(), dim=4, bound=bound)
 
 
+def test_numbers_of_numpy_and_torch_are_taken():
+    layer = SOMLayer(MapConfig(), dim=4, num_classes=np.int64(3), bound=torch.tensor(2.0))
+    assert (layer.num_classes, layer.bound) == (3, 2.0) and type(layer.num_classes) is int
+
+
 def test_statistics_of_another_map_or_kind_are_named(generator):
     """An accumulation over several batches that installs too early counted some of them twice."""
     layer = trained_layer(generator)
     z, labels = torch.rand(16, 6, generator=generator), torch.arange(16) % 4 - 1
     early, rough = layer(z, labels).statistics, layer(z, labels, exact=False).statistics
-    with pytest.raises(ValueError, match="must be of one map, and have one scale. Got 40 and None"):
+    with pytest.raises(ValueError, match="must have one scale. Got 40 and None"):
         early.merge(rough)
     with pytest.raises(ValueError, match="config must be a resolved one, .* Got one with capacity=None."):
         advance(layer.state, early, MapConfig(activation_threshold=0.95))
@@ -267,6 +273,11 @@ def test_a_map_that_falls_to_one_node_is_told(generator):
         layer.install(one)
     with warnings.catch_warnings(action="error"):
         layer.install(one)
+    boxes = SOMLayer(MapConfig(variant="altsssom"), dim=2, losses=LossConfig(temperature=0.1, margin=1.0))
+    out = boxes(torch.tensor([[0.1, 0.1], [0.9, 0.9]]))
+    boxes.install(advance(boxes.state, out.statistics, boxes.config))
+    with pytest.warns(UserWarning, match="fell from 2 .* the features are. Let the encoder take shorter steps"):
+        boxes.install(keep_nodes(boxes.state, torch.arange(boxes.state.capacity) == 0))
 
 
 def test_a_layer_whose_tensors_alone_are_copied_is_that_layer(generator):
@@ -279,8 +290,9 @@ def test_a_layer_whose_tensors_alone_are_copied_is_that_layer(generator):
     for _ in range(3):
         layer.install(advance(layer.state, layer(z, labels).statistics, layer.config))
         averaged.update_parameters(network)
+    assert copied.error_threshold == layer.error_threshold
     assert torch.equal(copied.predict_proba(z), layer.predict_proba(z))
-    assert copied.state.digest() == layer.state.digest() and copied.error_threshold == layer.error_threshold
+    assert copied.state.digest() == layer.state.digest()
     assert torch.equal(copied.get_extra_state(), layer.get_extra_state())
     assert copied(z, labels).statistics == layer(z, labels).statistics
 

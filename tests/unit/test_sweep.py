@@ -318,11 +318,11 @@ def test_no_model_is_registered_of_a_sweep_that_is_not_recorded(digits, tmp_path
 
 def test_a_page_has_a_row_for_each_choice_and_says_what_is_not_known():
     told = {"data": "d", "labelled_fraction": 0.05, "set": 3, "metric": "accuracy", "chosen_by": "validation_accuracy"}
-    told |= {"score": 0.81234, "mean": 0.75, "sd": 0.02, "tests": [0.73, 0.77], "of": 9}
+    told |= {"score": 0.81234, "mean": 0.75, "sd": 0.02, "tests": [0.73, 0.77], "of": 9, "split": "test"}
     folds = {**told, "labelled_fraction": 1.0, "set": None, "score": None, "sd": None, "tests": [0.75]}
     title, *_, first, second, third = page("sssom", [told, folds, {**told, "mean": None, "tests": []}]).splitlines()
     assert title == "# sssom: accuracy of the sets chosen by validation_accuracy"
-    assert first == "| d | 5 % | 3 | 0.7500 ± 0.0200 | 2 | 0.8123 | 9 |"
-    assert second == "| d | 100 % | by fold | 0.7500 | 1 | – | 9 |"
-    assert third == "| d | 5 % | 3 | unknown | 0 | 0.8123 | 9 |"
+    assert first == "| d | 5 % | 3 | test | 0.7500 ± 0.0200 | 2 | 0.8123 | 9 |"
+    assert second == "| d | 100 % | by fold | test | 0.7500 | 1 | – | 9 |"
+    assert third == "| d | 5 % | 3 | test | unknown | 0 | 0.8123 | 9 |"
     assert page("sssom", [folds]).startswith("# sssom: accuracy\n"), "of the only set: nothing was chosen"
