@@ -25,9 +25,9 @@ def evaluate(
     from pipeline.trained import evaluate_run
 
     scores = evaluate_run(model, data, split, tracking_uri, say)
-    plain = {"labelled_rows": None} if scores["labelled_rows"] == scores["rows"] else {}
-    for name, value in (scores | plain).items():
-        if value is not None:
+    all_known = scores["labelled_rows"] == scores["rows"]
+    for name, value in scores.items():
+        if value is not None and not (name == "labelled_rows" and all_known):
             print(f"{name:<20} {value:.4f}" if isinstance(value, float) else f"{name:<20} {value}")
     return scores
 

@@ -103,13 +103,12 @@ class Scorer:
 
     def scored(self) -> dict[str, Any]:
         """What `final` looks at: the split, its rows, and how many of them have a class (None without classes)."""
-        rows = self._dataset.num_samples(self.split) if self._all is None else len(self._all)
-        about: dict[str, Any] = {"split": self.split, "scored_rows": rows, "scored_labelled_rows": None}
-        if self._dataset.num_classes and self._all is None:
-            about["scored_labelled_rows"] = self._dataset.num_labelled(self.split)
-        elif self._dataset.num_classes:
-            about["scored_labelled_rows"] = int((self._dataset.labels(self.split)[self._all] >= 0).sum())
-        return about
+        dataset, split, chosen = self._dataset, self.split, self._all
+        if chosen is None:
+            rows, labelled = dataset.num_samples(split), dataset.num_labelled(split)
+        else:
+            rows, labelled = len(chosen), int((dataset.labels(split)[chosen] >= 0).sum())
+        return {"split": split, "scored_rows": rows, "scored_labelled_rows": labelled if dataset.num_classes else None}
 
     def _drawn(self, limit: int, count: int) -> Tensor | None:
         """A fixed random choice of rows; None = all."""

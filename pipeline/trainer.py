@@ -188,10 +188,8 @@ class Training:
                 self._tracker.metrics(numbers, self._epoch(error.details["round"]))
             raise
         finally:
-            told = ("map_digest", "rounds_at_capacity")
-            tags = (
-                {k: summary[k] for k in told if summary.get(k)} if summary else {"reason": reason} if reason else None
-            )
+            found = {k: v for k, v in (summary or {}).items() if k in ("map_digest", "rounds_at_capacity") and v}
+            tags = found or ({"reason": reason} if reason else None)
             with unhurried():
                 self._tracker.finish(status, tags)
                 self._directory.write(status=status.lower(), run_id=self._tracker.run_id)

@@ -5,7 +5,6 @@ Axes: A alive nodes, D features of the map, N rows looked at, C classes, E pairs
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,10 +150,11 @@ class MapData:
         known, total = self.counts[:, :-1], self.counts.sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
             purity = known.max(1, initial=0) / np.where(known.sum(1) > 0, known.sum(1), np.nan)
-        distance = self._mean_of(lambda rows: np.sqrt(rows.rho)) * np.sqrt(self.relevances.sum(1))
-        rho = self._mean_of(lambda rows: rows.rho)
-        by_error = rho / (rho + self.predictor.novelty_error)
-        novelty = self._mean_of(lambda rows: rows.novelty) if self.predictor.is_local else by_error
+        distance = rho = novelty = np.full(self.num_nodes, np.nan)
+        if (rows := self.train) is not None:
+            distance, rho = self.mean_distance(rows), self._mean_of(rows, rows.rho)
+            by_error = rho / (rho + self.predictor.novelty_error)
+            novelty = self._mean_of(rows, rows.novelty) if self.predictor.is_local else by_error
         return {
             "samples": total.astype(np.float64),
             "purity": purity,
@@ -180,13 +180,18 @@ class MapData:
         near[self.lonely, between[self.lonely].argmin(1)] = True
         return np.where(near, between, 0.0).sum(1) / near.sum(1)
 
-    def _mean_of(self, number: Callable[[Rows], np.ndarray]) -> np.ndarray:
-        """(A,): mean over the training rows of each node of a number of theirs, NaN where there is none."""
-        if self.train is None:
-            return np.full(self.num_nodes, np.nan)
-        inside = self.train.nodes >= 0
-        sums = np.bincount(self.train.nodes[inside], number(self.train)[inside], self.num_nodes)
-        total = self.counts.sum(1)
+    def samples_won(self, rows: Rows) -> np.ndarray:
+        """(A,) int64: how many of the rows looked at each node won."""
+        return np.bincount(rows.nodes[rows.nodes >= 0], minlength=self.num_nodes)
+
+    def mean_distance(self, rows: Rows) -> np.ndarray:
+        """(A,): mean distance of the rows that each node won, NaN where it won none."""
+        return self._mean_of(rows, np.sqrt(rows.rho)) * np.sqrt(self.relevances.sum(1))
+
+    def _mean_of(self, rows: Rows, numbers: np.ndarray) -> np.ndarray:
+        """(A,): mean of a number of each row over the rows that a node won, NaN where it won none."""
+        inside, total = rows.nodes >= 0, self.samples_won(rows)
+        sums = np.bincount(rows.nodes[inside], numbers[inside], self.num_nodes)
         return np.where(total > 0, sums / np.maximum(total, 1), np.nan)
 
     def members(self, node: int) -> np.ndarray:

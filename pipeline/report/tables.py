@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.errors import OutputError
 from pipeline.places import write_atomically
-from pipeline.report.data import MapData, Rows
+from pipeline.report.data import MapData
 from pipeline.report.nodes import feature_names
 from pipeline.report.palette import names_of
 from pipeline.scaling import Scaling
@@ -33,10 +33,12 @@ def node_table(data: MapData) -> pa.Table:
     columns["majority"] = pa.array(names[data.majority], pa.string())
     looked_at = {rows.split: rows for rows in (data.train, data.scored) if rows is not None}
     for split, rows in looked_at.items():
-        samples, distance = _won(data, rows)
+        samples = data.samples_won(rows)
         columns[f"{split}_samples"] = pa.array(samples, pa.int64())
         columns[f"{split}_share"] = pa.array(samples / max(1, len(rows.rows)))
-        columns[f"{split}_quantization_error"] = pa.array(distance, from_pandas=True)  # NaN: no samples, no number
+        columns[f"{split}_quantization_error"] = pa.array(
+            data.mean_distance(rows), from_pandas=True
+        )  # NaN: no samples, no number
     return pa.table(columns).take(_order(data))
 
 
@@ -117,13 +119,3 @@ def _has_names(data: MapData) -> bool:
 
 def _order(data: MapData) -> np.ndarray:
     return np.argsort(-data.counts.sum(1), kind="stable")
-
-
-def _won(data: MapData, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """(A,) samples of each node, and their mean distance, NaN where it has none."""
-    inside = rows.nodes >= 0
-    nodes = rows.nodes[inside]
-    samples = np.bincount(nodes, minlength=data.num_nodes)
-    distances = np.sqrt(rows.rho[inside] * data.relevances.sum(1)[nodes])
-    sums = np.bincount(nodes, distances, minlength=data.num_nodes)
-    return samples, np.where(samples > 0, sums / np.maximum(samples, 1), np.nan)
