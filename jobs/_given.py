@@ -60,11 +60,11 @@ def check(job: str, options: Mapping[str, Any]) -> None:
         refuse_in_data_set(out)
         check_writable(out)
     if "tracking_uri" in options:
-        from pipeline.tracking import check_store
+        from pipeline.tracking.tracker import check_store
 
         check_store(options["tracking_uri"])
     if options.get("register") is not None:
-        from pipeline.model import check_name
+        from pipeline.serving.model import check_name
 
         check_name(options["register"])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs._epochs import counted
 from pipeline.errors import must
-from pipeline.manifest import Manifest, Split
+from pipeline.prepared.manifest import Manifest, Split
 
 _MOST, _FEW = 10, 6  # names that are said, of all and of more than that
 _MEASURED = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.config import RunConfig
-from pipeline.deep_config import LATTICE_DEFAULTS, map_defaults
+from pipeline.deep.config import LATTICE_DEFAULTS, map_defaults
 from pipeline.rivals.config import MAP_DEFAULTS as RIVAL_MAP_DEFAULTS
 from pipeline.section import Section
 

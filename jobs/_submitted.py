@@ -12,7 +12,7 @@ import typer
 
 from jobs._run import Ended
 from jobs._shown import say
-from pipeline.submission import Cluster, exit_code
+from pipeline.cluster.submission import Cluster, exit_code
 
 COLUMNS = ("job", "status", "exit_code", "started", "seconds", "command")
 

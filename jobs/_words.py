@@ -11,9 +11,9 @@ from typing import Any
 import typer
 
 from jobs.cli import JOBS
+from pipeline.cluster.task import module_of
 from pipeline.errors import UserError, must
 from pipeline.recipes import recipe_path
-from pipeline.task import module_of
 
 _FILES = ("config", "unlabelled_config", "space")  # options whose files travel with the command
 _PLACES = ("run", "model")  # options that may be a directory, a name or an id

@@ -49,7 +49,7 @@ def compare(
     """
     from pipeline.comparison.run import Wish, compare, name_of
     from pipeline.config import parse_setting, read_file
-    from pipeline.stores import bare
+    from pipeline.tracking.stores import bare
 
     over = dict(parse_setting(text) for text in settings or [])
     over |= {"tracking.uri": tracking_uri} if tracking_uri else {}

@@ -36,7 +36,7 @@ def demo(
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline.fractions import train_fractions
+    from pipeline.comparison.fractions import train_fractions
     from pipeline.prepare import prepare
     from pipeline.sources import open_source
 

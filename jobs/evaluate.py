@@ -22,7 +22,7 @@ def evaluate(
     counted: labelled_rows says how many have one, where not all do. A score that does not apply is left out (null in
     --json).
     """
-    from pipeline.trained import evaluate_run
+    from pipeline.serving.trained import evaluate_run
 
     scores = evaluate_run(model, data, split, tracking_uri, say)
     all_known = scores["labelled_rows"] == scores["rows"]

@@ -20,9 +20,9 @@ def export(
 
     The file is compared with the model before it is written. It needs neither torch nor somgrad to run.
     """
-    from pipeline.model import model_directory
-    from pipeline.onnx_export import export_model
-    from pipeline.results import run_directory
+    from pipeline.serving.model import model_directory
+    from pipeline.serving.onnx_export import export_model
+    from pipeline.tracking.results import run_directory
 
     named = ":/" in model
     place = model_directory(model, tracking_uri, "--run") if named else run_directory(model, tracking_uri)

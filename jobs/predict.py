@@ -29,9 +29,9 @@ def predict(
     Rows that cannot be scored are listed in OUTPUT/_errors.csv. Finished output files are not made again.
     """
     from jobs._progress import Progress
-    from pipeline.model import model_directory
-    from pipeline.predict import predict as score
     from pipeline.predictor import BEYOND
+    from pipeline.serving.model import model_directory
+    from pipeline.serving.predict import predict as score
 
     place = model_directory(model, tracking_uri)
     with Progress("rows") as progress:

@@ -79,7 +79,7 @@ def prepare(
     )
     with Progress("rows") as progress:
         if (columns := joined(folds)) is not None:
-            from pipeline.folds import prepare_folds
+            from pipeline.prepared.folds import prepare_folds
 
             written = prepare_folds(source, root, options, columns, out, writing, progress)
             return {"out": out, "folds": [report(source, out / name, written[name]) for name in written]}

@@ -42,7 +42,7 @@ def results(
         for option, value in given.items():
             if value is not None:
                 raise must(option, "left out with --compare, which has a row for each data set and fraction", value)
-        from pipeline.sweep_comparison import compare_sweeps
+        from pipeline.sweeps.comparison import compare_sweeps
 
         rows = compare_sweeps(compare, metric, experiment, tracking_uri, note)
         show(rows, format, f"{metric}: {compare[0]} (first) and {compare[1]} (second), paired")
@@ -50,8 +50,8 @@ def results(
     columns = [name.strip() for name in group_by.split(",")]
     if len(set(columns)) < len(columns):
         raise must("--group-by", "columns, each of them once", group_by)
-    from pipeline.result_rows import about_best, best_run, grouped, of_data, without
-    from pipeline.results import kept_of, tracked_runs
+    from pipeline.tracking.result_rows import about_best, best_run, grouped, of_data, without
+    from pipeline.tracking.results import kept_of, tracked_runs
 
     runs = tracked_runs(experiment, tracking_uri, sweep)
     runs = runs if data is None else of_data(runs, data)

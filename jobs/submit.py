@@ -49,12 +49,12 @@ def submit(
     if not place:
         raise must("--address", "the URL of the cluster's dashboard, http://HEAD:8265", address)
     if command:
-        from pipeline.task import Task, variables
+        from pipeline.cluster.task import Task, variables
 
         words = _words(command, workdir, resume)
         task = Task(words.words, words.given, workdir, _tree(tree), environment, variables(env or []), driver_cpus)
         return _send(place, task, name, resume, no_wait, words.tracked)
-    from pipeline.submission import Cluster
+    from pipeline.cluster.submission import Cluster
 
     cluster = Cluster(place)
     if list:
@@ -78,14 +78,14 @@ def _words(command: list[str], workdir: str | None, resume: bool) -> Any:
 
 
 def _tree(tree: Path | None) -> Path | None:
-    from pipeline.package import find_tree
+    from pipeline.cluster.package import find_tree
 
     return find_tree(Path.cwd()) if tree is None else tree
 
 
 def _send(place: str, task: Any, name: str | None, resume: bool, no_wait: bool, tracked: bool) -> dict[str, Any]:
     from jobs._submitted import follow, show
-    from pipeline.submission import Cluster
+    from pipeline.cluster.submission import Cluster
 
     cluster = Cluster(place)
     known = cluster.running(task)

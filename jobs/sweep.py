@@ -50,10 +50,10 @@ def sweep(
     """
     from jobs._progress import Progress
     from pipeline.config import parse_setting, read_file
-    from pipeline.sweep import sweep as sweep_maps
-    from pipeline.sweep_plan import SweepOptions
-    from pipeline.sweep_record import kept_store
-    from pipeline.sweep_result import in_one_line
+    from pipeline.sweeps.plan import SweepOptions
+    from pipeline.sweeps.record import kept_store
+    from pipeline.sweeps.result import in_one_line
+    from pipeline.sweeps.sweep import sweep as sweep_maps
 
     if register:
         check_model_store("--register", tracking_uri, kept_store(out) if resume else None)
@@ -91,8 +91,8 @@ def sweep(
     if register and not result["best"]:
         say(f"No finished trial has a score that chooses, so no model is registered as {register}.")
     elif register:
-        from pipeline.model import log_model
-        from pipeline.tracking import store_of
+        from pipeline.serving.model import log_model
+        from pipeline.tracking.tracker import store_of
 
         best, store = result["best"], store_of(out, tracking_uri) or tracking_uri
         result["model"] = log_model(Path(best["out"]), best["run_id"], store, register)

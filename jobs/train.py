@@ -54,7 +54,7 @@ def train(
     Stop it with Ctrl-C, SIGTERM or by closing its terminal: the state is saved, and --resume goes on, also with other
     workers.
     """
-    from pipeline import trainer
+    from pipeline.training import trainer
 
     given = {
         "data.path": data,
@@ -76,8 +76,8 @@ def train(
         summary = trainer.train(flat, out, resume=resume, say=say, on_epoch=on_epoch)
     say(sentence(summary))
     if log_model or register:
-        from pipeline import model as models
-        from pipeline.tracking import store_of
+        from pipeline.serving import model as models
+        from pipeline.tracking.tracker import store_of
 
         uri = store_of(out, flat.get("tracking.uri")) or flat.get("tracking.uri")
         logged = models.log_model(out, summary["run_id"], uri, register)
@@ -86,7 +86,7 @@ def train(
 
 
 def _store_before(out: Path) -> str | None:
-    from pipeline.rundir import RunDirectory
+    from pipeline.training.rundir import RunDirectory
 
     store: str | None = RunDirectory(out).record.get("settings", {}).get("tracking.uri")
     return store

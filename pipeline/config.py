@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from pipeline.deep_config import DeepConfig, EncoderConfig, map_defaults
+from pipeline.deep.config import DeepConfig, EncoderConfig, map_defaults
 from pipeline.rivals.config import MAP_DEFAULTS as RIVAL_MAP_DEFAULTS
 from pipeline.rivals.config import RIVALS, RivalConfig, check_rival, reads
 from pipeline.section import Section

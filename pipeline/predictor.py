@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.deep_model import DeepModel
+from pipeline.deep.model import DeepModel
 from pipeline.errors import DataError, OutputError, UserError
-from pipeline.manifest import Manifest
-from pipeline.rundir import MAP, RunDirectory
-from pipeline.samples import InputSpec
-from pipeline.scaling import Scaling
+from pipeline.prepared.manifest import Manifest
+from pipeline.prepared.samples import InputSpec
+from pipeline.prepared.scaling import Scaling
+from pipeline.training.rundir import MAP, RunDirectory
 from somcore.config import LABEL_AWARE, MapConfig
 from somcore.growth import take_nodes
 from somcore.matching import box_ratios, class_probabilities, predict_classes, predict_nodes

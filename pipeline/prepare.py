@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import ManifestError, OutputError
-from pipeline.manifest import CACHE, MANIFEST, Manifest, sha256_file, verify
 from pipeline.places import full_disk_named
+from pipeline.prepared.manifest import CACHE, MANIFEST, Manifest, sha256_file, verify
+from pipeline.prepared.writer import DataSetWriter, PrepareOptions
 from pipeline.sources.base import Source, SourceSpec, Undecoded
 from pipeline.sources.checks import Keys, check_batch, check_spec, place_of
-from pipeline.writer import DataSetWriter, PrepareOptions
 
 __all__ = ["PrepareOptions", "prepare"]
 

@@ -101,7 +101,7 @@ def save_model(directory: Path, out: Path) -> Path:
     """The MLflow model that `jobs.train --log-model` logs, in a directory without a server."""
     import mlflow
 
-    from pipeline import model
+    from pipeline.serving import model
 
     with model._quiet(), model._arguments(directory) as arguments:
         mlflow.pyfunc.save_model(path=str(out), **arguments)

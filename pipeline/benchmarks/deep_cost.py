@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from pipeline.augment import Draws
 from pipeline.config import RunConfig
-from pipeline.deep_plan import DeepRound
-from pipeline.deep_rounds import DeepRounds
-from pipeline.encoders import initialise
-from pipeline.first import first_snapshot
-from pipeline.plan import make_plan
-from pipeline.reduction import LocalReduction
-from pipeline.shards import Dataset
-from pipeline.supervised import Classifier
-from pipeline.trainer import train
+from pipeline.deep.augment import Draws
+from pipeline.deep.encoders import initialise
+from pipeline.deep.plan import DeepRound
+from pipeline.deep.rounds import DeepRounds
+from pipeline.deep.supervised import Classifier
+from pipeline.prepared.shards import Dataset
+from pipeline.training.first import first_snapshot
+from pipeline.training.plan import make_plan
+from pipeline.training.reduction import LocalReduction
+from pipeline.training.trainer import train
 
 _WARM, _STEADY = 3, 4
 _FAR = 1000  # epochs: no measured round is the last of its run, which has the passes of the end in it

@@ -19,14 +19,14 @@ import torch
 
 from pipeline.benchmarks.store import design_of, keep_design
 from pipeline.config import RunConfig
+from pipeline.deep.supervised import train_supervised
 from pipeline.errors import must
 from pipeline.places import alone_in, write_atomically
+from pipeline.prepared.shards import Dataset
 from pipeline.report.sweep_data import read_sweep
-from pipeline.rundir import RunDirectory
-from pipeline.shards import Dataset
-from pipeline.supervised import train_supervised
-from pipeline.trainer import train
-from pipeline.trials import FINISHED
+from pipeline.sweeps.trials import FINISHED
+from pipeline.training.rundir import RunDirectory
+from pipeline.training.trainer import train
 
 METHODS = {
     "deep": "deep map", "supervised": "labels alone, weak views", "supervised-strong": "labels alone, strong views too",

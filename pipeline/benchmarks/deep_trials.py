@@ -16,15 +16,15 @@ from typing import Any
 import torch
 
 from pipeline.benchmarks.store import design_of, keep_design
-from pipeline.collapse import MEASURES
 from pipeline.config import RunConfig
-from pipeline.deep_rounds import DeepRounds
+from pipeline.deep.collapse import MEASURES
+from pipeline.deep.rounds import DeepRounds
 from pipeline.errors import Collapsed, Diverged
 from pipeline.places import write_atomically
-from pipeline.plan import make_plan
-from pipeline.rundir import RunDirectory
-from pipeline.shards import Dataset
-from pipeline.trainer import train
+from pipeline.prepared.shards import Dataset
+from pipeline.training.plan import make_plan
+from pipeline.training.rundir import RunDirectory
+from pipeline.training.trainer import train
 from somcore.sampling import hash_uniform
 
 Say = Callable[[str], None]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pipeline.benchmarks.readout import DRAWN, read_out
-from pipeline.published_spaces import ParameterSet, map_config
-from pipeline.screening import can_screen, screen_map, screened_classes
+from pipeline.sweeps.published_spaces import ParameterSet, map_config
+from pipeline.sweeps.screening import can_screen, screen_map, screened_classes
 from somcore.config import MapConfig
 from somcore.initial import initial_state
 from somcore.matching import predict_classes, predict_nodes

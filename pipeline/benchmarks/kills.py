@@ -160,6 +160,6 @@ def _outcome(result: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def _statuses(uri: str) -> list[str]:
-    from pipeline.results import run_statuses
+    from pipeline.tracking.results import run_statuses
 
     return run_statuses("kills", uri)

@@ -22,9 +22,9 @@ from pipeline.benchmarks.speed import Report, machine, scratch, timed
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
 from pipeline.prepare import prepare
-from pipeline.shards import Dataset
+from pipeline.prepared.shards import Dataset
 from pipeline.sources.base import Batch, SourceOptions, SourceSpec
-from pipeline.trainer import open_group, train
+from pipeline.training.trainer import open_group, train
 
 _GIGABYTE = 1e9
 _FEATURES = 32

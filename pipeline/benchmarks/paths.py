@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.encoders import SampleShape, initialise, make_decoder
+from pipeline.deep.encoders import SampleShape, initialise, make_decoder
 from somcore.sampling import sample_indices
 
 _WIDTH, _BATCH, _EPOCHS, _RATE = 16, 128, 10, 2e-3

@@ -9,7 +9,7 @@ from pipeline.benchmarks.methods import METHODS
 from pipeline.benchmarks.protocols import DEFAULT_SET, inner_choice, lofo_choice, oracle_choice
 from pipeline.benchmarks.store import Cell, Row, Store
 from pipeline.benchmarks.units import Unit
-from pipeline.published_spaces import BLOCK
+from pipeline.sweeps.published_spaces import BLOCK
 
 FOLDS = tuple((repetition, fold) for repetition in (1, 2, 3) for fold in (1, 2, 3))
 PROTOCOLS = ("defaults", "oracle", "lofo", "honest", "clustering")

@@ -11,9 +11,9 @@ import torch
 
 from pipeline.benchmarks.markdown import table
 from pipeline.benchmarks.speed import Report, in_words, machine, spread, timed
-from pipeline.predict import batch_rows, predict
 from pipeline.predictor import Predictor
-from pipeline.readable import check_schema, samples_of
+from pipeline.prepared.readable import check_schema, samples_of
+from pipeline.serving.predict import batch_rows, predict
 
 
 def measure(

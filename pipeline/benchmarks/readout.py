@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.published_spaces import ParameterSet
+from pipeline.sweeps.published_spaces import ParameterSet
 from somcore.state import MapState
 
 DRAWN = "drawn"

@@ -20,7 +20,7 @@ from pipeline.benchmarks.store import Store
 from pipeline.benchmarks.uci import Report, run
 from pipeline.benchmarks.units import Design
 from pipeline.errors import UserError
-from pipeline.screening import library
+from pipeline.sweeps.screening import library
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from pipeline.benchmarks.paths import path_measures, probe_decoder
-from pipeline.deep_model import DeepModel
-from pipeline.encoders import SampleShape
+from pipeline.deep.encoders import SampleShape
+from pipeline.deep.model import DeepModel
+from pipeline.deep.supervised import train_supervised
 from pipeline.errors import must
-from pipeline.rundir import RunDirectory
-from pipeline.shards import Dataset
-from pipeline.supervised import train_supervised
+from pipeline.prepared.shards import Dataset
+from pipeline.training.rundir import RunDirectory
 from somcore.metrics import (
     adjusted_rand_index,
     clustering_accuracy,

@@ -18,13 +18,13 @@ from pipeline.benchmarks.memory_use import RandomTable
 from pipeline.benchmarks.scaling_model import fitted, predicted
 from pipeline.benchmarks.speed import Report, machine, scratch
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.first import first_snapshot
-from pipeline.plan import make_plan
 from pipeline.prepare import prepare
-from pipeline.reduction import Reduction
-from pipeline.shards import Dataset
-from pipeline.worker import Report as Block
-from pipeline.worker import Worker
+from pipeline.prepared.shards import Dataset
+from pipeline.training.first import first_snapshot
+from pipeline.training.plan import make_plan
+from pipeline.training.reduction import Reduction
+from pipeline.training.worker import Report as Block
+from pipeline.training.worker import Worker
 from somcore.statistics import BatchStatistics
 
 _TILES = 64  # in a table
@@ -107,8 +107,8 @@ class Bench:
     """A group of clocked workers and random tables to train on."""
 
     def __init__(self, workers: int, place: Path, rounds: int, tile_size: int, report: Report) -> None:
-        from pipeline.group import WorkerGroup
-        from pipeline.session import Session
+        from pipeline.cluster.session import Session
+        from pipeline.training.group import WorkerGroup
 
         self._config = ClusterConfig(workers=workers, cpus_per_worker=0.1)
         self._session = Session(self._config)

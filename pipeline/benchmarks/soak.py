@@ -237,7 +237,7 @@ def happened(condition: Callable[[], Any]) -> None:
 @contextmanager
 def cluster(workers: int) -> Iterator[str]:
     """A Ray cluster of this process; its address."""
-    from pipeline.session import Session
+    from pipeline.cluster.session import Session
 
     session = Session(ClusterConfig(workers=workers))
     try:

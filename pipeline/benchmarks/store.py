@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.places import write_atomically
-from pipeline.shards import Dataset
+from pipeline.prepared.shards import Dataset
 
 Row = dict[str, Any]
 

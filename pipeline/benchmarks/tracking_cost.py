@@ -20,13 +20,13 @@ from typing import Any
 from pipeline.benchmarks.markdown import table
 from pipeline.benchmarks.speed import Report, in_words, machine, spread, timed
 from pipeline.errors import MachineError
-from pipeline.journal import Journal
 from pipeline.prepare import prepare
-from pipeline.results import tracked_runs
-from pipeline.sender import Sender
 from pipeline.sources import open_source
-from pipeline.tracking import Tracker
-from pipeline.trainer import train
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.results import tracked_runs
+from pipeline.tracking.sender import Sender
+from pipeline.tracking.tracker import Tracker
+from pipeline.training.trainer import train
 
 _START_S = 180.0
 _EPOCHS = 10
@@ -202,6 +202,6 @@ def _children(scratch: Path, uri: str, count: int) -> tuple[float, str]:
 
 
 def _page(uri: str, parent: str) -> int:
-    from pipeline.results import children_of
+    from pipeline.tracking.results import children_of
 
     return len(children_of(parent, "children", uri, 100))

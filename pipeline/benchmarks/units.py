@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from pipeline import published_spaces as spaces
 from pipeline.benchmarks.fitting import Training, cluster
 from pipeline.benchmarks.methods import METHODS
 from pipeline.benchmarks.protocols import DEFAULT_SET, inner_splits
 from pipeline.benchmarks.store import Cell, Row
 from pipeline.benchmarks.tables import Fold, Table, load
+from pipeline.sweeps import published_spaces as spaces
 from somcore.config import UNLABELLED
 from somcore.sampling import hash_uniform
 

@@ -88,7 +88,7 @@ def compute(asked: Comparison, minutes: float | None, concurrent: int, say: Say)
         UserError: cells in `out` are of other settings.
         Exception: that of a cell; those that run beside it are finished and kept first.
     """
-    from pipeline.shards import Dataset
+    from pipeline.prepared.shards import Dataset
 
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     data = Dataset.open(asked.settings["data.path"]).manifest_hash
@@ -237,10 +237,10 @@ def measure(
     import torch
 
     from pipeline.comparison import measures as of
-    from pipeline.rundir import RunDirectory
-    from pipeline.shards import Dataset
-    from pipeline.trained import Trained
-    from pipeline.trainer import train
+    from pipeline.prepared.shards import Dataset
+    from pipeline.serving.trained import Trained
+    from pipeline.training.rundir import RunDirectory
+    from pipeline.training.trainer import train
 
     torch.set_num_threads(1)
     dataset = Dataset.open(settings["data.path"])

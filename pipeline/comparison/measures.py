@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pipeline.evaluation import groups_of
-from pipeline.labels import kept_labels
-from pipeline.shards import Dataset
-from pipeline.trained import Trained
+from pipeline.prepared.labels import kept_labels
+from pipeline.prepared.shards import Dataset
+from pipeline.serving.trained import Trained
 from somcore.config import UNLABELLED
 from somcore.matching import predict_nodes
 from somcore.metrics import adjusted_rand_index, clustering_accuracy, contingency, normalized_mutual_information
@@ -122,7 +122,7 @@ def linear_on_few(trained: Trained, dataset: Dataset, kept: Tensor, seed: int, r
 
 def spreading(dataset: Dataset, kept: Tensor, seed: int, rows: int) -> float:
     """Test accuracy of label spreading on the samples: labelled rows (see `kept`), then others, up to so many."""
-    from pipeline.fractions import spreading_accuracy
+    from pipeline.comparison.fractions import spreading_accuracy
 
     marked = labelled_rows(kept, rows, seed)
     free = (kept == UNLABELLED).nonzero().squeeze(1)
@@ -141,7 +141,7 @@ def num_parameters(directory: Path) -> int:
     """Numbers that a run has learned: of the network and of the living nodes of the map."""
     from safetensors import safe_open
 
-    from pipeline.rundir import RunDirectory
+    from pipeline.training.rundir import RunDirectory
 
     run = RunDirectory(directory)
     state, _, _ = run.load_map()

@@ -13,9 +13,9 @@ from pipeline.comparison.contestants import contestants
 from pipeline.comparison.page import Page
 from pipeline.errors import must
 from pipeline.places import alone_in, write_atomically
-from pipeline.shards import Dataset
-from pipeline.stores import URI, bare
-from pipeline.tracking import Tracker
+from pipeline.prepared.shards import Dataset
+from pipeline.tracking.stores import URI, bare
+from pipeline.tracking.tracker import Tracker
 from somcore.config import UNLABELLED
 
 NAME = "comparison"

@@ -1,7 +1,7 @@
 """Recipes: named settings of deep runs, one file each; `--config NAME` of a job, or `recipe(NAME)`.
 
 Chosen on training data alone: labelled fractions of the training split, never the test split. What a recipe leaves
-out has the default of `pipeline.deep_config`.
+out has the default of `pipeline.deep.config`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def recipe_path(name: str) -> Path | None:
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """Flat settings of a recipe, to be handed to `pipeline.trainer.train` with a data set.
+    """Flat settings of a recipe, to be handed to `pipeline.training.trainer.train` with a data set.
 
     Raises:
         ValueError: there is no such recipe.

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.history import HISTORY, History
 from pipeline.predictor import Predictor
+from pipeline.prepared.shards import Dataset
 from pipeline.report.data import MapData, Rows
-from pipeline.rundir import RunDirectory
-from pipeline.shards import Dataset
+from pipeline.training.history import HISTORY, History
+from pipeline.training.rundir import RunDirectory
 from somcore.config import LABEL_AWARE
 from somcore.matching import predict_classes, predict_nodes
 from somcore.sampling import sample_indices

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.history import History
 from pipeline.predictor import Predictor
+from pipeline.prepared.shards import Dataset
 from pipeline.report.placement import Plane, distances, embeddings, node_places
-from pipeline.shards import Dataset
+from pipeline.training.history import History
 from somcore.config import LATTICES, MapConfig
 
 

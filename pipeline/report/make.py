@@ -13,8 +13,7 @@ from typing import Any
 
 from pipeline.config import ClusterConfig, TrackingConfig, TrainConfig
 from pipeline.errors import must
-from pipeline.journal import Journal
-from pipeline.labels import kept_labels
+from pipeline.prepared.labels import kept_labels
 from pipeline.report.collect import ROWS, collect
 from pipeline.report.data import MapData
 from pipeline.report.figures import all_figures, save
@@ -23,8 +22,9 @@ from pipeline.report.sweep_data import SweepData, is_sweep
 from pipeline.report.sweeps import fractions_figure, sweep_page
 from pipeline.report.tables import write_tables
 from pipeline.report.views import add_embeddings, add_growth, add_map, add_nodes, add_planes, add_scores
-from pipeline.results import run_directory
 from pipeline.section import Section
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.results import run_directory
 
 METHODS = ("pca", "tsne", "umap")
 _COUNTED = 1_000_000  # training rows; of more the labels are not drawn again to be counted

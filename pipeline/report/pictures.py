@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.audio import LogMel
+from pipeline.deep.audio import LogMel
 from pipeline.report.data import MapData
 
 _MOST_PIXELS = 48

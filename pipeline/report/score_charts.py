@@ -11,11 +11,11 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pipeline.history import Moment
 from pipeline.report.charts import OUTLINE, bare_axes, edge_trace, frame
 from pipeline.report.data import MapData, Rows
 from pipeline.report.palette import SCALE, apart, names_of
 from pipeline.report.placement import shown_edges
+from pipeline.training.history import Moment
 
 CURVES = {
     "quantization_error": "quantization error",

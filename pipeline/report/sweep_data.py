@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import OutputError, UserError
-from pipeline.labels import kept_labels
-from pipeline.result_rows import read_trials
-from pipeline.rundir import RunDirectory
-from pipeline.selection import metric_of, selected
-from pipeline.shards import Dataset
-from pipeline.sweep_plan import TRIALS
+from pipeline.prepared.labels import kept_labels
+from pipeline.prepared.shards import Dataset
+from pipeline.sweeps.plan import TRIALS
+from pipeline.sweeps.selection import metric_of, selected
+from pipeline.tracking.result_rows import read_trials
+from pipeline.training.rundir import RunDirectory
 
 SWEEP, TABLE = "sweep.json", "trials.csv"
 _SPREADING_ROWS = 10_000  # label spreading holds a graph over all rows
@@ -88,7 +88,7 @@ def _reading(
 ) -> dict[str, float]:
     from sklearn.neighbors import KNeighborsClassifier
 
-    from pipeline.fractions import spreading_accuracy
+    from pipeline.comparison.fractions import spreading_accuracy
 
     known = kept >= 0
     if not known.any():

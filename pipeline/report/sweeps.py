@@ -16,7 +16,7 @@ from pipeline.report.charts import OUTLINE, frame
 from pipeline.report.page import Page, chart, escaped, select, table
 from pipeline.report.palette import COLOURS, printed, shown
 from pipeline.report.sweep_data import BASELINES, SweepData
-from pipeline.selection import on_split
+from pipeline.sweeps.selection import on_split
 
 _DASHES = {"majority": "dot", "neighbour": "dash", "spreading": "dashdot"}
 _SHADES = (COLOURS[9], COLOURS[3], COLOURS[8])  # of the baselines

@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from pipeline.errors import OutputError
 from pipeline.places import write_atomically
+from pipeline.prepared.scaling import Scaling
 from pipeline.report.data import MapData
 from pipeline.report.nodes import feature_names
 from pipeline.report.palette import names_of
-from pipeline.scaling import Scaling
 
 _SAID = 5  # features that the page names of a node
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from pipeline.checkpoint import Snapshot
-from pipeline.encoders import SampleShape, make_decoder, make_encoder
-from pipeline.network import Network
+from pipeline.deep.encoders import SampleShape, make_decoder, make_encoder
+from pipeline.deep.network import Network
 from pipeline.rivals.base import Rival, Term, Terms, Tile, unsquashed
 from pipeline.rivals.clusters import k_means, settled
 from pipeline.rivals.world import World
+from pipeline.training.checkpoint import Snapshot
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import DeepPlan
+    from pipeline.deep.plan import DeepPlan
 
 
 def autoencoder(deep: DeepPlan) -> Network:

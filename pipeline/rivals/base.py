@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pipeline.augment import Draws
-from pipeline.checkpoint import Snapshot
-from pipeline.network import Network, NetworkState
+from pipeline.deep.augment import Draws
+from pipeline.deep.network import Network, NetworkState
 from pipeline.rivals.config import RivalPlan
+from pipeline.training.checkpoint import Snapshot
 from somcore.config import UNLABELLED
 from somcore.state import MapState, blank_state
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import DeepPlan
-    from pipeline.plan import TrainingPlan
+    from pipeline.deep.plan import DeepPlan
     from pipeline.rivals.world import World
+    from pipeline.training.plan import TrainingPlan
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.checkpoint import Snapshot
 from pipeline.rivals.base import plain_map, voted_classes
 from pipeline.rivals.world import World
+from pipeline.training.checkpoint import Snapshot
 from somcore.config import MapConfig
 from somcore.matching import predict_nodes
 from somcore.state import MapState

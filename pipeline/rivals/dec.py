@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pipeline.checkpoint import Snapshot
-from pipeline.network import Network, load_flat
+from pipeline.deep.network import Network, load_flat
 from pipeline.rivals.autoencoder import AutoencoderRival, autoencoder
 from pipeline.rivals.base import Term, Terms, Tile, places_of, plain_map, replaced, with_memory
 from pipeline.rivals.clusters import k_means, settled
 from pipeline.rivals.world import World
+from pipeline.training.checkpoint import Snapshot
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import DeepPlan
+    from pipeline.deep.plan import DeepPlan
 
 _TARGET = "target"
 

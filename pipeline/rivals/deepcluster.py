@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.checkpoint import Snapshot
-from pipeline.encoders import initialise, make_encoder
+from pipeline.deep.encoders import initialise, make_encoder
+from pipeline.deep.network import Network, NetworkState, flat_parameters
 from pipeline.errors import must
-from pipeline.network import Network, NetworkState, flat_parameters
 from pipeline.rivals.base import Rival, Term, Terms, Tile, places_of, replaced, unsquashed, with_memory
 from pipeline.rivals.clusters import k_means, settled
 from pipeline.rivals.config import RivalPlan
 from pipeline.rivals.world import World
+from pipeline.training.checkpoint import Snapshot
 from somcore.sampling import hash_uniform
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import DeepPlan
+    from pipeline.deep.plan import DeepPlan
 
 _PSEUDO, _STEADY = "pseudo", 1e-5
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.checkpoint import Snapshot
 from pipeline.rivals.base import Term, Terms, Tile
 from pipeline.rivals.supervised import SupervisedRival
+from pipeline.training.checkpoint import Snapshot
 from somcore.config import UNLABELLED
 
 

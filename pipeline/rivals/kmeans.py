@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from pipeline.checkpoint import Snapshot
-from pipeline.network import Network
+from pipeline.deep.network import Network
 from pipeline.rivals.base import Rival
 from pipeline.rivals.clusters import k_means, settled
 from pipeline.rivals.config import RivalPlan
 from pipeline.rivals.world import World
+from pipeline.training.checkpoint import Snapshot
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import DeepPlan
+    from pipeline.deep.plan import DeepPlan
 
 
 class KMeansRival(Rival):

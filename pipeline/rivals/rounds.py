@@ -11,16 +11,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pipeline.checkpoint import Snapshot
-from pipeline.deep_plan import DeepRound
-from pipeline.deep_step import check_finite, packed_terms, term_sums
-from pipeline.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed, trainable
-from pipeline.plan import TrainingPlan, planned_dataset, training_labels
-from pipeline.reduction import Reduction, sum_gradients
+from pipeline.deep.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed, trainable
+from pipeline.deep.plan import DeepRound
+from pipeline.deep.step import check_finite, packed_terms, term_sums
 from pipeline.rivals import rival_class
 from pipeline.rivals.base import Terms, Tile
 from pipeline.rivals.clusters import nearest_nodes
 from pipeline.rivals.world import World
+from pipeline.training.checkpoint import Snapshot
+from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
+from pipeline.training.reduction import Reduction, sum_gradients
 from somcore.config import UNLABELLED
 
 _ACCEPTED = 0.95  # share of the training rows that the final map accepts

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.checkpoint import Snapshot
-from pipeline.encoders import LinearClassifier, make_encoder
-from pipeline.network import Network
+from pipeline.deep.encoders import LinearClassifier, make_encoder
+from pipeline.deep.network import Network
 from pipeline.rivals.base import Rival, Term, Terms, Tile, plain_map
 from pipeline.rivals.config import RivalPlan
+from pipeline.training.checkpoint import Snapshot
 from somcore.config import UNLABELLED
 
 if TYPE_CHECKING:
-    from pipeline.deep_plan import DeepPlan
+    from pipeline.deep.plan import DeepPlan
 
 
 class SoftmaxClassifier(nn.Module):

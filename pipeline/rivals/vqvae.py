@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from pipeline.checkpoint import Snapshot
-from pipeline.network import Network
+from pipeline.deep.network import Network
 from pipeline.rivals.autoencoder import AutoencoderRival
 from pipeline.rivals.base import Term, Terms, Tile, plain_map, with_memory
 from pipeline.rivals.clusters import settled
 from pipeline.rivals.world import World
+from pipeline.training.checkpoint import Snapshot
 from somcore.sampling import sample_indices
 
 if TYPE_CHECKING:
-    from pipeline.plan import TrainingPlan
+    from pipeline.training.plan import TrainingPlan
 
 _CODES, _IN_USE = "codes.", "measure.codes_in_use"
 _FIRST_ROWS, _FIRST_EPOCH = 4096, -5  # a draw of its own

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pipeline.deep_plan import encode
-from pipeline.reduction import Reduction, dealt
-from pipeline.shards import Dataset
+from pipeline.deep.plan import encode
+from pipeline.prepared.shards import Dataset
+from pipeline.training.reduction import Reduction, dealt
 
 _TILE_ROWS = 1024
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.errors import DataError, UnreadableSample, UserError, must
-from pipeline.labels import stratified_rows
+from pipeline.prepared.labels import stratified_rows
 
 DEFAULT_TEST_FRACTION = 0.2
 BATCH_BYTES = 4 << 20

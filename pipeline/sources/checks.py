@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError, must
-from pipeline.labels import UNLABELLED
+from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import Batch, SourceSpec, Undecoded
 from pipeline.sources.readers import TableFile
 

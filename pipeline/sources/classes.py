@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import DataError, UserError, must, some
-from pipeline.labels import UNLABELLED
+from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.readers import NULLS
 
 _MAX_CLASSES = 65_536

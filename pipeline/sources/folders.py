@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.errors import DataError, UnreadableSample, must
-from pipeline.labels import UNLABELLED
+from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import SPLIT_NAMES, Batch, SourceOptions, Undecoded, by_split, rows_for_test
 from pipeline.sources.classes import absent_value
 

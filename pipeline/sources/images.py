@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import DataError, UnreadableSample, must
-from pipeline.labels import UNLABELLED
+from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import (
     Batch,
     SourceOptions,

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import DataError, UserError, must
-from pipeline.labels import UNLABELLED
+from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import (
     Batch,
     SourceOptions,

@@ -12,9 +12,9 @@ def said() -> list[str]:
 @pytest.fixture(scope="session")
 def group(ray_cluster, said):
     """Four workers on the session's Ray cluster; `resize` says how many take part."""
+    from pipeline.cluster.session import Session
     from pipeline.config import ClusterConfig
-    from pipeline.group import WorkerGroup
-    from pipeline.session import Session
+    from pipeline.training.group import WorkerGroup
 
     config = ClusterConfig(workers=4, cpus_per_worker=0.5, start_s=240.0)
     group = WorkerGroup(config, Session(config), said.append)

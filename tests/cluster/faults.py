@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.worker import Worker
+from pipeline.training.worker import Worker
 from tests.cluster.nodes import START_S
 
 PHASES = ("read", "encode", "reduce", "advance", "checkpoint")
@@ -54,7 +54,10 @@ class FaultyWorker(Worker):
 
     def __init__(self, threads: int = 1) -> None:
         super().__init__(threads)
-        from pipeline import deep_rounds, deep_step, reduction, shards, step, worker
+        from pipeline.deep import rounds as deep_rounds
+        from pipeline.deep import step as deep_step
+        from pipeline.prepared import shards
+        from pipeline.training import reduction, step, worker
 
         places: list[tuple[str, Any, str]] = [
             ("read", shards.Dataset, "read"),

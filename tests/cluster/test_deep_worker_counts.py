@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.checkpoint import read
-from pipeline.trainer import train
+from pipeline.training.checkpoint import read
+from pipeline.training.trainer import train
 from tests.training import small
 
 

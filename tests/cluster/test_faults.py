@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from pipeline.checkpoint import CheckpointStore
+from pipeline.cluster.session import Session
 from pipeline.config import ClusterConfig
-from pipeline.group import WorkerGroup
-from pipeline.session import Session
-from pipeline.trainer import train
+from pipeline.training.checkpoint import CheckpointStore
+from pipeline.training.group import WorkerGroup
+from pipeline.training.trainer import train
 from tests.cluster import faults
 from tests.cluster.test_deep_worker_counts import deep
 from tests.training import small

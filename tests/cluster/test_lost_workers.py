@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pipeline.trainer import train
+from pipeline.training.trainer import train
 from tests.training import small
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import WorkerLost
-from pipeline.trainer import open_group, train
+from pipeline.training.trainer import open_group, train
 from tests.cluster.faults import Node, second_node, until
 from tests.training import small
 

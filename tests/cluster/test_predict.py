@@ -15,11 +15,11 @@ import pytest
 from jobs._exit import exit_code
 from jobs.predict import predict as command
 from pipeline.errors import UserError, line_of
-from pipeline.predict import Scorer, batch_rows, predict
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
+from pipeline.serving.predict import Scorer, batch_rows, predict
 from pipeline.sources import SourceOptions, open_source
-from pipeline.trainer import train
+from pipeline.training.trainer import train
 from tests.training import small, table
 
 
@@ -84,7 +84,7 @@ def test_batches_of_few_rows_give_the_same_answers(model, source, tmp_path, monk
     predict(model, source, tmp_path / "whole", actors=0)
     assert max(sizes) == 50
     sizes.clear()
-    monkeypatch.setattr("pipeline.predict.BATCH_BYTES", 7 * 2 * 4)  # of two float32
+    monkeypatch.setattr("pipeline.serving.predict.BATCH_BYTES", 7 * 2 * 4)  # of two float32
     predict(model, source, tmp_path / "parts", actors=0)
     assert max(sizes) == 7
     whole, parts = (pd.read_parquet(tmp_path / name) for name in ("whole", "parts"))

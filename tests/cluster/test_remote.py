@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.trainer import train
+from pipeline.training.trainer import train
 from tests.s3 import s3_store
 from tests.training import small
 

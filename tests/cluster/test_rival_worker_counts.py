@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.rivals.config import reads
-from pipeline.trainer import train
+from pipeline.training.trainer import train
 
 QUICK = {"map.epochs": 2, "map.batch_size": 300, "map.tile_size": 64, "encoder.width": 4, "encoder.dim": 6}
 QUICK |= {"deep.rate_warmup_rounds": 1, "rival.restarts": 1, "train.evaluate_epochs": 0, "train.labelled_fraction": 0.2}

@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = """
 from pipeline.config import ClusterConfig
-from pipeline.session import Session
+from pipeline.cluster.session import Session
 session = Session(ClusterConfig(address={address!r}))
 print(session.address)
 session.close()

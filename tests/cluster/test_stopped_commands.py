@@ -12,9 +12,9 @@ import time
 import psutil
 import pytest
 
-from pipeline.checkpoint import read
-from pipeline.journal import Journal
-from pipeline.trainer import train
+from pipeline.tracking.journal import Journal
+from pipeline.training.checkpoint import read
+from pipeline.training.trainer import train
 from tests.cluster.faults import until
 from tests.training import REPOSITORY, command, last_json, run_job, small
 

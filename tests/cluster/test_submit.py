@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from pipeline.environment import COMMIT, environment
-from pipeline.trainer import train
+from pipeline.training.trainer import train
 from tests.cluster.nodes import Nodes, free_port
 from tests.training import REPOSITORY, small
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sweep import sweep
-from pipeline.sweep_plan import SweepOptions
+from pipeline.sweeps.plan import SweepOptions
+from pipeline.sweeps.sweep import sweep
 from tests.training import REPOSITORY, last_json
 
 SPACE = """

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from pipeline.errors import GroupTimeout, UserError
-from pipeline.trainer import train
+from pipeline.training.trainer import train
 from tests.training import MODELS, last_json, run_job, small, table
 
 

@@ -144,7 +144,7 @@ def test_only_what_an_image_needs_reaches_the_builder():
         return sent
 
     wanted = ("pyproject.toml", "README.md", "LICENSE", "somcore/state.py", "jobs/cli.py", "infra/requirements.lock",
-              "pipeline/screening.c", "infra/docker/mlflow.lock")  # fmt: skip
+              "pipeline/sweeps/screening.c", "infra/docker/mlflow.lock")  # fmt: skip
     never = ("data/digits/manifest.json", ".env", ".git/config", ".venv/bin/python", "runs/a/run.json", "mlflow.db",
              "tests/conftest.py", "somcore/__pycache__/state.pyc", "infra/mlflow/.env", "secret.txt")  # fmt: skip
     assert [path for path in wanted if not reaches(path)] == []

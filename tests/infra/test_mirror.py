@@ -47,7 +47,7 @@ def mirror(env, what="runs"):
 def test_an_interrupted_run_goes_on_from_the_store_with_the_same_digest(place):
     from pipeline.prepare import prepare
     from pipeline.sources import open_source
-    from pipeline.trainer import train
+    from pipeline.training.trainer import train
 
     folder, env = place
     prepare(open_source("digits"), folder / "store/data/digits")

@@ -39,7 +39,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(dist):
     ours = {name for name in of_repository("*") if name.split("/")[0] in PACKAGES}
     assert {name for name in names if ".dist-info/" not in name} == ours
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
-    assert {"pipeline/screening.c", "pipeline/recipes/mnist.yaml"} <= names
+    assert {"pipeline/sweeps/screening.c", "pipeline/recipes/mnist.yaml"} <= names
     info = f"somgrad-{version()}.dist-info"
     assert {f"{info}/licenses/LICENSE", f"{info}/licenses/THIRD_PARTY_LICENSES.md"} <= names
     assert f"\nVersion: {version()}\n" in about

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.checkpoint import read
-from pipeline.deep_model import DeepModel
+from pipeline.deep.model import DeepModel
 from pipeline.errors import Collapsed, DataError, Diverged, OutputError, UserError
-from pipeline.trainer import train
+from pipeline.training.checkpoint import read
+from pipeline.training.trainer import train
 from tests.training import run_job, small, table
 
 
@@ -89,17 +89,17 @@ def test_a_collapse_is_told_with_its_numbers_and_exit_code_2(digits, tmp_path):
 
 def test_the_last_judgement_reads_no_more_moments_than_64_bits_hold(digits, tmp_path, monkeypatch):
     """4,194,304 rows; here 256 stand for them."""
-    import pipeline.deep_refresh
-    import pipeline.deep_rounds
+    import pipeline.deep.refresh
+    import pipeline.deep.rounds
 
-    looks, look_at = [], pipeline.deep_rounds.look_at
+    looks, look_at = [], pipeline.deep.rounds.look_at
 
     def spied(*args, **kwargs):
         looks.append(look_at(*args, **kwargs))
         return looks[-1]
 
-    monkeypatch.setattr(pipeline.deep_refresh, "MOST_MOMENTS", 256)
-    monkeypatch.setattr(pipeline.deep_rounds, "look_at", spied)
+    monkeypatch.setattr(pipeline.deep.refresh, "MOST_MOMENTS", 256)
+    monkeypatch.setattr(pipeline.deep.rounds, "look_at", spied)
     assert train(deep(digits), tmp_path / "run")["collapsed"] is False
     assert int(looks[-1].moments.table[0, 0]) == 256
     assert looks[-1].statistics.summary()["matched_share"] > 0 and looks[-1].num_tiles * 256 > 1438
@@ -200,7 +200,7 @@ def test_an_encoder_for_other_data_is_refused(digits, tmp_path):
 
 
 def test_a_saved_model_predicts_what_was_scored(digits, tmp_path):
-    from pipeline.shards import Dataset
+    from pipeline.prepared.shards import Dataset
 
     result = train(deep(digits, map__epochs=6, loss__reconstruction_weight=1.0), tmp_path / "run")
     model = DeepModel.load(tmp_path / "run")

@@ -10,8 +10,8 @@ import pytest
 from jobs._run import run
 from jobs.prepare import app
 from pipeline.errors import UserError
-from pipeline.manifest import Manifest
 from pipeline.prepare import prepare
+from pipeline.prepared.manifest import Manifest
 from pipeline.sources import Batch, SourceOptions, SourceSpec
 
 SPEC = SourceSpec(kind="table", shape=(2,), dtype="float32", class_names=("a", "b"))

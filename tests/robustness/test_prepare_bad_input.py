@@ -16,8 +16,8 @@ import pytest
 
 from jobs._run import run
 from jobs.prepare import app
-from pipeline.manifest import Manifest, verify
-from pipeline.shards import Dataset
+from pipeline.prepared.manifest import Manifest, verify
+from pipeline.prepared.shards import Dataset
 from tests.conftest import REPOSITORY
 from tests.raw_files import write_idx, write_wav
 

@@ -9,9 +9,9 @@ import pytest
 from jobs._exit import USER, exit_code
 from jobs.results import results
 from pipeline.errors import UserError
-from pipeline.model import log_model
-from pipeline.results import tracked_runs
-from pipeline.trainer import train
+from pipeline.serving.model import log_model
+from pipeline.tracking.results import tracked_runs
+from pipeline.training.trainer import train
 from tests.training import small
 
 

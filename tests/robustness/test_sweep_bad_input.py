@@ -8,10 +8,10 @@ import pytest
 from jobs._run import numbers
 from pipeline.errors import UserError
 from pipeline.places import alone_in
-from pipeline.spaces import PUBLISHED
-from pipeline.sweep import sweep
-from pipeline.sweep_plan import SweepOptions, make_plan
-from pipeline.sweep_record import kept_place
+from pipeline.sweeps.plan import SweepOptions, make_plan
+from pipeline.sweeps.record import kept_place
+from pipeline.sweeps.spaces import PUBLISHED
+from pipeline.sweeps.sweep import sweep
 from tests.training import REPOSITORY
 
 
@@ -177,7 +177,7 @@ def test_a_signal_cannot_cut_off_the_import_of_ray_beside_a_thread_that_imports_
     program = f"""
 import sys
 from pathlib import Path
-from pipeline.sweep import Recorder, SweepOptions, sweep
+from pipeline.sweeps.sweep import Recorder, SweepOptions, sweep
 def start(self):
     print("ray.tune" in sys.modules)
     raise SystemExit

@@ -20,18 +20,18 @@ import typer
 
 from jobs.benchmark import BENCHMARKS
 from jobs.cli import JOBS
-from pipeline import checkpoint, rundir, trainer
-from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.errors import UserError
-from pipeline.history import HISTORY, History
-from pipeline.keepsakes import keepsakes
-from pipeline.model import check_name
-from pipeline.plan import make_plan
-from pipeline.rundir import RunDirectory
-from pipeline.scoring import Scorer
-from pipeline.shards import Dataset
-from pipeline.tracking import check_store
-from pipeline.trainer import train
+from pipeline.prepared.shards import Dataset
+from pipeline.serving.model import check_name
+from pipeline.tracking.tracker import check_store
+from pipeline.training import checkpoint, rundir, trainer
+from pipeline.training.checkpoint import CheckpointStore, Snapshot
+from pipeline.training.history import HISTORY, History
+from pipeline.training.keepsakes import keepsakes
+from pipeline.training.plan import make_plan
+from pipeline.training.rundir import RunDirectory
+from pipeline.training.scoring import Scorer
+from pipeline.training.trainer import train
 from tests.training import REPOSITORY, call_job, command, last_json, run_job, small, table
 
 SEMI_SUPERVISED = ("sssom", "altsssom")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from pipeline.errors import UserError
 from pipeline.predictor import Predictor
-from pipeline.trainer import train
+from pipeline.training.trainer import train
 from tests.training import small
 
 

@@ -73,7 +73,7 @@ def test_overhead(tmp_path):
 
 @pytest.mark.usefixtures("joined")
 def test_predict(tmp_path, digits):
-    from pipeline.trainer import train
+    from pipeline.training.trainer import train
 
     train(small("sssom", digits), tmp_path / "run")
     words = ["--model", tmp_path / "run", "--input", digits / "test", "--actors", "1", "--repeats", 1]

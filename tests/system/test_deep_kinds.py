@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.deep_model import DeepModel
+from pipeline.deep.model import DeepModel
 from pipeline.prepare import prepare
+from pipeline.prepared.shards import Dataset
 from pipeline.recipes import recipe
-from pipeline.shards import Dataset
+from pipeline.serving.trained import evaluate_run
 from pipeline.sources import SourceOptions, open_source
-from pipeline.trained import evaluate_run
-from pipeline.trainer import train
+from pipeline.training.trainer import train
 from tests.conftest import real_data
 from tests.training import call_job, small, table
 

@@ -13,17 +13,17 @@ import pytest
 from jobs.evaluate import evaluate as command
 from jobs.results import results
 from pipeline.errors import UserError
-from pipeline.model import model_directory
-from pipeline.predict import predict
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
-from pipeline.result_rows import about_best
-from pipeline.results import kept_of
-from pipeline.samples import InputSpec
-from pipeline.shards import Dataset
+from pipeline.prepared.samples import InputSpec
+from pipeline.prepared.shards import Dataset
+from pipeline.serving.model import model_directory
+from pipeline.serving.predict import predict
+from pipeline.serving.trained import evaluate_run
 from pipeline.sources import SourceOptions, open_source
-from pipeline.trained import evaluate_run
-from pipeline.trainer import train
+from pipeline.tracking.result_rows import about_best
+from pipeline.tracking.results import kept_of
+from pipeline.training.trainer import train
 from tests.raw_files import write_wav
 from tests.training import REPOSITORY, small, table
 

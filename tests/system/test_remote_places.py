@@ -5,11 +5,11 @@ import dataclasses
 import pyarrow.fs as fs
 import pytest
 
-from pipeline.checkpoint import CheckpointStore, Snapshot
 from pipeline.errors import ManifestError, OutputError, UserError
 from pipeline.places import Place
-from pipeline.shards import Dataset
-from pipeline.trainer import train
+from pipeline.prepared.shards import Dataset
+from pipeline.training.checkpoint import CheckpointStore, Snapshot
+from pipeline.training.trainer import train
 from somcore.state import blank_state
 from tests.s3 import s3_store
 from tests.training import call_job, small

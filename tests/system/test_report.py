@@ -24,7 +24,7 @@ def browser():
 @pytest.fixture(scope="module")
 def run(digits, tmp_path_factory):
     """A small sssom on digits that made its own report at its end."""
-    from pipeline.trainer import train
+    from pipeline.training.trainer import train
 
     folder = tmp_path_factory.mktemp("report") / "run"
     train(small("sssom", digits, tracking__report=True, map__epochs=4), folder)
@@ -169,7 +169,7 @@ def test_the_keyboard_reaches_everything(run, browser):
 
 def test_a_lattice_shows_its_planes_and_its_pictures(digits, browser, tmp_path):
     from pipeline.report.make import report_of
-    from pipeline.trainer import train
+    from pipeline.training.trainer import train
 
     train(small("kohonen", digits, map__lattice="hexagonal"), tmp_path / "run")
     made = report_of(str(tmp_path / "run"), tmp_path / "page.html", figures=tmp_path / "figures")
@@ -192,7 +192,7 @@ def test_texts_of_the_user_stay_texts(browser, tmp_path, rng):
     import numpy as np
 
     from pipeline.report.make import report_of
-    from pipeline.trainer import train
+    from pipeline.training.trainer import train
 
     bad = np.array(["<script>boom()</script>", "{{data}} & </b>"])
     labels = rng.integers(0, 2, 120)

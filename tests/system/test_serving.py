@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pipeline.predictor import Predictor
-from pipeline.shards import Dataset
-from pipeline.trainer import train
+from pipeline.prepared.shards import Dataset
+from pipeline.training.trainer import train
 from tests.training import save_model, small
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline.predictor import OUTPUTS, Predictor
-from pipeline.shards import Dataset
-from pipeline.trainer import train
+from pipeline.prepared.shards import Dataset
+from pipeline.training.trainer import train
 from tests.training import MODELS, save_model, small, table
 
 DEEP = {
@@ -107,7 +107,7 @@ def test_raw_recordings_and_tables_through_mlflow(tmp_path):
 
 def onnx_is_torch(run, samples, out, exact=True):
     onnxruntime = pytest.importorskip("onnxruntime")
-    from pipeline.onnx_export import export_model
+    from pipeline.serving.onnx_export import export_model
 
     written = export_model(run, out)
     assert written["checked"] == 64

@@ -11,7 +11,7 @@ import urllib.request
 import mlflow
 import pytest
 
-from pipeline.trainer import train
+from pipeline.training.trainer import train
 from tests.training import small
 
 

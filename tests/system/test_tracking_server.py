@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.predictor import Predictor
-from pipeline.shards import Dataset
+from pipeline.prepared.shards import Dataset
 from tests.cluster.nodes import free_port
 from tests.training import REPOSITORY, command, small
 

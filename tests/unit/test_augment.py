@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.augment import KINDS, STRONG, WEAK, Draws, Strength, image_view, views_of
+from pipeline.deep.augment import KINDS, STRONG, WEAK, Draws, Strength, image_view, views_of
 
 IMAGE = (1, 28, 28)
 

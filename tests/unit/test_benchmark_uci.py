@@ -14,8 +14,8 @@ from pipeline.benchmarks.plan import honest_choice
 from pipeline.benchmarks.store import Cell, Store
 from pipeline.benchmarks.units import Design, Unit, work
 from pipeline.errors import UserError
-from pipeline.published_spaces import SPACES, pick, shortened
-from pipeline.screening import library
+from pipeline.sweeps.published_spaces import SPACES, pick, shortened
+from pipeline.sweeps.screening import library
 
 ROWS = 45
 

@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
-from pipeline import checkpoint
-from pipeline.checkpoint import CheckpointStore, Snapshot, TornCheckpoint
 from pipeline.errors import OutputError
 from pipeline.places import write_atomically
+from pipeline.training import checkpoint
+from pipeline.training.checkpoint import CheckpointStore, Snapshot, TornCheckpoint
 from somcore.state import MapState, blank_state
 
 IDENTITY = {"config_hash": "c" * 64, "manifest_hash": "d" * 64}

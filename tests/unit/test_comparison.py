@@ -22,24 +22,24 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torchvision import models
 
 from jobs.compare import MODELS as COMPARED
-from pipeline import fractions, transfer
-from pipeline.comparison import cells, measures
+from pipeline.comparison import cells, fractions, measures
 from pipeline.comparison.contestants import NAMES, contestants
+from pipeline.comparison.fractions import spreading_accuracy
 from pipeline.comparison.measures import cluster_measures, labelled_rows, linear_accuracy, num_parameters, probes
 from pipeline.comparison.page import Page, _text
 from pipeline.comparison.run import Wish, compare
 from pipeline.comparison.tables import Spread, differences, holm, ordered, paired_p, tabulated
-from pipeline.deep_config import LATTICE_DEFAULTS
+from pipeline.deep import transfer
+from pipeline.deep.config import LATTICE_DEFAULTS
+from pipeline.deep.transfer import write_features
 from pipeline.errors import UserError
-from pipeline.fractions import spreading_accuracy
-from pipeline.labels import kept_labels, labelled_fraction
-from pipeline.manifest import Manifest
 from pipeline.places import alone_in
 from pipeline.prepare import prepare
-from pipeline.shards import Dataset
-from pipeline.trained import Trained
-from pipeline.trainer import train
-from pipeline.transfer import write_features
+from pipeline.prepared.labels import kept_labels, labelled_fraction
+from pipeline.prepared.manifest import Manifest
+from pipeline.prepared.shards import Dataset
+from pipeline.serving.trained import Trained
+from pipeline.training.trainer import train
 from somcore import MapConfig, accumulate, advance, initial_state
 from somcore.fixed_point import fixed_point_scale
 from tests.training import REPOSITORY, small, table

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.deep_crossings import counted_crossings, with_classes_spread
+from pipeline.deep.crossings import counted_crossings, with_classes_spread
 from somcore import MapConfig
 from somcore.crossings import crossings_of, group_by_crossings, spread_classes
 from somcore.growth import reconnect

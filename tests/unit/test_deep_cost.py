@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.benchmarks import deep_cost
-from pipeline.deep_rounds import DeepRounds
+from pipeline.deep.rounds import DeepRounds
 from tests.training import small
 
 

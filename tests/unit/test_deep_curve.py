@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from pipeline.benchmarks.deep_curve import METHODS, Curve, compute, figure, markdown
+from pipeline.deep.supervised import train_supervised
 from pipeline.errors import DataError, UserError
 from pipeline.places import alone_in
-from pipeline.shards import Dataset
-from pipeline.supervised import train_supervised
+from pipeline.prepared.shards import Dataset
 from tests.training import small, table
 
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.collapse import Limits, judged, measures_of, monitored
 from pipeline.config import RunConfig, read_file
-from pipeline.deep_plan import DeepPlan, DeepRound, resolve_deep
-from pipeline.deep_refresh import look_at, rows_to_look_at
-from pipeline.deep_step import packed_terms, term_sums
-from pipeline.encoders import SampleShape
+from pipeline.deep.collapse import Limits, judged, measures_of, monitored
+from pipeline.deep.encoders import SampleShape
+from pipeline.deep.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
+from pipeline.deep.plan import DeepPlan, DeepRound, resolve_deep
+from pipeline.deep.refresh import look_at, rows_to_look_at
+from pipeline.deep.step import packed_terms, term_sums
 from pipeline.errors import Collapsed
-from pipeline.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
 from pipeline.recipes import names, recipe
-from pipeline.reduction import LocalReduction, exact_sum
 from pipeline.rivals.config import resolve_rival
-from pipeline.too_short import too_short
+from pipeline.training.reduction import LocalReduction, exact_sum
+from pipeline.training.too_short import too_short
 from somcore import MapConfig
 from somcore.latent import LatentMoments
 from somcore.loss_config import LossConfig

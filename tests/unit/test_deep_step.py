@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from pipeline.config import RunConfig
-from pipeline.deep_rounds import DeepRounds
-from pipeline.deep_step import TileStep
-from pipeline.first import first_snapshot
-from pipeline.plan import make_plan, training_labels
-from pipeline.reduction import LocalReduction
-from pipeline.shards import Dataset
-from pipeline.trainer import train
+from pipeline.deep.rounds import DeepRounds
+from pipeline.deep.step import TileStep
+from pipeline.prepared.shards import Dataset
+from pipeline.training.first import first_snapshot
+from pipeline.training.plan import make_plan, training_labels
+from pipeline.training.reduction import LocalReduction
+from pipeline.training.trainer import train
 from somcore import LossConfig, MapConfig
 from somcore.latent import errors_to
 from somcore.losses import consistency

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.audio import WORD_FRAMES, LogMel, LogMelWord, mel_filters
-from pipeline.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
+from pipeline.deep.audio import WORD_FRAMES, LogMel, LogMelWord, mel_filters
+from pipeline.deep.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
+from pipeline.deep.network import narrowed
+from pipeline.deep.pretrained import FrozenFeatures
 from pipeline.errors import UserError
-from pipeline.network import narrowed
-from pipeline.pretrained import FrozenFeatures
 
 GREY, COLOUR = SampleShape("image", (1, 28, 28)), SampleShape("image", (3, 32, 32))
 SPEECH, TABLE = SampleShape("audio", (8000,), 8000), SampleShape("table", (13,))

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.folds import prepare_folds
+from pipeline.prepared.folds import prepare_folds
+from pipeline.prepared.writer import PrepareOptions
 from pipeline.sources import SourceOptions
-from pipeline.sweep_plan import SweepOptions, make_plan
-from pipeline.sweep_tables import open_tables
-from pipeline.writer import PrepareOptions
+from pipeline.sweeps.plan import SweepOptions, make_plan
+from pipeline.sweeps.tables import open_tables
 
 OPTIONS = SourceOptions(label_column="y", split_column="split")
 

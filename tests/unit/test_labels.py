@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.labels import kept_labels, labelled_fraction, split_validation, stratified_rows
+from pipeline.prepared.labels import kept_labels, labelled_fraction, split_validation, stratified_rows
 
 LABELS = st.lists(st.integers(-1, 4), min_size=1, max_size=80).map(np.array)
 SEEDS = st.integers(0, 3)

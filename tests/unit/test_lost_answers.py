@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import ray
 
-from pipeline.members import answered
+from pipeline.training.members import answered
 
 
 def test_an_answer_lost_with_its_node_is_that_of_a_lost_worker():

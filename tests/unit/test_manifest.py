@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import writer
 from pipeline.errors import DataError, ManifestError, OutputError, UserError
-from pipeline.manifest import MANIFEST, Manifest, sha256_file, verify
 from pipeline.prepare import PrepareOptions, prepare
+from pipeline.prepared import writer
+from pipeline.prepared.manifest import MANIFEST, Manifest, sha256_file, verify
 from pipeline.sources import SourceOptions, open_source
 
 

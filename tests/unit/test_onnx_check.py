@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from pipeline.errors import MachineError, UserError
-from pipeline.onnx_export import _check, _converted, _examples, export_model
 from pipeline.predictor import Predictor
-from pipeline.trainer import train
+from pipeline.serving.onnx_export import _check, _converted, _examples, export_model
+from pipeline.training.trainer import train
 from tests.training import small, table
 
 pytest.importorskip("onnxscript")

@@ -9,13 +9,13 @@ import tempfile
 import numpy as np
 import pytest
 
-from pipeline import cache
 from pipeline.errors import ManifestError
-from pipeline.journal import Journal
 from pipeline.places import Place, alone_in, locked, private_folder, write_atomically
-from pipeline.sender import Sender
-from pipeline.shards import Dataset
-from pipeline.trials import TrialDirectory
+from pipeline.prepared import cache
+from pipeline.prepared.shards import Dataset
+from pipeline.sweeps.trials import TrialDirectory
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.sender import Sender
 from tests.training import table
 
 

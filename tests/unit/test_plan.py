@@ -7,12 +7,12 @@ import torch
 
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
-from pipeline.plan import make_plan, open_reader, round_samples, training_labels
-from pipeline.rundir import RunDirectory
-from pipeline.shards import Dataset
-from pipeline.step import RoundPlan, round_statistics
-from pipeline.trainer import train
-from pipeline.worker import rounds_of
+from pipeline.prepared.shards import Dataset
+from pipeline.training.plan import make_plan, open_reader, round_samples, training_labels
+from pipeline.training.rundir import RunDirectory
+from pipeline.training.step import RoundPlan, round_statistics
+from pipeline.training.trainer import train
+from pipeline.training.worker import rounds_of
 from somcore import MapConfig, initial_state
 from tests.training import MODELS, small
 

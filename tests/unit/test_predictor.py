@@ -12,10 +12,10 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.predictor import OUTPUTS, Predictor
+from pipeline.prepared.shards import Dataset
 from pipeline.report.collect import collect
-from pipeline.rundir import RunDirectory
-from pipeline.shards import Dataset
-from pipeline.trainer import train
+from pipeline.training.rundir import RunDirectory
+from pipeline.training.trainer import train
 from somcore.matching import class_errors, class_probabilities, match, predict_classes, predict_nodes
 from tests.training import save_model, small, table
 
@@ -166,7 +166,7 @@ def test_images_that_cannot_be_read(images):
 
 @pytest.mark.slow
 def test_the_mlflow_model_answers_far_from_this_repository_and_unpickles_nothing(numbers, rows, tmp_path):
-    from pipeline.model import model_directory
+    from pipeline.serving.model import model_directory
 
     saved = save_model(numbers, tmp_path / "model")
     assert [path for path in saved.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt")] == []
@@ -199,7 +199,7 @@ def test_a_model_is_logged_with_its_run_and_registered(numbers, tracking_uri, tm
     import mlflow
 
     from jobs.export import export
-    from pipeline.model import log_model, model_directory
+    from pipeline.serving.model import log_model, model_directory
 
     client = mlflow.MlflowClient(tracking_uri)
     run = client.create_run(client.create_experiment("models"))

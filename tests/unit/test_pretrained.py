@@ -5,10 +5,10 @@ import torch
 from torchvision import models
 
 from pipeline.config import RunConfig
+from pipeline.deep.pretrained import frozen_features
 from pipeline.errors import UserError
-from pipeline.plan import make_plan
-from pipeline.pretrained import frozen_features
-from pipeline.shards import Dataset
+from pipeline.prepared.shards import Dataset
+from pipeline.training.plan import make_plan
 from tests.training import small
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.published_spaces import BLOCK, SPACES, draw, map_config, shortened
+from pipeline.sweeps.published_spaces import BLOCK, SPACES, draw, map_config, shortened
 
 
 @pytest.mark.parametrize("name", SPACES)

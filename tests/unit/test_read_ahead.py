@@ -7,8 +7,8 @@ import threading
 import pytest
 import torch
 
-from pipeline import shards
-from pipeline.shards import Dataset
+from pipeline.prepared import shards
+from pipeline.prepared.shards import Dataset
 
 
 def test_a_row_is_asked_for_once_and_read_as_it_is(digits, monkeypatch):

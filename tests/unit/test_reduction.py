@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 
-import pipeline.reduction
-from pipeline.reduction import LocalReduction, ReductionBroken, Rendezvous, address_towards
+import pipeline.training.reduction
+from pipeline.training.reduction import LocalReduction, ReductionBroken, Rendezvous, address_towards
 from somcore import MapConfig, accumulate, advance, empty_statistics, initial_state
 
 WORLD = 3
@@ -55,7 +55,7 @@ def _worker(rank, addresses, results, deals):
         for kind, scale in SCALES.items():
             own = statistics_of(state, config, samples, labels, deal[rank], scale)
             for way, limit in WAYS.items():
-                pipeline.reduction._DENSE, before = limit, reduction.sent_bytes
+                pipeline.training.reduction._DENSE, before = limit, reduction.sent_bytes
                 merged = reduction.reduce(own)
                 flat, rows = merged.pack()
                 found[name, kind, way] = (flat.numpy(), rows.numpy(), advance(state, merged, config).digest())

@@ -14,13 +14,11 @@ import pytest
 from sklearn.datasets import load_wine
 from sklearn.preprocessing import MinMaxScaler
 
-from pipeline import sweep_result
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
-from pipeline.history import History
-from pipeline.plan import make_plan, training_labels
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
+from pipeline.prepared.shards import Dataset
 from pipeline.report import figures, sweep_data
 from pipeline.report.automatic import FIGURES, PAGE, report_of_run
 from pipeline.report.charts import map_chart
@@ -42,10 +40,12 @@ from pipeline.report.placement import (
 from pipeline.report.score_charts import classes_then, confusion_chart, curves_chart
 from pipeline.report.sweeps import fractions_chart, fractions_figure, sweep_page
 from pipeline.report.tables import write_tables
-from pipeline.shards import Dataset
+from pipeline.serving.trained import evaluate_run
 from pipeline.sources import SourceOptions, open_source
-from pipeline.trained import evaluate_run
-from pipeline.trainer import train
+from pipeline.sweeps import result as sweep_result
+from pipeline.training.history import History
+from pipeline.training.plan import make_plan, training_labels
+from pipeline.training.trainer import train
 from somcore.config import MapConfig
 from tests.training import small
 

@@ -9,9 +9,9 @@ import pytest
 from jobs.results import results
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
-from pipeline.result_rows import about_best, best_run, data_names, grouped, of_data, without
-from pipeline.results import kept_of, run_directory, tracked_runs
-from pipeline.rundir import changed_settings, stored_settings
+from pipeline.tracking.result_rows import about_best, best_run, data_names, grouped, of_data, without
+from pipeline.tracking.results import kept_of, run_directory, tracked_runs
+from pipeline.training.rundir import changed_settings, stored_settings
 
 
 @pytest.fixture

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.augment import Draws, views_of
-from pipeline.checkpoint import read
 from pipeline.config import RunConfig
-from pipeline.deep_model import DeepModel
+from pipeline.deep.augment import Draws, views_of
+from pipeline.deep.model import DeepModel
+from pipeline.deep.network import load_flat
 from pipeline.errors import UserError
-from pipeline.network import load_flat
-from pipeline.plan import make_plan
 from pipeline.predictor import Predictor
 from pipeline.prepare import prepare
+from pipeline.prepared.shards import Dataset
 from pipeline.rivals import RIVALS, rival_class
 from pipeline.rivals.base import Tile, places_of, plain_map, replaced, voted_classes
 from pipeline.rivals.clusters import k_means, nearest_nodes, refilled
@@ -24,10 +23,11 @@ from pipeline.rivals.deepcluster import balanced_rows, whitening
 from pipeline.rivals.fixmatch import sure_classes
 from pipeline.rivals.vqvae import make_quantizer
 from pipeline.rivals.world import World
-from pipeline.shards import Dataset
+from pipeline.serving.trained import evaluate_run
 from pipeline.sources import SourceOptions, open_source
-from pipeline.trained import evaluate_run
-from pipeline.trainer import train
+from pipeline.training.checkpoint import read
+from pipeline.training.plan import make_plan
+from pipeline.training.trainer import train
 from somcore.state import blank_state
 from tests.training import table
 

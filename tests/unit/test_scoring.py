@@ -5,16 +5,16 @@ import pandas as pd
 import pytest
 
 from jobs._epochs import Epochs, sentence
-from pipeline import scoring
 from pipeline.config import RunConfig
 from pipeline.evaluation import evaluate
-from pipeline.plan import make_plan
 from pipeline.prepare import PrepareOptions, prepare
-from pipeline.rundir import RunDirectory
-from pipeline.scoring import Scorer
-from pipeline.shards import Dataset
+from pipeline.prepared.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
-from pipeline.trainer import train
+from pipeline.training import scoring
+from pipeline.training.plan import make_plan
+from pipeline.training.rundir import RunDirectory
+from pipeline.training.scoring import Scorer
+from pipeline.training.trainer import train
 from tests.training import small, table
 
 

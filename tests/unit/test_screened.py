@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from pipeline import screening
-from pipeline.journal import Journal
-from pipeline.screened import screenable, train_screened
-from pipeline.spaces import open_space
-from pipeline.trainer import train
-from pipeline.trials import FINISHED, Trial, TrialDirectory, confirm_trial, row_of, run_trial
+from pipeline.sweeps import screening
+from pipeline.sweeps.screened import screenable, train_screened
+from pipeline.sweeps.spaces import open_space
+from pipeline.sweeps.trials import FINISHED, Trial, TrialDirectory, confirm_trial, row_of, run_trial
+from pipeline.tracking.journal import Journal
+from pipeline.training.trainer import train
 from tests.training import table
 
 pytestmark = pytest.mark.skipif(screening.library() is None, reason="no C compiler")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pipeline import screening
 from pipeline.benchmarks.fitting import resolved, train_map
-from pipeline.published_spaces import SPACES, map_config, pick, shortened
+from pipeline.sweeps import screening
+from pipeline.sweeps.published_spaces import SPACES, map_config, pick, shortened
 from somcore import SSSOM, MapConfig, predict_classes
 
 pytestmark = pytest.mark.skipif(screening.library() is None, reason="no C compiler")

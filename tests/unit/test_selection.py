@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from pipeline.selection import best_trial, metric_of, row_of_epoch, score_of, selected, write_table
+from pipeline.sweeps.selection import best_trial, metric_of, row_of_epoch, score_of, selected, write_table
 
 
 def row(index, seed, validation, test, status="finished", nodes=10, fraction=0.1):

@@ -3,8 +3,8 @@
 import pytest
 
 from jobs._exit import USER, exit_code
+from pipeline.cluster.session import _connect
 from pipeline.errors import UserError
-from pipeline.session import _connect
 
 
 class Ray:

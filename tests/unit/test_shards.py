@@ -16,12 +16,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import shards
 from pipeline.errors import ManifestError
-from pipeline.manifest import MANIFEST, Manifest
 from pipeline.prepare import PrepareOptions, prepare
-from pipeline.scaling import Scaling
-from pipeline.shards import Dataset
+from pipeline.prepared import shards
+from pipeline.prepared.manifest import MANIFEST, Manifest
+from pipeline.prepared.scaling import Scaling
+from pipeline.prepared.shards import Dataset
 from pipeline.sources import SourceOptions, open_source
 from tests.conftest import REPOSITORY, real_data
 from tests.raw_files import collect
@@ -169,7 +169,7 @@ def test_a_full_disk_is_said_with_the_cache(digits, tmp_path, monkeypatch):
 
 def test_several_processes_build_one_cache_at_once(digits, tmp_path):
     code = (
-        "import sys; from pipeline.shards import Dataset; d = Dataset.open(sys.argv[1]);"
+        "import sys; from pipeline.prepared.shards import Dataset; d = Dataset.open(sys.argv[1]);"
         "print(d.read('train', slice(0, 1438))[0].double().sum().item(), d.labels('train').sum().item())"
     )
     environment = {**os.environ, "SOMGRAD_CACHE": str(tmp_path)}
@@ -187,7 +187,7 @@ def test_several_processes_build_one_cache_at_once(digits, tmp_path):
 
 def test_a_read_only_data_set_is_cached_elsewhere(digits, tmp_path, monkeypatch):
     """To root every directory is writable, so the refusal of the file system is played."""
-    import pipeline.cache
+    import pipeline.prepared.cache
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     plain = Path.mkdir
@@ -198,7 +198,7 @@ def test_a_read_only_data_set_is_cached_elsewhere(digits, tmp_path, monkeypatch)
         plain(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    monkeypatch.setattr(pipeline.cache, "CACHE", ".fresh-cache")
+    monkeypatch.setattr(pipeline.prepared.cache, "CACHE", ".fresh-cache")
     assert Dataset.open(digits).read("train", [0])[0].shape == (1, 64)
     assert len(list(tmp_path.rglob("*.rows"))) == 1
 
@@ -224,7 +224,7 @@ def _replace_shard(directory, table):
     """A manifest that agrees with a file which is wrong inside."""
     import json
 
-    from pipeline.manifest import sha256_file
+    from pipeline.prepared.manifest import sha256_file
 
     path = directory / "train" / "part-00000.parquet"
     pq.write_table(table, path)
@@ -265,7 +265,7 @@ def test_memory_stays_bounded_while_a_large_split_is_read(tmp_path):
     prepare(source, tmp_path / "d")
     code = """
 import sys, torch
-from pipeline.shards import Dataset
+from pipeline.prepared.shards import Dataset
 torch.set_num_threads(1)
 def resident(): return next(int(l.split()[1]) >> 10 for l in open("/proc/self/status") if l.startswith("VmHWM"))
 dataset = Dataset.open(sys.argv[1])

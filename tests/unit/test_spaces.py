@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import spaces
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
-from pipeline.published_spaces import map_config
-from pipeline.spaces import PUBLISHED, open_space
+from pipeline.sweeps import spaces
+from pipeline.sweeps.published_spaces import map_config
+from pipeline.sweeps.spaces import PUBLISHED, open_space
 
 FILE = """
 map:

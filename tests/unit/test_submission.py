@@ -12,10 +12,10 @@ import threading
 import pytest
 
 from jobs._words import understand
+from pipeline.cluster.package import GIVEN, check, files_of, lock_of, stage
+from pipeline.cluster.submission import Cluster
+from pipeline.cluster.task import Task, module_of, variables
 from pipeline.errors import MachineError, UserError
-from pipeline.package import GIVEN, check, files_of, lock_of, stage
-from pipeline.submission import Cluster
-from pipeline.task import Task, module_of, variables
 from tests.training import REPOSITORY
 
 
@@ -273,6 +273,6 @@ def test_a_cluster_that_is_still_starting_is_asked_again(dashboard, monkeypatch)
     assert cluster.submit(Task(("jobs.train",), environment="none"))["files"] == 0
     assert dashboard.asked == 3
     dashboard.asked = 0
-    monkeypatch.setattr("pipeline.submission._AWAY_S", -1.0)
+    monkeypatch.setattr("pipeline.cluster.submission._AWAY_S", -1.0)
     with pytest.raises(MachineError, match="No node of the cluster .* takes jobs"):
         cluster.submit(Task(("jobs.train",), environment="none"))

@@ -7,16 +7,16 @@ import mlflow
 import optuna
 import pytest
 
-from pipeline import sweep as module
-from pipeline import sweep_result
 from pipeline.errors import MachineError, UserError
-from pipeline.journal import Journal
-from pipeline.sets import Listed, Optuna
-from pipeline.sweep import _Sweep
-from pipeline.sweep_plan import TRIALS, SweepOptions, make_plan
-from pipeline.sweep_record import Recorder, kept_place
-from pipeline.sweep_result import in_one_line, page, summarise
-from pipeline.trials import TrialDirectory
+from pipeline.sweeps import result as sweep_result
+from pipeline.sweeps import sweep as module
+from pipeline.sweeps.plan import TRIALS, SweepOptions, make_plan
+from pipeline.sweeps.record import Recorder, kept_place
+from pipeline.sweeps.result import in_one_line, page, summarise
+from pipeline.sweeps.sets import Listed, Optuna
+from pipeline.sweeps.sweep import _Sweep
+from pipeline.sweeps.trials import TrialDirectory
+from pipeline.tracking.journal import Journal
 
 SPACE = "map.bmu_rate: {low: 0.01, high: 0.2, log: true}\n"
 
@@ -102,9 +102,9 @@ class Race:
     """Trials of a sitting with asha, without their processes: each reports one epoch when it is told to."""
 
     def __init__(self, now):
-        from pipeline import sweep_tune
+        from pipeline.sweeps import tune
 
-        self.now, self.rivals = now, sweep_tune.GroupedAsha(now.sitting)
+        self.now, self.rivals = now, tune.GroupedAsha(now.sitting)
         now._look_around()
         if now.plan.definition["search"] != "optuna":
             now.source = Listed(list(now.trials.values()), 1)
@@ -127,11 +127,11 @@ class Race:
 
 @pytest.fixture
 def race(digits, tmp_path, space, monkeypatch):
-    from pipeline import sweep_tune
+    from pipeline.sweeps import tune
 
     def begun(folder="out", **asked):
         now = sitting(digits, tmp_path / folder, **{"space": space, "scheduler": "asha", **asked})
-        monkeypatch.setitem(sweep_tune._SITTINGS, now.sitting, now)
+        monkeypatch.setitem(tune._SITTINGS, now.sitting, now)
         return Race(now).begin()
 
     return begun
@@ -240,12 +240,12 @@ def test_what_ended_untold_when_time_was_up_is_recorded(digits, tmp_path, tracki
 
 
 def test_an_epoch_after_which_nothing_is_left_to_stop_is_not_told(monkeypatch):
-    from pipeline import sweep_tune
+    from pipeline.sweeps import tune
 
     told = []
-    monkeypatch.setattr(sweep_tune.tune, "report", told.append)
+    monkeypatch.setattr(tune.tune, "report", told.append)
     for epoch in (1, 2, 3):
-        sweep_tune._by_epoch("accuracy")(epoch, 3, {"validation_accuracy": 0.5})
+        tune._by_epoch("accuracy")(epoch, 3, {"validation_accuracy": 0.5})
     assert [report["epochs"] for report in told] == [1, 2]
 
 

@@ -7,9 +7,9 @@ import mlflow
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.result_rows import read_trials
-from pipeline.selection import write_table
-from pipeline.sweep_comparison import compare_sweeps, holm
+from pipeline.sweeps.comparison import compare_sweeps, holm
+from pipeline.sweeps.selection import write_table
+from pipeline.tracking.result_rows import read_trials
 
 FIRST = {0: 0.80, 1: 0.82, 2: 0.78, 3: 0.90, 4: 0.85}
 SECOND = {0: 0.84, 1: 0.83, 2: 0.80, 3: 0.91, 4: 0.91}

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.sweep_resources import trial_resources
+from pipeline.sweeps.resources import trial_resources
 
 CPUS, GPUS = "cluster.cpus_per_worker", "cluster.gpus_per_worker"
 

@@ -13,12 +13,12 @@ import pytest
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 
 from pipeline.errors import UserError
-from pipeline.journal import Journal
-from pipeline.results import tracked_runs
-from pipeline.sender import Sender
-from pipeline.stores import absolute, bare
-from pipeline.system_metrics import SystemMetrics
-from pipeline.tracking import Tracker, store_of
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.results import tracked_runs
+from pipeline.tracking.sender import Sender
+from pipeline.tracking.stores import absolute, bare
+from pipeline.tracking.system_metrics import SystemMetrics
+from pipeline.tracking.tracker import Tracker, store_of
 
 PARAMS = {f"map.option{n}": n for n in range(120)} | {"train.labelled_fraction": 0.1, "cluster.workers": 2}
 
@@ -344,7 +344,7 @@ def test_two_processes_worth_of_trackers_share_one_new_store(tmp_path):
 def test_a_thousand_metrics_and_an_end_are_few_messages(tmp_path, tracking_uri, monkeypatch):
     from mlflow.tracking import MlflowClient
 
-    from pipeline.sender import Sender
+    from pipeline.tracking.sender import Sender
 
     sent: list[str] = []
     for name in ("create_run", "log_batch", "set_terminated"):

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from pipeline import trials
 from pipeline.errors import Collapsed, Diverged
-from pipeline.journal import Journal
-from pipeline.trials import Trial, TrialDirectory, row_of, run_trial, settled, stop_trial
+from pipeline.sweeps import trials
+from pipeline.sweeps.trials import Trial, TrialDirectory, row_of, run_trial, settled, stop_trial
+from pipeline.tracking.journal import Journal
 from tests.training import small
 
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pipeline.deep_tuning import labelled_parts, tuned
-from pipeline.encoders import SampleShape, initialise, make_encoder
-from pipeline.reduction import LocalReduction
-from pipeline.shards import Dataset
+from pipeline.deep.encoders import SampleShape, initialise, make_encoder
+from pipeline.deep.tuning import labelled_parts, tuned
+from pipeline.prepared.shards import Dataset
+from pipeline.training.reduction import LocalReduction
 from somcore import MapConfig
 from somcore.initial import initial_state
 from somcore.latent import errors_to

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from pipeline.config import RunConfig
-from pipeline.encoders import SampleShape, make_encoder
+from pipeline.deep.encoders import SampleShape, make_encoder
 from pipeline.errors import UserError
-from pipeline.plan import make_plan
-from pipeline.shards import Dataset
+from pipeline.prepared.shards import Dataset
+from pipeline.training.plan import make_plan
 from tests.training import small
 
 SAMPLE = SampleShape("image", (1, 8, 8))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.augment import KINDS, STRONG, WEAK, Strength
+from pipeline.deep.augment import KINDS, STRONG, WEAK, Strength
 
 DEEP = Path(__file__).parents[2] / "docs" / "deep.md"
 ROWS = {

@@ -1,0 +1,1 @@
+"""A Ray cluster: joined or started for a run, and given whole commands as jobs."""

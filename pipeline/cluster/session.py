@@ -1,0 +1,175 @@
+"""The Ray cluster of a run: connect or start one, place workers on it, let it go."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from typing import Any
+
+from pipeline.config import ClusterConfig
+from pipeline.errors import GroupTimeout, UserError, line_of, must
+from pipeline.signals import children_outlive_terminal
+from pipeline.training.worker import Worker, as_actor
+
+_ANSWER_S = 10.0
+_OBJECT_STORE_BYTES = 256 * 2**20  # maps are small; data sets never pass through the object store
+
+
+class Session:
+    """A connection to Ray, its own cluster on this machine where no other is named.
+
+    Args:
+        config: the address is read from it; none = the cluster this process is connected to, else
+            RAY_ADDRESS, else a new one on this machine.
+    """
+
+    def __init__(self, config: ClusterConfig) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            _connect(ray, config.address)
+        self.driver = ray.util.get_node_ip_address()
+
+    @property
+    def address(self) -> str:
+        """Of the cluster, for other processes."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
+
+    def place(self, config: ClusterConfig) -> tuple[Any, bool]:
+        """A placement group with a bundle for each worker that must be there, and whether it is ours to remove.
+
+        Inside a trial of a sweep the trial's own placement group is used.
+        """
+        import ray
+
+        current = ray.util.get_current_placement_group()
+        if current is not None:
+            return current, False
+        cpus, wanted_workers = cpus_per_worker(config), needed(config)
+        bundle = {"CPU": cpus} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
+        placement = ray.util.placement_group([bundle] * wanted_workers, strategy="SPREAD")
+        if placement.wait(config.placement_s):
+            return placement, True
+        ray.util.remove_placement_group(placement)
+        total = ray.cluster_resources()
+        wanted = f"{wanted_workers} workers of {cpus:g} CPUs and {config.gpus_per_worker:g} GPUs"
+        has = f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
+        if cpus * wanted_workers > total.get("CPU", 0) or config.gpus_per_worker * wanted_workers > total.get("GPU", 0):
+            raise UserError(f"The cluster must have room for {wanted}. It has {has}. Ask for fewer workers or CPUs.")
+        raise GroupTimeout(
+            f"The cluster ({has}) had no room for {wanted} within {config.placement_s:g} s: others use it. "
+            "Wait, or give cluster.placement_s more."
+        )
+
+    def actor(self, config: ClusterConfig, placement: Any, number: int, kind: type[Worker] = Worker) -> Any:
+        """Starts one worker; returns its handle at once.
+
+        Those that must be there live in the placement group; those beyond `cluster.min_workers` wherever Ray finds
+        room, whenever it does.
+        """
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        strategy: Any = "SPREAD"
+        if ray.util.get_current_placement_group() is not None:
+            strategy = PlacementGroupSchedulingStrategy(placement, -1)
+        elif number < needed(config):
+            strategy = PlacementGroupSchedulingStrategy(placement, number)
+        return (
+            as_actor(kind)
+            .options(
+                num_cpus=cpus_per_worker(config),
+                num_gpus=config.gpus_per_worker,
+                max_restarts=config.restarts,
+                scheduling_strategy=strategy,
+            )
+            .remote(config.threads)
+        )
+
+    def close(self) -> None:
+        """Ends the connection, and the cluster if it was started here."""
+        import ray
+
+        if self._ours and ray.is_initialized():
+            ray.shutdown()
+
+
+def needed(config: ClusterConfig) -> int:
+    """Workers that must be there before a run begins."""
+    return min(config.min_workers or config.workers, config.workers)
+
+
+def cpus_per_worker(config: ClusterConfig) -> float:
+    """CPUs that Ray reserves for a worker: as told, else one per thread, or an even share of fewer."""
+    import ray
+
+    if config.cpus_per_worker is not None:
+        return config.cpus_per_worker
+    total = ray.cluster_resources().get("CPU", 1.0)
+    share = math.floor(100 * total / max(1, needed(config))) / 100
+    return max(0.01, min(float(config.threads), share))
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Connects without Ray's chatter; Ray takes SIGTERM for itself, so it is given back.
+
+    Without the cluster a state could not be saved: a closed terminal must not end it, only the process that drives it.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    field = "cluster.address" if address else "RAY_ADDRESS"
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            _await(address)
+            ray.init(address=address, **quiet)
+        else:
+            os.environ.setdefault("RAY_preload_python_modules", "torch")  # while the rest of Ray starts
+            # "local": without it Ray would join a cluster that `ray start` began on this machine
+            with children_outlive_terminal():
+                ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+    except Exception as error:  # of Ray's own node many kinds, the commonest an Exception as such
+        reason = line_of(error)[:200]
+        if not address:
+            raise UserError(
+                f"Ray must start on this machine for this. It did not ({reason}). Try again when the machine "
+                "is less busy, do without Ray (jobs.train --workers 0, jobs.predict --actors 0), or name a running "
+                "cluster (--address)."
+            ) from error
+        if not isinstance(error, ConnectionError | RuntimeError):
+            raise
+        raise must(field, "the address of a running Ray cluster", address, remedy=reason) from None
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _await(address: str) -> None:
+    """Waits a little for HOST:PORT to answer: Ray itself would ask for ever.
+
+    Raises:
+        ConnectionError: nothing answers.
+    """
+    named = re.fullmatch(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d+)", address)
+    if named is None:  # auto, local
+        return
+    until = time.monotonic() + _ANSWER_S
+    while True:
+        try:
+            socket.create_connection((named[1], int(named[2])), timeout=_ANSWER_S).close()
+            return
+        except (OSError, OverflowError, UnicodeError) as error:
+            if time.monotonic() > until or isinstance(error, OverflowError | UnicodeError | socket.gaierror):
+                raise ConnectionError(f"Nothing answers there: {error}.") from None
+            time.sleep(0.5)

@@ -1,0 +1,173 @@
+"""One round cut into tiles, and one tile turned into statistics. Pure: no Ray, no process group, no clock.
+
+Where a sample stands in the global order of the epoch decides its round and its tile; nothing else does.
+Workers are dealt whole tiles, so the same tile has the same rows and the same bits whoever computes it. N
+samples, T rows per tile, W workers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import DataError
+from pipeline.training.reduction import dealt
+from somcore.config import MapConfig
+from somcore.distance import project
+from somcore.sampling import Sampling, sample_indices
+from somcore.state import MapState
+from somcore.statistics import BatchStatistics
+from somcore.update import accumulate, empty_statistics, round_scale
+
+_KEPT_ORDER = 2**20  # positions: 8 MB
+
+ReadRows = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+"""Row numbers (n,) of the training split -> features (n, D), labels (n,) int64 or None."""
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """The samples of one round, as positions in the order of its epoch.
+
+    Attributes:
+        epoch: number of the pass over the data.
+        start: first position.
+        stop: one past the last position.
+        tile_size: T.
+    """
+
+    epoch: int
+    start: int
+    stop: int
+    tile_size: int
+
+    @classmethod
+    def of(cls, round_index: int, config: MapConfig, num_samples: int) -> RoundPlan:
+        """The plan of a round, from its number alone."""
+        epoch, place = divmod(round_index, config.rounds_per_epoch(num_samples))
+        start = place * config.batch_size
+        return cls(epoch, start, min(start + config.batch_size, num_samples), config.tile_size)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of the round."""
+        return self.stop - self.start
+
+    def tiles(self, rank: int = 0, world_size: int = 1) -> Iterator[Tensor]:
+        """Positions of each tile dealt to a worker."""
+        starts = range(self.start, self.stop, self.tile_size)
+        for start in starts[dealt(len(starts), rank, world_size)]:
+            yield torch.arange(start, min(start + self.tile_size, self.stop))
+
+
+def round_statistics(
+    state: MapState,
+    read: ReadRows,
+    config: MapConfig,
+    plan: RoundPlan,
+    num_samples: int,
+    *,
+    scale: int | None,
+    max_abs: float = math.inf,
+    rank: int = 0,
+    world_size: int = 1,
+    ahead: Callable[[Tensor], None] = lambda rows: None,
+    between: Callable[[], None] = lambda: None,
+) -> BatchStatistics:
+    """The statistics of the tiles that one worker was dealt in one round.
+
+    Args:
+        state: the frozen map.
+        read: gives rows of the training split.
+        config: resolved hyper-parameters.
+        plan: which samples.
+        num_samples: N, rows of the training split.
+        scale: fixed-point scale of the round; None for plain float sums.
+        max_abs: bound of |x| that the scale was made for.
+        rank: of this worker.
+        world_size: W.
+        ahead: is told the rows of the next tile before the running one is computed.
+        between: is called before every tile; may raise to leave early.
+
+    Returns:
+        Their merged statistics; the identity of `merge` if no tile was dealt.
+    """
+    total: BatchStatistics | None = None
+    projection = project(state, config.missing == "mask", config.variant == "kohonen")
+    tiles = list(plan.tiles(rank, world_size))
+    orders = [rows_at(config, plan.epoch, positions, num_samples) for positions in tiles]
+    for positions, rows, following in zip(tiles, orders, [*orders[1:], None][: len(tiles)], strict=True):
+        between()
+        if following is not None:
+            ahead(following)
+        features, labels = read(rows)
+        check_tile(features, rows, config, max_abs)
+        part = accumulate(
+            state,
+            features.to(state.device),
+            None if labels is None else labels.to(state.device),
+            config,
+            positions=positions.to(state.device) - plan.start,
+            scale=scale,
+            projection=projection,
+        )
+        total = part if total is None else total.merge(part)
+    return empty_statistics(state, config, scale) if total is None else total
+
+
+def rows_at(config: MapConfig, epoch: int, positions: Tensor, num_samples: int) -> Tensor:
+    """Row numbers at some positions of an epoch's order; a short order is drawn once and kept."""
+    if num_samples > _KEPT_ORDER:
+        return sample_indices(config.seed, epoch, positions, num_samples, config.sampling)
+    return _order(config.seed, epoch, num_samples, config.sampling)[positions]
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, num_samples: int, sampling: Sampling) -> Tensor:
+    return sample_indices(seed, epoch, torch.arange(num_samples), num_samples, sampling)
+
+
+def check_tile(features: Tensor, rows: Tensor, config: MapConfig, max_abs: float) -> None:
+    """Names the first value that cannot be summed exactly, or that is no number; nothing is clipped.
+
+    Raises:
+        DataError: with row and feature.
+    """
+    usable = features.abs() <= max_abs
+    if config.missing == "mask":
+        usable |= features.isnan()
+    if not bool(usable.all()):
+        row, feature = (~usable).nonzero()[0].tolist()
+        raise DataError(
+            f"Training row {int(rows[row])}, feature {feature} must be a number in "
+            f"[{-max_abs:g}, {max_abs:g}]. Got {float(features[row, feature])}. "
+            "Prepare the data again; with --missing mask NaN means a missing value."
+        )
+
+
+def scale_of(state: MapState, num_samples: int, max_abs: float, reduction: str) -> int | None:
+    """Fixed-point scale of a round: the same on every worker, because it comes from state, plan and data."""
+    return round_scale(state, max_abs, num_samples) if reduction == "exact" else None
+
+
+def tally(before: MapState, after: MapState, statistics: BatchStatistics) -> dict[str, float]:
+    """What tracking wants to know of a round, as values that add up over rounds."""
+    newborn = after.alive & (after.deviations == 0).all(1) & (after.prototypes != before.prototypes).any(1)
+    reused = before.alive & newborn & (after.clock == 0)
+    return {
+        "rounds": 1.0,
+        "samples": float(statistics.tally("samples")),
+        "labelled": float(statistics.tally("labelled")),
+        "unmatched": float(statistics.tally("unmatched")),
+        "error_sum": statistics.quantization_error_sum,
+        "inserted": float(int((after.alive & ~before.alive).sum() + reused.sum())),
+        "pruned": float(int((before.alive & ~after.alive).sum() + reused.sum())),
+        "full": float(
+            before.growing and bool((before.alive & after.alive).all()) and statistics.tally("unmatched") > 0
+        ),
+    }
