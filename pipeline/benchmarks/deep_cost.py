@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from pipeline.benchmarks.supervised import Classifier
 from pipeline.config import RunConfig
 from pipeline.deep.augment import Draws
 from pipeline.deep.encoders import initialise
 from pipeline.deep.plan import DeepRound
 from pipeline.deep.rounds import DeepRounds
-from pipeline.deep.supervised import Classifier
 from pipeline.prepared.shards import Dataset
 from pipeline.training.first import first_snapshot
 from pipeline.training.plan import make_plan
