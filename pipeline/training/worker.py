@@ -199,11 +199,11 @@ def rounds_of(plan: TrainingPlan) -> Rounds:
     return DeepRounds(plan)
 
 
-def as_actor(kind: type[Worker] = Worker) -> Any:
+def as_actor(kind: type[Worker]) -> Any:
     """The same class as a Ray actor, with a second thread that can free the first one from a collective.
 
     Args:
-        kind: a subclass, for those who measure workers or break them.
+        kind: `Worker`, or a subclass for those who measure workers or break them.
     """
     import ray
 
