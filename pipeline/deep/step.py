@@ -124,7 +124,7 @@ class TileStep:
             return view(samples, Draws(self._seed, epoch, positions, name))
 
     def _encode(self, samples: Tensor) -> Tensor:
-        with narrowed(self._plan.deep.precision, samples.device):
+        with narrowed(self._plan.settings.precision, samples.device):
             features: Tensor = self._network(samples)
         return features.to(torch.float32)
 
