@@ -21,6 +21,7 @@ from pipeline.deep.refresh import look_at, rows_to_look_at
 from pipeline.deep.step import TileResult, TileStep, check_finite, packed_terms, term_sums
 from pipeline.deep.tuning import labelled_parts, tuned
 from pipeline.errors import RoundFailed
+from pipeline.prepared.scaling import MAX_ABS
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
 from pipeline.training.reduction import Reduction, sum_gradients
@@ -107,7 +108,7 @@ class DeepRounds:
         totals = RoundTotals(cut.num_samples, labelled, cut.num_tiles)
         scale = self._scale(frozen, cut.num_samples)
         named = self._dataset.row_in_words
-        step = TileStep(self._deep, self._network, frozen, config, totals, scale, config.seed, named)
+        step = TileStep(self._deep, self._network, frozen, config, totals, scale, named)
         results = []
         device = self._plan.device
         places = list(cut.tiles(reduction.rank, reduction.world_size))
@@ -138,7 +139,7 @@ class DeepRounds:
         return merged, gradient, term_sums(TERMS, tallies), LatentMoments(table.view_as(moments.table))
 
     def _scale(self, state: MapState, samples: int) -> int | None:
-        return scale_of(state, samples, 1.0, self._plan.reduction)
+        return scale_of(state, samples, MAX_ABS, self._plan.reduction)
 
     def _step(self, network: NetworkState, gradient: Tensor, round_index: int) -> NetworkState:
         settings = self._deep.settings
