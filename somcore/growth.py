@@ -195,7 +195,7 @@ def insert_candidates(
     label, tile = candidates.label, Tile.of(candidates.features, config.missing)
     lent = torch.where((candidates.bmu >= 0).unsqueeze(1), frozen.prototypes[candidates.bmu], 0.0)
     x = tile.features if tile.observed is None else torch.where(tile.observed, tile.features, lent)
-    if config.variant == "altsssom":
+    if config.has_boxes:
         reach = torch.where((candidates.bmu >= 0).unsqueeze(1), box(adapted, config)[candidates.bmu], 0.0)
         open_ = ~_accepted_by_box(pruned, tile, candidates, statistics.sums["updates"], config)
     else:
