@@ -17,6 +17,7 @@ LATTICES = ("kohonen", "dssom")
 VARIANTS = LATTICES + GROWING
 LABEL_AWARE = ("sssom", "altsssom")
 UNLABELLED = -1
+DEEP_RELEVANCE_FLOOR = 0.1  # of a growing map behind an encoder, where none is given
 
 Decay = Literal["linear", "exponential", "inverse", "constant"]
 
