@@ -26,7 +26,7 @@ def features(
     The new data set is a table with the same splits, labels and order of rows; its manifest says what made it.
     """
     from jobs._progress import Progress
-    from pipeline.deep.transfer import write_features
+    from pipeline.serving.features import write_features
 
     with Progress("rows") as progress:
         manifest = write_features(

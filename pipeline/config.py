@@ -170,11 +170,6 @@ class RunConfig(Section):
         hidden = ("rival",) if self.train.model == "deep" else ("encoder", "deep", "loss", "rival")
         return flatten({name: part for name, part in content.items() if name not in hidden})
 
-    @property
-    def semi_supervised(self) -> bool:
-        """Whether the model reads labels."""
-        return self.train.model in SEMI_SUPERVISED
-
 
 _SECTIONS: dict[str, type[Section]] = {
     name: field.annotation

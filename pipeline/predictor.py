@@ -26,7 +26,6 @@ from somcore.growth import take_nodes
 from somcore.matching import box_ratios, class_probabilities, predict_classes, predict_nodes
 from somcore.state import MapState
 
-OUTPUTS = ("class", "confidence", "node", "activation", "novelty")
 BEYOND = 0.5  # novelty from which the map would not accept a sample
 TILE_ROWS = 2048
 
@@ -92,11 +91,6 @@ class Predictor:
             return self.config.error_threshold
         return 1.0 / self.config.outlier_threshold - 1.0
 
-    @property
-    def is_local(self) -> bool:
-        """Whether each node has a box of its own that says what it accepts (ALTSS-SOM)."""
-        return self.config.variant == "altsssom"
-
     def novelty(self, features: Tensor, rho: Tensor) -> Tensor:
         """How far samples lie beyond what the map accepts: above one half exactly where it does not.
 
@@ -108,7 +102,7 @@ class Predictor:
             (n,) float64 in [0, 1]: ρ / (ρ + ρ_t); of ALTSS-SOM r / (1 + r), r = the largest |x − c| / (half width of
             the BMU's box) over the features.
         """
-        if self.is_local:
+        if self.config.has_boxes:
             ratio = box_ratios(self.state, features, self.config)
             return torch.where(ratio.isinf(), 1.0, ratio / (1 + ratio))
         return torch.where(rho.isinf(), 1.0, rho / (rho + self.novelty_error))

@@ -17,6 +17,7 @@ LATTICES = ("kohonen", "dssom")
 VARIANTS = LATTICES + GROWING
 LABEL_AWARE = ("sssom", "altsssom")
 UNLABELLED = -1
+DEEP_RELEVANCE_FLOOR = 0.1  # of a growing map behind an encoder, where none is given
 
 Decay = Literal["linear", "exponential", "inverse", "constant"]
 
@@ -27,6 +28,7 @@ def _parameter(default: Any, symbol: str, valid: str, used_by: tuple[str, ...], 
 
 _RELEVANT = ("dssom",) + GROWING
 _WITH_THRESHOLD = ("larfdssom", "sssom")
+_WITH_BOXES = ("altsssom",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class MapConfig(Parameters):
     relevance_rate: float | None = _parameter(
         None, "β", "[0, 1]", ("dssom", "larfdssom", "sssom"), "speed of deviations relative to prototypes; dssom: < 1"
     )
-    deviation_decay: float = _parameter(0.92, "κ", "[0, 1)", ("altsssom",), "share of a deviation kept per sample")
+    deviation_decay: float = _parameter(0.92, "κ", "[0, 1)", _WITH_BOXES, "share of a deviation kept per sample")
     relevance_slope: float = _parameter(0.07, "s", "> 0", GROWING, "small = binary relevances, large = flat")
     relevance_floor: float | None = _parameter(None, "ω_min", "(0, 1]", _RELEVANT, "keeps every feature alive")
     connection_threshold: float = _parameter(
@@ -154,6 +156,11 @@ class MapConfig(Parameters):
         """Whether all nodes share one activation threshold."""
         return self.variant in _WITH_THRESHOLD
 
+    @property
+    def has_boxes(self) -> bool:
+        """Whether each node accepts what lies in a box of its own."""
+        return self.variant in _WITH_BOXES
+
     @classmethod
     def fields_of(cls, variant: str) -> tuple[str, ...]:
         """Names of the hyper-parameters that a variant uses."""
@@ -199,19 +206,18 @@ class MapConfig(Parameters):
         return whole.get(algorithm or "", min(self.batch_size, num_samples))
 
     def _growing_defaults(self, num_samples: int, num_classes: int) -> dict[str, Any]:
-        adaptive = self.variant == "altsssom"
-        bmu_rate = (0.1 if adaptive else 0.05) if self.bmu_rate is None else self.bmu_rate
+        bmu_rate = (0.1 if self.has_boxes else 0.05) if self.bmu_rate is None else self.bmu_rate
         defaults = {
             "capacity": {"larfdssom": 70, "sssom": 200, "altsssom": 250}[self.variant],
             "bmu_rate": bmu_rate,
             "neighbour_rate": 0.45 * bmu_rate,
             "relevance_floor": 1e-6,
-            "min_win_share": 0.001 if adaptive else 0.002,  # decision 0016
+            "min_win_share": 0.001 if self.has_boxes else 0.002,  # decision 0016
             "pruning_period": max(1, round(self.pruning_epochs * num_samples)),
-            "newborn_credit": adaptive,
+            "newborn_credit": self.has_boxes,
             "epochs": 50,
         }
-        if not adaptive:
+        if self.has_threshold:
             defaults["relevance_rate"] = 0.1
             defaults["threshold_quantile"] = 1.0 / (2 * num_classes) if num_classes else 0.05
         if self.variant == "sssom":

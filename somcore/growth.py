@@ -94,10 +94,11 @@ def _moved_copies(
     """A map of copies of frozen nodes, each moved by its own contested samples."""
     copies = take_nodes(state, node)
     contested = statistics.contested
-    tables = {name: torch.zeros_like(contested.moments[rows]) for name in ("pull", "neighbour", "push", "relevance")}
-    sums: dict[str, Tensor] = {name: table for name, table in tables.items() if name in statistics.sums}
-    sums["pull"] = contested.moments[rows]
-    sums["updates"] = contested.updates[rows]
+    moments = contested.moments[rows]
+    nothing = {
+        name: torch.zeros_like(moments) for name in ("neighbour", "push", "relevance") if name in statistics.sums
+    }
+    sums = nothing | {"pull": moments, "updates": contested.updates[rows]}
     own = dataclasses.replace(statistics, sums=sums)
     return dataclasses.replace(VARIANTS[config.variant].adapt(copies, own, config), classes=label)
 
@@ -195,7 +196,7 @@ def insert_candidates(
     label, tile = candidates.label, Tile.of(candidates.features, config.missing)
     lent = torch.where((candidates.bmu >= 0).unsqueeze(1), frozen.prototypes[candidates.bmu], 0.0)
     x = tile.features if tile.observed is None else torch.where(tile.observed, tile.features, lent)
-    if config.variant == "altsssom":
+    if config.has_boxes:
         reach = torch.where((candidates.bmu >= 0).unsqueeze(1), box(adapted, config)[candidates.bmu], 0.0)
         open_ = ~_accepted_by_box(pruned, tile, candidates, statistics.sums["updates"], config)
     else:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
+from somcore.config import DEEP_RELEVANCE_FLOOR, LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.device import asking_is_free
 from somcore.expected import expect, expect_map, expect_saved, expect_tile, warn_of_fall
 from somcore.initial import initial_state
@@ -25,7 +25,6 @@ from somcore.state import SCALARS, TENSORS, MapState
 from somcore.threshold import DEFAULT_THRESHOLD, calibrated, pair_histogram
 from somcore.update import round_scale
 
-DEEP_RELEVANCE_FLOOR = 0.1
 _PERIOD_ROUNDS = 20  # without a number of samples an "epoch" is taken to be so many rounds
 _SCALARS = {name: kind for name, kind in SCALARS.items() if name != "num_classes"}  # the layer's own
 
@@ -96,20 +95,20 @@ class SOMLayer(nn.Module):
         self._extent = (state.capacity, dim)
         for name in TENSORS:
             self.register_buffer(name, getattr(state, name))
-        self.register_buffer("_phase", torch.zeros(0), persistent=False)
+        self.register_buffer("_scalar_buffer", torch.zeros(0), persistent=False)
         self.install(state)
 
     @property
     def state(self) -> MapState:
         """The map: a value that shares its tensors with the buffers."""
-        self._follow()
+        self._read_scalars()
         tensors = {name: getattr(self, name) for name in TENSORS}
         return MapState(**tensors, **self._scalars, num_classes=self.num_classes)
 
     @property
     def error_threshold(self) -> float:
         """ρ_t, the error at which a node still accepts a sample."""
-        self._follow()
+        self._read_scalars()
         return (1 - self._threshold) / self._threshold
 
     @property
@@ -132,7 +131,7 @@ class SOMLayer(nn.Module):
         for name in TENSORS:
             setattr(self, name, getattr(warm, name).detach().to(self.get_buffer(name).device))
         self._scalars: dict[str, Any] = {name: getattr(state, name) for name in _SCALARS}
-        self._note()
+        self._write_scalars()
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> float:
@@ -151,7 +150,7 @@ class SOMLayer(nn.Module):
             raise ValueError(f"features must have at least 2 rows, for a pair. Got {len(features)}.")
         auto = dataclasses.replace(self.config, activation_threshold="auto")
         self.config = calibrated(auto, pair_histogram(features))
-        self._note()
+        self._write_scalars()
         return float(self.config.activation_threshold)
 
     def forward(
@@ -209,26 +208,26 @@ class SOMLayer(nn.Module):
         return (*features.shape[:1], self.get_buffer("prototypes").shape[1])
 
     @property
-    def _numbers(self) -> list[float]:
+    def _all_scalars(self) -> list[float]:
         return [*map(float, self._scalars.values()), self._threshold]
 
-    def _note(self) -> None:
-        """What is no tensor of the map, noted in one: where only tensors are copied, `_follow` finds it there."""
-        self._noted = self._numbers
-        self._phase = torch.tensor(self._noted, dtype=torch.float64, device=self.get_buffer("prototypes").device)
-        meta = self._phase.is_meta
-        self._scale = 40 if meta else round_scale(self.state, self.bound, self.config.batch_size)
+    def _write_scalars(self) -> None:
+        """What is no tensor of the map, put in a buffer: where only tensors are copied, `_read_scalars` finds it."""
+        self._written, device = self._all_scalars, self.get_buffer("prototypes").device
+        self._scalar_buffer = torch.tensor(self._written, dtype=torch.float64, device=device)
+        self._scale = 40 if device.type == "meta" else round_scale(self.state, self.bound, self.config.batch_size)
 
-    def _follow(self) -> None:
+    def _read_scalars(self) -> None:
         """Takes over scalars and threshold of the map that was copied into the buffers, where asking is free."""
-        if asking_is_free(self._phase) and not torch.compiler.is_compiling() and self._phase.tolist() != self._noted:
-            self.set_extra_state(self._phase)
+        buffer = self._scalar_buffer
+        if asking_is_free(buffer) and not torch.compiler.is_compiling() and buffer.tolist() != self._written:
+            self.set_extra_state(buffer)
 
     def get_extra_state(self) -> Tensor:
         """Scalars of the map, its threshold, C and the letters of its variant, beside the buffers in `state_dict`."""
-        self._follow()
+        self._read_scalars()
         kind = (self.num_classes, *self.config.variant.encode())
-        return torch.tensor([*self._numbers, *kind], dtype=torch.float64)
+        return torch.tensor([*self._all_scalars, *kind], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of `get_extra_state`."""
@@ -236,7 +235,7 @@ class SOMLayer(nn.Module):
         self._scalars = {name: kind(value) for (name, kind), value in zip(_SCALARS.items(), scalars, strict=True)}
         if self.config.has_threshold:
             self.config = dataclasses.replace(self.config, activation_threshold=threshold)
-        self._note()
+        self._write_scalars()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Refuses a map of another kind or shape before anything of the layer is replaced; values given away stay."""
@@ -250,7 +249,7 @@ class SOMLayer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> SOMLayer:
         """Moves the map between devices; its float64 numbers are not rounded by `half()` or `float()`."""
-        for name in (*TENSORS, "_phase"):
+        for name in (*TENSORS, "_scalar_buffer"):
             tensor = self.get_buffer(name)
             moved = fn(tensor)
             setattr(self, name, moved if moved.dtype == tensor.dtype else tensor.to(moved.device))

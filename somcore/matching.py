@@ -164,7 +164,7 @@ def match(
         best, best_rho = bmu, rho
     else:
         best, best_rho = _best_compatible(state, tile, labels, projection, scores, bmu, rho)
-    if config.variant == "altsssom":
+    if config.has_boxes:
         matched = (best >= 0) & ((best != bmu) | inside_box(state, tile, bmu, config))
     elif config.is_growing:
         matched = best_rho <= config.error_threshold
@@ -277,8 +277,7 @@ def predict_classes(state: MapState, features: Tensor, config: MapConfig) -> Ten
     node, rho = nearest(state, part, projection, approximate(projection, part), allowed)
     found = state.classes[node]
     if config.fallback == "threshold":
-        local = config.variant == "altsssom"
-        accepted = inside_box(state, part, node, config) if local else rho <= config.error_threshold
+        accepted = inside_box(state, part, node, config) if config.has_boxes else rho <= config.error_threshold
         found = torch.where(accepted, found, UNLABELLED)
     return classes.index_copy(0, rows, torch.where(lacking[rows], found, classes[rows]))
 
@@ -315,7 +314,7 @@ def class_probabilities(
 
 
 def _temperature(state: MapState, config: MapConfig) -> float:
-    if config.variant != "altsssom":
+    if not config.has_boxes:
         return config.error_threshold
     spread = corrected_deviations(state.deviations, state.updates, config.deviation_decay)[state.alive]
     mean = float(spread.square().mean()) if spread.numel() else 1.0
@@ -335,7 +334,7 @@ def subspace_members(state: MapState, features: Tensor, config: MapConfig) -> Te
         nodes, _ = predict_nodes(state, features, config)
         return torch.nn.functional.one_hot(nodes, state.capacity).bool()
     errors = squared_errors(state, tile)
-    if config.variant == "altsssom":
+    if config.has_boxes:
         every = torch.arange(state.capacity, device=errors.device)
         inside = [inside_box(state, tile, node.expand(errors.shape[0]), config) for node in every]
         members = torch.stack(inside, dim=1) & state.alive

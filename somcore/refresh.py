@@ -37,7 +37,7 @@ def open_map(state: MapState, config: MapConfig) -> tuple[MapState, MapConfig]:
     """
     nobody = torch.full_like(state.classes, UNLABELLED)
     opened = dataclasses.replace(state, classes=nobody, neighbours=torch.zeros_like(state.neighbours), growing=False)
-    if config.variant == "altsssom":  # its boxes would refuse samples, and shrink by what they refuse
+    if config.has_boxes:  # its boxes would refuse samples, and shrink by what they refuse
         decay = MapConfig.deviation_decay  # not read, and refused if it is another
         config = dataclasses.replace(config, variant="sssom", deviation_decay=decay, push_rate=0.0)
         return opened, dataclasses.replace(config, activation_threshold=_ACCEPT_ALL)
@@ -73,7 +73,7 @@ def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -
         if bool(state.alive.all()) or not state.growing:  # growth cannot help
             classes = with_every_class(classes, votes)
     stored, updates = deviations, state.updates
-    if config.variant == "altsssom":
+    if config.has_boxes:
         updates = updates + number.squeeze(1).to(torch.int64)
         stored = deviations * (1 - kept_share(updates.unsqueeze(1), config.deviation_decay))  # δ̂ is what was seen
     moved = dataclasses.replace(

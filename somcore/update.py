@@ -166,7 +166,7 @@ def advance(state: MapState, statistics: BatchStatistics, config: MapConfig) -> 
     )
     pruned, period_ended = prune(counted, config)
     grown = pruned
-    if state.growing and clones is not None:
+    if clones is not None:
         grown = insert_clones(grown, clones, period_ended)
     if state.growing:
         grown = insert_candidates(grown, statistics, config, frozen=state, adapted=counted, pruned=pruned)

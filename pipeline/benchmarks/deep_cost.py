@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from pipeline.benchmarks.supervised import Classifier
 from pipeline.config import RunConfig
 from pipeline.deep.augment import Draws
 from pipeline.deep.encoders import initialise
 from pipeline.deep.plan import DeepRound
 from pipeline.deep.rounds import DeepRounds
-from pipeline.deep.supervised import Classifier
 from pipeline.prepared.shards import Dataset
 from pipeline.training.first import first_snapshot
 from pipeline.training.plan import make_plan
@@ -46,7 +46,7 @@ def deep_rounds(settings: Mapping[str, Any], reduction: str) -> Round:
     plan = make_plan(run, dataset)
     assert plan.deep is not None
     rounds, snapshot = DeepRounds(plan), [first_snapshot(plan, dataset)]
-    steady = _STEADY * (plan.deep.deep.refresh_rounds or 0)  # where refreshes have their final distance
+    steady = _STEADY * (plan.deep.settings.refresh_rounds or 0)  # where refreshes have their final distance
 
     def one(number: int) -> None:
         if number == _WARM:
@@ -66,7 +66,7 @@ def plain_rounds(settings: Mapping[str, Any]) -> Round:
     deep, labels = plan.deep, dataset.labels("train")
     module = Classifier(deep.network().encoder, plan.num_features, dataset.num_classes)
     initialise(module, 0)
-    optimizer = torch.optim.Adam(module.parameters(), lr=deep.deep.learning_rate)
+    optimizer = torch.optim.Adam(module.parameters(), lr=deep.settings.learning_rate)
     weak, rows = deep.views()[0], torch.arange(len(labels))
 
     def one(number: int) -> None:

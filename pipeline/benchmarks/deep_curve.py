@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from pipeline.benchmarks.store import design_of, keep_design
+from pipeline.benchmarks.supervised import train_supervised
 from pipeline.config import RunConfig
-from pipeline.deep.supervised import train_supervised
 from pipeline.errors import must
 from pipeline.places import alone_in, write_atomically
 from pipeline.prepared.shards import Dataset

@@ -12,8 +12,8 @@ import torch
 from pipeline.benchmarks.markdown import table
 from pipeline.benchmarks.speed import Report, in_words, machine, spread, timed
 from pipeline.predictor import Predictor
-from pipeline.prepared.readable import check_schema, samples_of
 from pipeline.serving.predict import batch_rows, predict
+from pipeline.serving.readable import check_schema, samples_of
 
 
 def measure(

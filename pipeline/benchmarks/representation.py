@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pipeline.benchmarks.paths import path_measures, probe_decoder
+from pipeline.benchmarks.supervised import train_supervised
 from pipeline.deep.encoders import SampleShape
 from pipeline.deep.model import DeepModel
-from pipeline.deep.supervised import train_supervised
 from pipeline.errors import must
 from pipeline.prepared.shards import Dataset
 from pipeline.training.rundir import RunDirectory

@@ -162,7 +162,7 @@ class Bench:
         one, two = (self.measure("kohonen", 400, 784, 0, w, w * tiles)["seconds"] for w in (1, 2))
         return 2 * one / two
 
-    def exchange(self, workers: int) -> dict[int, float]:
+    def exchange(self) -> dict[int, float]:
         """Seconds of a bare all-reduce by number of int64; the group is that of the last measurement."""
         return {numbers: statistics.median(self.group.asked("exchange", numbers, 15)) for numbers in _SIZES}
 
@@ -189,7 +189,7 @@ def measure(
                     cases.append(bench.measure(*case, workers=w, tiles=4))
                     report(_line(cases[-1]))
                 if w > 1:
-                    bare[w] = bench.exchange(w)
+                    bare[w] = bench.exchange()
             shares = [
                 bench.measure(model, 400, 784, classes, 2, 2 * tiles)
                 for model, classes in (("kohonen", 0), ("sssom", 10))

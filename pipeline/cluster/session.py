@@ -14,7 +14,6 @@ from typing import Any
 from pipeline.config import ClusterConfig
 from pipeline.errors import GroupTimeout, UserError, line_of, must
 from pipeline.signals import children_outlive_terminal
-from pipeline.training.worker import Worker, as_actor
 
 _ANSWER_S = 10.0
 _OBJECT_STORE_BYTES = 256 * 2**20  # maps are small; data sets never pass through the object store
@@ -71,8 +70,8 @@ class Session:
             "Wait, or give cluster.placement_s more."
         )
 
-    def actor(self, config: ClusterConfig, placement: Any, number: int, kind: type[Worker] = Worker) -> Any:
-        """Starts one worker; returns its handle at once.
+    def actor(self, config: ClusterConfig, placement: Any, number: int, kind: Any) -> Any:
+        """Starts one actor of a class that `ray.remote` has made; returns its handle at once.
 
         Those that must be there live in the placement group; those beyond `cluster.min_workers` wherever Ray finds
         room, whenever it does.
@@ -85,16 +84,13 @@ class Session:
             strategy = PlacementGroupSchedulingStrategy(placement, -1)
         elif number < needed(config):
             strategy = PlacementGroupSchedulingStrategy(placement, number)
-        return (
-            as_actor(kind)
-            .options(
-                num_cpus=cpus_per_worker(config),
-                num_gpus=config.gpus_per_worker,
-                max_restarts=config.restarts,
-                scheduling_strategy=strategy,
-            )
-            .remote(config.threads)
+        placed = kind.options(
+            num_cpus=cpus_per_worker(config),
+            num_gpus=config.gpus_per_worker,
+            max_restarts=config.restarts,
+            scheduling_strategy=strategy,
         )
+        return placed.remote(config.threads)
 
     def close(self) -> None:
         """Ends the connection, and the cluster if it was started here."""

@@ -97,7 +97,7 @@ def monitored(
     losses = plan.losses
     warm = round_index < (losses.relevance_warmup_rounds or 0) or measures["largest_share"] == 0  # no map yet
     alarms = network.alarms + 1 if limits.passed(measures) and not warm else 0
-    if alarms >= losses.collapse_patience and plan.deep.on_collapse == "stop":
+    if alarms >= losses.collapse_patience and plan.settings.on_collapse == "stop":
         raise _collapsed(measures, limits, round_index, f"in round {round_index}", f", {alarms} rounds in a row")
     return dataclasses.replace(network, alarms=alarms)
 
@@ -115,7 +115,7 @@ def judged(
     """
     if measures["largest_share"] > 0 and not limits.passed(measures):
         return dataclasses.replace(network, alarms=0)
-    if plan.deep.on_collapse == "stop":
+    if plan.settings.on_collapse == "stop":
         raise _collapsed(measures, limits, round_index, "by the end of the training")
     return dataclasses.replace(network, alarms=plan.losses.collapse_patience)
 

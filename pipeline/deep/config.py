@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline.section import Section
-from somcore.config import LATTICES
+from somcore.config import DEEP_RELEVANCE_FLOOR, LATTICES
 
 MAP_DEFAULTS: dict[str, Any] = {
     "epochs": 10,
@@ -31,7 +31,7 @@ LATTICE_DEFAULTS: dict[str, Any] = {
 
 def map_defaults(variant: str) -> dict[str, Any]:
     """Defaults of `map.*` in deep runs of a variant."""
-    return LATTICE_DEFAULTS if variant in LATTICES else {**MAP_DEFAULTS, "relevance_floor": 0.1}
+    return LATTICE_DEFAULTS if variant in LATTICES else MAP_DEFAULTS | {"relevance_floor": DEEP_RELEVANCE_FLOOR}
 
 
 class EncoderConfig(Section):

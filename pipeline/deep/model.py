@@ -99,7 +99,7 @@ class DeepModel:
         shape = deep["sample"]
         plan = DeepPlan(
             encoder=EncoderConfig.model_validate(deep["encoder"]),
-            deep=DeepConfig.model_validate(deep["deep"]),
+            settings=DeepConfig.model_validate(deep["deep"]),
             losses=LossConfig.from_dict(deep["loss"]),
             sample=SampleShape(shape["kind"], tuple(shape["shape"]), shape["sample_rate"]),
             rounds=deep["rounds"],

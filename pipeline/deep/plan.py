@@ -51,7 +51,7 @@ class DeepPlan:
 
     Attributes:
         encoder: from samples to features; name and augmentation resolved.
-        deep: how it is trained; rounds resolved.
+        settings: how it is trained; rounds resolved.
         losses: weights of the terms, resolved.
         sample: what the encoder sees.
         rounds: of the whole training.
@@ -63,7 +63,7 @@ class DeepPlan:
     """
 
     encoder: EncoderConfig
-    deep: DeepConfig
+    settings: DeepConfig
     losses: LossConfig
     sample: SampleShape
     rounds: int
@@ -75,7 +75,7 @@ class DeepPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """All that a result depends on, as plain values."""
-        sections: dict[str, Any] = {"encoder": self.encoder.model_dump(), "deep": self.deep.model_dump()}
+        sections: dict[str, Any] = {"encoder": self.encoder.model_dump(), "deep": self.settings.model_dump()}
         sections |= {"loss": self.losses.to_dict(), "extra": self.extra, "rounds": self.rounds}
         if self.weights is not None:
             sections["weights"] = self.weights
@@ -91,8 +91,8 @@ class DeepPlan:
     @property
     def step_size(self) -> StepSize:
         """The learning rate over the rounds."""
-        deep = self.deep
-        return StepSize(deep.learning_rate, deep.final_rate, deep.rate_warmup_rounds, self.rounds)
+        settings = self.settings
+        return StepSize(settings.learning_rate, settings.final_rate, settings.rate_warmup_rounds, self.rounds)
 
     def views(self) -> tuple[View, View]:
         """Weak and strong view."""
@@ -102,7 +102,7 @@ class DeepPlan:
         """(N,) rows that are trained on: all but those withheld for validation, or the labelled ones alone."""
         taken = torch.ones(len(labels), dtype=torch.bool)
         taken[withheld] = False
-        if self.deep.labelled_only:
+        if self.settings.labelled_only:
             taken &= labels != UNLABELLED
         return taken.nonzero().squeeze(1)
 
@@ -193,7 +193,7 @@ def resolve_deep(
                 "augment": augment,
             }
         ),
-        deep=deep.model_copy(
+        settings=deep.model_copy(
             update={"refresh_rounds": _REFRESH_ROUNDS if deep.refresh_rounds is None else deep.refresh_rounds}
         ),
         losses=losses.resolve(per_epoch),

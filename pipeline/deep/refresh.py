@@ -25,7 +25,9 @@ from somcore.threshold import NUM_BINS, pair_histogram
 from somcore.update import accumulate, empty_statistics
 
 _RARE = 0.25  # share of labelled rows below which a refresh looks at more of them
-_REFRESH_EPOCH = -1000  # orders of their own, apart from the epochs of training
+# Orders apart from the epochs of training. Of as many rows, refresh n has that of pass 900 + n over the labelled ones
+# (`DeepRound`): a long training meets it, without harm, and another number would move every deep run.
+_REFRESH_EPOCH = -1000
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pipeline.deep.refresh import look_at, rows_to_look_at
 from pipeline.deep.step import TileResult, TileStep, check_finite, packed_terms, term_sums
 from pipeline.deep.tuning import labelled_parts, tuned
 from pipeline.errors import RoundFailed
+from pipeline.prepared.scaling import MAX_ABS
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
 from pipeline.training.reduction import Reduction, sum_gradients
@@ -70,9 +71,9 @@ class DeepRounds:
         state, network = snapshot.state, snapshot.network
         assert network is not None
         if self._refresh_due(state, network):
-            deep = self._deep.deep
+            settings = self._deep.settings
             state, network, _ = self._refresh(
-                state, network, reduction, stay, state.round, deep.refresh_rows, deep.refresh_tune_steps
+                state, network, reduction, stay, state.round, settings.refresh_rows, settings.refresh_tune_steps
             )
         load_flat(self._network, network.values)
         config = deep_map_config(self._plan.config, network.threshold)
@@ -107,7 +108,7 @@ class DeepRounds:
         totals = RoundTotals(cut.num_samples, labelled, cut.num_tiles)
         scale = self._scale(frozen, cut.num_samples)
         named = self._dataset.row_in_words
-        step = TileStep(self._deep, self._network, frozen, config, totals, scale, config.seed, named)
+        step = TileStep(self._deep, self._network, frozen, config, totals, scale, named)
         results = []
         device = self._plan.device
         places = list(cut.tiles(reduction.rank, reduction.world_size))
@@ -138,17 +139,17 @@ class DeepRounds:
         return merged, gradient, term_sums(TERMS, tallies), LatentMoments(table.view_as(moments.table))
 
     def _scale(self, state: MapState, samples: int) -> int | None:
-        return scale_of(state, samples, 1.0, self._plan.reduction)
+        return scale_of(state, samples, MAX_ABS, self._plan.reduction)
 
     def _step(self, network: NetworkState, gradient: Tensor, round_index: int) -> NetworkState:
-        deep = self._deep.deep
+        settings = self._deep.settings
         stepped = adam_step(
             network,
             gradient,
             self._deep.step_size.at(round_index),
-            weight_decay=deep.weight_decay,
-            clip_norm=deep.clip_norm,
-            average_decay=deep.average_decay,
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
+            average_decay=settings.average_decay,
         )
         check_finite(stepped.values, "The encoder's parameters", round_index)
         check_finite(stepped.second, "The encoder's gradient, squared,", round_index)  # infinite, it stops a parameter
@@ -173,7 +174,7 @@ class DeepRounds:
 
     def _is_grown(self, state: MapState) -> bool:
         """Whether nodes are inserted no more: the rounds of growth are over, and every class with labels has a node."""
-        rounds = self._deep.deep.growth_rounds
+        rounds = self._deep.settings.growth_rounds
         if rounds is None or state.round < rounds:
             return False
         represented = state.classes[state.alive].to(self._classes.device)
@@ -183,7 +184,7 @@ class DeepRounds:
         """Every `refresh_rounds`; four times as often in the beginning, when features move fastest."""
         if not self._plan.config.is_growing:
             return False  # the radius of a lattice moves all nodes along
-        every = self._deep.deep.refresh_rounds or 0
+        every = self._deep.settings.refresh_rounds or 0
         if state.round < _EARLY * every:
             every = max(1, every // _EARLY)
         return network.threshold == 0 or (every > 0 and state.round > 0 and state.round % every == 0)
@@ -213,7 +214,7 @@ class DeepRounds:
         network = dataclasses.replace(network, threshold=1.0 if isinstance(numeric, str) else numeric)
         moved = refreshed(state, seen.statistics, config)
         if steps and self._is_tunable(state):
-            rate = self._deep.deep.refresh_tune_rate
+            rate = self._deep.settings.refresh_tune_rate
             moved = self._tuned(moved, network, seen.marked, seen.num_tiles, steps, rate, reduction, stay)
         return moved, network, measures_of(seen.statistics, seen.moments)
 
@@ -226,18 +227,18 @@ class DeepRounds:
         """
         if not self._plan.config.is_growing:
             return dataclasses.replace(state, growing=False, finished=True), network
-        if self._deep.deep.average_decay:
+        if self._deep.settings.average_decay:
             network = dataclasses.replace(network, values=network.average)
         state = dataclasses.replace(state, growing=False)
         seen: dict[str, float] = {}
-        for number in range(self._deep.deep.final_passes):
+        for number in range(self._deep.settings.final_passes):
             state, network, seen = self._refresh(
                 state, network, reduction, stay, self._deep.rounds + number, len(self._rows)
             )
         network = judged(network, seen, self.limits, state.round, self._deep)
-        if self._deep.deep.tune_steps and self._is_tunable(state):
+        if self._deep.settings.tune_steps and self._is_tunable(state):
             state = self._tune(state, network, reduction, stay)
-        if self._deep.deep.crossings:
+        if self._deep.settings.crossings:
             load_flat(self._network, network.values)
             config, view = deep_map_config(self._plan.config, network.threshold), self._deep.views()[1]
             found = counted_crossings(state, self._network, config, view, self._dataset, self._rows, reduction, stay)
@@ -253,9 +254,9 @@ class DeepRounds:
         """Prototypes moved to where they decide best on the labelled rows."""
         load_flat(self._network, network.values)
         rows = self._rows[self._labels[self._rows] != UNLABELLED]
-        tile_size, deep = self._plan.config.tile_size, self._deep.deep
+        tile_size, settings = self._plan.config.tile_size, self._deep.settings
         parts, total = labelled_parts(self._network, self._dataset, self._labels, rows, tile_size, reduction, stay)
-        return self._tuned(state, network, parts, total, deep.tune_steps, deep.tune_rate, reduction, stay)
+        return self._tuned(state, network, parts, total, settings.tune_steps, settings.tune_rate, reduction, stay)
 
     def _tuned(
         self,

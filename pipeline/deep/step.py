@@ -53,7 +53,6 @@ class TileStep:
         config: its hyper-parameters in this round.
         totals: sizes of the round.
         scale: fixed-point scale of the statistics; None for plain sums.
-        seed: of the run.
         named: a row of the training split in words, for errors.
     """
 
@@ -65,11 +64,10 @@ class TileStep:
         config: MapConfig,
         totals: RoundTotals,
         scale: int | None,
-        seed: int,
-        named: Callable[[int], str] = "row {}".format,
+        named: Callable[[int], str],
     ) -> None:
         self._plan, self._network, self._state, self._config = plan, network, state, config
-        self._totals, self._scale, self._seed, self._named = totals, scale, seed, named
+        self._totals, self._scale, self._named = totals, scale, named
         self._weak, self._strong = plan.views()
 
     def __call__(
@@ -121,10 +119,10 @@ class TileStep:
 
     def _view(self, view: View, samples: Tensor, epoch: int, positions: Tensor, name: str) -> Tensor:
         with torch.no_grad():
-            return view(samples, Draws(self._seed, epoch, positions, name))
+            return view(samples, Draws(self._config.seed, epoch, positions, name))
 
     def _encode(self, samples: Tensor) -> Tensor:
-        with narrowed(self._plan.deep.precision, samples.device):
+        with narrowed(self._plan.settings.precision, samples.device):
             features: Tensor = self._network(samples)
         return features.to(torch.float32)
 

@@ -15,6 +15,8 @@ import torch
 
 from pipeline.prepared.manifest import Manifest
 
+MAX_ABS = 1.0  # bound of |x| over the training rows: `Scaling` puts them in [0, 1], as encoders do with their features
+
 
 @dataclass(frozen=True)
 class Scaling:

@@ -154,7 +154,7 @@ class MapData:
         if (rows := self.train) is not None:
             distance, rho = self.mean_distance(rows), self._mean_of(rows, rows.rho)
             by_error = rho / (rho + self.predictor.novelty_error)
-            novelty = self._mean_of(rows, rows.novelty) if self.predictor.is_local else by_error
+            novelty = self._mean_of(rows, rows.novelty) if self.predictor.config.has_boxes else by_error
         return {
             "samples": total.astype(np.float64),
             "purity": purity,

@@ -72,7 +72,7 @@ class RivalRounds:
         gradients, tallies, features, first = [], self._tallied({}), [], None
         for place in cut.tiles(reduction.rank, reduction.world_size):
             stay()
-            with narrowed(self._deep.deep.precision, self._plan.device):
+            with narrowed(self._deep.settings.precision, self._plan.device):
                 terms, seen = self._rival.loss(snapshot, self._tile(cut, place))
             gradients.append(self._gradient(terms, number))
             tallies += self._tallied(terms)
@@ -123,14 +123,14 @@ class RivalRounds:
         return packed_terms(self._rival.terms, terms, self._plan.device)
 
     def _step(self, network: NetworkState, gradient: Tensor, number: int) -> NetworkState:
-        deep = self._deep.deep
+        settings = self._deep.settings
         return adam_step(
             network,
             gradient,
             self._deep.step_size.at(number),
-            weight_decay=deep.weight_decay,
-            clip_norm=deep.clip_norm,
-            average_decay=deep.average_decay if self._rival.averaged else 0.0,
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
+            average_decay=settings.average_decay if self._rival.averaged else 0.0,
         )
 
     def _summed(self, snapshot: Snapshot, tallies: Tensor, cut: DeepRound) -> dict[str, float]:
@@ -145,7 +145,7 @@ class RivalRounds:
         """What remains: averaged parameters, the final map, and an error that most training rows stay below."""
         network = snapshot.network
         assert network is not None
-        if self._rival.averaged and self._deep.deep.average_decay:
+        if self._rival.averaged and self._deep.settings.average_decay:
             network = dataclasses.replace(network, values=network.average)
             load_flat(self._network, network.values)
         snapshot = self._rival.finish(dataclasses.replace(snapshot, network=network), world)

@@ -66,7 +66,7 @@ class MapGraph(nn.Module):
         self.masked = predictor.spec.missing == "mask" and config.missing == "mask"
         accepted = 1.0 / config.outlier_threshold - 1.0 if config.variant == "dssom" else predictor.novelty_error
         self._keep(threshold=_double(predictor.novelty_error), accepted=_double(accepted))
-        self.local = predictor.is_local
+        self.local = predictor.config.has_boxes
         self.filtering = config.noise_filter
         self.strict = config.fallback == "threshold"
         self.labelled = config.variant in LABEL_AWARE and bool((state.classes[alive] >= 0).any())

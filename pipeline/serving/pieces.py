@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, UserError, line_of, must
-from pipeline.prepared.readable import check_schema
 from pipeline.prepared.samples import InputSpec
+from pipeline.serving.readable import check_schema
 
 PIECE_ROWS = 100_000
 

@@ -33,9 +33,9 @@ from pipeline.config import ClusterConfig
 from pipeline.errors import DataError, OutputError, UserError, line_of, must, some, theirs_to_mend
 from pipeline.places import full_disk_named, write_atomically
 from pipeline.predictor import BEYOND, TILE_ROWS, Predictor
-from pipeline.prepared.readable import check_schema, refuse_another_kind, refuse_prepared_otherwise, samples_of
 from pipeline.prepared.samples import InputSpec
 from pipeline.serving.pieces import PIECE_ROWS, Piece, cut_input
+from pipeline.serving.readable import check_schema, refuse_another_kind, refuse_prepared_otherwise, samples_of
 from pipeline.signals import unhurried
 from pipeline.training.rundir import RunDirectory
 

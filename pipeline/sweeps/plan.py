@@ -34,7 +34,7 @@ SCREENING = ("auto", "on", "off")
 _SAMPLES = 10
 # What may differ when a sweep goes on: it changes which trials are done, not what one of them is.
 _FREE = ("samples", "scheduler", "screening")
-_OF_RUNS = ("tracking.report", "tracking.moments", "tracking.system_s")
+_OF_RUNS = ("tracking.report", "tracking.moments")
 _OF_SWEEP = ("data.path", "train.model", "train.seed", "train.labelled_fraction", "train.validation_fraction")
 
 

@@ -145,28 +145,15 @@ def shortened(space: Space, max_epochs: int) -> Space:
     )
 
 
-def draw(space: Space, method: str, number: int, seed: int = 0) -> list[ParameterSet]:
-    """The first sets of the fixed sequence of a method.
+def pick(space: Space, method: str, index: int, seed: int = 0) -> ParameterSet:
+    """One set of the fixed sequence, by its index; every ten sets are a Latin hypercube.
 
     Args:
         space: columns to draw.
         method: name of the sequence.
-        number: P; every ten sets are a Latin hypercube.
+        index: of the set.
         seed: seed of the sequence.
-
-    Returns:
-        P dictionaries.
-
-    Example:
-        >>> first = draw(SPACES["sssom"], "sssom", 10)
-        >>> first == draw(SPACES["sssom"], "sssom", 25)[:10]
-        True
     """
-    return [pick(space, method, index, seed) for index in range(number)]
-
-
-def pick(space: Space, method: str, index: int, seed: int = 0) -> ParameterSet:
-    """One set of the fixed sequence, by its index."""
     block, place = divmod(index, BLOCK)
     return {column.name: _stratified(column, method, block, seed)[place] for column in space}
 

@@ -17,6 +17,7 @@ import torch
 
 from pipeline.config import RunConfig
 from pipeline.environment import COMMIT, environment
+from pipeline.prepared.scaling import MAX_ABS
 from pipeline.prepared.shards import Dataset
 from pipeline.sweeps.screening import can_screen, screen_map
 from pipeline.tracking.journal import Journal
@@ -62,7 +63,7 @@ def train_screened(settings: Mapping[str, Any], path: Path, name: str) -> dict[s
     plan = make_plan(run, dataset)
     features = dataset.read("train", slice(None))[0].to(torch.float64)
     labels = training_labels(plan, dataset.labels("train"))[0] if plan.num_classes else None
-    state = screen_map(plan.config, features, labels, plan.num_classes, plan.max_abs)
+    state = screen_map(plan.config, features, labels, plan.num_classes, MAX_ABS)
     scorer = Scorer(plan, dataset, 0)
     scores = scorer.final(Snapshot(state))
     seconds = max(time.monotonic() - began, 1e-9)

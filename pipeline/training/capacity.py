@@ -28,7 +28,7 @@ def capacity_advice(config: MapConfig, given: Mapping[str, Any], full: int, roun
     """
     if full < _OFTEN * rounds:
         return None
-    if config.variant == "altsssom":  # each node has a threshold of its own
+    if config.has_boxes:  # each node has a threshold of its own
         remedy = "Raise map.capacity"
     elif given.get("activation_threshold", "auto") == "auto":
         remedy = (

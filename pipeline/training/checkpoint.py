@@ -73,7 +73,7 @@ class CheckpointStore:
         keep: how many are kept.
     """
 
-    def __init__(self, directory: str | Path | Place, identity: Mapping[str, str], keep: int = 3) -> None:
+    def __init__(self, directory: str | Path | Place, identity: Mapping[str, str], keep: int) -> None:
         self.directory = directory
         self.identity = dict(identity)
         self.keep = keep
@@ -204,7 +204,7 @@ def _to_bytes(snapshot: Snapshot, record: Mapping[str, Any]) -> bytes:
     return map_bytes(snapshot.state, header, more)
 
 
-def map_bytes(state: MapState, header: Mapping[str, str], more: Mapping[str, Tensor] | None = None) -> bytes:
+def map_bytes(state: MapState, header: Mapping[str, str], more: Mapping[str, Tensor] | None) -> bytes:
     """A map, and more tensors, in the format of safetensors; copies, because fields may share their memory."""
     from safetensors.torch import save
 

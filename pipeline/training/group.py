@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import ray
+
 from pipeline.cluster.session import Session, needed
 from pipeline.config import ClusterConfig
 from pipeline.errors import GroupTimeout, RoundFailed, WorkerLost
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.members import Member, answered, assemble, named
 from pipeline.training.plan import TrainingPlan
-from pipeline.training.worker import Report, Worker
+from pipeline.training.worker import Report, Worker, as_actor
 
 _ANSWER_S = 10.0  # a living worker answers on its control thread in milliseconds
 _ATTEMPTS = 5  # formings in a row that may fail
@@ -43,7 +45,8 @@ class WorkerGroup:
         self._say = say
         self._driver = session.driver
         self._placement, self._owns_placement = session.place(config)
-        self._actors = [Member(n, session.actor(config, self._placement, n, kind)) for n in range(config.workers)]
+        made = [session.actor(config, self._placement, n, as_actor(kind)) for n in range(config.workers)]
+        self._actors = [Member(n, actor) for n, actor in enumerate(made)]
         self._all = self._actors
         self._members: list[Member] = []
         self._running: dict[Any, Member] = {}
@@ -54,8 +57,6 @@ class WorkerGroup:
 
     def start(self, plan: TrainingPlan, snapshot: Snapshot) -> None:
         """Waits until enough workers live, gives them the run and forms the group."""
-        import ray
-
         self._leave(self._members)
         self._plan, self._last = ray.put(plan), snapshot
         self._members = self._present()
@@ -87,17 +88,13 @@ class WorkerGroup:
 
     def latest(self) -> Snapshot:
         """Leaves the running block; the map of the most advanced worker, or the last one seen here."""
-        import ray
-
         self._leave(self._members)
         answers = [(m, m.actor.snapshot.remote()) for m in self._members]
-        snapshots = [s for s in answered(ray, answers, _ANSWER_S).values() if s is not None]
+        snapshots = [s for s in answered(answers, _ANSWER_S).values() if s is not None]
         return max([self._last, *snapshots], key=lambda s: s.state.round)
 
     def close(self) -> None:
         """Ends the actors and gives the placement back."""
-        import ray
-
         for member in self._actors:
             ray.kill(member.actor, no_restart=True)
         self._members = []
@@ -117,16 +114,12 @@ class WorkerGroup:
 
     def asked(self, question: str, *arguments: Any) -> list[Any]:
         """What every worker answers to a method, in the order of their numbers; between two blocks."""
-        import ray
-
         return ray.get([getattr(m.actor, question).remote(*arguments) for m in self._present()])
 
     def _present(self) -> list[Member]:
         """The workers, as soon as enough of them live."""
-        import ray
-
         wanted = min(needed(self._config), len(self._all))
-        present = assemble(ray, self._all, wanted, self._config.start_s)
+        present = assemble(self._all, wanted, self._config.start_s)
         gone = [m.gone for m in self._all if m.gone]
         if gone:
             raise WorkerLost(f"A worker could not start: {gone[0]}")
@@ -143,8 +136,6 @@ class WorkerGroup:
 
     def _gather(self) -> tuple[list[Report], str]:
         """Reports of all members; at the first trouble all leave the block, and it is put into words."""
-        import ray
-
         reports: list[Report] = []
         waiting = dict(self._running)
         while waiting:
@@ -154,7 +145,7 @@ class WorkerGroup:
                     return [], self._trouble([], hung, "", waiting)
                 continue
             member = waiting.pop(ready[0])
-            report = answered(ray, [(member, ready[0])], 0.0).get(member)
+            report = answered([(member, ready[0])], 0.0).get(member)
             if report is None:
                 return [], self._trouble([member], [], "", waiting)
             if report.broken:
@@ -165,13 +156,11 @@ class WorkerGroup:
 
     def _trouble(self, lost: list[Member], hung: list[Member], reported: str, waiting: dict[Any, Member]) -> str:
         """Frees the survivors, takes out the lost; a peer errs before Ray can say who died."""
-        import ray
-
         slow = time.monotonic() - self._begun >= self._collective_s
         hung = [*hung, *self._leave([m for m in self._members if m not in lost])]
         ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=_ANSWER_S) if waiting else ([], [])
         pairs = [(waiting[reference], reference) for reference in ready]
-        lost = [*lost, *(m for m, _ in pairs if m not in answered(ray, pairs, 0.0) and m not in hung)]
+        lost = [*lost, *(m for m, _ in pairs if m not in answered(pairs, 0.0) and m not in hung)]
         for one in lost:
             self._lose(one)
         if not lost and not hung and slow:
@@ -198,21 +187,19 @@ class WorkerGroup:
 
     def _recover(self, trouble: str) -> int:
         """Forms a new group at the most advanced map that is left, if need be the driver's; says after which round."""
-        import ray
-
         trouble = trouble[:1].upper() + trouble[1:]
         least = min(self._config.min_workers or 1, len(self._all))
         for _ in range(_ATTEMPTS):
             self._leave(self._members)
             if len(self._members) < least:
-                self._members = assemble(ray, self._all, least, self._config.start_s)
+                self._members = assemble(self._all, least, self._config.start_s)
             if len(self._members) < least:
                 raise WorkerLost(
                     f"{trouble}, and {len(self._members)} of {len(self._all)} workers were there after "
                     f"{self._config.start_s:g} s; {least} must be. --resume goes on from the last checkpoint."
                 )
             answers = [(m, m.actor.progress.remote()) for m in self._members]
-            rounds = answered(ray, answers, self._collective_s)
+            rounds = answered(answers, self._collective_s)
             self._members = sorted(rounds, key=lambda m: (-rounds[m], m.number))
             if not rounds:
                 continue
@@ -233,10 +220,8 @@ class WorkerGroup:
 
     def _ask(self, members: Iterable[Member], question: str) -> list[Member]:
         """Calls members on their control threads, which nothing keeps busy; who is silent hangs, and is ended."""
-        import ray
-
         answers = [(m, getattr(m.actor, question).options(concurrency_group="control").remote()) for m in members]
-        present = answered(ray, answers, _ANSWER_S)
+        present = answered(answers, _ANSWER_S)
         hung = []
         for member, reference in [pair for pair in answers if pair[0] not in present]:
             if not ray.wait([reference], timeout=0)[0]:
@@ -247,9 +232,7 @@ class WorkerGroup:
 
     def _admit(self) -> None:
         """Between two blocks all maps are equal: whoever is back takes a copy and joins."""
-        import ray
-
-        back = [m for m in self._all if m not in self._members and m.answers(ray)]
+        back = [m for m in self._all if m not in self._members and m.answers()]
         if not back:
             return
         self._leave(self._members)
@@ -263,17 +246,13 @@ class WorkerGroup:
 
     def _install(self, members: Iterable[Member], source: Any) -> None:
         """Gives members the run and a map; who dies over it is taken out."""
-        import ray
-
         answers = [(m, m.actor.install.remote(self._plan, source)) for m in members]
-        present = answered(ray, answers, self._config.start_s)
+        present = answered(answers, self._config.start_s)
         for member in [m for m, _ in answers if m not in present]:
             self._lose(member)
 
     def _form(self) -> bool:
         """Forms the group of the current members; False if one of them could not join."""
-        import ray
-
         self._generation += 1
         members, config = list(self._members), self._config
         if not members:
@@ -282,14 +261,14 @@ class WorkerGroup:
         if len(members) == 1:
             answers = [(first, first.actor.alone.remote(self._generation))]
         else:
-            listening = answered(ray, [(first, first.actor.listen.remote(self._driver, config.join_s))], _ANSWER_S)
+            listening = answered([(first, first.actor.listen.remote(self._driver, config.join_s))], _ANSWER_S)
             if not listening:
                 self._lose(first)
                 return False
             call = (self._generation, listening[first])
             seconds = (config.join_s, self._collective_s)
             answers = [(m, m.actor.join.remote(*call, rank, len(members), *seconds)) for rank, m in enumerate(members)]
-        joined = answered(ray, answers, config.join_s + _ANSWER_S)
+        joined = answered(answers, config.join_s + _ANSWER_S)
         for member in [m for m in members if m not in joined]:
             self._lose(member)
         for member in joined:

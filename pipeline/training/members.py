@@ -1,10 +1,12 @@
-"""One worker actor as its driver sees it, and how to ask several at once. Ray is handed in, not imported."""
+"""One worker actor as its driver sees it, and how to ask several at once."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
 from typing import Any
+
+import ray
 
 
 class Member:
@@ -22,7 +24,7 @@ class Member:
         self.served = False  # whether it ever took part
         self._question: Any = None
 
-    def answers(self, ray: Any, wait_s: float = 0.0) -> bool:
+    def answers(self, wait_s: float = 0.0) -> bool:
         """Whether the actor lives; the question stays open if there is no answer yet."""
         if self.gone:
             return False
@@ -41,19 +43,19 @@ class Member:
         return False
 
 
-def assemble(ray: Any, members: Iterable[Member], wanted: int, timeout_s: float) -> list[Member]:
+def assemble(members: Iterable[Member], wanted: int, timeout_s: float) -> list[Member]:
     """Waits until at least `wanted` of the members answer; returns those who do by then."""
     members, until = list(members), time.monotonic() + timeout_s
     present: list[Member] = []
     while True:
-        present += [m for m in members if m not in present and m.answers(ray, wait_s=0.05)]
+        present += [m for m in members if m not in present and m.answers(wait_s=0.05)]
         lost = sum(bool(m.gone) for m in members)
         if len(present) >= wanted or lost > len(members) - wanted or time.monotonic() > until:
             return sorted(present, key=lambda m: m.number)
         time.sleep(0.1)
 
 
-def answered(ray: Any, answers: Iterable[tuple[Member, Any]], timeout_s: float) -> dict[Member, Any]:
+def answered(answers: Iterable[tuple[Member, Any]], timeout_s: float) -> dict[Member, Any]:
     """Who answered in time, with the answer; the dead and the silent are left out.
 
     Raises:

@@ -31,7 +31,6 @@ from somcore.threshold import calibrate
 
 _ROUNDS_PER_EPOCH = 32
 _MOST_TILES = 64
-_MAX_ABS = 1.0  # training rows of a prepared data set lie in [0, 1], by their scaling
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,6 @@ class TrainingPlan:
         num_samples: N.
         num_features: D.
         num_classes: C of the map, 0 for maps that do not read labels.
-        max_abs: bound of |x| over the training rows, feature units.
         reduction: exact or fast.
         labelled_fraction: share of the labels that the map may read.
         validation_fraction: share of those that are withheld again, to score with.
@@ -60,7 +58,6 @@ class TrainingPlan:
     num_samples: int
     num_features: int
     num_classes: int
-    max_abs: float
     reduction: str
     labelled_fraction: float
     validation_fraction: float
@@ -140,7 +137,6 @@ def _plan_of(
         num_samples=num_samples,
         num_features=num_features,
         num_classes=num_classes,
-        max_abs=_MAX_ABS,
         reduction=run.train.reduction,
         labelled_fraction=run.train.labelled_fraction,
         validation_fraction=run.train.validation_fraction,

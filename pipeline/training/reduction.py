@@ -1,8 +1,8 @@
 """The exact all-reduce: what every worker counted becomes the same sum on every worker.
 
-Two classes, one interface: `reduce(statistics)` and `max(value)`. Statistics are int64 (or float64 sums for
-reduction="fast", which takes the same road), so the order and the number of workers cannot be seen in the
-result. W workers.
+Two classes, one interface: `reduce(statistics)`, `max(value)` and `sum(values)`. Statistics are int64 (or
+float64 sums for reduction="fast", which takes the same road), so the order and the number of workers cannot be
+seen in the result. W workers.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import contextlib
 import math
 import os
 import socket
-import struct
 from datetime import timedelta
 from typing import Protocol
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -230,17 +230,9 @@ def address_towards(host: str) -> str:
 
 def _choose_interface(address: str) -> None:
     """Tells gloo which interface to use, unless the user did: its own guess is the host name, often wrong."""
-    if "GLOO_SOCKET_IFNAME" in os.environ:
-        return
-    with contextlib.suppress(ImportError, OSError):
-        import fcntl
-
-        for _, name in socket.if_nameindex():
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-                answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name.encode()[:15]))
-                if socket.inet_ntoa(answer[20:24]) == address:
-                    os.environ["GLOO_SOCKET_IFNAME"] = name
-                    return
+    for name, found in psutil.net_if_addrs().items():
+        if any(one.address == address for one in found):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def exact_sum(

@@ -18,7 +18,7 @@ def too_short(plan: DeepPlan) -> str | None:
         return (
             f"The training ends after {plan.rounds} rounds, before {' and '.join(asked)}: lower them, or train longer."
         )
-    rising = plan.deep.rate_warmup_rounds
+    rising = plan.settings.rate_warmup_rounds
     if plan.rounds > rising or (plan.rival is not None and plan.rival.name == "kmeans"):
         return None
     return (

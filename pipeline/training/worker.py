@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from pipeline.errors import RoundFailed, UserError
+from pipeline.prepared.scaling import MAX_ABS
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, open_reader
 from pipeline.training.reduction import LocalReduction, Reduction, ReductionBroken, Rendezvous
@@ -152,8 +153,8 @@ class Worker:
             config,
             cut,
             plan.num_samples,
-            scale=scale_of(state, cut.num_samples, plan.max_abs, plan.reduction),
-            max_abs=plan.max_abs,
+            scale=scale_of(state, cut.num_samples, MAX_ABS, plan.reduction),
+            max_abs=MAX_ABS,
             rank=reduction.rank,
             world_size=reduction.world_size,
             ahead=self._ahead,
@@ -199,11 +200,11 @@ def rounds_of(plan: TrainingPlan) -> Rounds:
     return DeepRounds(plan)
 
 
-def as_actor(kind: type[Worker] = Worker) -> Any:
+def as_actor(kind: type[Worker]) -> Any:
     """The same class as a Ray actor, with a second thread that can free the first one from a collective.
 
     Args:
-        kind: a subclass, for those who measure workers or break them.
+        kind: `Worker`, or a subclass for those who measure workers or break them.
     """
     import ray
 

@@ -33,11 +33,9 @@ def test_workers_join_with_a_node_and_go_with_it(ray_cluster, group, settings, u
     def come_and_go(epoch, expected, metrics):
         if epoch == 2:
             nodes.append(Node(ray_cluster, cpus=2))
-            until(lambda: joins[0] or any(m.answers(ray) for m in workers._all[1:]))
+            until(lambda: joins[0] or any(m.answers() for m in workers._all[1:]))
         if epoch == 5:
             nodes[0].kill()
-
-    import ray
 
     joins = [False]
     with open_group(wide(workers=3, min_workers=1), lines.append) as workers:

@@ -634,7 +634,7 @@ def test_the_saved_map_is_the_one_of_the_last_checkpoint(digits, tmp_path):
     assert about["class_names"] == [str(n) for n in range(10)]
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     identity = {name: record[name] for name in ("manifest_hash", "config_hash")}
-    newest = CheckpointStore(tmp_path / "run" / "checkpoints", identity).load_newest()
+    newest = CheckpointStore(tmp_path / "run" / "checkpoints", identity, keep=3).load_newest()
     assert isinstance(newest, Snapshot)
     assert newest.state.digest() == result["map_digest"]
     assert torch.equal(newest.state.prototypes, state.prototypes)

@@ -94,7 +94,7 @@ def test_when_all_are_torn_the_run_does_not_silently_start_again(store):
 )
 def test_a_checkpoint_of_something_else_is_refused(store, name, words):
     saved(store, 5)
-    other = CheckpointStore(store.directory, {**IDENTITY, name: "e" * 64})
+    other = CheckpointStore(store.directory, {**IDENTITY, name: "e" * 64}, keep=3)
     with pytest.raises(OutputError, match=f"round-0000000005.safetensors belongs to {words}"):
         other.load_newest()
 

@@ -29,15 +29,15 @@ from pipeline.comparison.measures import cluster_measures, labelled_rows, linear
 from pipeline.comparison.page import Page, _text
 from pipeline.comparison.run import Wish, compare
 from pipeline.comparison.tables import Spread, differences, holm, ordered, paired_p, tabulated
-from pipeline.deep import transfer
 from pipeline.deep.config import LATTICE_DEFAULTS
-from pipeline.deep.transfer import write_features
 from pipeline.errors import UserError
 from pipeline.places import alone_in
 from pipeline.prepare import prepare
 from pipeline.prepared.labels import kept_labels, labelled_fraction
 from pipeline.prepared.manifest import Manifest
 from pipeline.prepared.shards import Dataset
+from pipeline.serving import features
+from pipeline.serving.features import write_features
 from pipeline.serving.trained import Trained
 from pipeline.training.trainer import train
 from somcore import MapConfig, accumulate, advance, initial_state
@@ -450,15 +450,15 @@ def test_frozen_features_are_a_data_set_for_every_model(digits, tmp_path):
     source, written = Dataset.open(digits), Dataset.open(tmp_path / "features")
     for split in ("train", "test"):
         assert torch.equal(source.labels(split), written.labels(split))
-    features = Trained.load(tmp_path / "run").represent(source.read("test", [3, 1])[0])
-    assert torch.equal(written.read_raw("test", [3, 1]), features)
+    expected = Trained.load(tmp_path / "run").represent(source.read("test", [3, 1])[0])
+    assert torch.equal(written.read_raw("test", [3, 1]), expected)
     result = train({**settings, "data.path": str(tmp_path / "features"), "train.model": "kmeans"}, tmp_path / "next")
     assert result["accuracy"] > 0.3
     assert json.loads((tmp_path / "next" / "run.json").read_text())["summary"]["nodes"] == 10
 
 
 def test_features_of_another_extractor_or_of_other_data_are_not_taken_for_these(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "frozen_features", lambda weights, shape: (lambda x: x[:, :2], 2))  # too slow here
+    monkeypatch.setattr(features, "frozen_features", lambda weights, shape: (lambda x: x[:, :2], 2))  # too slow here
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("resnet18", "resnet34"):
         place = tmp_path / "hub" / "checkpoints" / models.get_model_weights(name).DEFAULT.url.rsplit("/", 1)[-1]
@@ -479,14 +479,14 @@ def test_features_of_another_extractor_or_of_other_data_are_not_taken_for_these(
 
 def test_features_know_their_extractor_and_data_without_any_file(tmp_path, rng):
     source = Dataset.open(table(tmp_path / "a", rng.normal(size=(9, 3))))
-    features = transfer.Encoded(source, lambda x: x[:, :2], (), "first")
-    features.spec = replace(features.spec, files=())  # as of a data set that is elsewhere
-    first = prepare(features, tmp_path / "out")
-    assert prepare(features, tmp_path / "out") == first
+    encoded = features.Encoded(source, lambda x: x[:, :2], (), "first")
+    encoded.spec = replace(encoded.spec, files=())  # as of a data set that is elsewhere
+    first = prepare(encoded, tmp_path / "out")
+    assert prepare(encoded, tmp_path / "out") == first
     for changed in ({"extractor": "second"}, {"of": "0" * 64}):
-        features.spec = replace(features.spec, details=first.details | changed)
+        encoded.spec = replace(encoded.spec, details=first.details | changed)
         with pytest.raises(UserError, match="--out holds another data set"):
-            prepare(features, tmp_path / "out")
+            prepare(encoded, tmp_path / "out")
 
 
 def test_an_extractor_for_other_samples_is_refused(digits, rng, tmp_path, monkeypatch):

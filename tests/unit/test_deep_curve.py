@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.benchmarks.deep_curve import METHODS, Curve, compute, figure, markdown
-from pipeline.deep.supervised import train_supervised
+from pipeline.benchmarks.supervised import train_supervised
 from pipeline.errors import DataError, UserError
 from pipeline.places import alone_in
 from pipeline.prepared.shards import Dataset

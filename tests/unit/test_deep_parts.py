@@ -146,7 +146,7 @@ def test_labelled_samples_fill_a_quarter_of_a_round_beside_it_where_labels_are_r
 def test_a_network_has_the_modules_that_terms_of_its_loss_look_at(classifier, reconstruction, num_classes, made):
     base = RunConfig.build(BASE)
     plan = DeepPlan(
-        encoder=base.encoder.model_copy(update={"name": "mlp"}), deep=base.deep, sample=SampleShape("table", (4,)),
+        encoder=base.encoder.model_copy(update={"name": "mlp"}), settings=base.deep, sample=SampleShape("table", (4,)),
         rounds=9, extra=0, num_labelled=9, num_classes=num_classes,
         losses=LossConfig(classifier_weight=classifier, reconstruction_weight=reconstruction),
     )  # fmt: skip
@@ -232,7 +232,7 @@ HEALTHY = {"largest_share": 0.1, "effective_nodes": 12.0}
 def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, reach, alarm, generator):
     plan = RunConfig.build(BASE)
     losses = plan.loss_config(True).resolve(10)
-    deep = type("Plan", (), {"losses": losses, "deep": plan.deep})
+    deep = type("Plan", (), {"losses": losses, "settings": plan.deep})
     basis = 0.5 + reach * (torch.rand(400, rank, generator=generator) - 0.5)
     moments = LatentMoments.of(basis[:, torch.arange(6) % rank])
     network = NetworkState(*(torch.zeros(1) for _ in range(4)))
@@ -249,7 +249,7 @@ def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, reach, alar
     assert judged(network, healthy, Limits(), 22, deep).alarms == 0
     with pytest.raises(Collapsed, match=f"collapsed by the end of the training: {alarm}"):
         judged(network, seen, Limits(), 22, deep)  # also where all rounds were warm-up
-    deep.deep = plan.deep.model_copy(update={"on_collapse": "go_on"})
+    deep.settings = plan.deep.model_copy(update={"on_collapse": "go_on"})
     assert judged(network, seen, Limits(), 22, deep).alarms == 3
 
 
@@ -260,7 +260,7 @@ def test_three_alarming_rounds_in_a_row_end_a_training(shares, rank, reach, alar
 def test_rounds_of_warm_up_and_those_without_a_map_are_no_alarm(share, round_index, warmup, alarms):
     plan = RunConfig.build(BASE)
     losses = dataclasses.replace(plan.loss_config(True), relevance_warmup_rounds=warmup)
-    deep = SimpleNamespace(losses=losses, deep=plan.deep)
+    deep = SimpleNamespace(losses=losses, settings=plan.deep)
     seen = {"largest_share": share, "effective_nodes": 1.0, "embedding_rank": 1.0, "mean_std": 0.0}
     network = NetworkState(*(torch.zeros(1) for _ in range(4)))
     assert monitored(network, seen, Limits(), round_index, deep).alarms == alarms
@@ -292,8 +292,8 @@ def test_limits_of_a_collapse_agree_with_labels_and_samples(labels, values, shar
 def test_a_training_that_is_too_short_for_its_settings_says_so():
     base = RunConfig.build(BASE)
     plan = DeepPlan(
-        encoder=base.encoder, deep=base.deep, sample=SampleShape("table", (4,)), rounds=230, extra=0, num_labelled=9,
-        num_classes=2, losses=LossConfig(relevance_warmup_rounds=235, consistency_start=300),
+        encoder=base.encoder, settings=base.deep, sample=SampleShape("table", (4,)), rounds=230, extra=0,
+        num_labelled=9, num_classes=2, losses=LossConfig(relevance_warmup_rounds=235, consistency_start=300),
     )  # fmt: skip
     assert too_short(plan) == (
         "The training ends after 230 rounds, before relevances (loss.relevance_warmup_rounds=235) and consistency "
@@ -305,7 +305,7 @@ def test_a_training_that_is_too_short_for_its_settings_says_so():
 def test_a_network_that_hardly_learns_says_so_but_k_means_does_not():
     base = RunConfig.build({**BASE, "train.model": "supervised"})
     plan = DeepPlan(
-        encoder=base.encoder, deep=base.deep, sample=SampleShape("table", (4,)), rounds=20, extra=0, num_labelled=9,
+        encoder=base.encoder, settings=base.deep, sample=SampleShape("table", (4,)), rounds=20, extra=0, num_labelled=9,
         num_classes=2, losses=LossConfig(), rival=resolve_rival("supervised", base.rival, 2, 100),
     )  # fmt: skip
     assert too_short(plan) == (

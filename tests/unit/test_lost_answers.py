@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import ray
 
-from pipeline.training.members import answered
+from pipeline.training import members
 
 
-def test_an_answer_lost_with_its_node_is_that_of_a_lost_worker():
+def test_an_answer_lost_with_its_node_is_that_of_a_lost_worker(monkeypatch):
     """With real errors of Ray; a node that dies in that very moment cannot be made to order."""
     kept, lost, dead = object(), object(), object()
     errors = {
@@ -21,4 +21,5 @@ def test_an_answer_lost_with_its_node_is_that_of_a_lost_worker():
         return "an answer"
 
     here = SimpleNamespace(wait=lambda refs, **_: (refs, []), get=get, exceptions=ray.exceptions)
-    assert answered(here, [(1, kept), (2, lost), (3, dead)], 0.0) == {1: "an answer"}
+    monkeypatch.setattr(members, "ray", here)
+    assert members.answered([(1, kept), (2, lost), (3, dead)], 0.0) == {1: "an answer"}

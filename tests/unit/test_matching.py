@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from somcore import MapConfig, initial_state, matching
+from somcore.config import VARIANTS
 from somcore.distance import Tile, exact_errors, squared_errors
 from somcore.matching import box, box_ratios, match, predict_classes
 
@@ -102,3 +103,9 @@ def test_the_way_to_the_border_of_a_box_is_above_one_exactly_where_the_box_ends(
 def test_no_sample_is_within_a_box_of_an_empty_map():
     config = MapConfig(variant="altsssom", capacity=5).resolve(num_samples=9, num_features=3)
     assert box_ratios(initial_state(config, 3), torch.zeros(2, 3), config).tolist() == [torch.inf, torch.inf]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nodes_of_a_growing_map_accept_by_one_threshold_or_by_boxes(variant):
+    config = MapConfig(variant=variant)
+    assert config.has_threshold + config.has_boxes == config.is_growing

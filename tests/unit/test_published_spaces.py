@@ -2,14 +2,19 @@
 
 import pytest
 
-from pipeline.sweeps.published_spaces import BLOCK, SPACES, draw, map_config, shortened
+from pipeline.sweeps.published_spaces import BLOCK, SPACES, map_config, pick, shortened
+
+
+def first(number, space, method, **seed):
+    """The first sets of a sequence."""
+    return [pick(space, method, index, **seed) for index in range(number)]
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_every_block_has_one_value_in_each_stratum(name):
     real = [c for c in SPACES[name] if c.kind == "real"]
     for block in range(3):
-        sets = draw(SPACES[name], name, 3 * BLOCK)[BLOCK * block : BLOCK * (block + 1)]
+        sets = first(3 * BLOCK, SPACES[name], name)[BLOCK * block : BLOCK * (block + 1)]
         for column in real:
             width = (column.high - column.low) / BLOCK
             assert sorted(int((s[column.name] - column.low) / width) for s in sets) == list(range(BLOCK))
@@ -17,15 +22,15 @@ def test_every_block_has_one_value_in_each_stratum(name):
 
 @pytest.mark.parametrize("name", SPACES)
 def test_sets_are_nested_and_seeded(name):
-    many = draw(SPACES[name], name, 37)
-    assert draw(SPACES[name], name, 12) == many[:12]
-    assert draw(SPACES[name], name, 12, seed=1) != many[:12]
+    many = first(37, SPACES[name], name)
+    assert first(12, SPACES[name], name) == many[:12]
+    assert first(12, SPACES[name], name, seed=1) != many[:12]
     assert len({tuple(s.items()) for s in many}) == 37
 
 
 def test_a_new_column_does_not_move_the_others():
     space = SPACES["sssom"]
-    assert [s["bmu_rate"] for s in draw(space[:5], "sssom", 20)] == [s["bmu_rate"] for s in draw(space, "sssom", 20)]
+    assert [s["bmu_rate"] for s in first(20, space[:5], "sssom")] == [s["bmu_rate"] for s in first(20, space, "sssom")]
 
 
 def test_time_cuts_the_published_ranges_of_epochs_only():
@@ -39,7 +44,7 @@ def test_time_cuts_the_published_ranges_of_epochs_only():
 
 @pytest.mark.parametrize("variant", ["sssom", "altsssom", "larfdssom"])
 def test_every_drawn_set_is_a_valid_configuration(variant):
-    for number, values in enumerate(draw(SPACES[variant], variant, 60)):
+    for number, values in enumerate(first(60, SPACES[variant], variant)):
         config = map_config(variant, values, 100, 4, number).resolve(num_samples=100, num_features=4, num_classes=3)
         assert config.seed == number
         assert config.sampling == "replacement"

@@ -1,14 +1,16 @@
 """The exact all-reduce over real process groups: three processes, gloo, no Ray."""
 
 import multiprocessing
+import os
 import threading
 import time
 
+import psutil
 import pytest
 import torch
 
 import pipeline.training.reduction
-from pipeline.training.reduction import LocalReduction, ReductionBroken, Rendezvous, address_towards
+from pipeline.training.reduction import LocalReduction, ReductionBroken, Rendezvous, _choose_interface, address_towards
 from somcore import MapConfig, accumulate, advance, empty_statistics, initial_state
 
 WORLD = 3
@@ -154,3 +156,13 @@ def test_a_group_that_cannot_form_says_so_in_time():
 
 def test_the_way_to_this_machine_is_this_machine():
     assert address_towards("127.0.0.1") == "127.0.0.1"
+
+
+@pytest.mark.parametrize("chosen", [None, "eth9"])
+def test_gloo_uses_the_interface_of_the_address_unless_the_user_says_which(chosen, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", chosen or "")
+    if chosen is None:
+        monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    _choose_interface("127.0.0.1")
+    name = os.environ["GLOO_SOCKET_IFNAME"]
+    assert name == chosen or "127.0.0.1" in [one.address for one in psutil.net_if_addrs()[name]]

@@ -72,7 +72,7 @@ def train_supervised(
     views = {"weak": (deep.views()[0], 1.0)}
     if strong:
         views["strong"] = (deep.views()[1], deep.losses.strong_cross_entropy_weight)
-    if slow := slow_here(deep.deep.precision, "cpu"):
+    if slow := slow_here(deep.settings.precision, "cpu"):
         say(slow)
     began = time.monotonic()
     for number in range(deep.rounds):
@@ -82,23 +82,22 @@ def train_supervised(
             continue
         samples = dataset.read("train", cut.rows[marked])[0]
         load_flat(module, network.values)
-        settings_of = deep.deep
         for view, (distort, weight) in views.items():
             seen = distort(samples, Draws(plan.config.seed, cut.epoch, cut.positions[marked], view))
-            with narrowed(settings_of.precision, samples.device):
+            with narrowed(deep.settings.precision, samples.device):
                 loss = weight * functional.cross_entropy(module(seen), cut.labels[marked])
             loss.backward()  # type: ignore[no-untyped-call]
         network = adam_step(
             network,
             flat_gradient(module).to(torch.float64),
             deep.step_size.at(number),
-            weight_decay=settings_of.weight_decay,
-            clip_norm=settings_of.clip_norm,
-            average_decay=settings_of.average_decay,
+            weight_decay=deep.settings.weight_decay,
+            clip_norm=deep.settings.clip_norm,
+            average_decay=deep.settings.average_decay,
         )
         if (number + 1) % plan.rounds_per_epoch == 0:
             say(f"supervised: epoch {(number + 1) // plan.rounds_per_epoch} done")
-    load_flat(module, network.average if deep.deep.average_decay else network.values)
+    load_flat(module, network.average if deep.settings.average_decay else network.values)
     seconds = time.monotonic() - began
     accuracy = _accuracy(module, dataset)
     result = {"accuracy": accuracy, "labelled": deep.num_labelled, "rounds": deep.rounds, "seconds": round(seconds, 1)}
