@@ -305,16 +305,16 @@ def test_all_codes_are_in_use(digits, tmp_path):
 def test_a_part_of_the_network_begins_anew(digits):
     plan, network, _, dataset = _rival("deepcluster", digits)
     state = plan.deep.first_network(0, dataset.read("train", slice(0, 8))[0])
-    state = dataclasses.replace(state, first=torch.ones_like(state.values))
+    moments = torch.ones_like(state.values)
+    state = dataclasses.replace(state, first=moments, second=moments)
     places = places_of(network, "head")
     size = sum(parameter.numel() for parameter in network.head.parameters())
     after = replaced(state, places, torch.full((size,), 2.0))
     assert places.stop - places.start == size
     load_flat(network, after.values)
     assert all(bool((parameter == 2).all()) for parameter in network.head.parameters())
-    assert float(after.first.sum()) == len(state.values) - size and torch.equal(
-        after.average[places], after.values[places]
-    )
+    assert float(after.first.sum()) == float(after.second.sum()) == len(state.values) - size
+    assert torch.equal(after.average[places], after.values[places])
 
 
 class _Both:
