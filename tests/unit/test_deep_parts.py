@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.config import RunConfig, read_file
+from pipeline.deep import refresh
 from pipeline.deep.collapse import Limits, judged, measures_of, monitored
 from pipeline.deep.encoders import SampleShape
 from pipeline.deep.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
@@ -166,8 +167,9 @@ def test_a_refresh_looks_at_some_rows_and_where_labels_are_rare_at_more_of_them(
     assert not torch.equal(looked, rows_to_look_at(rows, labels, 0, 1, limit)[: len(looked)])
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, generator):
+@pytest.mark.parametrize(("workers", "most"), [(1, 2**20), (3, 2**20), (3, 16)])
+def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, most, generator, monkeypatch):
+    monkeypatch.setattr(refresh, "MOST_MOMENTS", most)
     config = MapConfig(variant="sssom", capacity=3, tile_size=8, activation_threshold=0.5)
     config = config.resolve(num_samples=60, num_features=2, num_classes=2)
     places = torch.rand(3, 2, generator=generator).double()
@@ -186,7 +188,7 @@ def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, generator):
     moments = looks[0].moments
     for look in looks[1:]:
         moments = moments.merge(look.moments)
-    assert torch.equal(moments.table, LatentMoments.of(data[rows]).table)
+    assert torch.equal(moments.table, LatentMoments.of(data[rows[:most]]).table)
     pairs = sum(pair_histogram(data[part]) for part in rows.split(8))
     assert torch.equal(sum(look.histogram for look in looks), pairs)
     seen = [
