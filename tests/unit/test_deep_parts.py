@@ -19,7 +19,7 @@ from pipeline.deep.step import packed_terms, term_sums
 from pipeline.errors import Collapsed
 from pipeline.recipes import names, recipe
 from pipeline.rivals.config import resolve_rival
-from pipeline.training.reduction import LocalReduction, exact_sum
+from pipeline.training.reduction import LocalReduction, exact_sum, sum_gradients
 from pipeline.training.too_short import too_short
 from somcore import MapConfig
 from somcore.latent import LatentMoments
@@ -97,6 +97,15 @@ def test_the_sum_of_gradients_is_the_same_for_any_cut_into_workers(generator, cu
     assert torch.equal(sum(pieces[0] for pieces, _ in summed), whole[0])
     reference = torch.stack(gradients).double().sum(0)
     assert torch.allclose(whole[0].double() * 2.0**-bits, reference, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("num_tiles", [1, 5, 8])
+@pytest.mark.parametrize("value", [4.0, -7.75, 2.0**-70])
+def test_gradients_that_are_all_as_large_as_can_be_do_not_overflow(value, num_tiles, exact):
+    gradients, parts = [torch.full((2,), value)] * num_tiles, [torch.tensor([3, 4]), torch.tensor([5])]
+    total, summed = sum_gradients(gradients, 2, num_tiles, LocalReduction(), parts, exact)
+    assert total.tolist() == [num_tiles * value] * 2 and [part.tolist() for part in summed] == [[3, 4], [5]]
 
 
 def test_no_gradient_at_all_is_a_sum_of_zero():

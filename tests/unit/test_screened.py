@@ -40,7 +40,8 @@ def test_the_scores_are_those_of_somcore(data, tmp_path, model):
         fast = train_screened(asked, tmp_path, "a trial")
         slow = train(asked, tmp_path / str(index))
         assert {key: fast[key] for key in SCORES} == pytest.approx({key: slow[key] for key in SCORES})
-        assert fast["map_digest"] is None
+        assert fast["map_digest"] is None and 0 < fast["seconds"] < 60
+        assert fast["samples_per_second"] > fast["epochs"] * 105 / 60
 
 
 def test_without_classes_the_error_on_training_rows_is_that_of_somcore(tmp_path):
