@@ -174,6 +174,19 @@ def test_every_sample_of_its_own_cluster_has_no_error(rng):
     assert torch.equal(found, nodes) and float(errors.max()) < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("count", "classes", "kept", "wins"),
+    [(3, None, [1, 0, 1], [5, 6, 7]), (2, None, [-1, -1], [0, 0]), (2, [1, 0], [1, 0], [0, 0])],
+)
+def test_a_map_of_as_many_nodes_as_before_keeps_what_they_are(count, classes, kept, wins):
+    before = dataclasses.replace(
+        blank_state(3, 2, 2), classes=torch.tensor([1, 0, 1]), wins=torch.tensor([5, 6, 7]), round=9, finished=True
+    )
+    made = plain_map(torch.ones(count, 2), before, classes and torch.tensor(classes))
+    assert (made.classes.tolist(), made.wins.tolist(), made.alive.tolist()) == (kept, wins, [True] * count)
+    assert (made.round, made.finished, made.growing) == (9, True, False)
+
+
 def test_empty_clusters_are_refilled_from_the_largest(rng):
     rows = torch.from_numpy(rng.normal(size=(50, 2)))
     centres, nodes = refilled(torch.zeros(4, 2, dtype=torch.float64), torch.zeros(50, dtype=torch.int64), rows)
