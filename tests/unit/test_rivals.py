@@ -198,8 +198,8 @@ def test_empty_clusters_are_refilled_from_the_largest(rng):
 
 
 def test_a_node_has_the_commonest_class_of_its_labelled_samples():
-    nodes, labels = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([1, 2, 2, 1, 0, -1])
-    assert voted_classes(nodes, labels, 4, 3).tolist() == [2, 0, -1, -1]
+    nodes, labels = torch.tensor([0, 0, 0, 1, 1, 2, 3]), torch.tensor([1, 2, 2, 1, 0, -1, 1])
+    assert voted_classes(nodes, labels, 5, 3).tolist() == [2, 0, -1, 1, -1], "one sample is enough"
 
 
 def test_whitened_features_have_variance_one_and_no_covariance(rng):
