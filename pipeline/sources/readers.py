@@ -195,7 +195,7 @@ def _look_at_csv(path: Path, delimiter: str | None, header: bool) -> TableFile:
         read = pc_csv.ReadOptions(
             block_size=table.block_bytes, column_names=None if header else names, use_threads=False
         )
-        convert = pc_csv.ConvertOptions(null_values=NULLS, strings_can_be_null=True)
+        convert = pc_csv.ConvertOptions(null_values=NULLS)
         with pc_csv.open_csv(stream, read, table.parsing(), convert) as reader:
             kinds = reader.schema.types
     if len(names) != len(kinds):

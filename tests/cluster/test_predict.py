@@ -17,6 +17,7 @@ from jobs.predict import predict as command
 from pipeline.errors import UserError, line_of
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
+from pipeline.serving.pieces import Piece, cut_input
 from pipeline.serving.predict import Scorer, batch_rows, predict
 from pipeline.sources import SourceOptions, open_source
 from pipeline.training.trainer import train
@@ -186,6 +187,18 @@ def test_a_column_of_keys_that_is_asked_for_must_be_there(model, source, tmp_pat
         with pytest.raises(UserError, match=sentence):
             predict(model, source, tmp_path / "out", key_column=name, actors=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_keys_of_two_types_are_refused_and_a_file_without_rows_is_a_piece(model, rows, source):
+    spec, schema = Predictor.load(model).spec, pa.Table.from_pandas(rows, preserve_index=False).schema
+    for name in ("a", "b"):
+        (source / f"{name}.parquet").unlink()
+        pq.ParquetWriter(source / f"{name}.parquet", schema).close()
+    path = source / "a.parquet"
+    assert cut_input(path, spec, "id", 20) == ([Piece(str(path), 0, 0, 0, 0, 0, "a-00000")], True)
+    pq.write_table(pa.Table.from_pandas(rows.assign(id=range(80)), preserve_index=False), source / "b.parquet")
+    with pytest.raises(UserError, match="b.parquet: column 'id' must be as in .*a.parquet"):
+        cut_input(source, spec, "id", 20)
 
 
 def test_an_output_of_something_else_is_refused(model, source, tmp_path):

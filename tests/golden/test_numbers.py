@@ -1,8 +1,9 @@
-"""Numbers do not drift silently: maps of the packaged digits, as they were when last agreed on.
+"""Numbers do not drift silently: maps of the packaged digits and encoders, as they were when last agreed on.
 
 After a change that is meant to move them: `python -m tests.golden.test_numbers` writes the file anew, and CHANGELOG
 says why under "Numerics". Orders of samples are whole numbers and hold everywhere to the bit; values of maps hold to
-1e-9, because another kind of processor may round the last bit of exp or of a product differently.
+1e-9, because another kind of processor may round the last bit of exp or of a product differently. Encoders as they
+begin, by their seed, hold to 1e-4: what else they say, a model that was saved would say too.
 """
 
 import json
@@ -13,6 +14,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from pipeline.deep.encoders import SampleShape, initialise, make_encoder
 from somcore import ALTSSSOM, DSSOM, LARFDSSOM, SSSOM, KohonenSOM, sample_indices
 
 FILE = Path(__file__).with_name("numbers.json")
@@ -23,6 +25,9 @@ MAPS = {
     "sssom": SSSOM(epochs=4, pruning_epochs=2, batch_size=128, seed=1),
     "altsssom": ALTSSSOM(epochs=4, pruning_epochs=2, batch_size=128, seed=1),
 }
+
+_IMAGE, _SOUND = SampleShape("image", (3, 16, 16)), SampleShape("audio", (4000,), 8000)
+ENCODERS = {"cnn": _IMAGE, "standardised": _IMAGE, "residual": _IMAGE, "mlp": _IMAGE, "audio": _SOUND, "word": _SOUND}
 
 
 def order() -> list[int]:
@@ -45,6 +50,17 @@ def numbers(name: str) -> dict[str, Any]:
     }
 
 
+def features(name: str) -> list[list[float]]:
+    """Of two samples, the second of higher frequency."""
+    sample = ENCODERS[name]
+    encoder = make_encoder(name, sample, dim=3, width=4)
+    initialise(encoder, seed=1)
+    places = torch.arange(torch.Size(sample.shape).numel())
+    samples = torch.stack([0.5 + 0.4 * torch.sin(speed * places) * torch.sin(0.002 * places) for speed in (0.2, 0.7)])
+    with torch.no_grad():
+        return encoder(samples).tolist()
+
+
 def test_order_of_samples():
     assert order() == json.loads(FILE.read_text())["order"]
 
@@ -59,5 +75,13 @@ def test_map(name):
         assert found[key] == pytest.approx(agreed[key], rel=1e-9, abs=1e-12), key
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoder(name):
+    agreed = json.loads(FILE.read_text())[name]
+    for found, wanted in zip(features(name), agreed, strict=True):
+        assert found == pytest.approx(wanted, abs=1e-4)
+
+
 if __name__ == "__main__":
-    FILE.write_text(json.dumps({"order": order()} | {name: numbers(name) for name in MAPS}) + "\n")
+    found = {"order": order()} | {name: numbers(name) for name in MAPS} | {name: features(name) for name in ENCODERS}
+    FILE.write_text(json.dumps(found) + "\n")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.config import RunConfig, read_file
+from pipeline.deep import refresh
 from pipeline.deep.collapse import Limits, judged, measures_of, monitored
 from pipeline.deep.encoders import SampleShape
 from pipeline.deep.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
@@ -18,7 +19,7 @@ from pipeline.deep.step import packed_terms, term_sums
 from pipeline.errors import Collapsed
 from pipeline.recipes import names, recipe
 from pipeline.rivals.config import resolve_rival
-from pipeline.training.reduction import LocalReduction, exact_sum
+from pipeline.training.reduction import LocalReduction, exact_sum, sum_gradients
 from pipeline.training.too_short import too_short
 from somcore import MapConfig
 from somcore.latent import LatentMoments
@@ -98,6 +99,15 @@ def test_the_sum_of_gradients_is_the_same_for_any_cut_into_workers(generator, cu
     assert torch.allclose(whole[0].double() * 2.0**-bits, reference, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("num_tiles", [1, 5, 8])
+@pytest.mark.parametrize("value", [4.0, -7.75, 2.0**-70])
+def test_gradients_that_are_all_as_large_as_can_be_do_not_overflow(value, num_tiles, exact):
+    gradients, parts = [torch.full((2,), value)] * num_tiles, [torch.tensor([3, 4]), torch.tensor([5])]
+    total, summed = sum_gradients(gradients, 2, num_tiles, LocalReduction(), parts, exact)
+    assert total.tolist() == [num_tiles * value] * 2 and [part.tolist() for part in summed] == [[3, 4], [5]]
+
+
 def test_no_gradient_at_all_is_a_sum_of_zero():
     (total, _), _ = exact_sum([], 3, 4, LocalReduction(), [torch.ones(1, dtype=torch.int64)])
     assert total.tolist() == [0, 0, 0]
@@ -166,8 +176,9 @@ def test_a_refresh_looks_at_some_rows_and_where_labels_are_rare_at_more_of_them(
     assert not torch.equal(looked, rows_to_look_at(rows, labels, 0, 1, limit)[: len(looked)])
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, generator):
+@pytest.mark.parametrize(("workers", "most"), [(1, 2**20), (3, 2**20), (3, 16)])
+def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, most, generator, monkeypatch):
+    monkeypatch.setattr(refresh, "MOST_MOMENTS", most)
     config = MapConfig(variant="sssom", capacity=3, tile_size=8, activation_threshold=0.5)
     config = config.resolve(num_samples=60, num_features=2, num_classes=2)
     places = torch.rand(3, 2, generator=generator).double()
@@ -186,7 +197,7 @@ def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, generator):
     moments = looks[0].moments
     for look in looks[1:]:
         moments = moments.merge(look.moments)
-    assert torch.equal(moments.table, LatentMoments.of(data[rows]).table)
+    assert torch.equal(moments.table, LatentMoments.of(data[rows[:most]]).table)
     pairs = sum(pair_histogram(data[part]) for part in rows.split(8))
     assert torch.equal(sum(look.histogram for look in looks), pairs)
     seen = [

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.prepare import prepare
 from pipeline.prepared.folds import prepare_folds
 from pipeline.prepared.writer import PrepareOptions
-from pipeline.sources import SourceOptions
+from pipeline.sources import SourceOptions, open_source
 from pipeline.sweeps.plan import SweepOptions, make_plan
 from pipeline.sweeps.tables import open_tables
 
@@ -112,6 +113,22 @@ def test_a_part_of_the_folds_is_not_taken_for_all(folds, tmp_path):
     shutil.rmtree(tmp_path / "part" / "rep2-fold10")
     with pytest.raises(UserError, match=r"must hold all 4 folds\. It lacks rep2-fold10"):
         open_tables([str(tmp_path / "part")])
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        ({"a": [1, 2], "b": [3, 4], "y": [0, 1]}, "num_features of the folds in .* must be 1 as in one. Got 2"),
+        ({"a": [1, 2, 3], "y": [0, 1, 2]}, "num_classes of the folds in .* must be 2 as in one. Got 3"),
+    ],
+)
+def test_folds_of_different_features_or_classes_are_refused(tmp_path, columns, line):
+    for name, held in (("one", {"a": [1, 2], "y": [0, 1]}), ("two", columns)):
+        pd.DataFrame(held).to_parquet(tmp_path / f"{name}.parquet")
+        options = SourceOptions(label_column="y", test_fraction=0.0)
+        prepare(open_source("table", tmp_path / f"{name}.parquet", options), tmp_path / "folds" / name)
+    with pytest.raises(UserError, match=f"^two: {line}"):
+        open_tables([str(tmp_path / "folds")])
 
 
 def test_folds_whose_directories_would_be_one_are_refused(tmp_path):

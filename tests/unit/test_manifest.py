@@ -1,5 +1,6 @@
 """The prepared data set: what is written, how it is described, when it is written again."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from PIL import Image
 from pipeline.errors import DataError, ManifestError, OutputError, UserError
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.prepared import writer
-from pipeline.prepared.manifest import MANIFEST, Manifest, sha256_file, verify
+from pipeline.prepared.manifest import MANIFEST, Manifest, ShardFile, Split, sha256_file, verify
 from pipeline.sources import SourceOptions, open_source
 
 
@@ -23,7 +24,7 @@ def _table(path, columns, **options):
 
 
 def test_the_manifest_describes_the_files_exactly(tmp_path):
-    manifest = prepare(open_source("digits"), tmp_path / "d", PrepareOptions(rows_per_shard=500))
+    manifest = prepare(open_source("digits"), tmp_path / "d", PrepareOptions(rows_per_shard=479))
     assert Manifest.load(tmp_path / "d") == manifest
     assert (manifest.kind, manifest.shape, manifest.dtype, manifest.num_classes) == ("image", (1, 8, 8), "uint8", 10)
     for name, split in manifest.splits.items():
@@ -40,7 +41,7 @@ def test_the_manifest_describes_the_files_exactly(tmp_path):
             assert pq.ParquetFile(path).metadata.row_group(0).num_rows <= manifest.row_group_size
             labels.extend(table["label"].to_pylist())
         assert np.bincount(labels, minlength=10).tolist() == list(split.class_histogram)
-    assert [file.rows for file in manifest.splits["train"].files] == [500, 500, 438]
+    assert [file.rows for file in manifest.splits["train"].files] == [479, 479, 479, 1]
     on_disk = sorted(p.relative_to(tmp_path / "d").as_posix() for p in (tmp_path / "d").rglob("*") if p.is_file())
     assert on_disk == sorted([MANIFEST, *(f.path for s in manifest.splits.values() for f in s.files)])
     assert set(manifest.provenance["software"]) >= {"python", "torch", "pyarrow"}
@@ -125,6 +126,17 @@ def test_an_option_that_json_keeps_otherwise_is_the_same_again(tmp_path):
 def test_equal_data_have_equal_digests_wherever_they_lie(tmp_path):
     digests = {prepare(open_source("digits"), tmp_path / name).digest for name in "ab"}
     assert len(digests) == 1
+
+
+def test_a_digest_stays_what_checkpoints_have_of_it():
+    files = (ShardFile("train/part-00000.parquet", 3, 9, "0" * 64),)
+    splits = {"train": Split(num_samples=3, class_histogram=(2, 1), files=files), "test": Split(class_histogram=(0, 0))}
+    manifest = Manifest(
+        source={}, kind="table", shape=(2,), dtype="float32", class_names=("a", "b"), splits=splits,
+        feature_min=(0.0, 0.5), feature_max=(1.0, 0.5), constant_features=("x1",),
+    )  # fmt: skip
+    assert manifest.digest == "3a7e58601b6ec9e329bf8649938f96ddc1d001f9cc0909a22de6e082c4460d21"
+    assert dataclasses.replace(manifest, source={"name": "x"}, provenance={"files": []}).digest == manifest.digest
 
 
 def test_changed_raw_data_are_another_data_set(tmp_path):

@@ -1,20 +1,23 @@
 """What a run resolves to: the same for any number of workers, and what its labels are."""
 
 import dataclasses
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from pipeline.config import RunConfig
+from pipeline.config import SEMI_SUPERVISED, RunConfig
 from pipeline.errors import DataError
 from pipeline.prepared.shards import Dataset
 from pipeline.training.plan import make_plan, open_reader, round_samples, training_labels
 from pipeline.training.rundir import RunDirectory
-from pipeline.training.step import RoundPlan, round_statistics
+from pipeline.training.step import RoundPlan, round_statistics, tally
 from pipeline.training.trainer import train
 from pipeline.training.worker import rounds_of
 from somcore import MapConfig, initial_state
-from tests.training import MODELS, small
+from somcore.state import blank_state
+from tests.training import MODELS, small, table
 
 
 def plan_of(settings):
@@ -53,6 +56,16 @@ def test_the_expected_end_is_the_end(digits, tmp_path, model):
     assert train(settings, tmp_path / "run")["epochs"] == plan_of(settings).expected_epochs
 
 
+def test_a_single_row_is_trained_on(tmp_path):
+    settings = small("larfdssom", table(tmp_path / "t", np.array([[1.0, 2.0]])))
+    assert (plan_of(settings).num_samples, train(settings, tmp_path / "run")["nodes"]) == (1, 1)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_map_has_classes_if_it_reads_labels(digits, model):
+    assert plan_of(small(model, digits)).num_classes == (10 if model in SEMI_SUPERVISED else 0)
+
+
 def test_the_tiles_of_a_round_are_dealt_whole_and_once(digits):
     config = plan_of(small("sssom", digits)).config
     for index in (0, 3):
@@ -64,6 +77,29 @@ def test_the_tiles_of_a_round_are_dealt_whole_and_once(digits):
             assert [t.tolist() for t in dealt] == [t.tolist() for t in cut.tiles()]
     assert RoundPlan.of(3, config, 1438).num_samples == 1438 - 3 * 400
     assert RoundPlan.of(4, config, 1438) == RoundPlan(1, 0, 400, 64)
+
+
+def test_a_round_tells_what_it_did_to_the_nodes():
+    def state(alive, new=(), **changes):
+        prototypes, deviations = torch.ones(4, 2, dtype=torch.float64), torch.ones(4, 2, dtype=torch.float64)
+        for place in new:
+            prototypes[place], deviations[place] = 0.5, 0.0
+        values = {"prototypes": prototypes, "deviations": deviations, "growing": True, **changes}
+        return dataclasses.replace(blank_state(4, 2, 0), alive=torch.tensor(alive, dtype=torch.bool), **values)
+
+    counts = {"samples": 50, "labelled": 5, "unmatched": 7}
+    statistics = SimpleNamespace(tally=counts.__getitem__, quantization_error_sum=2.5)
+    told = tally(state([1, 1, 1, 0]), state([1, 0, 1, 1], new=(2, 3), clock=0), statistics)
+    assert told == {**counts, "rounds": 1, "error_sum": 2.5, "inserted": 2, "pruned": 2, "full": 0}, "one place twice"
+    told = tally(state([1, 1, 1, 0]), state([1, 0, 1, 1], new=(2, 3), clock=50), statistics)
+    assert (told["inserted"], told["pruned"]) == (1, 1), "without a pruning no place is used again"
+    whole, part = [1, 1, 1, 1], [1, 1, 1, 0]
+    for before, after, growing, full in (
+        (whole, whole, True, 1), (whole, part, True, 0), (part, whole, True, 0), (whole, whole, False, 0)
+    ):  # fmt: skip
+        assert tally(state(before, growing=growing), state(after, clock=50), statistics)["full"] == full
+    counts["unmatched"] = 0
+    assert tally(state(whole), state(whole, clock=50), statistics)["full"] == 0, "nobody asked for a node"
 
 
 def test_validation_rows_lose_their_label_and_stay_in_training(digits, tmp_path):

@@ -16,6 +16,7 @@ from pipeline.prepared.shards import Dataset
 from pipeline.report.collect import collect
 from pipeline.training.rundir import RunDirectory
 from pipeline.training.trainer import train
+from somcore.config import MapConfig
 from somcore.matching import class_errors, class_probabilities, match, predict_classes, predict_nodes
 from tests.training import save_model, small, table
 
@@ -58,7 +59,14 @@ def test_raw_images_give_what_the_map_says_of_scaled_ones(images, digits):
     probabilities = class_probabilities(state, features, config)
     assert answers["confidence"].tolist() == probabilities.gather(1, classes.unsqueeze(1)).squeeze(1).tolist()
     assert answers["activation"].to_numpy() == pytest.approx((1 / (1 + rho)).numpy())
-    assert ((answers["novelty"] >= 0.5) == (rho >= config.error_threshold).numpy()).all()
+    assert answers["novelty"].to_numpy() == pytest.approx((rho / (rho + config.error_threshold)).numpy())
+
+
+def test_novelty_of_a_lattice_is_one_half_at_the_outlier_threshold(images):
+    predictor = Predictor.load(images)
+    predictor.config = MapConfig(variant="dssom", outlier_threshold=0.8)  # an activation: 1 / (1 + 0.25)
+    rho = torch.tensor([0.0, 0.25, 0.75, torch.inf], dtype=torch.float64)
+    assert predictor.novelty(torch.empty(4, 64), rho).tolist() == pytest.approx([0.0, 0.5, 0.75, 1.0])
 
 
 @pytest.mark.parametrize("filtered", [False, True])

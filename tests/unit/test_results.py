@@ -38,6 +38,11 @@ def test_mean_and_spread_by_group(runs):
     assert rows[1]["runs"] == 1 and rows[1]["sd"] is None
 
 
+def test_runs_without_a_value_of_what_is_grouped_by_are_a_group_too(runs):
+    rows = grouped(runs.assign(fold=["one", None, None]), "accuracy", ["fold"])
+    assert [(row["fold"], row["mean"], row["runs"]) for row in rows] == [("one", 0.5, 1), (None, 0.75, 2)]
+
+
 def test_the_best_run_is_chosen_on_validation_rows(runs):
     row, chooser = best_run(runs, "accuracy")
     assert chooser == "validation_accuracy" and row["accuracy"] == 0.5

@@ -174,6 +174,19 @@ def test_every_sample_of_its_own_cluster_has_no_error(rng):
     assert torch.equal(found, nodes) and float(errors.max()) < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("count", "classes", "kept", "wins"),
+    [(3, None, [1, 0, 1], [5, 6, 7]), (2, None, [-1, -1], [0, 0]), (2, [1, 0], [1, 0], [0, 0])],
+)
+def test_a_map_of_as_many_nodes_as_before_keeps_what_they_are(count, classes, kept, wins):
+    before = dataclasses.replace(
+        blank_state(3, 2, 2), classes=torch.tensor([1, 0, 1]), wins=torch.tensor([5, 6, 7]), round=9, finished=True
+    )
+    made = plain_map(torch.ones(count, 2), before, classes and torch.tensor(classes))
+    assert (made.classes.tolist(), made.wins.tolist(), made.alive.tolist()) == (kept, wins, [True] * count)
+    assert (made.round, made.finished, made.growing) == (9, True, False)
+
+
 def test_empty_clusters_are_refilled_from_the_largest(rng):
     rows = torch.from_numpy(rng.normal(size=(50, 2)))
     centres, nodes = refilled(torch.zeros(4, 2, dtype=torch.float64), torch.zeros(50, dtype=torch.int64), rows)
@@ -185,8 +198,8 @@ def test_empty_clusters_are_refilled_from_the_largest(rng):
 
 
 def test_a_node_has_the_commonest_class_of_its_labelled_samples():
-    nodes, labels = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([1, 2, 2, 1, 0, -1])
-    assert voted_classes(nodes, labels, 4, 3).tolist() == [2, 0, -1, -1]
+    nodes, labels = torch.tensor([0, 0, 0, 1, 1, 2, 3]), torch.tensor([1, 2, 2, 1, 0, -1, 1])
+    assert voted_classes(nodes, labels, 5, 3).tolist() == [2, 0, -1, 1, -1], "one sample is enough"
 
 
 def test_whitened_features_have_variance_one_and_no_covariance(rng):
@@ -305,16 +318,16 @@ def test_all_codes_are_in_use(digits, tmp_path):
 def test_a_part_of_the_network_begins_anew(digits):
     plan, network, _, dataset = _rival("deepcluster", digits)
     state = plan.deep.first_network(0, dataset.read("train", slice(0, 8))[0])
-    state = dataclasses.replace(state, first=torch.ones_like(state.values))
+    moments = torch.ones_like(state.values)
+    state = dataclasses.replace(state, first=moments, second=moments)
     places = places_of(network, "head")
     size = sum(parameter.numel() for parameter in network.head.parameters())
     after = replaced(state, places, torch.full((size,), 2.0))
     assert places.stop - places.start == size
     load_flat(network, after.values)
     assert all(bool((parameter == 2).all()) for parameter in network.head.parameters())
-    assert float(after.first.sum()) == len(state.values) - size and torch.equal(
-        after.average[places], after.values[places]
-    )
+    assert float(after.first.sum()) == float(after.second.sum()) == len(state.values) - size
+    assert torch.equal(after.average[places], after.values[places])
 
 
 class _Both:

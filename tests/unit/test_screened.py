@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.sweeps import screening
+from pipeline.sweeps import screening, trials
 from pipeline.sweeps.screened import screenable, train_screened
 from pipeline.sweeps.spaces import open_space
 from pipeline.sweeps.trials import FINISHED, Trial, TrialDirectory, confirm_trial, row_of, run_trial
@@ -40,7 +40,8 @@ def test_the_scores_are_those_of_somcore(data, tmp_path, model):
         fast = train_screened(asked, tmp_path, "a trial")
         slow = train(asked, tmp_path / str(index))
         assert {key: fast[key] for key in SCORES} == pytest.approx({key: slow[key] for key in SCORES})
-        assert fast["map_digest"] is None
+        assert fast["map_digest"] is None and 0 < fast["seconds"] < 60
+        assert fast["samples_per_second"] > fast["epochs"] * 105 / 60
 
 
 def test_without_classes_the_error_on_training_rows_is_that_of_somcore(tmp_path):
@@ -86,16 +87,20 @@ def test_a_chosen_trial_is_trained_again_and_keeps_its_screening(data, tmp_path)
     assert kinds[:4] == ["start", "metrics", "end", "resume"] and kinds[-1] == "tags"
 
 
-def test_a_chosen_trial_that_cannot_be_trained_again_keeps_its_screening_until_the_next_sitting(data, tmp_path):
+def test_a_chosen_trial_that_cannot_be_trained_again_keeps_its_screening_until_the_next_sitting(
+    data, tmp_path, monkeypatch
+):
     trial = Trial("t", "d", 0.5, 0, 0, {}, settings(data, "sssom"), screened=True)
     screened = run_trial(trial, tmp_path, "now")
     (tmp_path / "t" / "map.safetensors").mkdir()
+    tried, trained = [], trials._train
+    monkeypatch.setattr(trials, "_train", lambda *asked: (tried.append(asked), trained(*asked))[1])
     failed = confirm_trial(trial, tmp_path, "now")
     assert failed["not_confirmed"].startswith("IsADirectoryError: ") and failed["confirming"] == ["now", 2]
     assert row_of(trial, failed) == row_of(trial, screened)
     assert Journal(tmp_path / "t").lines()[-1]["status"] == "FINISHED"
     (tmp_path / "t" / "map.safetensors").rmdir()
-    assert confirm_trial(trial, tmp_path, "now") == failed, "not within the same sitting"
+    assert confirm_trial(trial, tmp_path, "now") == failed and len(tried) == 2, "not within the same sitting"
     assert not confirm_trial(trial, tmp_path, "next")["screened"]
 
 

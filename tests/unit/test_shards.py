@@ -60,6 +60,8 @@ def test_rows_in_any_order_over_the_shards(digits, way):
     assert dataset.read("train", [])[0].shape == (0, 64)
     assert dataset.labels("train").dtype == torch.int64
     assert (dataset.labels("train").numpy() == labels).all()
+    for row, words in ((499, "row 499 of shard 'train/part-00000"), (501, "row 1 of shard 'train/part-00001")):
+        assert dataset.row_in_words(row) == f"row {row} of the training split ({words}.parquet')"
 
 
 @given(st.lists(st.integers(0, 358), max_size=60))
@@ -116,6 +118,7 @@ def test_scaling_stays_in_range_for_extreme_columns(tmp_path):
     columns = {"wide": [-largest, largest, 0.0], "tiny": [0.0, 1e-45, 1e-45], "close": [1.0, 1.0000001, 1.0]}
     features, _ = _table(tmp_path, columns).read("train", [0, 1, 2])
     assert features.tolist() == [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.5, 1.0, 0.0]]
+    assert _table(tmp_path, {"zero": [0.0, 0.0]}, "e").read("train", [0, 1])[0].tolist() == [[0.0], [0.0]]
 
 
 def test_pixels_are_divided_by_their_range(rng):

@@ -94,6 +94,12 @@ def test_line_breaks_in_quotes_far_below_the_first_block(tmp_path, monkeypatch):
     assert labels.tolist() == [0, 1] * 450
 
 
+def test_the_end_of_a_lone_quote_in_the_first_line_is_not_looked_for_in_the_whole_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "BLOCK_BYTES", 1024)
+    _write(tmp_path / "t.csv", 'a 5" pipe,b\n' + "1,2\n" * 1000)
+    assert 1024 <= len("".join(readers._first_lines(tmp_path / "t.csv"))) < 1024 + 4
+
+
 def test_a_separator_in_quotes_is_none(tmp_path):
     _write(tmp_path / "t.csv", '"a, b, c, d";x\n1;2\n')
     assert _table(tmp_path / "t.csv").spec.feature_names == ("a, b, c, d", "x")
@@ -217,6 +223,9 @@ def test_a_packed_csv_and_a_folder_of_parts(tmp_path):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "a.csv.gz").write_bytes(gzip.compress(CSV.encode()))
     (tmp_path / "parts" / "b.csv").write_text(CSV)
+    for name in (".c.csv", "_d.csv"):
+        (tmp_path / "parts" / name).write_text("of another program")
+    (tmp_path / "parts" / "e.csv").mkdir()
     features, labels, keys = collect(_table(tmp_path / "parts", label_column="kind"))["train"]
     assert features[:, 0].tolist() == [1, 2, 3, 4, 1, 2, 3, 4]
     assert labels.tolist() == [0, 1, -1, 0] * 2

@@ -88,11 +88,11 @@ def test_scores_of_training_rows_are_said_to_be_that(tmp_path):
 @pytest.mark.parametrize("num_data", [1, 3])
 def test_all_together_are_a_pair_for_each_data_set(tmp_path, num_data):
     names = []
-    for name, shift in (("a", 0.0), ("b", 0.1)):
+    for name, shift in (("a", 0.0), ("b", 0.02)):
         rows = []
         for data in "xyz"[:num_data]:
             for fraction in (0.1, 1.0):
-                tests = {seed: test + shift * (data == "x") for seed, test in FIRST.items()}
+                tests = {seed: test + shift * seed * (data == "x") for seed, test in FIRST.items()}
                 sweep_folder(tmp_path / name, tests, fraction, data)
                 rows += read_trials(tmp_path / name / "trials.csv")
         write_table(tmp_path / name / "trials.csv", rows)
@@ -100,7 +100,10 @@ def test_all_together_are_a_pair_for_each_data_set(tmp_path, num_data):
     *rows, together = compare_sweeps(tuple(names), "accuracy", "x", None)
     assert len(rows) == 2 * num_data and together["data"] == "all"
     assert together["pairs"] == num_data, "fractions of one data set share its rows"
-    assert together["difference"] == pytest.approx(0.1 / num_data)
+    assert together["difference"] == pytest.approx(0.04 / num_data)
+    for row in rows:  # adjusted for two: the other data sets have no spread to judge by
+        assert row["holm_p"] == (pytest.approx(2 * row["t_p"]) if row["data"] == "x" else None)
+    assert together["holm_p"] is None
 
 
 def test_what_cannot_be_compared(tmp_path, tracking_uri):

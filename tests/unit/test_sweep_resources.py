@@ -14,6 +14,10 @@ CPUS, GPUS = "cluster.cpus_per_worker", "cluster.gpus_per_worker"
         ({}, 0, None, 4.0, [{"CPU": 1.0}], 4, 1.0),
         ({}, 0, 8, 2.0, [{"CPU": 0.25}], 8, 0.25),
         ({}, 2, None, 4.0, [{"CPU": 0.01}, {"CPU": 0.99}, {"CPU": 0.99}], 2, 0.99),
+        # less than one trial would have: one at a time
+        ({}, 0, None, 0.5, [{"CPU": 0.5}], 1, 0.5),
+        ({}, 4, None, 2.0, [{"CPU": 0.01}, *[{"CPU": 0.49}] * 4], 1, 0.49),
+        ({CPUS: 4}, 0, None, 2.0, [{"CPU": 4.0}], 1, 4.0),
         # a cluster that grows on demand may have no CPU at first; what is asked for makes it grow
         ({CPUS: 1.0}, 0, 16, 0.0, [{"CPU": 1.0}], 16, 1.0),
         ({CPUS: 2}, 2, None, 8.0, [{"CPU": 0.01}, {"CPU": 2.0}, {"CPU": 2.0}], 2, 2.0),

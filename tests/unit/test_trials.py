@@ -21,6 +21,7 @@ def test_a_finished_trial_is_not_repeated(trial, tmp_path):
     epochs: list[int] = []
     first = run_trial(trial, tmp_path, "a", lambda epoch, *_: epochs.append(epoch))
     assert first["status"] == "finished" and first["attempts"] == 1 and epochs
+    assert not (tmp_path / trial.key / "checkpoints").exists(), "nobody goes on with it"
     heard = len(epochs)
     assert run_trial(trial, tmp_path, "b", lambda epoch, *_: epochs.append(epoch)) == first
     assert len(epochs) == heard
@@ -41,7 +42,7 @@ def test_a_sweep_that_was_killed_is_no_fault_of_the_trial(trial, tmp_path):
 def test_an_error_of_the_trial_stays_with_it_and_is_recorded(trial, tmp_path):
     broken = Trial("broken", "x", 1.0, 0, 0, {}, {**trial.settings, "data.path": str(tmp_path / "nothing")})
     record = run_trial(broken, tmp_path, "a")
-    assert record["status"] == "failed" and "is not a prepared data set" in record["error"]
+    assert record["status"] == "failed" and "is not a prepared data set" in record["error"] and record["fixable"]
     lines = Journal(tmp_path / "broken").lines()
     assert [line["kind"] for line in lines] == ["start", "end"] and lines[-1]["status"] == "FAILED"
 
@@ -94,12 +95,17 @@ def test_an_attempt_that_fails_keeps_a_record_that_was_sent(trial, tmp_path, mon
         raise OSError("still full")
 
     monkeypatch.setattr(trials, "_train", ends)
-    assert run_trial(trial, tmp_path, "b")["attempts"] == 2
+    record = run_trial(trial, tmp_path, "b")
+    assert record["attempts"] == 2 and not record["fixable"]
     assert [line["kind"] for line in Journal(directory.path).lines()] == ["start", "end"]
     assert (directory.path / "tracking.json").exists() and not (directory.path / "rest").exists()
 
 
 def test_a_stopped_trial_keeps_its_last_score(trial, tmp_path):
     TrialDirectory(tmp_path / trial.key).write(status="running")
+    (tmp_path / trial.key / "checkpoints").mkdir()
     assert stop_trial(trial, tmp_path, {"validation_accuracy": 0.4})["status"] == "stopped"
     assert run_trial(trial, tmp_path, "b")["summary"] == {"validation_accuracy": 0.4}
+    assert not (tmp_path / trial.key / "checkpoints").exists()
+    end = Journal(tmp_path / trial.key).lines()[-1]
+    assert (end["status"], end["tags"]) == ("KILLED", {"stopped_early": "true"})
