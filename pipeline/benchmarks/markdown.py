@@ -10,16 +10,11 @@ from pipeline.benchmarks.judgement import average
 from pipeline.benchmarks.plan import Request
 from pipeline.benchmarks.protocols import Summary
 from pipeline.benchmarks.results import Line, Score
+from pipeline.benchmarks.shared import table
 from pipeline.benchmarks.store import Store
 from pipeline.benchmarks.tables import TABLES
 
 Read = Callable[[Line, str, int], Score | None]
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
 def share(summary: Summary) -> str:

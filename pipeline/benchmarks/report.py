@@ -16,8 +16,9 @@ from pipeline.benchmarks.bars import Bar
 from pipeline.benchmarks.methods import METHODS
 from pipeline.benchmarks.plan import PROTOCOLS, Request, confirmations, outstanding
 from pipeline.benchmarks.results import Line, Score
+from pipeline.benchmarks.shared import Report, default_data
 from pipeline.benchmarks.store import Store
-from pipeline.benchmarks.uci import Report, run
+from pipeline.benchmarks.uci import run
 from pipeline.benchmarks.units import Design
 from pipeline.errors import UserError
 from pipeline.sweeps.screening import library
@@ -93,7 +94,7 @@ def benchmark(options: Options, processes: int, budget_minutes: float | None, re
     Returns:
         Numbers of every cell, and "markdown".
     """
-    folder = options.data or data_tables.default_data()
+    folder = options.data or default_data() / "uci"
     request = options.request(folder)
     design = Design(folder, options.seed, options.max_epochs)
     store = Store.open(options.out, design.describe())
