@@ -42,7 +42,7 @@ from pipeline.report.sweeps import fractions_chart, fractions_figure, sweep_page
 from pipeline.report.tables import write_tables
 from pipeline.serving.trained import evaluate_run
 from pipeline.sources import SourceOptions, open_source
-from pipeline.sweeps import result as sweep_result
+from pipeline.sweeps import outcome
 from pipeline.training.history import History
 from pipeline.training.plan import make_plan, training_labels
 from pipeline.training.trainer import train
@@ -340,10 +340,10 @@ def test_a_sweep_says_whose_rows_its_scores_are_of(tmp_path, splits, axis, split
     data, said = sweep_data.SweepData(tmp_path), "accuracy" + axis.format(split)
     assert fractions_chart(data, "toy").layout.yaxis.title.text == said
     assert fractions_figure(data, "toy").axes[0].get_ylabel() == said
-    text = sweep_result.page("sssom", data.chosen)
+    text = outcome.page("sssom", data.chosen)
     assert f"| toy | 10 % | 0 | {split if axis else '–'} | 0.6000 | 1 |" in text
     assert ("trained on" in text) is (bool(axis) and split == "train")
-    sweep_result._draw(tmp_path / "drawn.svg", "sssom", data.chosen)
+    outcome._draw(tmp_path / "drawn.svg", "sssom", data.chosen)
     assert f"<!-- {said} -->" in (tmp_path / "drawn.svg").read_text()
 
 
