@@ -23,15 +23,15 @@ def batch(
     table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/speed.md.")] = None,
 ) -> dict[str, Any]:
     """Seconds and errors of the batch map beside fastersom, xpysom, minisom and k-means: same start and schedule."""
-    from pipeline.benchmarks import batch_speed, speed, tables
+    from pipeline.benchmarks import batch_speed, shared
 
     names = batch_speed.chosen(peers)
-    samples = batch_speed.pixels(data or tables.default_data().parent, rows)
+    samples = batch_speed.pixels(data or shared.default_data(), rows)
     task = batch_speed.Task.of(samples, side, epochs, seed)
     result = batch_speed.measure(task, names, repeats, threads, say)
     text = batch_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
-    return speed.publish("batch", result, text, out, table_out)
+    return shared.publish("batch", result, text, out, table_out)
 
 
 app = job(example="python -m jobs.benchmark batch --repeats 3")(batch)

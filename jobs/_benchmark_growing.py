@@ -18,12 +18,12 @@ def growing(
     table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/speed.md.")] = None,
 ) -> dict[str, Any]:
     """Seconds of one SS-SOM training on pendigits, all labels, one thread; exact beside float reduction."""
-    from pipeline.benchmarks import growing_speed, speed, tables
+    from pipeline.benchmarks import growing_speed, shared
 
-    result = growing_speed.measure(data or tables.default_data(), epochs, repeats, say)
+    result = growing_speed.measure(data or shared.default_data() / "uci", epochs, repeats, say)
     text = growing_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
-    return speed.publish("growing", result, text, out, table_out)
+    return shared.publish("growing", result, text, out, table_out)
 
 
 app = job(example="python -m jobs.benchmark growing --repeats 5")(growing)

@@ -21,12 +21,12 @@ def kills(
 ) -> dict[str, Any]:
     """Whether a sweep that is killed and resumed ends as an undisturbed one: same trials, same scores, none twice."""
     from pipeline.benchmarks import kills as killing
-    from pipeline.benchmarks import speed
+    from pipeline.benchmarks import shared
 
     result = killing.measure(kills, samples, epochs, seed, address, say)
     text = killing.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
-    return speed.publish("kills", result, text, out, table_out)
+    return shared.publish("kills", result, text, out, table_out)
 
 
 app = job(example="python -m jobs.benchmark kills --kills 10")(kills)

@@ -21,13 +21,13 @@ def memory(
     table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/elastic.md.")] = None,
 ) -> dict[str, Any]:
     """Peak memory of each worker over one epoch; the table is made by the benchmark and removed after."""
-    from pipeline.benchmarks import memory_use, speed
+    from pipeline.benchmarks import memory_use, shared
 
     count = int(gigabytes * 1e9 / 4 / features) if gigabytes else rows or 10_000_000
     result = memory_use.measure(count, features, workers, batch_size, scratch, say)
     text = memory_use.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
-    return speed.publish("memory", result, text, out, table_out)
+    return shared.publish("memory", result, text, out, table_out)
 
 
 app = job(example="python -m jobs.benchmark memory --rows 10000000")(memory)

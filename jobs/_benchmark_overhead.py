@@ -20,13 +20,13 @@ def overhead(
     """Seconds until each job shows its help, and until a run on Ray workers begins its first round."""
     from jobs.cli import JOBS
     from pipeline.benchmarks import overhead as waiting
-    from pipeline.benchmarks import speed
+    from pipeline.benchmarks import shared
 
     present = [f"jobs.{name}" for name in JOBS if importlib.util.find_spec(f"jobs.{name}")]
     result = waiting.measure(present, workers, repeats, say)
     text = waiting.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
-    return speed.publish("overhead", result, text, out, table_out)
+    return shared.publish("overhead", result, text, out, table_out)
 
 
 app = job(example="python -m jobs.benchmark overhead --repeats 3")(overhead)

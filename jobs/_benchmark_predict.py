@@ -20,13 +20,13 @@ def predict(
     table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/sweeps.md.")] = None,
 ) -> dict[str, Any]:
     """Rows per second of jobs.predict, beside the model asked batch by batch on one core."""
-    from pipeline.benchmarks import predict_speed, speed
+    from pipeline.benchmarks import predict_speed, shared
 
     sizes = numbers("--actors", actors, int) if actors else []
     result = predict_speed.measure(model, input, sizes, repeats, address, say)
     text = predict_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
-    return speed.publish("predict", result, text, out, table_out)
+    return shared.publish("predict", result, text, out, table_out)
 
 
 app = job(example="python -m jobs.benchmark predict --model runs/mnist --input data/mnist/test")(predict)

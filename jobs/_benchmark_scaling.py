@@ -21,12 +21,12 @@ def scaling(
 ) -> dict[str, Any]:
     """Rounds per second, bytes, and the share of the exact reduction, by K, D, C and workers."""
     from pipeline.benchmarks import scaling as scale
-    from pipeline.benchmarks import scaling_model, speed
+    from pipeline.benchmarks import scaling_model, shared
 
     result = scale.measure(workers, rounds, repeats, tile_size, scratch, say)
     text = scaling_model.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
-    return speed.publish("scaling", result, text, out, table_out)
+    return shared.publish("scaling", result, text, out, table_out)
 
 
 app = job(example="python -m jobs.benchmark scaling --rounds 10")(scaling)

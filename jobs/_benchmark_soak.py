@@ -21,8 +21,8 @@ def soak(
     table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/elastic.md.")] = None,
 ) -> dict[str, Any]:
     """Kill one worker, all workers or the driver of real runs, again and again, and compare how they end."""
+    from pipeline.benchmarks import shared
     from pipeline.benchmarks import soak as kill
-    from pipeline.benchmarks import speed
 
     command = "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]])
     results = {}
@@ -30,7 +30,7 @@ def soak(
         result = kill.measure([model], kills, per_run, workers, seed, scratch, say)
         text = kill.markdown(result, command)
         print(text)
-        results[model] = speed.publish(f"soak-{model}", result, text, out, table_out)
+        results[model] = shared.publish(f"soak-{model}", result, text, out, table_out)
     return results
 
 

@@ -19,12 +19,12 @@ def tracking(
     table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/sweeps.md.")] = None,
 ) -> dict[str, Any]:
     """Seconds of a training with and without tracking; of a sweep likewise; seconds to send and find many trials."""
-    from pipeline.benchmarks import speed, tracking_cost
+    from pipeline.benchmarks import shared, tracking_cost
 
     result = tracking_cost.measure(epochs, repeats, trials, children, say)
     text = tracking_cost.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
     print(text)
-    return speed.publish("tracking", result, text, out, table_out)
+    return shared.publish("tracking", result, text, out, table_out)
 
 
 app = job(example="python -m jobs.benchmark tracking --repeats 3")(tracking)

@@ -40,9 +40,9 @@ def uci(
 
     Finished work is kept in --out and never done twice; a killed run loses nothing that was finished.
     """
-    from pipeline.benchmarks import report
+    from pipeline.benchmarks.uci.command import Options, benchmark
 
-    options = report.Options(
+    options = Options(
         data=data,
         out=out,
         models=models,
@@ -59,7 +59,7 @@ def uci(
         command="python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]),
     )
     workers = (os.cpu_count() or 1) if processes is None else processes
-    result = report.benchmark(options, workers, time_budget, say)
+    result = benchmark(options, workers, time_budget, say)
     target = table_out or out / "uci.md"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(result.pop("markdown"), encoding="utf-8")

@@ -50,9 +50,9 @@ def sweep(
     """
     from jobs._progress import Progress
     from pipeline.config import parse_setting, read_file
+    from pipeline.sweeps.outcome import in_one_line
     from pipeline.sweeps.plan import SweepOptions
     from pipeline.sweeps.record import kept_store
-    from pipeline.sweeps.result import in_one_line
     from pipeline.sweeps.sweep import sweep as sweep_maps
 
     if register:

@@ -18,8 +18,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import Report, in_words, machine, spread, timed
+from pipeline.benchmarks.shared import Report, in_words, machine, spread, table, timed
 from pipeline.errors import DataError, UserError
 from somcore import KohonenSOM, MapConfig, initial_indices, initial_state
 from somcore.metrics import MapQuality, map_quality

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pipeline.benchmarks.store import design_of, keep_design
+from pipeline.benchmarks.shared import design_of, keep_design
 from pipeline.benchmarks.supervised import train_supervised
 from pipeline.config import RunConfig
 from pipeline.errors import must

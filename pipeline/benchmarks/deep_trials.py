@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pipeline.benchmarks.store import design_of, keep_design
+from pipeline.benchmarks.shared import design_of, keep_design
 from pipeline.config import RunConfig
 from pipeline.deep.collapse import MEASURES
 from pipeline.deep.rounds import DeepRounds

@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from pipeline.benchmarks import tables
-from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import Report, in_words, machine, spread
+from pipeline.benchmarks.shared import Report, in_words, machine, spread, table
+from pipeline.benchmarks.uci import tables
 from pipeline.training.step import RoundPlan, round_statistics, scale_of
 from somcore import SSSOM, MapConfig, MapState, advance, initial_state
 

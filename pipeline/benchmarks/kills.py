@@ -14,8 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import Report, machine
+from pipeline.benchmarks.shared import Report, machine, table
 from pipeline.errors import MachineError, UserError
 from pipeline.prepare import prepare
 from pipeline.sources import open_source

@@ -17,8 +17,7 @@ import numpy as np
 import psutil
 import torch
 
-from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import Report, machine, scratch, timed
+from pipeline.benchmarks.shared import Report, machine, scratch, table, timed
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
 from pipeline.prepare import prepare

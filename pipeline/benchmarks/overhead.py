@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import Report, in_words, machine, spread, timed
+from pipeline.benchmarks.shared import Report, in_words, machine, spread, table, timed
 from pipeline.errors import UserError
 from pipeline.prepare import prepare
 from pipeline.sources import open_source

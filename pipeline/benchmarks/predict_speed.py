@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import Report, in_words, machine, spread, timed
+from pipeline.benchmarks.shared import Report, in_words, machine, spread, table, timed
 from pipeline.predictor import Predictor
 from pipeline.serving.predict import batch_rows, predict
 from pipeline.serving.readable import check_schema, samples_of

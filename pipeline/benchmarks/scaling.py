@@ -16,7 +16,7 @@ import torch
 
 from pipeline.benchmarks.memory_use import RandomTable
 from pipeline.benchmarks.scaling_model import fitted, predicted
-from pipeline.benchmarks.speed import Report, machine, scratch
+from pipeline.benchmarks.shared import Report, machine, scratch
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.prepare import prepare
 from pipeline.prepared.shards import Dataset

@@ -12,8 +12,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import in_words, spread
+from pipeline.benchmarks.shared import in_words, spread, table
 
 _MESSAGES = 2  # all-reduces of a round: counts, then tables
 _WORLDS = (2, 4, 16, 64, 256, 1024)

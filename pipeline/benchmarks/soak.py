@@ -23,8 +23,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import Report, machine, scratch
+from pipeline.benchmarks.shared import Report, machine, scratch, table
 from pipeline.config import ClusterConfig
 from pipeline.errors import GroupTimeout
 from pipeline.prepare import prepare

@@ -17,8 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks.markdown import table
-from pipeline.benchmarks.speed import Report, in_words, machine, spread, timed
+from pipeline.benchmarks.shared import Report, in_words, machine, spread, table, timed
 from pipeline.errors import MachineError
 from pipeline.prepare import prepare
 from pipeline.sources import open_source

@@ -6,13 +6,13 @@ N training rows, D features.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.baselines import majority_accuracy, spreading_accuracy
 from pipeline.config import RunConfig
 from pipeline.prepared.labels import kept_labels
 from pipeline.prepared.shards import Dataset
@@ -59,17 +59,6 @@ def train_fractions(
             yield {
                 **summary,
                 "labelled_rows": int((kept >= 0).sum()),
-                "majority": float((test[1] == np.bincount(kept[kept >= 0]).argmax()).mean()),
+                "majority": majority_accuracy(kept, test[1]),
                 "label_spreading": spreading_accuracy(features, kept, *test),
             }
-
-
-def spreading_accuracy(features: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray) -> float:
-    """Test accuracy of label spreading over the training rows, −1 = unlabelled: (N, D), (N,), (M, D), (M,)."""
-    from sklearn.semi_supervised import LabelSpreading
-
-    model = LabelSpreading(kernel="knn", n_neighbors=min(7, len(features)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # graphs of few labels leave rows that no label reaches
-        model.fit(features, labels)
-        return float((model.predict(test) == truth).mean())

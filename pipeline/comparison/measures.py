@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.baselines import spreading_accuracy
 from pipeline.evaluation import groups_of
 from pipeline.prepared.labels import kept_labels
 from pipeline.prepared.shards import Dataset
@@ -122,8 +123,6 @@ def linear_on_few(trained: Trained, dataset: Dataset, kept: Tensor, seed: int, r
 
 def spreading(dataset: Dataset, kept: Tensor, seed: int, rows: int) -> float:
     """Test accuracy of label spreading on the samples: labelled rows (see `kept`), then others, up to so many."""
-    from pipeline.comparison.fractions import spreading_accuracy
-
     marked = labelled_rows(kept, rows, seed)
     free = (kept == UNLABELLED).nonzero().squeeze(1)
     more = free[

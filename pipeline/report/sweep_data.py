@@ -1,35 +1,25 @@
 """A sweep as it was done: its trials, what was chosen, and what others reach with the same labels.
 
-One row per trial, as in its table `trials.csv`. N training rows, D features.
+One row per trial, as in its table `trials.csv`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.baselines import baseline_accuracies
 from pipeline.errors import OutputError, UserError
-from pipeline.prepared.labels import kept_labels
-from pipeline.prepared.shards import Dataset
 from pipeline.sweeps.plan import TRIALS
 from pipeline.sweeps.selection import metric_of, selected
 from pipeline.tracking.result_rows import read_trials
 from pipeline.training.rundir import RunDirectory
 
 SWEEP, TABLE = "sweep.json", "trials.csv"
-_SPREADING_ROWS = 10_000  # label spreading holds a graph over all rows
-_ALL_ROWS = 200_000
-_PRODUCTS = 1e11  # of the comparisons with all labelled rows; some ten seconds
 _SECTIONS = ("map.", "deep.", "loss.", "encoder.", "train.")
-BASELINES = {
-    "majority": "commonest class",
-    "neighbour": "1-nearest labelled row",
-    "spreading": "label spreading",
-}
 
 
 def is_sweep(directory: Path) -> bool:
@@ -50,56 +40,6 @@ def read_sweep(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise OutputError(f"'{directory}' must hold a sweep that has ended once ({TABLE}). {error.strerror}.") from None
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"'{directory}' holds a sweep that cannot be read: {error}.") from None
-
-
-def baselines(
-    data: str, draws: Iterable[tuple[float, float, int]], num_folds: int = 1
-) -> dict[str, dict[float, list[float]]]:
-    """Test accuracy of what reads the same labels as runs, by method and fraction, one number for each draw.
-
-    Label spreading is left out for more than 10,000 training rows, the nearest labelled row where the comparisons would
-    take longer than some ten seconds, and both where there are no labels. Folds share that time.
-
-    Args:
-        data: the prepared data set.
-        draws: labelled fraction, validation fraction and seed of the runs.
-        num_folds: how many such data sets are looked at.
-    """
-    dataset = Dataset.open(data)
-    count = dataset.num_samples("train")
-    if not dataset.num_samples("test") or not dataset.num_classes or count > _ALL_ROWS:
-        return {}
-    features, labels = (part.numpy() for part in dataset.read("train", slice(0, count)))
-    test, truth = (part.numpy() for part in dataset.read("test", slice(0, dataset.num_samples("test"))))
-    test, truth = test[truth >= 0], truth[truth >= 0]  # as the accuracy of a map
-    if not len(test):
-        return {}
-    features, test = np.nan_to_num(features), np.nan_to_num(test)
-    found: dict[str, dict[float, list[float]]] = {name: {} for name in BASELINES}
-    for fraction, validation_fraction, seed in draws:
-        kept, _ = kept_labels(labels, fraction, validation_fraction, seed)
-        for name, value in _reading(features, kept, test, truth, num_folds).items():
-            found[name].setdefault(fraction, []).append(value)
-    return {name: values for name, values in found.items() if values}
-
-
-def _reading(
-    features: np.ndarray, kept: np.ndarray, test: np.ndarray, truth: np.ndarray, num_folds: int
-) -> dict[str, float]:
-    from sklearn.neighbors import KNeighborsClassifier
-
-    from pipeline.comparison.fractions import spreading_accuracy
-
-    known = kept >= 0
-    if not known.any():
-        return {}
-    scores = {"majority": float((truth == np.bincount(kept[known]).argmax()).mean())}
-    if known.sum() * test.size <= _PRODUCTS / num_folds:
-        nearest = KNeighborsClassifier(1).fit(features[known], kept[known])
-        scores["neighbour"] = float((nearest.predict(test) == truth).mean())
-    if len(features) <= _SPREADING_ROWS / num_folds**0.5:  # its graph takes the square of them
-        scores["spreading"] = spreading_accuracy(features, kept, test, truth)
-    return scores
 
 
 def _over_folds(found: list[dict[str, dict[float, list[float]]]]) -> dict[str, dict[float, list[float]]]:
@@ -145,7 +85,7 @@ class SweepData:
                 if row["data"] == name and (settings := self._settings(row)):
                     draw = (float(row["labelled_fraction"]), settings["train.validation_fraction"], int(row["seed"]))
                     draws.setdefault(settings["data.path"], set()).add(draw)
-            found = [baselines(path, sorted(draws[path]), len(draws)) for path in sorted(draws)]
+            found = [baseline_accuracies(path, sorted(draws[path]), len(draws)) for path in sorted(draws)]
         except (UserError, OSError):  # data or record are not here any more: the sweep is shown without them
             return {}
         return _over_folds(found) if len(found) > 1 else next(iter(found), {})

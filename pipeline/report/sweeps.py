@@ -12,10 +12,11 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from plotly.colors import sample_colorscale
 
+from pipeline.baselines import BASELINES
 from pipeline.report.charts import OUTLINE, frame
 from pipeline.report.page import Page, chart, escaped, select, table
 from pipeline.report.palette import COLOURS, printed, shown
-from pipeline.report.sweep_data import BASELINES, SweepData
+from pipeline.report.sweep_data import SweepData
 from pipeline.sweeps.selection import on_split
 
 _DASHES = {"majority": "dot", "neighbour": "dash", "spreading": "dashdot"}

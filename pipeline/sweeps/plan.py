@@ -20,9 +20,9 @@ from typing import Any
 from pipeline.config import MODELS, RunConfig
 from pipeline.errors import OutputError, must
 from pipeline.places import absolute, write_atomically
-from pipeline.sweeps.screened import FEWEST_TRIALS, screenable
+from pipeline.sweeps.data_sets import TrialData, open_data_sets
+from pipeline.sweeps.screened_trial import FEWEST_TRIALS, screenable
 from pipeline.sweeps.spaces import PUBLISHED, Space, Values, open_space
-from pipeline.sweeps.tables import Table, open_tables
 from pipeline.sweeps.trials import Trial
 from pipeline.training.rundir import RUN, lasting
 
@@ -76,7 +76,7 @@ class SweepPlan:
 
     name: str
     folder: Path
-    tables: tuple[Table, ...]
+    data_sets: tuple[TrialData, ...]
     space: Space
     definition: dict[str, Any]
     screened: bool = False
@@ -85,6 +85,16 @@ class SweepPlan:
     def model(self) -> str:
         """What is trained."""
         return str(self.definition["model"])
+
+    @property
+    def learns(self) -> bool:
+        """Whether sets are proposed by what earlier ones reached; else all are known beforehand."""
+        return bool(self.definition["search"] == "optuna")
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether a scheduler stops weak trials, by their scores of each epoch."""
+        return bool(self.definition["scheduler"] != "none")
 
     @property
     def num_sets(self) -> int:
@@ -96,12 +106,12 @@ class SweepPlan:
     @property
     def num_trials(self) -> int:
         """Trials, all data sets, fractions and seeds together."""
-        return self.num_sets * len(self.tables) * len(self.definition["fractions"]) * len(self.definition["seeds"])
+        return self.num_sets * len(self.data_sets) * len(self.definition["fractions"]) * len(self.definition["seeds"])
 
     @property
     def num_classes(self) -> int:
         """C, the least of all data sets: without classes there is no accuracy to compare."""
-        return min(table.num_classes for table in self.tables)
+        return min(data.num_classes for data in self.data_sets)
 
     def sets(self) -> list[Values]:
         """All sets, of searches that do not learn from earlier ones."""
@@ -113,29 +123,29 @@ class SweepPlan:
     def trials_of(self, index: int, values: Values) -> list[Trial]:
         """The trials of one set: every data set, seed and fraction, so that each seed completes a curve."""
         return [
-            self._trial(table, fraction, seed, index, values)
-            for table in self.tables
+            self._trial(data, fraction, seed, index, values)
+            for data in self.data_sets
             for seed in self.definition["seeds"]
             for fraction in self.definition["fractions"]
         ]
 
-    def _trial(self, table: Table, fraction: float, seed: int, index: int, values: Values) -> Trial:
+    def _trial(self, data: TrialData, fraction: float, seed: int, index: int, values: Values) -> Trial:
         settings = {
             "train.evaluate_epochs": 0,
             "cluster.workers": 0,
             "tracking.moments": 8,
-            **self.space.settings(values, table.num_samples, table.num_features),
+            **self.space.settings(values, data.num_samples, data.num_features),
             **self.definition["settings"],
-            "data.path": table.path,
+            "data.path": data.path,
             "train.model": self.model,
             "train.labelled_fraction": fraction,
-            "train.validation_fraction": self.definition["validation_fraction"] if table.num_classes else 0.0,
+            "train.validation_fraction": self.definition["validation_fraction"] if data.num_classes else 0.0,
             "train.seed": seed,
             "tracking.uri": "none",
             "tracking.report": False,
         }
-        key = f"{table.key}-{fraction:g}-s{seed}-p{index:04d}"
-        return Trial(key, table.name, fraction, seed, index, dict(values), settings, table.fold, self.screened)
+        key = f"{data.key}-{fraction:g}-s{seed}-p{index:04d}"
+        return Trial(key, data.name, fraction, seed, index, dict(values), settings, data.fold, self.screened)
 
 
 def make_plan(
@@ -163,9 +173,9 @@ def make_plan(
         raise OutputError(f"'{folder}' holds no sweep to go on with. Give the --out of one, or --data to begin.")
     if not known and len({*map(absolute, data)}) < len(data):  # a sweep that began so goes on
         raise must("--data", "different data sets", ", ".join(data))
-    tables = open_tables(data)
+    data_sets = open_data_sets(data)
     options = dataclasses.replace(options, model=model)
-    definition, space = _definition(options, tables, asked_before, say)
+    definition, space = _definition(options, data_sets, asked_before, say)
     for key, value in definition.items():
         before = asked_before.get(key, value)
         fewer = key == "samples" and value < before
@@ -178,7 +188,7 @@ def make_plan(
                 f"{key} must be {wanted} to go on with the sweep in '{folder}'. Got {got}. "
                 f"Give {same}another --out to start anew."
             )
-    plan = SweepPlan(known.get("name") or uuid.uuid4().hex[:12], folder.absolute(), tables, space, definition)
+    plan = SweepPlan(known.get("name") or uuid.uuid4().hex[:12], folder.absolute(), data_sets, space, definition)
     plan = dataclasses.replace(plan, screened=_check(plan, workers))
     content = {**known, "version": VERSION, "name": plan.name, "data": [*map(absolute, data)], "definition": definition}
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,7 +216,7 @@ def _known(folder: Path, resume: bool) -> dict[str, Any]:
 
 
 def _definition(
-    options: SweepOptions, tables: Sequence[Table], before: dict[str, Any], say: Callable[[str], None]
+    options: SweepOptions, data_sets: Sequence[TrialData], before: dict[str, Any], say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Space]:
     """What a sweep is, in plain values: as asked, else as before, else the default."""
     if before and options.space is None:
@@ -227,8 +237,8 @@ def _definition(
     chosen = {k: v if v is not None else before.get(k, defaults[k]) for k, v in given.items()}
     if not before and chosen["search"] == "grid" and options.samples not in (None, num_sets := len(space.grid())):
         raise must("--samples", f"left out with --search grid, which takes all {num_sets} sets", options.samples)
-    data = {table.key: table.manifest_hash for table in tables}
-    return {"model": options.model, "data": data, **chosen, "settings": settings, "space": space.describe()}, space
+    manifests = {data.key: data.manifest_hash for data in data_sets}
+    return {"model": options.model, "data": manifests, **chosen, "settings": settings, "space": space.describe()}, space
 
 
 def _check(plan: SweepPlan, workers: int) -> bool:
@@ -255,13 +265,13 @@ def _check(plan: SweepPlan, workers: int) -> bool:
             whose = "left out of a sweep, whose trials record nothing themselves" if key in _OF_RUNS else None
             raise must(key, whose or "given to the sweep by its own option", f"{key}={value}", remedy=remedy)
     wanted = asked["screening"] == "on" or (asked["screening"] == "auto" and plan.num_trials >= FEWEST_TRIALS)
-    possible = wanted and workers == 0 and asked["scheduler"] == "none"
-    sets = plan.space.extremes() if asked["search"] == "optuna" else plan.sets()
+    possible = wanted and workers == 0 and not plan.stops_early
+    sets = plan.space.extremes() if plan.learns else plan.sets()
     for index, values in enumerate(sets):
         trials = plan.trials_of(index, values)
-        for table, trial in zip(plan.tables, trials[:: max(1, len(trials) // len(plan.tables))], strict=True):
+        for data, trial in zip(plan.data_sets, trials[:: max(1, len(trials) // len(plan.data_sets))], strict=True):
             RunConfig.build(trial.settings)
-            sizes = (table.num_samples, table.num_features, table.dense)
+            sizes = (data.num_samples, data.num_features, data.dense)
             possible = possible and screenable(trial.settings, *sizes)
         for trial in trials if index == 0 else ():
             RunConfig.build(trial.settings)

@@ -88,7 +88,7 @@ class Recorder:
     def start(self) -> None:
         """Begins the record of the sweep, or goes on with it."""
         about = {"sweep": self._plan.name, "kind": "sweep", "model": self._plan.model}
-        about["data"] = ",".join(dict.fromkeys(table.name for table in self._plan.tables))
+        about["data"] = ",".join(dict.fromkeys(data.name for data in self._plan.data_sets))
         about["labelled_fraction"] = ",".join(f"{f:g}" for f in self._plan.definition["fractions"])
         about["mlflow.note.content"] = f"{self._plan.num_trials} trials in {self._plan.folder}"
         self._parent.start(f"sweep-{self._plan.model}-{self._plan.name}", _plain(self._plan), environment() | about)
@@ -174,7 +174,7 @@ class Recorder:
 
     def _send_one(self, trial: Trial, parent: str) -> None:
         unique = {"sweep": self._plan.name, "trial": trial.key}
-        folds = sum(table.name == trial.data for table in self._plan.tables)
+        folds = sum(data.name == trial.data for data in self._plan.data_sets)
         about = {
             "kind": "trial",
             "data": trial.data,
@@ -197,6 +197,6 @@ def _plain(plan: SweepPlan) -> dict[str, Any]:
     """The definition as flat parameters, by the keys of the command line."""
     asked = {k: v for k, v in plan.definition.items() if k not in ("model", "data", "space", "settings")}
     texts = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in asked.items()}
-    where = ",".join(table.path for table in plan.tables)
+    where = ",".join(data.path for data in plan.data_sets)
     about = {"data.path": where, "train.model": plan.model, "space": plan.space.name}
     return {**about, **texts, **plan.definition["settings"]}

@@ -8,16 +8,12 @@ withheld), it cannot be chosen, unless it is the only one: there is no choice th
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import SEMI_SUPERVISED
-from pipeline.places import write_atomically
 from pipeline.sweeps.trials import FINISHED, finite
 
 Row = dict[str, Any]
@@ -166,15 +162,6 @@ def chosen_trials(rows: Sequence[Row], metric: str) -> set[str]:
     """Keys of the trials of all chosen sets, and of the best trial."""
     best = best_trial(rows, metric)
     return {key for choice in selected(rows, metric) for key in choice["trials"]} | ({best["trial"]} if best else set())
-
-
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Rows as CSV, all or none; a row without a column has nothing there."""
-    names, text = list(dict.fromkeys(name for row in rows for name in row)), io.StringIO(newline="")
-    writer = csv.DictWriter(text, names)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
 
 
 def _groups(rows: Iterable[Row], by: tuple[str, ...]) -> list[tuple[tuple[Any, ...], list[Row]]]:

@@ -20,13 +20,13 @@ from pipeline.errors import must
 from pipeline.places import alone_in
 from pipeline.report import automatic
 from pipeline.signals import unhurried
+from pipeline.sweeps.outcome import all_failed, summarise, write_results, write_so_far
 from pipeline.sweeps.plan import TRIALS, SweepOptions, SweepPlan, make_plan
+from pipeline.sweeps.portions import Listed, Optuna, TrialSource, portion_size
 from pipeline.sweeps.progress import Progress
 from pipeline.sweeps.record import Recorder, kept_place
 from pipeline.sweeps.resources import trial_resources
-from pipeline.sweeps.result import all_failed, summarise, write_results, write_so_far
 from pipeline.sweeps.selection import chooser_of, chosen_trials, metric_of
-from pipeline.sweeps.sets import Listed, Optuna, Source, portion_size
 from pipeline.sweeps.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of, sets_begun, settled
 
 Say = Callable[[str], None]
@@ -82,10 +82,10 @@ def sweep(
         from pipeline.sweeps import tune  # noqa: F401 - a thread imports MLflow later, and trips over half of an import
 
         recorder = Recorder(plan, store, experiment, say, resume)
-        return _Sweep(plan, recorder, workers, concurrent, say, on_trials).run(time_budget_s, address)
+        return _Sitting(plan, recorder, workers, concurrent, say, on_trials).run(time_budget_s, address)
 
 
-class _Sweep:
+class _Sitting:
     """A sitting of a sweep, as its driver sees it."""
 
     def __init__(
@@ -93,7 +93,7 @@ class _Sweep:
     ) -> None:
         self.plan, self.recorder, self.workers, self.concurrent, self.say = plan, recorder, workers, concurrent, say
         self.metric = metric_of(plan.model, plan.num_classes)
-        self.sitting = uuid.uuid4().hex[:8]
+        self.name = uuid.uuid4().hex[:8]
         self.folder = plan.folder / TRIALS
         self.began = time.monotonic()
         self.portions: dict[str, list[Trial]] = {}
@@ -103,7 +103,9 @@ class _Sweep:
         self._confirming = False
         self._tried: set[str] = set()
         self._ends_at = math.inf
-        self.source: Source
+        self.source: TrialSource = Listed([], 1)
+        each_epoch = {"train.evaluate_epochs": 1} if plan.stops_early else {}
+        self._changes: dict[str, Any] = {"cluster.workers": workers, **each_epoch}  # of the settings of all trials
 
     def run(self, time_budget_s: float | None, address: str | None) -> dict[str, Any]:
         """Does what is left to do; the record is ended whatever happens."""
@@ -138,7 +140,7 @@ class _Sweep:
 
     def _look_around(self) -> None:
         """Which trials there are, and which have ended in earlier sittings."""
-        if self.plan.definition["search"] == "optuna":
+        if self.plan.learns:
             sets = sets_begun(self.folder)
             self.source = Optuna(self.plan, self.metric, self.record_of, sets)
         else:
@@ -167,18 +169,19 @@ class _Sweep:
 
             cpus = ray.cluster_resources().get("CPU", 1.0)
             asked = self.plan.definition["settings"], self.workers, self.concurrent
-            request, concurrent, self._each = trial_resources(*asked, cpus)
+            request, concurrent, each = trial_resources(*asked, cpus)
+            if self.workers:
+                self._changes["cluster.cpus_per_worker"] = each
             self._ends_at = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
-            asha = self.plan.definition["scheduler"] == "asha"
 
             def fit() -> None:
                 left_s = None if time_budget_s is None else max(1.0, self._ends_at - time.monotonic())
-                tune.fit(self, self.plan.folder / "tune", request, concurrent, left_s, asha)
+                tune.fit(self, self.plan.folder / "tune", request, concurrent, left_s, self.plan.stops_early)
 
             left = [trial for key, trial in self.trials.items() if key not in self.status]
-            if self.plan.definition["search"] != "optuna":
+            if not self.plan.learns:
                 self.source = Listed(left, portion_size(self.plan, len(left), self.workers, concurrent))
-            if left or self.plan.definition["search"] == "optuna":
+            if left or self.plan.learns:
                 fit()
             while time.monotonic() < self._ends_at and (chosen := self._unconfirmed()):
                 if not self._confirming:
@@ -209,16 +212,12 @@ class _Sweep:
         for trial in portion:
             self.trials[trial.key] = trial
         self.portions[tune_id] = portion
-        machines = {"cluster.workers": self.workers} | ({"cluster.cpus_per_worker": self._each} if self.workers else {})
-        asha = self.plan.definition["scheduler"] == "asha"
-        if asha:
-            machines["train.evaluate_epochs"] = 1
         return {
-            "trials": [trial.to_dict(**machines) for trial in portion],
+            "trials": [trial.to_dict(**self._changes) for trial in portion],
             "folder": str(self.folder),
-            "sitting": self.sitting,
+            "sitting": self.name,
             "metric": self.metric,
-            "by_epoch": asha,
+            "by_epoch": self.plan.stops_early,
             "confirm": self._confirming,
         }
 
@@ -241,7 +240,7 @@ class _Sweep:
     def portion_ended(self, tune_id: str, last: Mapping[str, Any], failed: bool) -> None:
         """A process has done its portion, or was stopped by the scheduler."""
         portion = self.portions.pop(tune_id, [])
-        early = self.plan.definition["scheduler"] != "none" and time.monotonic() < self._ends_at and not failed
+        early = self.plan.stops_early and time.monotonic() < self._ends_at and not failed
         for trial in portion:
             if trial.key not in self.status and early:
                 self.status[trial.key] = STOPPED
@@ -255,7 +254,7 @@ class _Sweep:
         """What ended untold, because time was up."""
         for key, trial in self.trials.items():
             record = self.record_of(trial)
-            if key not in self.status and settled(record, self.sitting):
+            if key not in self.status and settled(record, self.name):
                 self.told({"ended": [key]})
             elif key in self._tried and (record.get("not_confirmed") or not record.get("screened")):
                 self.recorder.ended(trial)

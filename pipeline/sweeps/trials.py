@@ -64,9 +64,9 @@ class Trial:
         """What a set is chosen for: data set, fold, labelled fraction."""
         return self.data, self.fold, self.labelled_fraction
 
-    def to_dict(self, **machines: Any) -> dict[str, Any]:
-        """Plain values, for other processes, with other settings of machines."""
-        return {**asdict(self), "settings": {**self.settings, **machines}}
+    def to_dict(self, **changes: Any) -> dict[str, Any]:
+        """Plain values, for other processes, with other settings."""
+        return {**asdict(self), "settings": {**self.settings, **changes}}
 
 
 class TrialDirectory:
@@ -255,7 +255,7 @@ def told_of(row: Mapping[str, Any]) -> list[str]:
 
 def _train(trial: Trial, path: Path, on_epoch: OnEpoch) -> dict[str, Any]:
     if trial.screened:
-        from pipeline.sweeps.screened import train_screened
+        from pipeline.sweeps.screened_trial import train_screened
 
         return train_screened(trial.settings, path, trial.key)
     from pipeline.training.trainer import train

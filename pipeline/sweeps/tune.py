@@ -31,7 +31,7 @@ _CRASHES = 100  # of the processes of one portion; a trial that ends its process
 class Sitting(Protocol):
     """Who is asked and told."""
 
-    sitting: str
+    name: str
 
     def suggest(self, tune_id: str) -> dict[str, Any] | None:
         """The next portion for a process."""
@@ -67,29 +67,29 @@ def fit(
         time_budget_s: stop everything after this.
         asha: stop weak trials early; each portion must be one trial.
     """
-    _SITTINGS[sitting.sitting] = sitting
+    _SITTINGS[sitting.name] = sitting
     try:
         with _quiet():
             tune.Tuner(
                 tune.with_resources(_work, tune.PlacementGroupFactory(bundles)),
                 tune_config=tune.TuneConfig(
-                    search_alg=Proposals(sitting.sitting),
-                    scheduler=GroupedAsha(sitting.sitting) if asha else FIFOScheduler(),
+                    search_alg=Proposals(sitting.name),
+                    scheduler=GroupedAsha(sitting.name) if asha else FIFOScheduler(),
                     num_samples=-1,
                     max_concurrent_trials=concurrent,
                     time_budget_s=time_budget_s,
                     reuse_actors=len(bundles) == 1 and not asha,
                 ),
                 run_config=tune.RunConfig(
-                    name=sitting.sitting,
+                    name=sitting.name,
                     storage_path=str(storage),
                     verbose=0,
-                    callbacks=[Listener(sitting.sitting)],
+                    callbacks=[Listener(sitting.name)],
                     failure_config=tune.FailureConfig(max_failures=_CRASHES),
                 ),
             ).fit()
     finally:
-        del _SITTINGS[sitting.sitting]
+        del _SITTINGS[sitting.name]
 
 
 class Proposals(Searcher):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.benchmarks import judgement
-from pipeline.benchmarks.protocols import (
+from pipeline.benchmarks.uci import judgement
+from pipeline.benchmarks.uci.protocols import (
     DEFAULT_SET,
     Summary,
     chosen,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.benchmarks.store import Cell, Store
+from pipeline.benchmarks.uci.store import Cell, Store
 from pipeline.errors import UserError
 
 CELL = Cell("test", "glass", "label-propagation", 5)

@@ -7,12 +7,13 @@ import pytest
 import torch
 from sklearn.semi_supervised import LabelPropagation
 
-from pipeline.benchmarks import fitting, report, tables
-from pipeline.benchmarks.fitting import Training
-from pipeline.benchmarks.methods import METHODS
-from pipeline.benchmarks.plan import honest_choice
-from pipeline.benchmarks.store import Cell, Store
-from pipeline.benchmarks.units import Design, Unit, work
+from pipeline.benchmarks.uci import fitting, tables
+from pipeline.benchmarks.uci.command import Options, benchmark
+from pipeline.benchmarks.uci.fitting import Training
+from pipeline.benchmarks.uci.methods import METHODS
+from pipeline.benchmarks.uci.plan import honest_choice
+from pipeline.benchmarks.uci.store import Cell, Store
+from pipeline.benchmarks.uci.units import Design, Unit, work
 from pipeline.errors import UserError
 from pipeline.sweeps.published_spaces import SPACES, pick, shortened
 from pipeline.sweeps.screening import library
@@ -67,8 +68,8 @@ def run(data, out, **changes):
         "protocols": "defaults,oracle,lofo,honest",
         "max_epochs": 3,
     }
-    options = report.Options(data=data, out=out, **{**settings, **changes})
-    return report.benchmark(options, changes.pop("processes", 0), None, lambda line: None)
+    options = Options(data=data, out=out, **{**settings, **changes})
+    return benchmark(options, changes.pop("processes", 0), None, lambda line: None)
 
 
 def test_every_cell_is_made_and_made_once(data, tmp_path):
@@ -92,15 +93,13 @@ def test_results_do_not_depend_on_processes_or_on_interruptions(data, tmp_path):
     pieces = run(data, tmp_path / "b", models="label-propagation,majority")
     assert pieces["cells"] == whole["cells"]
     settings = {"models": "label-propagation,majority", "fractions": "10,100", "samples": 3, "inner_samples": 2}
-    options = report.Options(
-        data=data, out=tmp_path / "c", protocols="defaults,oracle,lofo,honest", max_epochs=3, **settings
-    )
-    assert report.benchmark(options, 2, None, lambda line: None)["cells"] == whole["cells"]
+    options = Options(data=data, out=tmp_path / "c", protocols="defaults,oracle,lofo,honest", max_epochs=3, **settings)
+    assert benchmark(options, 2, None, lambda line: None)["cells"] == whole["cells"]
 
 
 def test_a_budget_of_nothing_starts_nothing(data, tmp_path):
     asked = {"samples": 2, "inner_samples": 1, "models": "majority", "command": "uci --no-search --seed 0 --no-confirm"}
-    result = report.benchmark(report.Options(data=data, out=tmp_path / "out", **asked), 0, 0.0, lambda line: None)
+    result = benchmark(Options(data=data, out=tmp_path / "out", **asked), 0, 0.0, lambda line: None)
     assert result["missing"] == 7
     assert "not run" in result["markdown"]
     named = "- Command: `uci --seed 0` (resumes; work is kept in --out;\n  the page was last written with --no-search"
@@ -133,7 +132,7 @@ def test_the_honest_choice_never_sees_a_test_label(tmp_path):
         data = write_table(tmp_path / name, flip_test_labels=flipped)
         result = run(data, tmp_path / f"out-{name}", protocols="honest", models="sssom,label-propagation")
         store = Store(tmp_path / f"out-{name}").open(tmp_path / f"out-{name}", Design(data, max_epochs=3).describe())
-        request = report.Options(data=data, out=tmp_path).request(data)
+        request = Options(data=data, out=tmp_path).request(data)
         choices.append(
             [
                 honest_choice(store, request, Cell("test", "glass", method, fraction), 2)

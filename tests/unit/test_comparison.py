@@ -22,9 +22,9 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torchvision import models
 
 from jobs.compare import MODELS as COMPARED
-from pipeline.comparison import cells, fractions, measures
+from pipeline.baselines import spreading_accuracy
+from pipeline.comparison import cells, measures
 from pipeline.comparison.contestants import NAMES, contestants
-from pipeline.comparison.fractions import spreading_accuracy
 from pipeline.comparison.measures import cluster_measures, labelled_rows, linear_accuracy, num_parameters, probes
 from pipeline.comparison.page import Page, _text
 from pipeline.comparison.run import Wish, compare
@@ -331,7 +331,7 @@ def test_label_spreading_reads_labelled_rows_first_and_others_beside_them(rows, 
     truth = {"train": torch.arange(100) % 2, "test": torch.tensor([0, -1, 1])}
     dataset = SimpleNamespace(labels=truth.get, read=lambda split, rows: (rows[:, None].float(), truth[split][rows]))
     seen = []
-    monkeypatch.setattr(fractions, "spreading_accuracy", lambda *parts: seen.append(parts) or 0.5)
+    monkeypatch.setattr(measures, "spreading_accuracy", lambda *parts: seen.append(parts) or 0.5)
     kept = labelled_fraction(truth["train"], 0.2, 3)
     assert measures.spreading(dataset, torch.as_tensor(kept), 3, rows) == 0.5
     ((features, labels, asked, answers),) = seen
@@ -409,14 +409,14 @@ def test_label_spreading_needs_no_more_rows_than_there_are(rng, rows):
     assert 0 <= spreading_accuracy(features, labels, test, np.zeros(4, int)) <= 1
 
 
-@pytest.mark.parametrize("name, where, function, place", [
-    ("label-spreading", fractions, "spreading_accuracy", 1), ("kmeans", measures, "linear_accuracy", 0)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "function", "place"), [("label-spreading", "spreading_accuracy", 1), ("kmeans", "linear_accuracy", 0)]
+)
 def test_who_does_not_learn_in_rounds_reads_no_label_that_is_withheld(
-    digits, tmp_path, monkeypatch, name, where, function, place
+    digits, tmp_path, monkeypatch, name, function, place
 ):
     read = []
-    monkeypatch.setattr(where, function, lambda *parts: read.append(parts[place]) or 0.5)
+    monkeypatch.setattr(measures, function, lambda *parts: read.append(parts[place]) or 0.5)
     settings = {"data.path": str(digits), "cluster.workers": 0, "train.seed": 0, **COMMON}
     settings["train.validation_fraction"] = 0.5
     (one,) = contestants([name], [])

@@ -12,8 +12,8 @@ from pipeline.prepare import prepare
 from pipeline.prepared.folds import prepare_folds
 from pipeline.prepared.writer import PrepareOptions
 from pipeline.sources import SourceOptions, open_source
+from pipeline.sweeps.data_sets import open_data_sets
 from pipeline.sweeps.plan import SweepOptions, make_plan
-from pipeline.sweeps.tables import open_tables
 
 OPTIONS = SourceOptions(label_column="y", split_column="split")
 
@@ -58,7 +58,7 @@ def test_folds_are_those_of_the_rows_that_pass_where(stacked, tmp_path, suffix):
     ):
         options, out, told = replace(OPTIONS, where=where), tmp_path / f"{columns} {where}", []
         made = prepare_folds("table", tmp_path / f"rows.{suffix}", options, columns, out, PrepareOptions(), told.append)
-        assert list(made) == expected and len(open_tables([str(out)])) == len(expected)
+        assert list(made) == expected and len(open_data_sets([str(out)])) == len(expected)
         splits = [split for manifest in made.values() for split in manifest.splits.values()]
         assert told == sorted(told) and told[-1] == sum(split.num_samples for split in splits)
         rows = 4 if "y" in where else 8  # of a class, where that is all there is, or of both
@@ -74,8 +74,8 @@ def test_folds_are_those_of_the_rows_that_pass_where(stacked, tmp_path, suffix):
 
 
 def test_a_sweep_takes_the_folder_as_one_data_set(folds, tmp_path):
-    tables = open_tables([str(folds)])
-    assert [(t.name, t.fold) for t in tables][0] == ("rows", "rep1-fold10") and len(tables) == 4
+    found = open_data_sets([str(folds)])
+    assert (found[0].name, found[0].fold) == ("rows", "rep1-fold10") and len(found) == 4
     plan = make_plan(SweepOptions(data=[str(folds)], model="sssom"), tmp_path / "out", resume=False)
     trials = plan.trials_of(0, {})
     assert plan.num_trials == len(trials) == 4
@@ -85,10 +85,10 @@ def test_a_sweep_takes_the_folder_as_one_data_set(folds, tmp_path):
 def test_a_data_set_that_is_called_as_a_fold_of_another_has_trials_of_its_own(folds, tmp_path):
     like = shutil.copytree(folds / "rep1-fold2", tmp_path / "rows-rep1-fold2")
     for data in ([folds, like, like], [like, folds, like]):
-        keys = [table.key for table in open_tables([str(place) for place in data])]
+        keys = [data.key for data in open_data_sets([str(place) for place in data])]
         assert len(set(keys)) == len(keys) == 6 and "rows-rep1-fold2" in keys
-    twice = open_tables([str(folds / "rep1-fold2"), str(like), str(folds / "rep1-fold2")])
-    assert [table.key for table in twice] == ["rep1-fold2", "rows-rep1-fold2", "rep1-fold2-2"], "as sweeps had them"
+    twice = open_data_sets([str(folds / "rep1-fold2"), str(like), str(folds / "rep1-fold2")])
+    assert [data.key for data in twice] == ["rep1-fold2", "rows-rep1-fold2", "rep1-fold2-2"], "as sweeps had them"
 
 
 def test_what_cannot_be_folds(stacked, folds, tmp_path):
@@ -103,16 +103,16 @@ def test_what_cannot_be_folds(stacked, folds, tmp_path):
         prepare_folds("table", stacked, OPTIONS, "rep", folds, PrepareOptions())
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="--data must be a prepared data set, or a folder of folds"):
-        open_tables([str(tmp_path / "empty")])
+        open_data_sets([str(tmp_path / "empty")])
 
 
 def test_a_part_of_the_folds_is_not_taken_for_all(folds, tmp_path):
     shutil.copytree(folds, tmp_path / "part")
     shutil.copytree(folds / "rep1-fold2", tmp_path / "part" / "stranger")
-    assert len(open_tables([str(tmp_path / "part")])) == 4
+    assert len(open_data_sets([str(tmp_path / "part")])) == 4
     shutil.rmtree(tmp_path / "part" / "rep2-fold10")
     with pytest.raises(UserError, match=r"must hold all 4 folds\. It lacks rep2-fold10"):
-        open_tables([str(tmp_path / "part")])
+        open_data_sets([str(tmp_path / "part")])
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_folds_of_different_features_or_classes_are_refused(tmp_path, columns, l
         options = SourceOptions(label_column="y", test_fraction=0.0)
         prepare(open_source("table", tmp_path / f"{name}.parquet", options), tmp_path / "folds" / name)
     with pytest.raises(UserError, match=f"^two: {line}"):
-        open_tables([str(tmp_path / "folds")])
+        open_data_sets([str(tmp_path / "folds")])
 
 
 def test_folds_whose_directories_would_be_one_are_refused(tmp_path):

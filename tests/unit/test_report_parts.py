@@ -14,6 +14,7 @@ import pytest
 from sklearn.datasets import load_wine
 from sklearn.preprocessing import MinMaxScaler
 
+from pipeline import baselines
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.predictor import Predictor
@@ -42,7 +43,7 @@ from pipeline.report.sweeps import fractions_chart, fractions_figure, sweep_page
 from pipeline.report.tables import write_tables
 from pipeline.serving.trained import evaluate_run
 from pipeline.sources import SourceOptions, open_source
-from pipeline.sweeps import result as sweep_result
+from pipeline.sweeps import outcome
 from pipeline.training.history import History
 from pipeline.training.plan import make_plan, training_labels
 from pipeline.training.trainer import train
@@ -119,9 +120,9 @@ def test_a_map_without_the_record_of_its_run_needs_its_data_named(odd, tmp_path)
 
 def test_the_nearest_labelled_row_is_left_out_where_it_takes_long(digits, monkeypatch):
     draws = [(0.05, 0.0, 0), (0.1, 0.0, 0)]
-    assert set(sweep_data.baselines(str(digits), draws[1:])) == set(sweep_data.BASELINES)
-    monkeypatch.setattr(sweep_data, "_PRODUCTS", 144 * 359 * 64 - 1)
-    assert {name: list(found) for name, found in sweep_data.baselines(str(digits), draws).items()} == {
+    assert set(baselines.baseline_accuracies(str(digits), draws[1:])) == set(baselines.BASELINES)
+    monkeypatch.setattr(baselines, "_PRODUCTS", 144 * 359 * 64 - 1)
+    assert {name: list(found) for name, found in baselines.baseline_accuracies(str(digits), draws).items()} == {
         "majority": [0.05, 0.1],
         "neighbour": [0.05],
         "spreading": [0.05, 0.1],
@@ -133,14 +134,14 @@ def test_test_rows_without_a_label_are_no_errors_of_the_baselines(rng, tmp_path)
     rows.assign(split=["train"] * 40 + ["test"] * 40).to_parquet(tmp_path / "rows.parquet")
     options = SourceOptions(label_column="label", split_column="split")
     prepare(open_source("table", tmp_path / "rows.parquet", options), tmp_path / "data")
-    found = sweep_data.baselines(str(tmp_path / "data"), [(1.0, 0.0, 0)])
+    found = baselines.baseline_accuracies(str(tmp_path / "data"), [(1.0, 0.0, 0)])
     assert found["neighbour"] == found["spreading"] == {1.0: [1.0]}
 
 
 def test_baselines_read_the_labels_that_the_trials_read(digits, tmp_path, monkeypatch):
     prepare(open_source("digits", None, SourceOptions(seed=5)), tmp_path / "other")  # as another fold
     read, expected, lines = [], [], []
-    monkeypatch.setattr(sweep_data, "_reading", lambda features, kept, *test: read.append(kept) or {"majority": 0.5})
+    monkeypatch.setattr(baselines, "_reading", lambda features, kept, *test: read.append(kept) or {"majority": 0.5})
     for seed, data in enumerate((digits, tmp_path / "other")):
         asked = {"train__labelled_fraction": 0.1, "train__seed": seed, "train__validation_fraction": 0.2}
         settings = small("sssom", data, **asked)
@@ -340,10 +341,10 @@ def test_a_sweep_says_whose_rows_its_scores_are_of(tmp_path, splits, axis, split
     data, said = sweep_data.SweepData(tmp_path), "accuracy" + axis.format(split)
     assert fractions_chart(data, "toy").layout.yaxis.title.text == said
     assert fractions_figure(data, "toy").axes[0].get_ylabel() == said
-    text = sweep_result.page("sssom", data.chosen)
+    text = outcome.page("sssom", data.chosen)
     assert f"| toy | 10 % | 0 | {split if axis else '–'} | 0.6000 | 1 |" in text
     assert ("trained on" in text) is (bool(axis) and split == "train")
-    sweep_result._draw(tmp_path / "drawn.svg", "sssom", data.chosen)
+    outcome._draw(tmp_path / "drawn.svg", "sssom", data.chosen)
     assert f"<!-- {said} -->" in (tmp_path / "drawn.svg").read_text()
 
 
@@ -410,7 +411,7 @@ def test_the_baselines_of_folds_are_those_of_all_folds(tmp_path):
     (tmp_path / "sweep.json").write_text(json.dumps({"definition": {}}))
     data, draws = sweep_data.SweepData(tmp_path), [(0.1, 0.2, 0), (0.1, 0.2, 1)]
     for name, values in data.baselines["toy"].items():
-        folds = [sweep_data.baselines(str(tmp_path / "folds" / fold), draws)[name][0.1] for fold in "ab"]
+        folds = [baselines.baseline_accuracies(str(tmp_path / "folds" / fold), draws)[name][0.1] for fold in "ab"]
         assert values == {0.1: [np.mean(fold) for fold in folds]}
     assert len(data.baselines["toy"]) == 3 and data.by_fraction("toy") == [(0.1, 0.8, 0.0, 2)]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.benchmarks.fitting import resolved, train_map
+from pipeline.benchmarks.uci.fitting import resolved, train_map
 from pipeline.sweeps import screening
 from pipeline.sweeps.published_spaces import SPACES, map_config, pick, shortened
 from somcore import SSSOM, MapConfig, predict_classes

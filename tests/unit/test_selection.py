@@ -4,7 +4,8 @@ import resource
 
 import pytest
 
-from pipeline.sweeps.selection import best_trial, metric_of, row_of_epoch, score_of, selected, write_table
+from pipeline.sweeps.outcome import write_table
+from pipeline.sweeps.selection import best_trial, metric_of, row_of_epoch, score_of, selected
 
 
 def row(index, seed, validation, test, status="finished", nodes=10, fraction=0.1):

@@ -8,14 +8,13 @@ import optuna
 import pytest
 
 from pipeline.errors import MachineError, UserError
-from pipeline.sweeps import progress
-from pipeline.sweeps import result as sweep_result
+from pipeline.sweeps import outcome, progress
 from pipeline.sweeps import sweep as module
+from pipeline.sweeps.outcome import in_one_line, page, summarise
 from pipeline.sweeps.plan import TRIALS, SweepOptions, make_plan
+from pipeline.sweeps.portions import Listed, Optuna
 from pipeline.sweeps.record import Recorder, kept_place
-from pipeline.sweeps.result import in_one_line, page, summarise
-from pipeline.sweeps.sets import Listed, Optuna
-from pipeline.sweeps.sweep import _Sweep
+from pipeline.sweeps.sweep import _Sitting
 from pipeline.sweeps.trials import TrialDirectory
 from pipeline.tracking.journal import Journal
 
@@ -25,7 +24,7 @@ SPACE = "map.bmu_rate: {low: 0.01, high: 0.2, log: true}\n"
 def sitting(data, folder, resume=False, say=lambda line: None, uri="none", **asked):
     plan = make_plan(SweepOptions(data=[str(data)], model="sssom", **asked), folder, resume)
     recorder = Recorder(plan, uri, "x", say, resume)
-    return _Sweep(plan, recorder, 0, None, say, lambda *_: None)
+    return _Sitting(plan, recorder, 0, None, say, lambda *_: None)
 
 
 @pytest.fixture
@@ -105,9 +104,9 @@ class Race:
     def __init__(self, now):
         from pipeline.sweeps import tune
 
-        self.now, self.rivals = now, tune.GroupedAsha(now.sitting)
+        self.now, self.rivals = now, tune.GroupedAsha(now.name)
         now._look_around()
-        if now.plan.definition["search"] != "optuna":
+        if not now.plan.learns:
             now.source = Listed(list(now.trials.values()), 1)
         self.processes = {}
 
@@ -132,7 +131,7 @@ def race(digits, tmp_path, space, monkeypatch):
 
     def begun(folder="out", **asked):
         now = sitting(digits, tmp_path / folder, **{"space": space, "scheduler": "asha", **asked})
-        monkeypatch.setitem(tune._SITTINGS, now.sitting, now)
+        monkeypatch.setitem(tune._SITTINGS, now.name, now)
         return Race(now).begin()
 
     return begun
@@ -290,7 +289,7 @@ def test_an_interruption_stays_one_on_a_full_disk(digits, tmp_path, monkeypatch)
     said: list[str] = []
     now = finished(digits, tmp_path / "out", say=said.append)
     monkeypatch.setattr(now.recorder, "ended", interrupted)
-    monkeypatch.setattr(sweep_result, "write_table", no_room)
+    monkeypatch.setattr(outcome, "write_table", no_room)
     with pytest.raises(KeyboardInterrupt, match="1 of 1 trials are done; --resume goes on"):
         now.run(None, None)
     assert ended(tmp_path / "out") == ["KILLED"]
@@ -311,7 +310,7 @@ def test_the_closing_line_says_what_resume_does():
 def test_a_sweep_of_which_every_trial_failed_ends_as_they_did(digits, tmp_path, error, kind):
     now = sitting(digits, tmp_path / "out", uri=f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}")
     (trial,) = now.plan.trials_of(0, {})
-    note(now.plan, trial, "failed", error=error, attempts=2, fixable=kind is UserError, sitting=now.sitting)
+    note(now.plan, trial, "failed", error=error, attempts=2, fixable=kind is UserError, sitting=now.name)
     now._tune = lambda *_: None
     with pytest.raises(kind, match=f"^All 1 trials failed. {error.rstrip('.')}"):
         now.run(None, None)

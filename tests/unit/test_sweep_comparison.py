@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.sweeps.comparison import compare_sweeps, holm
-from pipeline.sweeps.selection import write_table
+from pipeline.sweeps.outcome import write_table
 from pipeline.tracking.result_rows import read_trials
 
 FIRST = {0: 0.80, 1: 0.82, 2: 0.78, 3: 0.90, 4: 0.85}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pipeline.benchmarks.protocols import Summary
+from pipeline.benchmarks.uci.protocols import Summary
 
 TOLERANCE = 0.005
 

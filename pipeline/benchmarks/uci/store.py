@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig
-from pipeline.errors import UserError
-from pipeline.places import write_atomically
-from pipeline.prepared.shards import Dataset
+from pipeline.benchmarks.shared import keep_design
 
 Row = dict[str, Any]
 
@@ -42,37 +39,6 @@ class Cell:
     def path(self) -> str:
         """File of the cell, relative to the store."""
         return f"{self.kind}/{self.table}-{self.method}-{self.fraction:03d}.jsonl"
-
-
-def keep_design(folder: Path, design: Row) -> None:
-    """Writes into the folder of kept results what they are results of.
-
-    Args:
-        folder: made if it is not there.
-        design: settings, data and the like, as JSON values.
-
-    Raises:
-        UserError: the folder keeps results of something else.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "design.json"
-    text = json.dumps(design, indent=1, sort_keys=True)
-    if path.exists() and json.loads(path.read_text()) != json.loads(text):
-        raise UserError(f"--out must be new, or of the same design. {folder} has another; see its {path.name}.")
-    if not path.exists():
-        write_atomically(path, text.encode())
-
-
-def design_of(settings: Row) -> Row:
-    """What decides the results of runs: their settings but for places and workers, and the digest of the data.
-
-    Raises:
-        ValueError: the settings are not those of a run, or there is no data set.
-    """
-    RunConfig.build(settings)
-    free = ("data.path", "cluster.", "tracking.")
-    decisive = {key: value for key, value in settings.items() if not key.startswith(free)}
-    return decisive | {"data": Dataset.open(settings["data.path"]).manifest_hash}
 
 
 class Store:

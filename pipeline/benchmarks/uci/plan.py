@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.benchmarks.methods import METHODS
-from pipeline.benchmarks.protocols import DEFAULT_SET, inner_choice, lofo_choice, oracle_choice
-from pipeline.benchmarks.store import Cell, Row, Store
-from pipeline.benchmarks.units import Unit
+from pipeline.benchmarks.uci.methods import METHODS
+from pipeline.benchmarks.uci.protocols import DEFAULT_SET, inner_choice, lofo_choice, oracle_choice
+from pipeline.benchmarks.uci.store import Cell, Row, Store
+from pipeline.benchmarks.uci.units import Unit
 from pipeline.sweeps.published_spaces import BLOCK
 
 FOLDS = tuple((repetition, fold) for repetition in (1, 2, 3) for fold in (1, 2, 3))

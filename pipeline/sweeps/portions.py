@@ -17,7 +17,7 @@ RecordOf = Callable[[Trial], dict[str, Any]]
 _MAX_PORTION, _MAX_SCREENED = 50, 250  # trainings that one process does before Tune gives it more
 
 
-class Source(Protocol):
+class TrialSource(Protocol):
     """Gives trials in portions; a portion is done by one process, one trial after the other."""
 
     def next(self) -> list[Trial] | None:
@@ -36,7 +36,7 @@ def portion_size(plan: SweepPlan, num_left: int, workers: int, concurrent: int) 
         workers: of each trial.
         concurrent: processes at the same time.
     """
-    if workers or plan.definition["scheduler"] != "none":
+    if workers or plan.stops_early:
         return 1
     most = _MAX_SCREENED if plan.screened else _MAX_PORTION
     return max(1, min(most, math.ceil(num_left / (4 * concurrent))))
@@ -83,7 +83,7 @@ class Optuna:
         # Another seed than that of earlier sittings, which would draw their random first sets once more.
         sampler = optuna.samplers.TPESampler(seed=len(known), constant_liar=True)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        self._alone = plan.definition["scheduler"] != "none"
+        self._alone = plan.stops_early
         self._waiting: list[list[Trial]] = []
         self._left: dict[int, set[str]] = {}  # keys of the trials of a set that have not ended
         self._asked: dict[int, Any] = {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.benchmarks.readout import DRAWN, read_out
+from pipeline.benchmarks.uci.readout import DRAWN, read_out
 from pipeline.sweeps.published_spaces import ParameterSet, map_config
 from pipeline.sweeps.screening import can_screen, screen_map, screened_classes
 from somcore.config import MapConfig

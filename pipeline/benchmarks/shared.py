@@ -1,4 +1,4 @@
-"""What the measurements of speed and memory share: repeated timings, a store of results, one Markdown page of all."""
+"""What benchmarks share: raw data, repeated timings, designs and results that are kept, one Markdown page of all."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.config import MODELS
-from pipeline.errors import OutputError
+from pipeline.config import MODELS, RunConfig
+from pipeline.errors import OutputError, UserError
 from pipeline.places import write_atomically
+from pipeline.prepared.shards import Dataset
 
 Report = Callable[[str], None]
 _GENERATED = "Generated: each section names its command. Ratios say more than seconds."
@@ -35,6 +36,12 @@ def scratch(name: str, folder: Path | None) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"somgrad-{name}-", dir=folder, ignore_cleanup_errors=True) as place:
         yield Path(place)
+
+
+def default_data() -> Path:
+    """Where raw data are: $SOMGRAD_DATA, else ../shared/data beside the repository."""
+    repository = Path(__file__).resolve().parents[2]
+    return Path(os.environ.get("SOMGRAD_DATA") or repository.parent / "shared" / "data")
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -63,6 +70,43 @@ def machine(threads: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def keep_design(folder: Path, design: dict[str, Any]) -> None:
+    """Writes into the folder of kept results what they are results of.
+
+    Args:
+        folder: made if it is not there.
+        design: settings, data and the like, as JSON values.
+
+    Raises:
+        UserError: the folder keeps results of something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "design.json"
+    text = json.dumps(design, indent=1, sort_keys=True)
+    if path.exists() and json.loads(path.read_text()) != json.loads(text):
+        raise UserError(f"--out must be new, or of the same design. {folder} has another; see its {path.name}.")
+    if not path.exists():
+        write_atomically(path, text.encode())
+
+
+def design_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the results of runs: their settings but for places and workers, and the digest of the data.
+
+    Raises:
+        ValueError: the settings are not those of a run, or there is no data set.
+    """
+    RunConfig.build(settings)
+    free = ("data.path", "cluster.", "tracking.")
+    decisive = {key: value for key, value in settings.items() if not key.startswith(free)}
+    return decisive | {"data": Dataset.open(settings["data.path"]).manifest_hash}
 
 
 def publish(name: str, result: dict[str, Any], markdown: str, out: Path, table_out: Path | None) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.benchmarks import judgement, published, results
-from pipeline.benchmarks.plan import Request
-from pipeline.benchmarks.protocols import Summary
-from pipeline.benchmarks.results import Line, Score
-from pipeline.benchmarks.store import Store
+from pipeline.benchmarks.uci import judgement, published, results
+from pipeline.benchmarks.uci.plan import Request
+from pipeline.benchmarks.uci.protocols import Summary
+from pipeline.benchmarks.uci.results import Line, Score
+from pipeline.benchmarks.uci.store import Store
 
 Read = Callable[..., Score | None]
 

@@ -12,11 +12,11 @@ from multiprocessing import get_context
 
 import torch
 
-from pipeline.benchmarks.plan import Request, confirmations, outstanding
-from pipeline.benchmarks.store import Row, Store
-from pipeline.benchmarks.units import Design, Unit, work
+from pipeline.benchmarks.shared import Report
+from pipeline.benchmarks.uci.plan import Request, confirmations, outstanding
+from pipeline.benchmarks.uci.store import Row, Store
+from pipeline.benchmarks.uci.units import Design, Unit, work
 
-Report = Callable[[str], None]
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import somcore
-from pipeline.benchmarks import markdown, published, results
-from pipeline.benchmarks import tables as data_tables
-from pipeline.benchmarks.bars import Bar
-from pipeline.benchmarks.methods import METHODS
-from pipeline.benchmarks.plan import PROTOCOLS, Request, confirmations, outstanding
-from pipeline.benchmarks.results import Line, Score
-from pipeline.benchmarks.store import Store
-from pipeline.benchmarks.uci import Report, run
-from pipeline.benchmarks.units import Design
+from pipeline.benchmarks.shared import Report, default_data
+from pipeline.benchmarks.uci import markdown, published, results
+from pipeline.benchmarks.uci import tables as data_tables
+from pipeline.benchmarks.uci.bars import Bar
+from pipeline.benchmarks.uci.methods import METHODS
+from pipeline.benchmarks.uci.plan import PROTOCOLS, Request, confirmations, outstanding
+from pipeline.benchmarks.uci.results import Line, Score
+from pipeline.benchmarks.uci.run import run
+from pipeline.benchmarks.uci.store import Store
+from pipeline.benchmarks.uci.units import Design
 from pipeline.errors import UserError
 from pipeline.sweeps.screening import library
 
@@ -93,7 +94,7 @@ def benchmark(options: Options, processes: int, budget_minutes: float | None, re
     Returns:
         Numbers of every cell, and "markdown".
     """
-    folder = options.data or data_tables.default_data()
+    folder = options.data or default_data() / "uci"
     request = options.request(folder)
     design = Design(folder, options.seed, options.max_epochs)
     store = Store.open(options.out, design.describe())

@@ -15,8 +15,8 @@ from pipeline.prepared.shards import Dataset
 
 
 @dataclass(frozen=True)
-class Table:
-    """A prepared data set of a sweep: its name there, where it is, what is in it.
+class TrialData:
+    """A prepared data set that trials are trained on: its name in the sweep, where it is, what is in it.
 
     Attributes:
         name: of the data set; folds of one have the same.
@@ -38,43 +38,43 @@ class Table:
 
     @property
     def key(self) -> str:
-        """Name that no other table of the sweep has."""
+        """Name that no other data set of the sweep has."""
         return _key(self.name, self.fold)
 
 
-def open_tables(data: Sequence[str]) -> tuple[Table, ...]:
+def open_data_sets(places: Sequence[str]) -> tuple[TrialData, ...]:
     """Opens the data sets of a sweep.
 
     Args:
-        data: directories or URIs of prepared data sets, or directories of folds: prepared data sets in one directory.
+        places: directories or URIs of prepared data sets, or directories of folds: prepared data sets in one directory.
 
     Raises:
         UserError: there is none, one has no training rows, or folds differ in features or classes.
     """
-    if not data:
+    if not places:
         raise UserError("--data must be given, unless --resume goes on with a sweep.")
-    tables: list[Table] = []
-    for text in data:
+    found: list[TrialData] = []
+    for text in places:
         place = absolute(text)
         folds = _folds(Path(place))
-        name = _free_name(Path(place.split("?")[0]).name, [p.name for p in folds] or [""], tables)
+        name = _free_name(Path(place.split("?")[0]).name, [p.name for p in folds] or [""], found)
         opened = [_open(str(p), name, p.name) for p in folds] or [_open(place, name, "")]
-        for table in opened[1:]:
+        for data in opened[1:]:
             for what in ("num_features", "num_classes"):
-                if getattr(table, what) != getattr(opened[0], what):
-                    first, got = f"{getattr(opened[0], what)} as in {opened[0].fold}", getattr(table, what)
-                    raise must(f"{what} of the folds in '{text}'", first, got, where=table.fold)
-        tables += opened
-    return tuple(tables)
+                if getattr(data, what) != getattr(opened[0], what):
+                    first, got = f"{getattr(opened[0], what)} as in {opened[0].fold}", getattr(data, what)
+                    raise must(f"{what} of the folds in '{text}'", first, got, where=data.fold)
+        found += opened
+    return tuple(found)
 
 
 def _key(name: str, fold: str) -> str:
     return f"{name}-{fold}" if fold else name
 
 
-def _free_name(last: str, folds: Sequence[str], tables: Sequence[Table]) -> str:
-    """The last part of a place, with a number where another table has that name, or the key of a fold."""
-    names, keys = {table.name for table in tables}, {table.key for table in tables}
+def _free_name(last: str, folds: Sequence[str], others: Sequence[TrialData]) -> str:
+    """The last part of a place, with a number where another data set has that name, or the key of a fold."""
+    names, keys = {data.name for data in others}, {data.key for data in others}
     choices = itertools.chain([last], (f"{last}-{number}" for number in itertools.count(len(names))))
     return next(n for n in choices if n not in names and keys.isdisjoint(_key(n, fold) for fold in folds))
 
@@ -98,7 +98,7 @@ def _folds(place: Path) -> list[Path]:
     return found
 
 
-def _open(path: str, name: str, fold: str) -> Table:
+def _open(path: str, name: str, fold: str) -> TrialData:
     dataset = Dataset.open(path)
     count = dataset.num_samples("train")
     if count == 0:
@@ -106,4 +106,4 @@ def _open(path: str, name: str, fold: str) -> Table:
     manifest = dataset.manifest
     dense = manifest.kind == "table" and manifest.missing == "error"
     sizes = (count, dataset.num_features, dataset.num_classes)
-    return Table(name, fold, path, dataset.manifest_hash, *sizes, dense)
+    return TrialData(name, fold, path, dataset.manifest_hash, *sizes, dense)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pipeline.benchmarks import bars, published, results
-from pipeline.benchmarks.bars import Bar
-from pipeline.benchmarks.judgement import average
-from pipeline.benchmarks.plan import Request
-from pipeline.benchmarks.protocols import Summary
-from pipeline.benchmarks.results import Line, Score
-from pipeline.benchmarks.store import Store
-from pipeline.benchmarks.tables import TABLES
+from pipeline.benchmarks.shared import table
+from pipeline.benchmarks.uci import bars, published, results
+from pipeline.benchmarks.uci.bars import Bar
+from pipeline.benchmarks.uci.judgement import average
+from pipeline.benchmarks.uci.plan import Request
+from pipeline.benchmarks.uci.protocols import Summary
+from pipeline.benchmarks.uci.results import Line, Score
+from pipeline.benchmarks.uci.store import Store
+from pipeline.benchmarks.uci.tables import TABLES
 
 Read = Callable[[Line, str, int], Score | None]
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
 def share(summary: Summary) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.benchmarks.fitting import Fit, fit_baseline, fit_map
-from pipeline.benchmarks.readout import DRAWN
+from pipeline.benchmarks.uci.fitting import Fit, fit_baseline, fit_map
+from pipeline.benchmarks.uci.readout import DRAWN
 
 
 @dataclass(frozen=True)

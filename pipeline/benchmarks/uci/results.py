@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.benchmarks.methods import METHODS
-from pipeline.benchmarks.plan import FOLDS, Request, complete_sets, honest_choice, score_table
-from pipeline.benchmarks.protocols import DEFAULT_SET, Summary, best_and_mean, lofo_choice, oracle_choice
-from pipeline.benchmarks.store import Cell, Row, Store
+from pipeline.benchmarks.uci.methods import METHODS
+from pipeline.benchmarks.uci.plan import FOLDS, Request, complete_sets, honest_choice, score_table
+from pipeline.benchmarks.uci.protocols import DEFAULT_SET, Summary, best_and_mean, lofo_choice, oracle_choice
+from pipeline.benchmarks.uci.store import Cell, Row, Store
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Axes: N rows, D features, C classes.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -63,12 +62,6 @@ class Table:
     def num_features(self) -> int:
         """D."""
         return self.features.shape[1]
-
-
-def default_data() -> Path:
-    """Where the tables are: uci/ in $SOMGRAD_DATA, else in ../shared/data beside the repository."""
-    repository = Path(__file__).resolve().parents[2]
-    return Path(os.environ.get("SOMGRAD_DATA") or repository.parent / "shared" / "data") / "uci"
 
 
 def present(data: Path) -> list[str]:

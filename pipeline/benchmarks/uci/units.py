@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from pipeline.benchmarks.fitting import Training, cluster
-from pipeline.benchmarks.methods import METHODS
-from pipeline.benchmarks.protocols import DEFAULT_SET, inner_splits
-from pipeline.benchmarks.store import Cell, Row
-from pipeline.benchmarks.tables import Fold, Table, load
+from pipeline.benchmarks.uci.fitting import Training, cluster
+from pipeline.benchmarks.uci.methods import METHODS
+from pipeline.benchmarks.uci.protocols import DEFAULT_SET, inner_splits
+from pipeline.benchmarks.uci.store import Cell, Row
+from pipeline.benchmarks.uci.tables import Fold, Table, load
 from pipeline.sweeps import published_spaces as spaces
 from somcore.config import UNLABELLED
 from somcore.sampling import hash_uniform

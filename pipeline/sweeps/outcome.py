@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from pipeline.errors import MachineError, UserError
 from pipeline.places import write_atomically
 from pipeline.report.palette import printed
 from pipeline.sweeps.plan import SWEEP
-from pipeline.sweeps.selection import best_trial, on_split, selected, write_table
+from pipeline.sweeps.selection import best_trial, on_split, selected
 from pipeline.sweeps.trials import FAILED, FINISHED, STOPPED, settled
 
 TABLE, PAGE, FIGURE = "trials.csv", "results.md", "fractions.png"
@@ -66,6 +68,15 @@ def write_results(folder: Path, model: str, result: dict[str, Any]) -> list[Path
         _draw(folder / FIGURE, model, choices)
         paths.append(folder / FIGURE)
     return [*paths, folder / SWEEP]
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Rows as CSV, all or none; a row without a column has nothing there."""
+    names, text = list(dict.fromkeys(name for row in rows for name in row)), io.StringIO(newline="")
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
 
 
 def write_so_far(folder: Path, rows: Sequence[Row], say: Callable[[str], None]) -> None:
