@@ -153,21 +153,3 @@ def check_tile(features: Tensor, rows: Tensor, config: MapConfig, max_abs: float
 def scale_of(state: MapState, num_samples: int, max_abs: float, reduction: str) -> int | None:
     """Fixed-point scale of a round: the same on every worker, because it comes from state, plan and data."""
     return round_scale(state, max_abs, num_samples) if reduction == "exact" else None
-
-
-def tally(before: MapState, after: MapState, statistics: BatchStatistics) -> dict[str, float]:
-    """What tracking wants to know of a round, as values that add up over rounds."""
-    newborn = after.alive & (after.deviations == 0).all(1) & (after.prototypes != before.prototypes).any(1)
-    reused = before.alive & newborn & (after.clock == 0)
-    return {
-        "rounds": 1.0,
-        "samples": float(statistics.tally("samples")),
-        "labelled": float(statistics.tally("labelled")),
-        "unmatched": float(statistics.tally("unmatched")),
-        "error_sum": statistics.quantization_error_sum,
-        "inserted": float(int((after.alive & ~before.alive).sum() + reused.sum())),
-        "pruned": float(int((before.alive & ~after.alive).sum() + reused.sum())),
-        "full": float(
-            before.growing and bool((before.alive & after.alive).all()) and statistics.tally("unmatched") > 0
-        ),
-    }

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.deep.collapse import MEASURES
-from pipeline.deep.model import deep_metrics, described
+from pipeline.deep.model import described
 from pipeline.deep.network import slow_here
 from pipeline.environment import environment
 from pipeline.errors import Collapsed, MachineError, UserError, line_of
@@ -35,6 +35,7 @@ from pipeline.training.local import Group, LocalGroup
 from pipeline.training.plan import TrainingPlan, make_plan
 from pipeline.training.rundir import RunDirectory, stored_settings
 from pipeline.training.scoring import Scorer, summary_of
+from pipeline.training.tallies import deep_metrics, map_metrics
 from pipeline.training.too_short import too_short
 from somcore.state import MapState
 
@@ -86,16 +87,6 @@ def train(
         with contextlib.nullcontext(group) if group else open_group(run.cluster, say) as workers:
             training = Training(run, planning.result(), dataset, directory, workers, say, on_epoch)
             return training.run(resume, called)
-
-
-def map_metrics(sums: Mapping[str, float]) -> dict[str, float]:
-    """What the rounds of an epoch say of a map that is being trained; nothing where there is none."""
-    if "error_sum" not in sums:
-        return {}
-    samples = max(1.0, sums["samples"])
-    shares = {"quantization_error": sums["error_sum"] / samples, "unmatched_share": sums["unmatched"] / samples}
-    told = {name: sums[name] for name in ("inserted", "pruned")}
-    return shares | told | ({"full_rounds": sums["full"]} if "full" in sums else {})
 
 
 @contextlib.contextmanager

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 import torch
 
-from pipeline.errors import RoundFailed, UserError
+from pipeline.errors import UserError
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, open_reader
 from pipeline.training.reduction import LocalReduction, Reduction, ReductionBroken, Rendezvous
-from pipeline.training.step import RoundPlan, round_statistics, scale_of, tally
+from pipeline.training.step import RoundPlan, round_statistics, scale_of
+from pipeline.training.tallies import added, check_counted, map_tallies, running
 from somcore.update import advance
 
 
@@ -161,15 +162,9 @@ class Worker:
         )
         self._stay()
         merged = reduction.reduce(own)
-        counted = merged.tally("samples")
-        if counted != cut.num_samples:
-            raise RoundFailed(
-                f"Round {state.round} must count each of its {cut.num_samples} samples once. Got {counted}."
-            )
+        check_counted(state.round, merged, cut.num_samples)
         after = advance(state, merged, config)
-        sums = tally(state, after, merged)
-        before = snapshot.tallies if cut.start else {}  # an epoch begins: nothing tallied yet
-        tallies = {name: before.get(name, 0.0) + value for name, value in sums.items()}
+        tallies = added(running(snapshot, plan.rounds_per_epoch), map_tallies(state, after, merged))
         return Snapshot(after, tallies, snapshot.extra)
 
     def _stay(self) -> None:
