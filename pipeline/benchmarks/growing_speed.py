@@ -16,7 +16,7 @@ import torch
 from pipeline.benchmarks import tables
 from pipeline.benchmarks.markdown import table
 from pipeline.benchmarks.speed import Report, in_words, machine, spread
-from pipeline.training.step import RoundPlan, round_statistics, scale_of
+from pipeline.training.rounds import RoundPlan, round_statistics, scale_of
 from somcore import SSSOM, MapConfig, MapState, advance, initial_state
 
 

@@ -23,7 +23,7 @@ from pipeline.deep.tuning import labelled_parts, tuned
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
 from pipeline.training.reduction import Reduction, sum_gradients
-from pipeline.training.step import scale_of
+from pipeline.training.rounds import scale_of
 from pipeline.training.tallies import added, check_counted, deep_tallies, map_tallies, running
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments

@@ -8,11 +8,10 @@ import torch
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.prepared.shards import Dataset
-from pipeline.training.plan import make_plan, open_reader, round_samples, training_labels
+from pipeline.training.plan import make_plan, round_samples, training_labels
+from pipeline.training.rounds import RoundPlan, round_statistics, rounds_of
 from pipeline.training.rundir import RunDirectory
-from pipeline.training.step import RoundPlan, round_statistics
 from pipeline.training.trainer import train
-from pipeline.training.worker import rounds_of
 from somcore import MapConfig, initial_state
 from tests.training import MODELS, small
 
@@ -112,7 +111,7 @@ def test_a_worker_with_another_data_set_in_its_place_is_refused(digits, model):
     settings = {"data.path": str(digits), "train.model": model, "cluster.workers": 0}
     plan = dataclasses.replace(plan_of(settings), manifest_hash="0" * 64)
     with pytest.raises(DataError, match="must be the same for all workers. Got manifest"):
-        open_reader(plan) if plan.deep is None else rounds_of(plan)
+        rounds_of(plan)
 
 
 def test_rivals_are_computed_on_the_cpu(digits):

@@ -1,5 +1,6 @@
-"""One round cut into tiles, and one tile turned into statistics. Pure: no Ray, no process group, no clock.
+"""The rounds of a map: one round cut into tiles, tiles turned into statistics, their sums into the next map.
 
+No Ray, no process group, no clock. Rounds with a network are in `pipeline.deep.rounds` and `pipeline.rivals.rounds`.
 Where a sample stands in the global order of the epoch decides its round and its tile; nothing else does.
 Workers are dealt whole tiles, so the same tile has the same rows and the same bits whoever computes it. N
 samples, T rows per tile, W workers.
@@ -11,23 +12,95 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pipeline.errors import DataError
-from pipeline.training.reduction import dealt
+from pipeline.training.checkpoint import Snapshot
+from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
+from pipeline.training.reduction import Reduction, dealt
+from pipeline.training.tallies import added, check_counted, map_tallies, running
 from somcore.config import MapConfig
 from somcore.distance import project
 from somcore.sampling import Sampling, sample_indices
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
-from somcore.update import accumulate, empty_statistics, round_scale
+from somcore.update import accumulate, advance, empty_statistics, round_scale
 
 _KEPT_ORDER = 2**20  # positions: 8 MB
 
 ReadRows = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 """Row numbers (n,) of the training split -> features (n, D), labels (n,) int64 or None."""
+
+
+class Rounds(Protocol):
+    """The rounds of a training, as one worker computes them."""
+
+    def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
+        """One round.
+
+        Args:
+            snapshot: after the round before.
+            reduction: joins the workers.
+            stay: called before every tile; may raise to leave early.
+        """
+
+
+def rounds_of(plan: TrainingPlan) -> Rounds:
+    """Those of a plan: of a map, of an encoder and its map, or of a rival."""
+    if plan.deep is None:
+        return MapRounds(plan)
+    if plan.deep.rival is None:
+        from pipeline.deep.rounds import DeepRounds
+
+        return DeepRounds(plan)
+    from pipeline.rivals.rounds import RivalRounds
+
+    return RivalRounds(plan)
+
+
+class MapRounds:
+    """The rounds of a map alone, as one worker computes them.
+
+    Args:
+        plan: of the run.
+    """
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self._plan = plan
+        self._dataset = planned_dataset(plan)
+        self._labels = training_labels(plan, self._dataset.labels("train"))[0] if plan.num_classes else None
+
+    def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
+        """One round: tiles, reduction, the next map."""
+        plan, state, config = self._plan, snapshot.state, self._plan.config
+        cut = RoundPlan.of(state.round, config, plan.num_samples)
+        own = round_statistics(
+            state,
+            self._read,
+            config,
+            cut,
+            plan.num_samples,
+            scale=scale_of(state, cut.num_samples, plan.max_abs, plan.reduction),
+            max_abs=plan.max_abs,
+            rank=reduction.rank,
+            world_size=reduction.world_size,
+            ahead=functools.partial(self._dataset.ahead, "train"),
+            between=stay,
+        )
+        stay()
+        merged = reduction.reduce(own)
+        check_counted(state.round, merged, cut.num_samples)
+        after = advance(state, merged, config)
+        tallies = added(running(snapshot, plan.rounds_per_epoch), map_tallies(state, after, merged))
+        return Snapshot(after, tallies, snapshot.extra)
+
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows with the labels that the map may see."""
+        features, _ = self._dataset.read("train", rows)
+        return features, None if self._labels is None else self._labels[rows]
 
 
 @dataclass(frozen=True)
