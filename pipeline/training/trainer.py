@@ -18,7 +18,6 @@ from typing import Any
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.deep.collapse import MEASURES
 from pipeline.deep.model import described
-from pipeline.deep.network import slow_here
 from pipeline.environment import environment
 from pipeline.errors import Collapsed, MachineError, UserError, line_of
 from pipeline.prepared.samples import InputSpec
@@ -26,7 +25,7 @@ from pipeline.prepared.shards import Dataset
 from pipeline.report import automatic
 from pipeline.signals import unhurried
 from pipeline.tracking.tracker import Tracker, check_store
-from pipeline.training.capacity import capacity_advice
+from pipeline.training.advice import capacity_advice, slow_here, too_short
 from pipeline.training.checkpoint import CheckpointStore, Snapshot
 from pipeline.training.first import first_snapshot
 from pipeline.training.history import HISTORY, History
@@ -36,7 +35,6 @@ from pipeline.training.plan import TrainingPlan, make_plan
 from pipeline.training.rundir import RunDirectory, stored_settings
 from pipeline.training.scoring import Scorer, summary_of
 from pipeline.training.tallies import deep_metrics, map_metrics
-from pipeline.training.too_short import too_short
 from somcore.state import MapState
 
 Say = Callable[[str], None]
