@@ -15,7 +15,7 @@ import torch
 
 from pipeline.benchmarks.shared import Report, in_words, machine, spread, table
 from pipeline.benchmarks.uci import tables
-from pipeline.training.step import RoundPlan, round_statistics, scale_of
+from pipeline.training.rounds import RoundPlan, round_statistics, scale_of
 from somcore import SSSOM, MapConfig, MapState, advance, initial_state
 
 

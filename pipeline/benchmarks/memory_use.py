@@ -23,7 +23,8 @@ from pipeline.errors import UserError
 from pipeline.prepare import prepare
 from pipeline.prepared.shards import Dataset
 from pipeline.sources.base import Batch, SourceOptions, SourceSpec
-from pipeline.training.trainer import open_group, train
+from pipeline.training.local import open_group
+from pipeline.training.trainer import train
 
 _GIGABYTE = 1e9
 _FEATURES = 32

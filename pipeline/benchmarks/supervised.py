@@ -17,10 +17,11 @@ from torch.nn import functional
 from pipeline.config import RunConfig
 from pipeline.deep.augment import Draws
 from pipeline.deep.encoders import LinearClassifier, initialise
-from pipeline.deep.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed, slow_here
+from pipeline.deep.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed
 from pipeline.deep.plan import DeepRound, encode
 from pipeline.errors import DataError
 from pipeline.prepared.shards import Dataset
+from pipeline.training.advice import slow_here
 from pipeline.training.plan import make_plan, training_labels
 from somcore.config import UNLABELLED
 

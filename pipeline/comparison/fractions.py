@@ -16,8 +16,9 @@ from pipeline.baselines import majority_accuracy, spreading_accuracy
 from pipeline.config import RunConfig
 from pipeline.prepared.labels import kept_labels
 from pipeline.prepared.shards import Dataset
+from pipeline.training.local import open_group
 from pipeline.training.rundir import RunDirectory
-from pipeline.training.trainer import open_group, train
+from pipeline.training.trainer import train
 
 
 def train_fractions(

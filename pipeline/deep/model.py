@@ -47,19 +47,6 @@ def described(
     return {**about, "deep": deep, "digest": snapshot.digest()}, tensors
 
 
-def deep_metrics(tallies: Mapping[str, float]) -> dict[str, float]:
-    """Of the rounds of an epoch: means of the measures, and of each loss term per contributing sample."""
-    rounds = max(1.0, tallies.get("rounds", 0.0))
-    prefix = "measure."
-    metrics = {name.removeprefix(prefix): v / rounds for name, v in tallies.items() if name.startswith(prefix)}
-    for name in (key.removeprefix("sum.") for key in tallies if key.startswith("sum.")):
-        count = tallies.get(f"count.{name}", 0.0)
-        if count:
-            metrics[f"loss_{name}"] = tallies[f"sum.{name}"] / count
-            metrics[f"count_{name}"] = count / rounds
-    return metrics
-
-
 class DeepModel:
     """An encoder and its map, ready to predict.
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from somcore.state import digest_of
 
 _TENSORS = ("values", "first", "second", "average")
-_WITHOUT_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")  # processors, as torch names them
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -140,17 +139,6 @@ def flat_gradient(module: nn.Module) -> Tensor:
 def narrowed(precision: str, device: torch.device | str) -> torch.autocast:
     """What forward passes of a training run in: bfloat16 for products and convolutions, or everything as it stands."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def slow_here(precision: str, device: torch.device | str) -> str | None:
-    """What to tell where the precision costs time instead of saving it: processors that only imitate bfloat16."""
-    imitated = torch.device(device).type == "cpu" and torch.backends.cpu.get_cpu_capability() in _WITHOUT_BFLOAT16
-    if precision != "bfloat16" or not imitated:
-        return None
-    return (
-        "deep.precision=bfloat16 is slow on this processor, which has no instructions for it (ten times slower than "
-        "float32 was measured). --set deep.precision=float32 trains as well, with other bits."
-    )
 
 
 @dataclass(frozen=True)

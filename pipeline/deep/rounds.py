@@ -20,12 +20,12 @@ from pipeline.deep.plan import DeepRound, deep_map_config, error_threshold
 from pipeline.deep.refresh import look_at, rows_to_look_at
 from pipeline.deep.step import TileResult, TileStep, check_finite, packed_terms, term_sums
 from pipeline.deep.tuning import labelled_parts, tuned
-from pipeline.errors import RoundFailed
 from pipeline.prepared.scaling import MAX_ABS
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
 from pipeline.training.reduction import Reduction, sum_gradients
-from pipeline.training.step import scale_of, tally
+from pipeline.training.rounds import scale_of
+from pipeline.training.tallies import added, check_counted, deep_tallies, map_tallies, running
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments
 from somcore.losses import TERMS, RoundTotals
@@ -84,11 +84,7 @@ class DeepRounds:
         results = self._measure(frozen, config, cut, reduction, stay)
         stay()
         merged, gradient, sums, moments = self._join(results, frozen, config, cut, reduction)
-        if merged.tally("samples") != cut.num_samples:
-            raise RoundFailed(
-                f"Round {state.round} must count each of its {cut.num_samples} samples once. "
-                f"Got {merged.tally('samples')}."
-            )
+        check_counted(state.round, merged, cut.num_samples)
         after = advance(frozen, merged, config)
         if frozen.growing != state.growing:
             after = dataclasses.replace(after, growing=state.growing, finished=state.finished)
@@ -96,7 +92,8 @@ class DeepRounds:
         network = self._step(network, gradient, state.round) if active else network
         measures = measures_of(merged, moments)
         network = monitored(network, measures, self.limits, state.round, self._deep)
-        tallies = self._tallied(snapshot, state, after, merged, sums, measures)
+        new = map_tallies(state, after, merged) | deep_tallies(sums, measures)
+        tallies = added(running(snapshot, self._plan.rounds_per_epoch), new)
         if after.round >= self._deep.rounds:
             after, network = self._finish(after, network, reduction, stay)
         return Snapshot(after, tallies, snapshot.extra, network)
@@ -154,23 +151,6 @@ class DeepRounds:
         check_finite(stepped.values, "The encoder's parameters", round_index)
         check_finite(stepped.second, "The encoder's gradient, squared,", round_index)  # infinite, it stops a parameter
         return stepped
-
-    def _tallied(
-        self,
-        snapshot: Snapshot,
-        before: MapState,
-        after: MapState,
-        merged: BatchStatistics,
-        sums: dict[str, tuple[float, int]],
-        measures: dict[str, float],
-    ) -> dict[str, float]:
-        """Sums since the epoch began, for tracking."""
-        new = tally(before, after, merged) | {f"measure.{name}": value for name, value in measures.items()}
-        for name, (total, count) in sums.items():
-            new |= {f"sum.{name}": total, f"count.{name}": float(count)}
-        begins = before.round % self._plan.rounds_per_epoch == 0
-        old = {} if begins else snapshot.tallies
-        return {name: old.get(name, 0.0) + value for name, value in new.items()}
 
     def _is_grown(self, state: MapState) -> bool:
         """Whether nodes are inserted no more: the rounds of growth are over, and every class with labels has a node."""

@@ -21,6 +21,7 @@ from pipeline.rivals.world import World
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
 from pipeline.training.reduction import Reduction, sum_gradients
+from pipeline.training.tallies import added, deep_tallies, running
 from somcore.config import UNLABELLED
 
 _ACCEPTED = 0.95  # share of the training rows that the final map accepts
@@ -55,8 +56,8 @@ class RivalRounds:
         load_flat(self._network, snapshot.network.values)
         world = World(self._dataset, self._network, self._rows, self._labels, reduction, stay, self._plan.device)
         number = snapshot.state.round
-        begins = number % self._plan.rounds_per_epoch == 0
-        snapshot = self._rival.begin(dataclasses.replace(snapshot, tallies={} if begins else snapshot.tallies), world)
+        tallies = running(snapshot, self._plan.rounds_per_epoch)
+        snapshot = self._rival.begin(dataclasses.replace(snapshot, tallies=tallies), world)
         assert snapshot.network is not None
         load_flat(self._network, snapshot.network.values)
         if self._size:
@@ -86,7 +87,9 @@ class RivalRounds:
         assert network is not None
         if bool((tallies[1::2] > 0).any()):
             network = self._step(network, gradient, number)
-        snapshot = dataclasses.replace(snapshot, network=network, tallies=self._summed(snapshot, tallies, cut))
+        new = {"rounds": 1.0, "samples": float(cut.num_samples)}
+        new |= deep_tallies(term_sums(self._rival.terms, tallies), {})
+        snapshot = dataclasses.replace(snapshot, network=network, tallies=added(snapshot.tallies, new))
         load_flat(self._network, network.values)
         wanted = bool(features) if reduction.world_size == 1 else reduction.max(float(len(features))) > 0
         whole = world.gather(torch.cat(features) if features else None, first or 0, cut.num_samples) if wanted else None
@@ -132,14 +135,6 @@ class RivalRounds:
             clip_norm=settings.clip_norm,
             average_decay=settings.average_decay if self._rival.averaged else 0.0,
         )
-
-    def _summed(self, snapshot: Snapshot, tallies: Tensor, cut: DeepRound) -> dict[str, float]:
-        """Sums since the epoch began, for tracking."""
-        new = {"rounds": 1.0, "samples": float(cut.num_samples)}
-        for name, (total, count) in term_sums(self._rival.terms, tallies).items():
-            new |= {f"sum.{name}": total, f"count.{name}": float(count)}
-        summed = {name: snapshot.tallies.get(name, 0.0) + value for name, value in new.items()}
-        return snapshot.tallies | summed
 
     def _finish(self, snapshot: Snapshot, world: World) -> Snapshot:
         """What remains: averaged parameters, the final map, and an error that most training rows stay below."""

@@ -19,12 +19,13 @@ from pipeline.rivals.base import Term, Terms, Tile, plain_map, with_memory
 from pipeline.rivals.clusters import settled
 from pipeline.rivals.world import World
 from pipeline.training.checkpoint import Snapshot
+from pipeline.training.tallies import added, deep_tallies
 from somcore.sampling import sample_indices
 
 if TYPE_CHECKING:
     from pipeline.training.plan import TrainingPlan
 
-_CODES, _IN_USE = "codes.", "measure.codes_in_use"
+_CODES = "codes."
 _FIRST_ROWS, _FIRST_EPOCH = 4096, -5  # a draw of its own
 
 
@@ -112,8 +113,8 @@ class VqVaeRival(AutoencoderRival):
         _, chosen, _ = self.quantizer.eval()(features)
         with _seeded(self.plan.config.seed + 1 + snapshot.state.round), torch.no_grad():
             self.quantizer.train().update_indices(features, chosen)
-        used = snapshot.tallies.get(_IN_USE, 0.0) + len(chosen.unique())
-        return self._kept(dataclasses.replace(snapshot, tallies={**snapshot.tallies, _IN_USE: used}))
+        tallies = added(snapshot.tallies, deep_tallies({}, {"codes_in_use": len(chosen.unique())}))
+        return self._kept(dataclasses.replace(snapshot, tallies=tallies))
 
     def _kept(self, snapshot: Snapshot) -> Snapshot:
         codes = {f"{_CODES}{name}": value.clone() for name, value in self.quantizer.state_dict().items()}

@@ -1,12 +1,15 @@
-"""The workers of a run that is computed in this process, without Ray: a world of one."""
+"""Who computes a run: this process, a world of one without Ray, or the workers of a cluster."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
 
 from pipeline.config import ClusterConfig
+from pipeline.signals import unhurried
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan
 from pipeline.training.worker import Worker, check_device
@@ -29,6 +32,32 @@ class Group(Protocol):
 
     def close(self) -> None:
         """Lets all workers go."""
+
+
+@contextlib.contextmanager
+def open_group(config: ClusterConfig, say: Callable[[str], None]) -> Iterator[Group]:
+    """The workers of a run, let go at the end. Ray is imported only where it is used."""
+    if config.workers == 0:
+        local = LocalGroup(config)
+        try:
+            yield local
+        finally:
+            local.close()
+        return
+    from pipeline.cluster.session import Session
+    from pipeline.training.group import WorkerGroup
+
+    session = Session(config)
+    try:
+        group = WorkerGroup(config, session, say)
+        try:
+            yield group
+        finally:
+            with unhurried():
+                group.close()
+    finally:
+        with unhurried():
+            session.close()
 
 
 class LocalGroup:

@@ -7,10 +7,8 @@ N training rows, D features, C classes.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,7 +23,6 @@ from pipeline.prepared.labels import kept_labels
 from pipeline.prepared.shards import Dataset
 from pipeline.rivals import rival_class
 from pipeline.rivals.config import CLASSIFIERS, RIVALS, RivalPlan, resolve_rival
-from pipeline.training.step import ReadRows
 from somcore.config import LABEL_AWARE, LATTICES, UNLABELLED, MapConfig
 from somcore.threshold import calibrate
 
@@ -235,19 +232,3 @@ def planned_dataset(plan: TrainingPlan) -> Dataset:
             f"Got manifest {dataset.manifest_hash[:12]} instead of {plan.manifest_hash[:12]}."
         )
     return dataset
-
-
-def open_reader(plan: TrainingPlan) -> tuple[ReadRows, Callable[[Tensor], None]]:
-    """Opens the data set of a plan, as a worker reads it: with the labels that the map may see.
-
-    Returns:
-        What reads rows, and what may be told beforehand which.
-    """
-    dataset = planned_dataset(plan)
-    kept = training_labels(plan, dataset.labels("train"))[0] if plan.num_classes else None
-
-    def read(rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        features, _ = dataset.read("train", rows)
-        return features, None if kept is None else kept[rows]
-
-    return read, functools.partial(dataset.ahead, "train")

@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import ClusterConfig, RunConfig
+from pipeline.config import RunConfig
 from pipeline.deep.collapse import MEASURES
-from pipeline.deep.model import deep_metrics, described
-from pipeline.deep.network import slow_here
+from pipeline.deep.model import described
 from pipeline.environment import environment
 from pipeline.errors import Collapsed, MachineError, UserError, line_of
 from pipeline.prepared.samples import InputSpec
@@ -26,24 +25,21 @@ from pipeline.prepared.shards import Dataset
 from pipeline.report import automatic
 from pipeline.signals import unhurried
 from pipeline.tracking.tracker import Tracker, check_store
-from pipeline.training.capacity import capacity_advice
+from pipeline.training.advice import capacity_advice, slow_here, too_short
 from pipeline.training.checkpoint import CheckpointStore, Snapshot
 from pipeline.training.first import first_snapshot
 from pipeline.training.history import HISTORY, History
 from pipeline.training.keepsakes import keepsakes
-from pipeline.training.local import Group, LocalGroup
+from pipeline.training.local import Group, open_group
 from pipeline.training.plan import TrainingPlan, make_plan
 from pipeline.training.rundir import RunDirectory, stored_settings
+from pipeline.training.schedule import Schedule
 from pipeline.training.scoring import Scorer, summary_of
-from pipeline.training.too_short import too_short
+from pipeline.training.tallies import deep_metrics, map_metrics
 from somcore.state import MapState
 
 Say = Callable[[str], None]
 OnEpoch = Callable[[int, int, Mapping[str, float | None]], None]
-
-
-_BLOCK_S = 10.0  # what a block may take: the driver hears of the workers, and may save, at least as often
-_FIRST_ROUNDS = 32
 
 
 def _nobody(*_: Any) -> None:
@@ -88,42 +84,6 @@ def train(
             return training.run(resume, called)
 
 
-def map_metrics(sums: Mapping[str, float]) -> dict[str, float]:
-    """What the rounds of an epoch say of a map that is being trained; nothing where there is none."""
-    if "error_sum" not in sums:
-        return {}
-    samples = max(1.0, sums["samples"])
-    shares = {"quantization_error": sums["error_sum"] / samples, "unmatched_share": sums["unmatched"] / samples}
-    told = {name: sums[name] for name in ("inserted", "pruned")}
-    return shares | told | ({"full_rounds": sums["full"]} if "full" in sums else {})
-
-
-@contextlib.contextmanager
-def open_group(config: ClusterConfig, say: Say) -> Iterator[Group]:
-    """The workers of a run, let go at the end. Ray is imported only where it is used."""
-    if config.workers == 0:
-        local = LocalGroup(config)
-        try:
-            yield local
-        finally:
-            local.close()
-        return
-    from pipeline.cluster.session import Session
-    from pipeline.training.group import WorkerGroup
-
-    session = Session(config)
-    try:
-        group = WorkerGroup(config, session, say)
-        try:
-            yield group
-        finally:
-            with unhurried():
-                group.close()
-    finally:
-        with unhurried():
-            session.close()
-
-
 class Training:
     """One run in progress, as its driver sees it."""
 
@@ -144,10 +104,9 @@ class Training:
         self._scorer = Scorer(plan, dataset, run.train.evaluate_rows)
         self._tracker = Tracker(directory.path, run.tracking.uri, run.tracking.experiment, say)
         self._history = History(directory.path / HISTORY, run.tracking.moments)
-        self._began = time.monotonic()
-        self._saved_at = time.monotonic()
-        self._seconds_before = 0.0
-        self._started, self._first_round, self._recorded = False, 0, 0
+        self._schedule = Schedule(plan, run.train)
+        self._started = False
+        self._recorded = 0  # the last epoch that the tracker has already
 
     def run(self, resume: bool, called: float) -> dict[str, Any]:
         """Trains to the end; what was begun is always ended, in MLflow too."""
@@ -158,7 +117,6 @@ class Training:
         first = None if resume else self._first()
         with self._directory.alone(resume):  # what is gone on with is read when nobody adds to it any more
             snapshot = first or self._store.load_newest(self._say) or self._first()
-            self._seconds_before = snapshot.extra.get("seconds", 0.0)
             self._remember(snapshot.state)
             return self._trained(snapshot, resume, called)
 
@@ -167,8 +125,9 @@ class Training:
         try:
             self._announce(resume, snapshot.state)
             self._group.start(self._plan, snapshot)
-            self._started, self._began, self._first_round = True, time.monotonic(), snapshot.state.round
-            self._tracker.metrics({"startup_seconds": self._began - called}, 0)
+            self._schedule.start(snapshot.state.round, snapshot.extra.get("seconds", 0.0))
+            self._started = True
+            self._tracker.metrics({"startup_seconds": time.monotonic() - called}, 0)
             snapshot = self._rounds(snapshot)
             summary = self._finish(snapshot)
             status = "FINISHED"
@@ -185,7 +144,7 @@ class Training:
             reason = str(error)
             if isinstance(error, Collapsed):
                 numbers = {name: error.details[name] for name in MEASURES}
-                self._tracker.metrics(numbers, self._epoch(error.details["round"]))
+                self._tracker.metrics(numbers, self._schedule.epoch(error.details["round"]))
             raise
         finally:
             found = {k: v for k, v in (summary or {}).items() if k in ("map_digest", "rounds_at_capacity") and v}
@@ -204,80 +163,53 @@ class Training:
         if state.round:
             self._history = history = History.load(history.path, self._run.tracking.moments)
         history.cut(state.round, epoch)
-        history.add(state, self._samples(state))
+        history.add(state, self._schedule.samples(state))
 
     def _announce(self, resume: bool, state: MapState) -> None:
         """Writes whose directory this is, and begins the record."""
-        settings = stored_settings(self._run)
+        settings, plan = stored_settings(self._run), self._plan
         if resume and not self._directory.record and not state.round:
             self._say(f"'{self._directory.path}' holds no run yet: starting from the beginning.")
         elif resume:
             self._say(f"Going on after round {state.round}.")
         else:
-            slow = slow_here(self._run.deep.precision, self._plan.device)
-            for line in (slow, self._plan.deep and too_short(self._plan.deep)):
+            slow = slow_here(self._run.deep.precision, plan.device)
+            for line in (slow, plan.deep and too_short(plan.deep)):
                 if line:
                     self._say(line)
-        resolved = {f"map.{k}": v for k, v in self._plan.config.to_dict().items() if k not in ("variant", "seed")}
-        resolved |= {} if self._plan.deep is None else self._plan.deep.flat()
-        self._directory.write(
-            settings=settings, status="running", **self._plan.identity, map=self._plan.config.to_dict()
-        )
-        about = {"num_samples": self._plan.num_samples, "data_place": self._plan.data_path, "split": self._scorer.split}
-        tags = environment() | self._plan.identity | about
+        resolved = {f"map.{k}": v for k, v in plan.config.to_dict().items() if k not in ("variant", "seed")}
+        resolved |= {} if plan.deep is None else plan.deep.flat()
+        self._directory.write(settings=settings, status="running", **plan.identity, map=plan.config.to_dict())
+        about = {"num_samples": plan.num_samples, "data_place": plan.data_path, "split": self._scorer.split}
+        tags = environment() | plan.identity | about
         name = f"{self._run.train.model}-{self._run.train.labelled_fraction:g}-{self._run.train.seed}"
         self._recorded = self._tracker.last_step("nodes") if resume else 0
         self._tracker.start(name, settings | resolved, tags)
 
     def _rounds(self, snapshot: Snapshot) -> Snapshot:
-        noted = min(self._recorded, self._history.last)
-        if self._ends_epoch(snapshot.state) and self._epoch(snapshot.state.round) > noted:
+        schedule, state, noted = self._schedule, snapshot.state, min(self._recorded, self._history.last)
+        if schedule.ends_epoch(state) and schedule.epoch(state.round) > noted:
             self._note(snapshot)  # a run that was stopped at the end of an epoch had saved it before it was noted
-        if snapshot.state.finished:
+        if state.finished:
             return snapshot
-        self._group.submit(self._block_end(snapshot.state))
+        self._group.submit(schedule.block_end(state))
         while True:
             snapshot = self._group.wait()
-            self._history.add(snapshot.state, self._samples(snapshot.state))
-            if self._due(snapshot.state):
+            state = snapshot.state
+            self._history.add(state, schedule.samples(state))
+            if schedule.is_due(state):
                 self._save(snapshot)
-            if not snapshot.state.finished:
-                self._group.submit(self._block_end(snapshot.state))
-            if self._ends_epoch(snapshot.state):
-                self._on_epoch(self._epoch(snapshot.state.round), self._plan.expected_epochs, self._note(snapshot))
-            if snapshot.state.finished:
+            if not state.finished:
+                self._group.submit(schedule.block_end(state))
+            if schedule.ends_epoch(state):
+                self._on_epoch(schedule.epoch(state.round), self._plan.expected_epochs, self._note(snapshot))
+            if state.finished:
                 return snapshot
-
-    def _block_end(self, state: MapState) -> int:
-        """The next epoch end or due checkpoint, but not much later than some seconds from now."""
-        per_epoch, every = self._plan.rounds_per_epoch, self._run.train.checkpoint_rounds
-        done, elapsed = state.round - self._first_round, time.monotonic() - self._began
-        fitting = int(_BLOCK_S * done / elapsed) if done and elapsed > 0 else _FIRST_ROUNDS
-        ends = [(state.round // per_epoch + 1) * per_epoch, state.round + max(1, fitting)]
-        if every:
-            ends.append((state.round // every + 1) * every)
-        if state.round < _FIRST_ROUNDS:  # a map changes most in the beginning: there it is looked at more often
-            ends.append(1 << state.round.bit_length())
-        return min(ends)
-
-    def _due(self, state: MapState) -> bool:
-        """Whether a checkpoint is due."""
-        train = self._run.train
-        by_rounds = train.checkpoint_rounds and state.round % train.checkpoint_rounds == 0
-        by_time = not train.checkpoint_rounds and time.monotonic() - self._saved_at >= train.checkpoint_s
-        return bool(by_rounds or by_time or state.finished)
-
-    def _epoch(self, round_index: int) -> int:
-        """Number of the epoch that a round is in or ends, from 1."""
-        return -(-round_index // self._plan.rounds_per_epoch)
-
-    def _ends_epoch(self, state: MapState) -> bool:
-        return state.finished or state.round % self._plan.rounds_per_epoch == 0
 
     def _note(self, snapshot: Snapshot) -> dict[str, float | None]:
         """The numbers of an epoch that has ended, for report and MLflow; what earlier sittings noted stays as it is."""
-        epoch, every = self._epoch(snapshot.state.round), self._run.train.evaluate_epochs
-        seconds, samples = self._totals(snapshot.state)
+        epoch, every = self._schedule.epoch(snapshot.state.round), self._run.train.evaluate_epochs
+        seconds, samples = self._schedule.totals(snapshot.state)
         metrics: dict[str, float | None] = {
             **map_metrics(snapshot.tallies),
             "nodes": snapshot.state.num_nodes,
@@ -297,12 +229,12 @@ class Training:
 
     def _finish(self, snapshot: Snapshot) -> dict[str, Any]:
         state, plan = snapshot.state, self._plan
-        seconds, samples = self._totals(state)
+        seconds, samples = self._schedule.totals(state)
         scores = self._scorer.final(snapshot)
         about: dict[str, Any] = {"num_classes": plan.num_classes, "model": self._run.train.model, **plan.identity}
         about |= {"class_names": self._dataset.class_names, "input": InputSpec.of(self._dataset.manifest).to_dict()}
         path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
-        epochs = self._epoch(state.round)
+        epochs = self._schedule.epoch(state.round)
         found = {**self._scorer.scored(), **scores, **self._verdict(snapshot), **self._at_capacity(state)}
         out = self._directory.path
         summary = summary_of(self._run, state, epochs, found, snapshot.digest(), seconds, samples, out)
@@ -319,7 +251,7 @@ class Training:
         if not self._plan.config.is_growing or self._plan.deep is not None:
             return {}
         counts = [numbers["full_rounds"] for numbers in self._history.epochs if "full_rounds" in numbers]
-        if len(counts) < self._epoch(state.round):
+        if len(counts) < self._schedule.epoch(state.round):
             return {}  # a training that was resumed, and what was before is not known
         full = round(sum(counts))
         if advice := capacity_advice(self._plan.config, self._run.map, full, state.round):
@@ -345,7 +277,7 @@ class Training:
 
     def _save(self, snapshot: Snapshot) -> bool:
         """Whether it could be written. If not, that is told; the run goes on, the earlier checkpoints stay."""
-        extra = {"seconds": self._totals(snapshot.state)[0]}
+        extra = {"seconds": self._schedule.totals(snapshot.state)[0]}
         try:
             self._store.save(dataclasses.replace(snapshot, extra=extra))
             self._history.save()
@@ -354,7 +286,7 @@ class Training:
             self._say(f"The checkpoint after round {snapshot.state.round} could not be written: {reason}.")
             return False
         finally:
-            self._saved_at = time.monotonic()
+            self._schedule.saved()
         return True
 
     def _save_interrupted(self) -> str:
@@ -365,13 +297,3 @@ class Training:
         if not self._save(snapshot):
             return f"The state is NOT saved; --resume goes on from the last checkpoint in {where}, if there is one."
         return f"State saved after round {snapshot.state.round} in {where}; --resume goes on."
-
-    def _totals(self, state: MapState) -> tuple[float, float]:
-        """Seconds of training and samples presented, over all the sittings of a run."""
-        seconds = self._seconds_before + time.monotonic() - self._began
-        return max(seconds, 1e-9), float(self._samples(state))
-
-    def _samples(self, state: MapState) -> int:
-        """Samples that a map has seen in all its rounds."""
-        epochs, rounds = divmod(state.round, self._plan.rounds_per_epoch)
-        return epochs * self._plan.num_samples + rounds * self._plan.config.batch_size

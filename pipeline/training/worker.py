@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from pipeline.errors import RoundFailed, UserError
-from pipeline.prepared.scaling import MAX_ABS
+from pipeline.errors import UserError
 from pipeline.training.checkpoint import Snapshot
-from pipeline.training.plan import TrainingPlan, open_reader
+from pipeline.training.plan import TrainingPlan
 from pipeline.training.reduction import LocalReduction, Reduction, ReductionBroken, Rendezvous
-from pipeline.training.step import RoundPlan, round_statistics, scale_of, tally
-from somcore.update import advance
+from pipeline.training.rounds import Rounds, rounds_of
 
 
 @dataclass(frozen=True)
@@ -41,13 +38,6 @@ class Report:
     broken: str = ""
 
 
-class Rounds(Protocol):
-    """Rounds with a network, as one worker computes them."""
-
-    def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
-        """One round."""
-
-
 class Worker:
     """One worker of a group, or the only one.
 
@@ -58,12 +48,12 @@ class Worker:
     def __init__(self, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self._plan: TrainingPlan | None = None
+        self._rounds: Rounds | None = None
         self._snapshot: Snapshot | None = None
         self._reduction: Reduction = LocalReduction()
         self._rendezvous = Rendezvous()
         self._generation = 0
         self._leaving = threading.Event()
-        self._play: Callable[[Snapshot], Snapshot] = self._one_map_round
 
     def ready(self) -> bool:
         """Answers as soon as the worker lives."""
@@ -77,12 +67,7 @@ class Worker:
         """Takes over a run at some round."""
         check_device(plan.device)
         if plan != self._plan:
-            self._play = self._one_map_round
-            if plan.deep is None:
-                self._read, self._ahead = open_reader(plan)
-            else:
-                deep = rounds_of(plan)
-                self._play = lambda before: deep.play(before, self._reduction, self._stay)
+            self._rounds = rounds_of(plan)
         self._plan = plan
         self._snapshot = snapshot.to(plan.device)
 
@@ -130,48 +115,17 @@ class Worker:
 
     def run(self, generation: int, until: int) -> Report:
         """Does rounds until `until` rounds are done or the map is finished."""
-        if generation != self._generation or self._snapshot is None:
+        if generation != self._generation or self._rounds is None or self._snapshot is None:
             return Report(-1, "", broken="it was restarted")
         broken = ""
         try:
             while self._snapshot.state.round < until and not self._snapshot.state.finished:
-                self._snapshot = self._play(self._snapshot)
+                self._snapshot = self._rounds.play(self._snapshot, self._reduction, self._stay)
         except ReductionBroken as error:
             broken = str(error) or "the group was left"
         first = self._reduction.rank == 0 and not broken
         state = self._snapshot.state
         return Report(state.round, self._snapshot.digest(), self.snapshot() if first else None, broken)
-
-    def _one_map_round(self, snapshot: Snapshot) -> Snapshot:
-        assert self._plan is not None
-        plan, state = self._plan, snapshot.state
-        config, reduction = plan.config, self._reduction
-        cut = RoundPlan.of(state.round, config, plan.num_samples)
-        own = round_statistics(
-            state,
-            self._read,
-            config,
-            cut,
-            plan.num_samples,
-            scale=scale_of(state, cut.num_samples, MAX_ABS, plan.reduction),
-            max_abs=MAX_ABS,
-            rank=reduction.rank,
-            world_size=reduction.world_size,
-            ahead=self._ahead,
-            between=self._stay,
-        )
-        self._stay()
-        merged = reduction.reduce(own)
-        counted = merged.tally("samples")
-        if counted != cut.num_samples:
-            raise RoundFailed(
-                f"Round {state.round} must count each of its {cut.num_samples} samples once. Got {counted}."
-            )
-        after = advance(state, merged, config)
-        sums = tally(state, after, merged)
-        before = snapshot.tallies if cut.start else {}  # an epoch begins: nothing tallied yet
-        tallies = {name: before.get(name, 0.0) + value for name, value in sums.items()}
-        return Snapshot(after, tallies, snapshot.extra)
 
     def _stay(self) -> None:
         if self._leaving.is_set():
@@ -186,18 +140,6 @@ def check_device(device: str) -> None:
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("cluster.device must be there for every worker. Got cuda, but torch finds no CUDA device.")
-
-
-def rounds_of(plan: TrainingPlan) -> Rounds:
-    """Who plays the rounds of a deep plan: encoder and map, or a rival."""
-    assert plan.deep is not None
-    if plan.deep.rival is not None:
-        from pipeline.rivals.rounds import RivalRounds
-
-        return RivalRounds(plan)
-    from pipeline.deep.rounds import DeepRounds
-
-    return DeepRounds(plan)
 
 
 def as_actor(kind: type[Worker]) -> Any:

@@ -57,14 +57,14 @@ class FaultyWorker(Worker):
         from pipeline.deep import rounds as deep_rounds
         from pipeline.deep import step as deep_step
         from pipeline.prepared import shards
-        from pipeline.training import reduction, step, worker
+        from pipeline.training import reduction, rounds
 
         places: list[tuple[str, Any, str]] = [
             ("read", shards.Dataset, "read"),
-            ("encode", step, "accumulate"),
+            ("encode", rounds, "accumulate"),
             ("encode", deep_step.TileStep, "_encode"),
             ("reduce", reduction.ProcessGroupReduction, "reduce"),
-            ("advance", worker, "advance"),
+            ("advance", rounds, "advance"),
             ("advance", deep_rounds, "advance"),
         ]
         for phase, place, name in places:

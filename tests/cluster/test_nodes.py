@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import WorkerLost
-from pipeline.training.trainer import open_group, train
+from pipeline.training.local import open_group
+from pipeline.training.trainer import train
 from tests.cluster.faults import Node, second_node, until
 from tests.training import small
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from pipeline.training.step import RoundPlan, round_statistics
+from pipeline.training.rounds import RoundPlan, round_statistics
 from somcore import ALTSSSOM, DSSOM, LARFDSSOM, SSSOM, KohonenSOM, advance, round_scale
 from somcore.estimators.training import Samples, resolved, start
 

@@ -19,8 +19,8 @@ from pipeline.deep.step import packed_terms, term_sums
 from pipeline.errors import Collapsed
 from pipeline.recipes import names, recipe
 from pipeline.rivals.config import resolve_rival
+from pipeline.training.advice import too_short
 from pipeline.training.reduction import LocalReduction, exact_sum, sum_gradients
-from pipeline.training.too_short import too_short
 from somcore import MapConfig
 from somcore.latent import LatentMoments
 from somcore.loss_config import LossConfig

@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 import torch
 
-from pipeline.deep.network import slow_here
+from pipeline.training.advice import slow_here
 from somcore import MapConfig, MapState, accumulate, advance, device, initial_indices, initial_state, match
 
 N, D, C = 24, 5, 3

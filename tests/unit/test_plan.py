@@ -10,11 +10,11 @@ import torch
 from pipeline.config import SEMI_SUPERVISED, RunConfig
 from pipeline.errors import DataError
 from pipeline.prepared.shards import Dataset
-from pipeline.training.plan import make_plan, open_reader, round_samples, training_labels
+from pipeline.training.plan import make_plan, round_samples, training_labels
+from pipeline.training.rounds import RoundPlan, round_statistics, rounds_of
 from pipeline.training.rundir import RunDirectory
-from pipeline.training.step import RoundPlan, round_statistics, tally
+from pipeline.training.tallies import map_tallies
 from pipeline.training.trainer import train
-from pipeline.training.worker import rounds_of
 from somcore import MapConfig, initial_state
 from somcore.state import blank_state
 from tests.training import MODELS, small, table
@@ -89,17 +89,17 @@ def test_a_round_tells_what_it_did_to_the_nodes():
 
     counts = {"samples": 50, "labelled": 5, "unmatched": 7}
     statistics = SimpleNamespace(tally=counts.__getitem__, quantization_error_sum=2.5)
-    told = tally(state([1, 1, 1, 0]), state([1, 0, 1, 1], new=(2, 3), clock=0), statistics)
+    told = map_tallies(state([1, 1, 1, 0]), state([1, 0, 1, 1], new=(2, 3), clock=0), statistics)
     assert told == {**counts, "rounds": 1, "error_sum": 2.5, "inserted": 2, "pruned": 2, "full": 0}, "one place twice"
-    told = tally(state([1, 1, 1, 0]), state([1, 0, 1, 1], new=(2, 3), clock=50), statistics)
+    told = map_tallies(state([1, 1, 1, 0]), state([1, 0, 1, 1], new=(2, 3), clock=50), statistics)
     assert (told["inserted"], told["pruned"]) == (1, 1), "without a pruning no place is used again"
     whole, part = [1, 1, 1, 1], [1, 1, 1, 0]
     for before, after, growing, full in (
         (whole, whole, True, 1), (whole, part, True, 0), (part, whole, True, 0), (whole, whole, False, 0)
     ):  # fmt: skip
-        assert tally(state(before, growing=growing), state(after, clock=50), statistics)["full"] == full
+        assert map_tallies(state(before, growing=growing), state(after, clock=50), statistics)["full"] == full
     counts["unmatched"] = 0
-    assert tally(state(whole), state(whole, clock=50), statistics)["full"] == 0, "nobody asked for a node"
+    assert map_tallies(state(whole), state(whole, clock=50), statistics)["full"] == 0, "nobody asked for a node"
 
 
 def test_validation_rows_lose_their_label_and_stay_in_training(digits, tmp_path):
@@ -148,7 +148,7 @@ def test_a_worker_with_another_data_set_in_its_place_is_refused(digits, model):
     settings = {"data.path": str(digits), "train.model": model, "cluster.workers": 0}
     plan = dataclasses.replace(plan_of(settings), manifest_hash="0" * 64)
     with pytest.raises(DataError, match="must be the same for all workers. Got manifest"):
-        open_reader(plan) if plan.deep is None else rounds_of(plan)
+        rounds_of(plan)
 
 
 def test_rivals_are_computed_on_the_cpu(digits):

@@ -1,5 +1,6 @@
-"""One round cut into tiles, and one tile turned into statistics. Pure: no Ray, no process group, no clock.
+"""The rounds of a map: one round cut into tiles, tiles turned into statistics, their sums into the next map.
 
+No Ray, no process group, no clock. Rounds with a network are in `pipeline.deep.rounds` and `pipeline.rivals.rounds`.
 Where a sample stands in the global order of the epoch decides its round and its tile; nothing else does.
 Workers are dealt whole tiles, so the same tile has the same rows and the same bits whoever computes it. N
 samples, T rows per tile, W workers.
@@ -11,23 +12,96 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pipeline.errors import DataError
-from pipeline.training.reduction import dealt
+from pipeline.prepared.scaling import MAX_ABS
+from pipeline.training.checkpoint import Snapshot
+from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
+from pipeline.training.reduction import Reduction, dealt
+from pipeline.training.tallies import added, check_counted, map_tallies, running
 from somcore.config import MapConfig
 from somcore.distance import project
 from somcore.sampling import Sampling, sample_indices
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
-from somcore.update import accumulate, empty_statistics, round_scale
+from somcore.update import accumulate, advance, empty_statistics, round_scale
 
 _KEPT_ORDER = 2**20  # positions: 8 MB
 
 ReadRows = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 """Row numbers (n,) of the training split -> features (n, D), labels (n,) int64 or None."""
+
+
+class Rounds(Protocol):
+    """The rounds of a training, as one worker computes them."""
+
+    def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
+        """One round.
+
+        Args:
+            snapshot: after the round before.
+            reduction: joins the workers.
+            stay: called before every tile; may raise to leave early.
+        """
+
+
+def rounds_of(plan: TrainingPlan) -> Rounds:
+    """Those of a plan: of a map, of an encoder and its map, or of a rival."""
+    if plan.deep is None:
+        return MapRounds(plan)
+    if plan.deep.rival is None:
+        from pipeline.deep.rounds import DeepRounds
+
+        return DeepRounds(plan)
+    from pipeline.rivals.rounds import RivalRounds
+
+    return RivalRounds(plan)
+
+
+class MapRounds:
+    """The rounds of a map alone, as one worker computes them.
+
+    Args:
+        plan: of the run.
+    """
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self._plan = plan
+        self._dataset = planned_dataset(plan)
+        self._labels = training_labels(plan, self._dataset.labels("train"))[0] if plan.num_classes else None
+
+    def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
+        """One round: tiles, reduction, the next map."""
+        plan, state, config = self._plan, snapshot.state, self._plan.config
+        cut = RoundPlan.of(state.round, config, plan.num_samples)
+        own = round_statistics(
+            state,
+            self._read,
+            config,
+            cut,
+            plan.num_samples,
+            scale=scale_of(state, cut.num_samples, MAX_ABS, plan.reduction),
+            max_abs=MAX_ABS,
+            rank=reduction.rank,
+            world_size=reduction.world_size,
+            ahead=functools.partial(self._dataset.ahead, "train"),
+            between=stay,
+        )
+        stay()
+        merged = reduction.reduce(own)
+        check_counted(state.round, merged, cut.num_samples)
+        after = advance(state, merged, config)
+        tallies = added(running(snapshot, plan.rounds_per_epoch), map_tallies(state, after, merged))
+        return Snapshot(after, tallies, snapshot.extra)
+
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows with the labels that the map may see."""
+        features, _ = self._dataset.read("train", rows)
+        return features, None if self._labels is None else self._labels[rows]
 
 
 @dataclass(frozen=True)
@@ -153,21 +227,3 @@ def check_tile(features: Tensor, rows: Tensor, config: MapConfig, max_abs: float
 def scale_of(state: MapState, num_samples: int, max_abs: float, reduction: str) -> int | None:
     """Fixed-point scale of a round: the same on every worker, because it comes from state, plan and data."""
     return round_scale(state, max_abs, num_samples) if reduction == "exact" else None
-
-
-def tally(before: MapState, after: MapState, statistics: BatchStatistics) -> dict[str, float]:
-    """What tracking wants to know of a round, as values that add up over rounds."""
-    newborn = after.alive & (after.deviations == 0).all(1) & (after.prototypes != before.prototypes).any(1)
-    reused = before.alive & newborn & (after.clock == 0)
-    return {
-        "rounds": 1.0,
-        "samples": float(statistics.tally("samples")),
-        "labelled": float(statistics.tally("labelled")),
-        "unmatched": float(statistics.tally("unmatched")),
-        "error_sum": statistics.quantization_error_sum,
-        "inserted": float(int((after.alive & ~before.alive).sum() + reused.sum())),
-        "pruned": float(int((before.alive & ~after.alive).sum() + reused.sum())),
-        "full": float(
-            before.growing and bool((before.alive & after.alive).all()) and statistics.tally("unmatched") > 0
-        ),
-    }

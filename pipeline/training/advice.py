@@ -1,0 +1,79 @@
+"""What a user is advised: of a slow precision and too short a training before it begins, of the capacity after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from pipeline.deep.plan import DeepPlan
+from somcore.config import MapConfig
+
+_OFTEN = 0.1  # share of the rounds
+_WITHOUT_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")  # processors, as torch names them
+
+
+def slow_here(precision: str, device: torch.device | str) -> str | None:
+    """What to tell where the precision costs time instead of saving it: processors that only imitate bfloat16."""
+    imitated = torch.device(device).type == "cpu" and torch.backends.cpu.get_cpu_capability() in _WITHOUT_BFLOAT16
+    if precision != "bfloat16" or not imitated:
+        return None
+    return (
+        "deep.precision=bfloat16 is slow on this processor, which has no instructions for it (ten times slower than "
+        "float32 was measured). --set deep.precision=float32 trains as well, with other bits."
+    )
+
+
+def too_short(plan: DeepPlan) -> str | None:
+    """What gets no turn in a deep training or that of a rival, in one line; None if everything does."""
+    losses, asked = plan.losses, []
+    if plan.rival is None:
+        if (losses.relevance_warmup_rounds or 0) >= plan.rounds:
+            asked.append(f"relevances (loss.relevance_warmup_rounds={losses.relevance_warmup_rounds})")
+        waiting = losses.consistency_weight + losses.agreement_weight + losses.balance_weight
+        if waiting > 0 and (losses.consistency_start or 0) >= plan.rounds:
+            asked.append(f"consistency (loss.consistency_start={losses.consistency_start})")
+    if asked:
+        return (
+            f"The training ends after {plan.rounds} rounds, before {' and '.join(asked)}: lower them, or train longer."
+        )
+    rising = plan.settings.rate_warmup_rounds
+    if plan.rounds > rising or (plan.rival is not None and plan.rival.name == "kmeans"):
+        return None
+    return (
+        f"The training has {plan.rounds} rounds only, and the learning rate rises for the first {rising} "
+        "(deep.rate_warmup_rounds): give more --epochs, or rounds of fewer samples (map.batch_size)."
+    )
+
+
+def capacity_advice(config: MapConfig, given: Mapping[str, Any], full: int, rounds: int) -> str | None:
+    """What to do where the capacity, not the data, decided how many nodes there are; None where it did not.
+
+    Args:
+        config: resolved hyper-parameters.
+        given: those that the user has set.
+        full: rounds in which samples asked for a node and none was free.
+        rounds: of the whole training.
+
+    Example:
+        >>> config = MapConfig(variant="altsssom").resolve(num_samples=100, num_features=4)
+        >>> capacity_advice(config, {}, 5, 100) is None
+        True
+        >>> capacity_advice(config, {}, 80, 100).split(": ")[0]
+        'Growth had no free node in 80 of 100 rounds'
+    """
+    if full < _OFTEN * rounds:
+        return None
+    if config.has_boxes:  # each node has a threshold of its own
+        remedy = "Raise map.capacity"
+    elif given.get("activation_threshold", "auto") == "auto":
+        remedy = (
+            f"Raise map.threshold_quantile ({config.threshold_quantile:g}), so that nodes are larger, or map.capacity"
+        )
+    else:
+        remedy = "Lower map.activation_threshold, so that nodes are larger, or raise map.capacity"
+    return (
+        f"Growth had no free node in {full:,} of {rounds:,} rounds: map.capacity ({config.capacity}) decided what "
+        f"became a node, and another seed may give other nodes. {remedy}."
+    )
