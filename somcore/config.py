@@ -208,7 +208,7 @@ class MapConfig(Parameters):
     def _growing_defaults(self, num_samples: int, num_classes: int) -> dict[str, Any]:
         bmu_rate = (0.1 if self.has_boxes else 0.05) if self.bmu_rate is None else self.bmu_rate
         defaults = {
-            "capacity": {"larfdssom": 70, "sssom": 200, "altsssom": 250}[self.variant],
+            "capacity": {"larfdssom": 70, "altsssom": 250}.get(self.variant, 200),
             "bmu_rate": bmu_rate,
             "neighbour_rate": 0.45 * bmu_rate,
             "relevance_floor": 1e-6,

@@ -14,7 +14,6 @@ import socket
 from datetime import timedelta
 from typing import Protocol
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -230,9 +229,14 @@ def address_towards(host: str) -> str:
 
 def _choose_interface(address: str) -> None:
     """Tells gloo which interface to use, unless the user did: its own guess is the host name, often wrong."""
-    for name, found in psutil.net_if_addrs().items():
-        if any(one.address == address for one in found):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+    import psutil  # not where a trained model is only served
+
+    if "GLOO_SOCKET_IFNAME" in os.environ:
+        return
+    with contextlib.suppress(OSError):  # what cannot be listed is left to gloo
+        for name, found in psutil.net_if_addrs().items():
+            if any(one.address == address for one in found):
+                os.environ["GLOO_SOCKET_IFNAME"] = name
 
 
 def exact_sum(

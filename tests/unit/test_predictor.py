@@ -174,6 +174,13 @@ def test_images_that_cannot_be_read(images):
         Predictor.load(images)(np.zeros((2, 3, 3), dtype=np.uint8))
 
 
+def test_a_served_model_imports_nothing_that_its_requirements_do_not_bring():
+    absent = ("psutil", "ray", "torchvision", "optuna", "typer", "rich")
+    code = f"import sys\nfor name in {absent}: sys.modules[name] = None\nimport pipeline.predictor, pipeline.deep.model"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_the_mlflow_model_answers_far_from_this_repository_and_unpickles_nothing(numbers, rows, tmp_path):
     from pipeline.serving.model import model_directory
