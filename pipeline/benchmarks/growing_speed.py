@@ -15,7 +15,8 @@ import torch
 
 from pipeline.benchmarks.shared import Report, in_words, machine, spread, table
 from pipeline.benchmarks.uci import tables
-from pipeline.training.rounds import RoundPlan, round_statistics, scale_of
+from pipeline.training.reduction import scale_of
+from pipeline.training.rounds import RoundPlan, round_statistics
 from somcore import SSSOM, MapConfig, MapState, advance, initial_state
 
 
@@ -72,7 +73,7 @@ def _train(config: MapConfig, fold: tables.Fold, num_classes: int, reduction: st
         plan = RoundPlan.of(state.round, config, number)
         statistics = round_statistics(
             state, lambda rows: (fold.features[rows], fold.classes[rows]), config, plan, number,
-            scale=scale_of(state, plan.num_samples, 1.0, reduction),
+            scale=scale_of(state, plan.num_samples, reduction),
         )  # fmt: skip
         state = advance(state, statistics, config)
     return state

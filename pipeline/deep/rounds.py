@@ -20,11 +20,9 @@ from pipeline.deep.plan import DeepRound, deep_map_config, error_threshold
 from pipeline.deep.refresh import look_at, rows_to_look_at
 from pipeline.deep.step import TileResult, TileStep, check_finite, packed_terms, term_sums
 from pipeline.deep.tuning import labelled_parts, tuned
-from pipeline.prepared.scaling import MAX_ABS
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
-from pipeline.training.reduction import Reduction, sum_gradients
-from pipeline.training.rounds import scale_of
+from pipeline.training.reduction import Reduction, scale_of, sum_gradients
 from pipeline.training.tallies import added, check_counted, deep_tallies, map_tallies, running
 from somcore.config import UNLABELLED, MapConfig
 from somcore.latent import LatentMoments
@@ -136,7 +134,7 @@ class DeepRounds:
         return merged, gradient, term_sums(TERMS, tallies), LatentMoments(table.view_as(moments.table))
 
     def _scale(self, state: MapState, samples: int) -> int | None:
-        return scale_of(state, samples, MAX_ABS, self._plan.reduction)
+        return scale_of(state, samples, self._plan.reduction)
 
     def _step(self, network: NetworkState, gradient: Tensor, round_index: int) -> NetworkState:
         settings = self._deep.settings

@@ -17,11 +17,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pipeline.prepared.scaling import MAX_ABS
+from somcore.state import MapState
 from somcore.statistics import BatchStatistics
+from somcore.update import round_scale
 
 _DENSE = 2**15  # numbers: below, one message costs less than finding out what can be left out of it
 
 _BITS = 61  # of an int64 sum: a sign, and one bit to spare
+
+
+def scale_of(state: MapState, num_samples: int, reduction: str) -> int | None:
+    """Fixed-point scale of a round, None for float sums: from state, plan and data, so the same on every worker."""
+    return round_scale(state, MAX_ABS, num_samples) if reduction == "exact" else None
 
 
 class ReductionBroken(RuntimeError):

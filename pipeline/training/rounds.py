@@ -21,14 +21,14 @@ from pipeline.errors import DataError
 from pipeline.prepared.scaling import MAX_ABS
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
-from pipeline.training.reduction import Reduction, dealt
+from pipeline.training.reduction import Reduction, dealt, scale_of
 from pipeline.training.tallies import added, check_counted, map_tallies, running
 from somcore.config import MapConfig
 from somcore.distance import project
 from somcore.sampling import Sampling, sample_indices
 from somcore.state import MapState
 from somcore.statistics import BatchStatistics
-from somcore.update import accumulate, advance, empty_statistics, round_scale
+from somcore.update import accumulate, advance, empty_statistics
 
 _KEPT_ORDER = 2**20  # positions: 8 MB
 
@@ -84,7 +84,7 @@ class MapRounds:
             config,
             cut,
             plan.num_samples,
-            scale=scale_of(state, cut.num_samples, MAX_ABS, plan.reduction),
+            scale=scale_of(state, cut.num_samples, plan.reduction),
             max_abs=MAX_ABS,
             rank=reduction.rank,
             world_size=reduction.world_size,
@@ -222,8 +222,3 @@ def check_tile(features: Tensor, rows: Tensor, config: MapConfig, max_abs: float
             f"[{-max_abs:g}, {max_abs:g}]. Got {float(features[row, feature])}. "
             "Prepare the data again; with --missing mask NaN means a missing value."
         )
-
-
-def scale_of(state: MapState, num_samples: int, max_abs: float, reduction: str) -> int | None:
-    """Fixed-point scale of a round: the same on every worker, because it comes from state, plan and data."""
-    return round_scale(state, max_abs, num_samples) if reduction == "exact" else None
