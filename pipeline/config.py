@@ -8,7 +8,6 @@ configuration files, Tune spaces and MLflow parameters. The hyper-parameters of 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from pipeline.deep.config import DeepConfig, EncoderConfig, map_defaults
+from pipeline.errors import nearest
 from pipeline.rivals.config import MAP_DEFAULTS as RIVAL_MAP_DEFAULTS
 from pipeline.rivals.config import RIVALS, RivalConfig, check_rival, reads
 from pipeline.section import Section
@@ -276,11 +276,6 @@ def _parse_file(path: Path) -> Any:
         return yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
-
-
-def nearest(word: str, words: Iterable[str], most: int = 1) -> list[str]:
-    """The words that look most like one, the likest first; none where all are too different."""
-    return difflib.get_close_matches(word, list(words), n=most, cutoff=0.6)
 
 
 def _sentence(error: ValidationError) -> str:

@@ -8,6 +8,7 @@ processes by pickle.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import traceback
@@ -134,6 +135,11 @@ def some(names: Iterable[object], most: int) -> str:
     """
     words = [str(name) for name in names]
     return ", ".join(words[:most]) + ", ..." * (len(words) > most)
+
+
+def nearest(word: str, words: Iterable[str], most: int = 1) -> list[str]:
+    """The words that look most like one, the likest first; none where all are too different."""
+    return difflib.get_close_matches(word, list(words), n=most, cutoff=0.6)
 
 
 def theirs_to_mend(error: BaseException) -> bool:

@@ -59,13 +59,7 @@ class DeepRounds:
         self._size = sum(parameter.numel() for parameter in trainable(self._network))
 
     def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
-        """One round: refresh if due, measure, reduce, advance; at the last one the final map is made.
-
-        Args:
-            snapshot: after the round before.
-            reduction: joins the workers.
-            stay: called before every tile; may raise to leave early.
-        """
+        """One round: refresh if due, measure, reduce, advance; at the last one the final map is made."""
         state, network = snapshot.state, snapshot.network
         assert network is not None
         if self._refresh_due(state, network):

@@ -45,13 +45,7 @@ class RivalRounds:
         self._size = sum(parameter.numel() for parameter in trainable(self._network))
 
     def play(self, snapshot: Snapshot, reduction: Reduction, stay: Callable[[], None]) -> Snapshot:
-        """One round: what is due before it, tiles, reduction, step; at the last one the final map is made.
-
-        Args:
-            snapshot: after the round before.
-            reduction: joins the workers.
-            stay: called before every tile; may raise to leave early.
-        """
+        """One round: what is due before it, tiles, reduction, step; at the last one the final map is made."""
         assert snapshot.network is not None
         load_flat(self._network, snapshot.network.values)
         world = World(self._dataset, self._network, self._rows, self._labels, reduction, stay, self._plan.device)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.config import keys, nearest
-from pipeline.errors import UserError, must, some
+from pipeline.config import keys
+from pipeline.errors import UserError, must, nearest, some
 from pipeline.sweeps.selection import choosers_of
 from pipeline.training.rundir import changed_settings
 

@@ -89,7 +89,7 @@ class MapRounds:
             rank=reduction.rank,
             world_size=reduction.world_size,
             ahead=functools.partial(self._dataset.ahead, "train"),
-            between=stay,
+            stay=stay,
         )
         stay()
         merged = reduction.reduce(own)
@@ -151,7 +151,7 @@ def round_statistics(
     rank: int = 0,
     world_size: int = 1,
     ahead: Callable[[Tensor], None] = lambda rows: None,
-    between: Callable[[], None] = lambda: None,
+    stay: Callable[[], None] = lambda: None,
 ) -> BatchStatistics:
     """The statistics of the tiles that one worker was dealt in one round.
 
@@ -166,7 +166,7 @@ def round_statistics(
         rank: of this worker.
         world_size: W.
         ahead: is told the rows of the next tile before the running one is computed.
-        between: is called before every tile; may raise to leave early.
+        stay: is called before every tile; may raise to leave early.
 
     Returns:
         Their merged statistics; the identity of `merge` if no tile was dealt.
@@ -176,7 +176,7 @@ def round_statistics(
     tiles = list(plan.tiles(rank, world_size))
     orders = [rows_at(config, plan.epoch, positions, num_samples) for positions in tiles]
     for positions, rows, following in zip(tiles, orders, [*orders[1:], None][: len(tiles)], strict=True):
-        between()
+        stay()
         if following is not None:
             ahead(following)
         features, labels = read(rows)
