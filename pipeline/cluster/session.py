@@ -11,6 +11,7 @@ import threading
 import time
 from typing import Any
 
+from pipeline.cluster import token_refused
 from pipeline.config import ClusterConfig
 from pipeline.errors import GroupTimeout, UserError, line_of, must
 from pipeline.signals import children_outlive_terminal
@@ -143,6 +144,9 @@ def _connect(ray: Any, address: str | None) -> None:
                 "is less busy, do without Ray (jobs.train --workers 0, jobs.predict --actors 0), or name a running "
                 "cluster (--address)."
             ) from error
+        answer = str(error.__cause__ or error)
+        if "AuthenticationError" in answer or isinstance(error, ray.exceptions.AuthenticationError):
+            raise token_refused(address, answer) from None
         if not isinstance(error, ConnectionError | RuntimeError):
             raise
         raise must(field, "the address of a running Ray cluster", address, remedy=reason) from None

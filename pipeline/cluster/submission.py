@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.cluster import token_refused
 from pipeline.cluster.package import lock_of, stage
 from pipeline.cluster.task import CODE, Task, named
 from pipeline.environment import TRAVELLED, commit
@@ -185,11 +186,7 @@ class Cluster:
         try:
             yield
         except AuthenticationError as error:
-            wrong = "does not accept this token" if "Forbidden" in str(error) else "wants a token"
-            raise UserError(
-                f"The cluster at {self.address} {wrong}. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-                "RAY_AUTH_TOKEN_PATH to the token that its nodes were started with, ~/.ray/auth_token if they got none."
-            ) from None
+            raise token_refused(self.address, str(error)) from None
         except OSError as error:
             reason = line_of(error)[:160]
             raise Unreachable(

@@ -31,6 +31,7 @@ class Nodes:
 
     Attributes:
         dashboard: URL for `jobs.submit --address`.
+        address: for `--address` of other commands.
         environment: for processes that may speak to the cluster (the token).
     """
 
@@ -53,12 +54,12 @@ class Nodes:
 
     def start_node(self, cpus: int = 1) -> None:
         """Adds a node."""
-        self._attempt("node", cpus, lambda: ["--address", f"127.0.0.1:{self._port}"])
+        self._attempt("node", cpus, lambda: ["--address", self.address])
 
     def _head(self) -> list[object]:
-        self._port, dashboard = free_port(), free_port()
-        self.dashboard = f"http://127.0.0.1:{dashboard}"
-        ports = ["--port", self._port, "--dashboard-port", dashboard, "--ray-client-server-port", free_port()]
+        port, dashboard = free_port(), free_port()
+        self.dashboard, self.address = f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}"
+        ports = ["--port", port, "--dashboard-port", dashboard, "--ray-client-server-port", free_port()]
         return ["--head", "--dashboard-host", "127.0.0.1", *ports]
 
     def _attempt(self, kind: str, cpus: int, options: Callable[[], list[object]]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pipeline.environment import COMMIT, environment
 from pipeline.training.trainer import train
 from tests.cluster.nodes import Nodes, free_port
-from tests.training import REPOSITORY, small
+from tests.training import REPOSITORY, run_job, small
 
 pytestmark = pytest.mark.timeout(1200)
 # One CPU a worker, one CPU a node: two workers fit on two nodes only.
@@ -136,7 +136,7 @@ def is_driver(words, out):
     return bool(words) and "jobs.train" in words and words[-1] == "--resume" and out in words
 
 
-def test_who_may_not_or_cannot_is_told_in_one_line(nodes):
+def test_who_may_not_or_cannot_is_told_in_one_line(nodes, digits, tmp_path):
     free = os.environ | {"RAY_AUTH_MODE": "disabled"}
     elsewhere = type("Nowhere", (), {"dashboard": f"http://127.0.0.1:{free_port()}", "environment": free})
     asked = {
@@ -149,3 +149,22 @@ def test_who_may_not_or_cannot_is_told_in_one_line(nodes):
         out, err = process.communicate(timeout=120)
         assert process.returncode == 2, err
         assert out == "" and len(err.strip().splitlines()) == 1 and text in err, err
+    words = [
+        "--data",
+        digits,
+        "--model",
+        "sssom",
+        "--workers",
+        1,
+        "--address",
+        nodes.address,
+        "--out",
+        tmp_path / "run",
+    ]
+    for text, secret in {
+        "wants a token": {"RAY_AUTH_MODE": "disabled"},
+        "this token": {"RAY_AUTH_TOKEN": "0" * 48},
+    }.items():
+        done = run_job(*words, **(nodes.environment | secret))
+        assert done.returncode == 2 and text in done.stderr.splitlines()[-1], done.stderr  # Ray's own lines before it
+        assert "RAY_AUTH_MODE=token" in done.stderr and not (tmp_path / "run").exists()
