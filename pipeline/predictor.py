@@ -124,7 +124,8 @@ class Predictor:
         values = self.spec.read(samples)
         bad = np.flatnonzero(self.spec.invalid(values)) if len(values) else np.empty(0, np.int64)
         if len(bad):
-            raise DataError(f"Row {bad[0]}: a value is missing or infinite. Clean it or leave the row out.")
+            wrong = "a value is missing, infinite or beyond float32"
+            raise DataError(f"Row {bad[0]}: {wrong}. Clean it or leave the row out.")
         return self.predict(values)
 
     def predict(self, values: np.ndarray) -> pd.DataFrame:

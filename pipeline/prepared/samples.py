@@ -142,7 +142,7 @@ class InputSpec:
             raise must(option, wanted, given.sample_rate, remedy=remedy)
 
     def invalid(self, values: np.ndarray) -> np.ndarray:
-        """(n,) bool: samples that cannot be scored, because a value is missing or infinite."""
+        """(n,) bool: samples that cannot be scored, because a value is missing, infinite or beyond float32."""
         if values.dtype.kind != "f":
             return np.zeros(len(values), dtype=bool)
         flat = values.reshape(len(values), math.prod(values.shape[1:]))

@@ -146,7 +146,7 @@ def samples_of(batch: pa.RecordBatch, spec: InputSpec) -> tuple[np.ndarray, list
     places = [place for place, reason in enumerate(reasons) if reason is None]
     for place, wrong in zip(places, bad, strict=True):
         if wrong:
-            reasons[place] = "a value is missing or infinite"
+            reasons[place] = "a value is missing, infinite or beyond float32"
     return values[~bad], reasons
 
 

@@ -66,7 +66,10 @@ def test_answers_in_order_with_keys_and_bad_rows_aside(ray_cluster, model, rows,
     with open(tmp_path / "out" / "_errors.csv") as file:
         errors = list(csv.DictReader(file))
     assert [(e["row"], e["key"]) for e in errors] == [("12", "r012"), ("11", "r061")]
-    assert errors[1]["file"].endswith("b.parquet") and errors[0]["reason"] == "a value is missing or infinite"
+    assert (
+        errors[1]["file"].endswith("b.parquet")
+        and errors[0]["reason"] == "a value is missing, infinite or beyond float32"
+    )
 
 
 @pytest.mark.parametrize("row_bytes, count", [

@@ -102,10 +102,19 @@ def test_trials_with_workers_of_their_own_give_the_same_maps(ray_cluster, digits
     assert metrics(alone["rows"]) == metrics(groups["rows"])
 
 
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster, digits, space, tmp_path_factory):
+    """Metrics of six trials that nobody disturbs."""
+    done = sweep(
+        options([digits], space, samples=3), tmp_path_factory.mktemp("undisturbed") / "out", tracking_uri="none"
+    )
+    return metrics(done["rows"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_sweep_that_was_killed_ends_as_if_nothing_had_happened(
-    ray_cluster, digits, space, tracking_uri, tmp_path, number
+    ray_cluster, digits, space, tracking_uri, tmp_path, undisturbed, number
 ):
     command = [
         sys.executable, "-m", "jobs.sweep", "--data", digits, "--model", "sssom", "--out", tmp_path / "out",
@@ -138,7 +147,6 @@ def test_a_sweep_that_was_killed_ends_as_if_nothing_had_happened(
     resumed = subprocess.run(again, cwd=REPOSITORY, capture_output=True, text=True, timeout=240)
     result = last_json(resumed)
     assert before and all(path.stat().st_mtime_ns == when for path, when in before.items())
-    undisturbed = sweep(options([digits], space, samples=3), tmp_path / "undisturbed", tracking_uri="none")
-    assert metrics(result["rows"]) == metrics(undisturbed["rows"])
+    assert metrics(result["rows"]) == undisturbed
     runs = runs_of(tracking_uri, "x")
     assert sorted(run.info.status for run in runs) == ["FINISHED"] * 7

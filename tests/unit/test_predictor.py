@@ -154,8 +154,8 @@ def test_no_rows_give_no_answers(numbers, images):
     [
         ({"x0": [1.0]}, "Columns 'x1' must be there. Got x0."),
         ({"x0": ["a"], "x1": [1.0]}, "Column 'x0' must be numbers."),
-        ({"x0": [1.0, 1.0], "x1": [1.0, float("nan")]}, "Row 1: a value is missing or infinite."),
-        ({"x0": [1.0], "x1": [1e300]}, "Row 0: a value is missing or infinite."),
+        ({"x0": [1.0, 1.0], "x1": [1.0, float("nan")]}, "Row 1: a value is missing, infinite or beyond float32."),
+        ({"x0": [1.0], "x1": [1e300]}, "Row 0: a value is missing, infinite or beyond float32."),
         ([[1.0, 2.0], [3.0]], "Samples must be an array. Got 'rows of several lengths'"),
     ],
 )
