@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.deep.model import DeepModel
 from pipeline.errors import DataError, OutputError, UserError
 from pipeline.prepared.manifest import Manifest
-from pipeline.prepared.samples import InputSpec
+from pipeline.prepared.samples import WRONG_VALUE, InputSpec
 from pipeline.prepared.scaling import Scaling
 from pipeline.training.rundir import MAP, RunDirectory
 from somcore.config import LABEL_AWARE, MapConfig
@@ -124,8 +124,7 @@ class Predictor:
         values = self.spec.read(samples)
         bad = np.flatnonzero(self.spec.invalid(values)) if len(values) else np.empty(0, np.int64)
         if len(bad):
-            wrong = "a value is missing, infinite or beyond float32"
-            raise DataError(f"Row {bad[0]}: {wrong}. Clean it or leave the row out.")
+            raise DataError(f"Row {bad[0]}: {WRONG_VALUE}. Clean it or leave the row out.")
         return self.predict(values)
 
     def predict(self, values: np.ndarray) -> pd.DataFrame:

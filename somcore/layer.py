@@ -91,6 +91,8 @@ class SOMLayer(nn.Module):
         self.bound = bound
         self.num_classes = num_classes if self.config.variant in LABEL_AWARE else 0
         check_decisions(self.config, self.losses)
+        if state is None and not self.config.is_growing:
+            raise ValueError(f"state must be given for {config.variant}: a lattice begins from features. Got None.")
         state = state or initial_state(self.config, dim, self.num_classes)
         self._extent = (state.capacity, dim)
         for name in TENSORS:

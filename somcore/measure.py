@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from somcore.config import UNLABELLED, MapConfig
+from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.loss_config import LossConfig
 from somcore.losses import RoundTotals, Views, loss_terms, weighted_sum
 from somcore.matching import Match, match
@@ -70,7 +70,7 @@ def measure(
         positions: (n,) int64, place of each sample in the round, unique within it; default 0 … n − 1.
         scale: fixed-point scale of the round; None = plain float64 sums.
     """
-    seen = labels if state.num_classes else torch.full_like(labels, UNLABELLED)
+    seen = labels if config.variant in LABEL_AWARE else torch.full_like(labels, UNLABELLED)
     found = match(state, features, seen, config=config)
     statistics = accumulate(state, features, seen, config, positions=positions, scale=scale, found=found)
     terms = loss_terms(state, features, seen, found, losses, error_threshold=error_threshold, views=views)

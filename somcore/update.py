@@ -114,7 +114,11 @@ def _check_labels(labels: Tensor, num_classes: int) -> None:
     low, high = (int(bound) for bound in labels.aminmax())
     if low < UNLABELLED or high >= num_classes:
         row = int(((labels < UNLABELLED) | (labels >= num_classes)).nonzero()[0])
-        kinds = f"a class, 0 … {num_classes - 1}, or {UNLABELLED}" if num_classes else f"{UNLABELLED}, without classes"
+        kinds = (
+            f"a class, 0 … {num_classes - 1}, or {UNLABELLED}"
+            if num_classes
+            else f"{UNLABELLED} where num_classes is 0"
+        )
         raise ValueError(f"labels must be {kinds}. Got {int(labels[row])} in row {row} of the tile.")
 
 

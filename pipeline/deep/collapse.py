@@ -37,21 +37,22 @@ class Limits:
     rank: float = _LOWEST_RANK
 
     @classmethod
-    def of(cls, losses: LossConfig, labels: Tensor, num_values: int) -> Limits:
-        """Those of a run, as far as its samples and labels agree with them.
+    def of(cls, losses: LossConfig, labels: Tensor, num_values: int, dim: int) -> Limits:
+        """Those of a run, as far as its samples, features and labels agree with them.
 
         Where labels say that a class has a third of the samples or more, one node may rightly win so many, and half
-        as many again. C classes are best told apart in C - 1 dimensions, samples of few values have few: half of the
-        first and a quarter of the second is enough.
+        as many again. C classes are best told apart in C - 1 dimensions, samples of few values have few, D features
+        have D: half of the first and the last and a quarter of the second is enough.
 
         Args:
             losses: has `collapse_share`.
             labels: (n,) of the training rows, UNLABELLED where unknown.
             num_values: of a sample.
+            dim: D.
         """
         counts = labels[labels != UNLABELLED].bincount()
         classes = int((counts > 0).sum())
-        rank = max(1.0, min(_LOWEST_RANK, num_values / 4))
+        rank = max(1.0, min(_LOWEST_RANK, num_values / 4, dim / 2))
         if classes < 2:
             return cls(losses.collapse_share, rank)
         most = float(counts.max()) / float(counts.sum())

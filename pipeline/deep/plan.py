@@ -174,7 +174,7 @@ def resolve_deep(
     if extra is None:
         rare = 0 < num_labelled < _LABELLED_SHARE * num_samples
         extra = round(_LABELLED_SHARE * config.batch_size) if rare else 0
-    if num_labelled == 0:
+    if num_labelled == 0 or num_classes == 0:
         extra = 0
     automatic = _OF_SOURCE.get(source, _AUGMENT[sample.kind])
     augment = automatic if encoder.augment == "auto" else encoder.augment
@@ -185,6 +185,10 @@ def resolve_deep(
         raise must("deep.crossings", "false where encoder.augment is none: every view is the sample itself", True)
     if rival is None:
         check_decisions(config, losses, "loss.")
+        if not any(weight for name, weight in losses.to_dict().items() if name.endswith("_weight")):
+            raise must("loss.*", "weights of which one at least is above 0, or the encoder learns nothing", "all 0")
+        if config.missing != "error":
+            raise must("map.missing", "error for a deep map, whose encoder needs every value", config.missing)
     names = {"image": "cnn", "audio": "audio", "table": "mlp"}
     return DeepPlan(
         encoder=encoder.model_copy(

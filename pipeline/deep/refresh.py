@@ -24,6 +24,7 @@ from somcore.statistics import BatchStatistics
 from somcore.threshold import NUM_BINS, pair_histogram
 from somcore.update import accumulate, empty_statistics
 
+_PAIR = 2
 _RARE = 0.25  # share of labelled rows below which a refresh looks at more of them
 # Orders apart from the epochs of training. Of as many rows, refresh n has that of pass 900 + n over the labelled ones
 # (`DeepRound`): a long training meets it, without harm, and another number would move every deep run.
@@ -81,11 +82,12 @@ def look_at(
     statistics = empty_statistics(opened, config, scale)
     histogram = torch.zeros(NUM_BINS, dtype=torch.int64, device=opened.device)
     moments = LatentMoments.zero(opened.num_features, opened.device)
-    tiles = range(0, len(rows), config.tile_size)
+    size = max(_PAIR, config.tile_size)  # a tile of one sample has no pair to calibrate the threshold by
+    tiles = range(0, len(rows), size)
     marked: list[tuple[Tensor, Tensor]] = []
     for start in tiles[dealt(len(tiles), reduction.rank, reduction.world_size)]:
         stay()
-        places = torch.arange(start, min(start + config.tile_size, len(rows)))
+        places = torch.arange(start, min(start + size, len(rows)))
         taken = rows[places]
         features = encode(network, dataset.read("train", taken)[0].to(opened.device))
         part = f"the tile at row {start} of a refresh"

@@ -52,9 +52,11 @@ class DeepRounds:
         self._dataset = planned_dataset(plan)
         self._labels, withheld = training_labels(plan, self._dataset.labels("train"))
         self._rows = self._deep.trained_rows(self._labels, withheld)
-        trained = self._labels[self._rows]
-        self._classes = trained[trained != UNLABELLED].unique()
-        self.limits = Limits.of(self._deep.losses, trained, self._dataset.num_features)
+        trained, dim = self._labels[self._rows], self._deep.encoder.dim
+        self.limits = Limits.of(self._deep.losses, trained, self._dataset.num_features, dim)
+        if not plan.num_classes:  # labels say how large a node may rightly be; such a map reads none
+            self._labels = torch.full_like(self._labels, UNLABELLED)
+        self._classes = trained[trained != UNLABELLED].unique() if plan.num_classes else trained[:0]
         self._network = self._deep.network().to(plan.device)
         self._size = sum(parameter.numel() for parameter in trainable(self._network))
 

@@ -221,6 +221,6 @@ def check_finite(
         places.append(named(int(rows[wrong.nonzero()[0, 0]])))
     raise Diverged(
         f"{what} must be finite. Got infinity or NaN in {', '.join(places)}. Checkpoints written before are intact; "
-        "start anew with a smaller deep.learning_rate.",
+        "start anew with a smaller deep.learning_rate, or nearer to the defaults of loss.* and deep.weight_decay.",
         round=round_index,
     )

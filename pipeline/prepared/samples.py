@@ -20,6 +20,7 @@ from pipeline.prepared.scaling import Scaling
 from pipeline.prepared.shards import Dataset
 
 TENSOR_COLUMN = "features"
+WRONG_VALUE = "a value is missing, infinite or beyond float32"
 ABSENT = "Add what is missing; a category that does not occur is a column of 0."
 
 

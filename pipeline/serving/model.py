@@ -206,12 +206,15 @@ def _example(directory: Path, spec: InputSpec) -> Any:
 def _signature(predictor: Predictor, example: Any) -> Any:
     """What MLflow holds requests to.
 
-    Of images and recordings it holds the answers only: MLflow would cut 0.7 to 0 where `uint8` is asked for, while the
-    model refuses what is scaled.
+    Of a table it holds the names of the columns and not their type: MLflow would refuse whole numbers where `double` is
+    asked for. Of images and recordings it holds the answers only: MLflow would cut 0.7 to 0 where `uint8` is asked
+    for, while the model refuses what is scaled.
     """
     import mlflow
+    from mlflow.types.schema import AnyType, ColSpec, Schema
 
     answers = predictor(example)
     answers["class"] = answers["class"].fillna("").astype(str)  # a class may be missing
-    signature = mlflow.models.infer_signature(example, answers)
-    return signature if predictor.spec.columns else mlflow.models.ModelSignature(outputs=signature.outputs)
+    columns = predictor.spec.columns
+    inputs = Schema([ColSpec(AnyType(), name) for name in columns]) if columns else None
+    return mlflow.models.ModelSignature(inputs, mlflow.models.infer_signature(model_output=answers).outputs)

@@ -111,7 +111,8 @@ class MapGraph(nn.Module):
             return rho / (rho + self.threshold)
         gap = (x - self.prototypes[place]).abs() * observed
         ratio = torch.where(gap > 0, gap / self.box[place], torch.zeros_like(gap)).amax(1)
-        return torch.where(torch.isinf(ratio), torch.ones_like(ratio), ratio / (1 + ratio))
+        novelty = torch.where(torch.isinf(ratio), torch.ones_like(ratio), ratio / (1 + ratio))
+        return torch.where(torch.isnan(rho), rho, novelty)
 
     def _class(self, x: Tensor, observed: Tensor, errors: Tensor, node: Tensor, place: Tensor) -> Tensor:
         """Class of the BMU, else of the nearest node that has one; −1 where none can be said."""

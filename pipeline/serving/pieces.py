@@ -74,10 +74,15 @@ def cut_input(source: Path, spec: InputSpec, key_column: str, piece_rows: int) -
 def _files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
-    found = [p for p in sorted(source.rglob("*.parquet")) if p.is_file() and not p.name.startswith((".", "_"))]
+    found = [path for path in sorted(source.rglob("*.parquet")) if path.is_file() and not _set_aside(path, source)]
     if not found:
         raise _unprepared(source)
     return found
+
+
+def _set_aside(path: Path, source: Path) -> bool:
+    """What other tools have put there: a file or folder whose name begins with a dot or an underscore."""
+    return any(part.startswith((".", "_")) for part in path.relative_to(source).parts)
 
 
 def _unprepared(source: Path) -> UserError:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError, UserError, must, some
 from pipeline.places import is_data_set
 from pipeline.prepared.manifest import Manifest
-from pipeline.prepared.samples import ABSENT, TENSOR_COLUMN, InputSpec, narrowed
+from pipeline.prepared.samples import ABSENT, TENSOR_COLUMN, WRONG_VALUE, InputSpec, narrowed
 from pipeline.sources.readers import holds_numbers
 
 
@@ -146,7 +146,7 @@ def samples_of(batch: pa.RecordBatch, spec: InputSpec) -> tuple[np.ndarray, list
     places = [place for place, reason in enumerate(reasons) if reason is None]
     for place, wrong in zip(places, bad, strict=True):
         if wrong:
-            reasons[place] = "a value is missing, infinite or beyond float32"
+            reasons[place] = WRONG_VALUE
     return values[~bad], reasons
 
 
@@ -165,8 +165,14 @@ def _tensors(column: pa.Array, spec: InputSpec) -> tuple[np.ndarray, list[str | 
         for fine, length in zip(good, lengths, strict=True)
     ]
     kept = storage if good.all() else storage.filter(pa.array(good))
-    flat = kept.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(kept), *spec.shape).astype(spec.dtype, copy=False), reasons
+    values = kept.flatten()
+    if values.null_count and np.dtype(spec.dtype).kind != "f":  # no integer says that it is missing, as NaN does
+        whole = values.is_valid().to_numpy(zero_copy_only=False).reshape(len(kept), size).all(axis=1)
+        for place in np.flatnonzero(good)[~whole]:
+            reasons[place] = WRONG_VALUE
+        values = kept.filter(pa.array(whole)).flatten()
+    flat = values.to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, *spec.shape).astype(spec.dtype, copy=False), reasons
 
 
 def _element(kind: pa.DataType) -> pa.DataType | None:

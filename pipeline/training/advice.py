@@ -29,9 +29,10 @@ def too_short(plan: DeepPlan) -> str | None:
     """What gets no turn in a deep training or that of a rival, in one line; None if everything does."""
     losses, asked = plan.losses, []
     if plan.rival is None:
-        if (losses.relevance_warmup_rounds or 0) >= plan.rounds:
+        if (losses.relevance_warmup_rounds or 0) >= plan.rounds and plan.settings.variant != "kohonen":
             asked.append(f"relevances (loss.relevance_warmup_rounds={losses.relevance_warmup_rounds})")
-        waiting = losses.consistency_weight + losses.agreement_weight + losses.balance_weight
+        waiting = losses.agreement_weight + losses.balance_weight
+        waiting += losses.consistency_weight if plan.num_classes else 0
         if waiting > 0 and (losses.consistency_start or 0) >= plan.rounds:
             asked.append(f"consistency (loss.consistency_start={losses.consistency_start})")
     if asked:

@@ -23,7 +23,7 @@ from pipeline.prepared.labels import kept_labels
 from pipeline.prepared.shards import Dataset
 from pipeline.rivals import rival_class
 from pipeline.rivals.config import CLASSIFIERS, RIVALS, RivalPlan, resolve_rival
-from somcore.config import LABEL_AWARE, LATTICES, UNLABELLED, MapConfig
+from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.threshold import calibrate
 
 _ROUNDS_PER_EPOCH = 32
@@ -184,7 +184,7 @@ def _make_deep_plan(run: RunConfig, dataset: Dataset) -> TrainingPlan:
         given = replace(given, capacity=rival.num_clusters, num_rounds=num_rounds)
     config = given.resolve(num_samples=num_samples, num_features=num_features, num_classes=num_classes)
     sample = SampleShape.of(dataset.manifest)
-    losses = run.loss_config(num_labelled > 0 and run.deep.variant not in LATTICES)
+    losses = run.loss_config(num_labelled > 0 and reads_labels)
     resolved = resolve_deep(
         run.encoder,
         deep,

@@ -17,6 +17,7 @@ from jobs.predict import predict as command
 from pipeline.errors import UserError, line_of
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
+from pipeline.prepared.shards import Dataset
 from pipeline.serving.pieces import Piece, cut_input
 from pipeline.serving.predict import Scorer, batch_rows, predict
 from pipeline.sources import SourceOptions, open_source
@@ -239,6 +240,8 @@ def test_answers_below_the_input_are_refused(model, source):
 def test_folders_that_are_named_as_files_are_looked_into(model, source, tmp_path):
     (source / "parts.parquet").mkdir()
     (source / "b.parquet").rename(source / "parts.parquet" / "part-0.parquet")
+    (source / ".ipynb_checkpoints").mkdir()  # of another tool
+    shutil.copy(source / "a.parquet", source / ".ipynb_checkpoints" / "a-checkpoint.parquet")
     assert predict(model, source, tmp_path / "out", actors=0)["rows"] == 80
 
 
@@ -312,6 +315,21 @@ def test_images_as_prepared(digits, tmp_path):
     assert done["errors"] == 0 and len(answers) == done["rows"] == 359
     assert answers["class"].isna().all() and (answers["node"] >= 0).all()
     assert answers["key"].tolist() == pd.read_parquet(digits / "test", columns=["key"])["key"].tolist()
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.uint8()), pa.list_(pa.uint8(), 64)], ids=["list", "fixed"])
+def test_an_image_with_a_missing_pixel_is_set_aside(digits, tmp_path, kind):
+    train(small("kohonen", digits), tmp_path / "run")
+    images = Dataset.open(digits).read_raw("test", np.arange(4)).flatten(1).tolist()
+    whole = Predictor.load(tmp_path / "run")(np.array(images, np.uint8).reshape(4, 1, 8, 8))["node"].tolist()
+    images[1][5] = None
+    pq.write_table(pa.table({"features": pa.array(images, kind)}), tmp_path / "in.parquet")
+    done = predict(tmp_path / "run", tmp_path / "in.parquet", tmp_path / "out", actors=0)
+    answers = pd.read_parquet(tmp_path / "out")
+    assert done["errors"] == 1 and answers["key"].tolist() == [0, 2, 3]
+    assert answers["node"].tolist() == [whole[0], *whole[2:]]
+    reasons = pd.read_csv(tmp_path / "out" / "_errors.csv")["reason"].tolist()
+    assert reasons == ["a value is missing, infinite or beyond float32"]
 
 
 def test_answers_of_another_network_are_not_gone_on_with(digits, tmp_path):

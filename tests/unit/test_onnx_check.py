@@ -18,13 +18,13 @@ pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+@pytest.fixture(scope="module", params=["sssom", "altsssom"])
+def exported(request, tmp_path_factory):
     """A small model and its file."""
     rng, tmp_path = np.random.default_rng(0), tmp_path_factory.mktemp("onnx")
     labels = np.arange(60) % 2
     data = table(tmp_path / "t", rng.normal(labels[:, None], 0.2, (60, 2)), labels)
-    train(small("sssom", data, map__epochs=2), tmp_path / "run")
+    train(small(request.param, data, map__epochs=2), tmp_path / "run")
     assert export_model(tmp_path / "run", tmp_path / "m.onnx")["checked"] == 64
     return (tmp_path / "m.onnx").read_bytes(), Predictor.load(tmp_path / "run")
 

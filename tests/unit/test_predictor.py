@@ -196,6 +196,9 @@ def test_the_mlflow_model_answers_far_from_this_repository_and_unpickles_nothing
         "import mlflow, pandas, sys\n"
         "model = mlflow.pyfunc.load_model('model')\n"
         "model.predict(pandas.read_csv('rows.csv')).to_json('answers.json')\n"
+        "whole = pandas.DataFrame({'x1': [1, 0], 'x0': [2, 3], 'more': ['a', 'b']})\n"
+        "for given in (whole, whole.to_dict('records'), whole.astype({'x1': 'Int64'}), whole.astype({'x0': 'f4'})):\n"
+        "    print(model.predict(given)['node'].tolist())\n"
         "import pipeline; print(pipeline.__file__)\n"
     )
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -204,7 +207,10 @@ def test_the_mlflow_model_answers_far_from_this_repository_and_unpickles_nothing
     )
     assert done.returncode == 0, done.stderr
     assert "type hints" not in done.stderr  # MLflow's advice to whoever writes models, not to who loads one
-    assert done.stdout.split()[-1].startswith(str(saved))
+    *nodes, package = done.stdout.splitlines()
+    assert package.startswith(str(saved))
+    whole = pd.DataFrame({"x0": [2, 3], "x1": [1, 0]})
+    assert nodes == 4 * [str(Predictor.load(numbers)(whole)["node"].tolist())]
     expected = Predictor.load(model_directory(str(saved)))(frame)
     answers = pd.read_json(tmp_path / "answers.json")
     assert answers["class"].tolist() == expected["class"].tolist()
