@@ -55,6 +55,26 @@ def test_a_variant_of_the_deep_model_trains_on_digits(digits, tmp_path, changes)
         assert 0 <= result["validation_accuracy"] <= 1
 
 
+@pytest.mark.parametrize("variant", ["larfdssom", "kohonen"])
+def test_labels_change_nothing_of_a_map_that_reads_none(digits, tmp_path, variant):
+    def digest(fraction):
+        settings = deep(digits, deep__variant=variant, train__labelled_fraction=fraction, deep__refresh_rows=300)
+        if variant == "kohonen":
+            del settings["map.pruning_epochs"]
+        return train(settings, tmp_path / str(fraction))["map_digest"]
+
+    assert digest(0.0) == digest(0.05) == digest(1.0)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"encoder__dim": 2}, {"encoder__dim": 3}, {"map__batch_size": 40, "map__tile_size": 1}]
+)
+def test_small_encoders_and_tiles_are_no_collapse(digits, tmp_path, changes):
+    more = {"encoder__name": "mlp", "encoder__width": 8, "loss__relevance_warmup_rounds": 2}
+    result = train(deep(digits, **(more | changes)), tmp_path / "run")
+    assert result["nodes"] > 2 and result["accuracy"] > 0.2 and not result["collapsed"]
+
+
 def test_a_run_says_that_its_precision_is_slow_on_this_processor(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     said = []

@@ -16,7 +16,7 @@ from pipeline.deep.network import NetworkState, StepSize, adam_step, flat_gradie
 from pipeline.deep.plan import DeepPlan, DeepRound, resolve_deep
 from pipeline.deep.refresh import look_at, rows_to_look_at
 from pipeline.deep.step import packed_terms, term_sums
-from pipeline.errors import Collapsed
+from pipeline.errors import Collapsed, UserError
 from pipeline.recipes import names, recipe
 from pipeline.rivals.config import resolve_rival
 from pipeline.training.advice import too_short
@@ -129,19 +129,32 @@ def test_rounds_take_each_sample_of_an_epoch_once_and_labelled_ones_beside_them(
     assert [t.start for t in places] == sorted(t.start for t in places) and places[-1].stop == 34
 
 
+def resolved(flat=None, num_labelled=9, num_classes=2, **options):
+    run = RunConfig.build({**BASE, **(flat or {})})
+    config = dataclasses.replace(run.map_config(), batch_size=100, **options)
+    return resolve_deep(
+        run.encoder, run.deep, run.loss_config(True),
+        config.resolve(num_samples=1000, num_features=4, num_classes=num_classes), SampleShape("table", (4,)),
+        num_samples=1000, num_labelled=num_labelled, num_classes=num_classes,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("num_labelled", "asked", "extra"),
     [(0, None, 0), (0, 7, 0), (1, None, 25), (249, None, 25), (250, None, 0), (1000, None, 0), (9, 7, 7), (1000, 7, 7)],
 )
 def test_labelled_samples_fill_a_quarter_of_a_round_beside_it_where_labels_are_rarer(num_labelled, asked, extra):
-    run = RunConfig.build({**BASE, "deep.labelled_per_round": asked})
-    config = run.map_config()
-    config = dataclasses.replace(config, batch_size=100).resolve(num_samples=1000, num_features=4, num_classes=2)
-    plan = resolve_deep(
-        run.encoder, run.deep, run.loss_config(True), config, SampleShape("table", (4,)),
-        num_samples=1000, num_labelled=num_labelled, num_classes=2,
-    )  # fmt: skip
-    assert plan.extra == extra
+    assert resolved({"deep.labelled_per_round": asked}, num_labelled).extra == extra
+    assert resolved({"deep.labelled_per_round": asked}, num_labelled, num_classes=0).extra == 0  # reads no label
+
+
+def test_a_deep_map_that_could_not_learn_is_refused():
+    none = {f"loss.{name}": 0.0 for name in LossConfig().to_dict() if name.endswith("_weight")}
+    with pytest.raises(UserError, match=r"loss\.\* must be weights of which one at least is above 0.* Got 'all 0'"):
+        resolved(none)
+    assert resolved(none | {"loss.variance_weight": 0.1}).losses.variance_weight == 0.1
+    with pytest.raises(UserError, match="map.missing must be error for a deep map.* Got 'mask'"):
+        resolved(missing="mask")
 
 
 @pytest.mark.parametrize(
@@ -176,10 +189,10 @@ def test_a_refresh_looks_at_some_rows_and_where_labels_are_rare_at_more_of_them(
     assert not torch.equal(looked, rows_to_look_at(rows, labels, 0, 1, limit)[: len(looked)])
 
 
-@pytest.mark.parametrize(("workers", "most"), [(1, 2**20), (3, 2**20), (3, 16)])
-def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, most, generator, monkeypatch):
+@pytest.mark.parametrize(("workers", "most", "size"), [(1, 2**20, 8), (3, 2**20, 8), (3, 16, 8), (1, 2**20, 1)])
+def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, most, size, generator, monkeypatch):
     monkeypatch.setattr(refresh, "MOST_MOMENTS", most)
-    config = MapConfig(variant="sssom", capacity=3, tile_size=8, activation_threshold=0.5)
+    config = MapConfig(variant="sssom", capacity=3, tile_size=size, activation_threshold=0.5)
     config = config.resolve(num_samples=60, num_features=2, num_classes=2)
     places = torch.rand(3, 2, generator=generator).double()
     state = dataclasses.replace(blank_state(3, 2, 2), prototypes=places, alive=torch.ones(3, dtype=torch.bool))
@@ -193,13 +206,14 @@ def test_a_look_sees_every_row_once_whoever_was_dealt_it(workers, most, generato
         looks.append(
             look_at(rows, state, config, nn.Identity(), dataset, labels, reduction, lambda: None, 40, keep=True)
         )
-    assert {look.num_tiles for look in looks} == {8}
+    size = max(size, 2)  # tiles of one sample have no pair
+    assert {look.num_tiles for look in looks} == {-(-60 // size)}
     moments = looks[0].moments
     for look in looks[1:]:
         moments = moments.merge(look.moments)
     assert torch.equal(moments.table, LatentMoments.of(data[rows[:most]]).table)
-    pairs = sum(pair_histogram(data[part]) for part in rows.split(8))
-    assert torch.equal(sum(look.histogram for look in looks), pairs)
+    pairs = sum(pair_histogram(data[part]) for part in rows.split(size))
+    assert torch.equal(sum(look.histogram for look in looks), pairs) and pairs.sum() > 0
     seen = [
         (*row, label)
         for look in looks
@@ -278,25 +292,27 @@ def test_rounds_of_warm_up_and_those_without_a_map_are_no_alarm(share, round_ind
 
 
 @pytest.mark.parametrize(
-    ("labels", "values", "share", "rank"),
+    ("labels", "values", "dim", "share", "rank"),
     [
-        ([-1, -1, -1], 64, 0.5, 2),
-        ([0, 0, 0], 64, 0.5, 2),
-        (list(range(10)), 64, 0.5, 2),
-        ([0, 1, -1, -1], 64, 0.75, 1),
-        ([0, 0, 0, 1, 2], 64, 0.9, 1),
-        ([0, 1, 2, 3], 64, 0.5, 1.5),
-        ([0] * 9 + [1], 64, 0.95, 1),
-        (list(range(10)), 2, 0.5, 1),
-        ([-1, -1, -1], 6, 0.5, 1.5),
+        ([-1, -1, -1], 64, 8, 0.5, 2),
+        ([0, 0, 0], 64, 8, 0.5, 2),
+        (list(range(10)), 64, 8, 0.5, 2),
+        ([0, 1, -1, -1], 64, 8, 0.75, 1),
+        ([0, 0, 0, 1, 2], 64, 8, 0.9, 1),
+        ([0, 1, 2, 3], 64, 8, 0.5, 1.5),
+        ([0] * 9 + [1], 64, 8, 0.95, 1),
+        (list(range(10)), 2, 8, 0.5, 1),
+        ([-1, -1, -1], 6, 8, 0.5, 1.5),
+        (list(range(10)), 64, 2, 0.5, 1),
+        ([-1, -1, -1], 64, 3, 0.5, 1.5),
     ],
     ids=[
         "no labels", "one class", "ten", "two halves", "three, one large", "four", "nine in ten", "two values",
-        "six values, no labels",
+        "six values, no labels", "two features", "three features, no labels",
     ],
 )  # fmt: skip
-def test_limits_of_a_collapse_agree_with_labels_and_samples(labels, values, share, rank):
-    limits = Limits.of(RunConfig.build(BASE).loss_config(True), torch.tensor(labels), values)
+def test_limits_of_a_collapse_agree_with_labels_samples_and_features(labels, values, dim, share, rank):
+    limits = Limits.of(RunConfig.build(BASE).loss_config(True), torch.tensor(labels), values, dim)
     assert limits.share == pytest.approx(share) and limits.rank == rank
 
 
@@ -311,6 +327,8 @@ def test_a_training_that_is_too_short_for_its_settings_says_so():
         "(loss.consistency_start=300): lower them, or train longer."
     )
     assert too_short(dataclasses.replace(plan, rounds=301)) is None
+    blind = dataclasses.replace(plan, num_classes=0, settings=base.deep.model_copy(update={"variant": "kohonen"}))
+    assert too_short(blind) is None, "it has neither relevances nor pseudo-labels"
 
 
 def test_a_network_that_hardly_learns_says_so_but_k_means_does_not():

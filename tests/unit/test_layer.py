@@ -235,6 +235,10 @@ def test_wrong_uses_are_named(generator):
     for variant in ("kohonen", "dssom"):
         with pytest.raises(ValueError, match=f"num_samples must be given for {variant}, whose radius they shrink. Got"):
             SOMLayer(MapConfig(variant=variant, rows=2, columns=2), dim=4)
+        with pytest.raises(ValueError, match=f"state must be given for {variant}: a lattice begins from features. Got"):
+            SOMLayer(MapConfig(variant=variant, rows=2, columns=2), dim=4, num_samples=9)
+    with pytest.raises(ValueError, match="labels must be -1 where num_classes is 0. Got 2 in row 1 of the tile."):
+        SOMLayer(MapConfig(), dim=4)(torch.rand(3, 4, generator=generator), torch.tensor([-1, 2, 0]))
     with pytest.raises(ValueError, match="must have at least 1 row. Got 0."):
         SOMLayer(MapConfig(), dim=4, num_classes=2, num_samples=0)
     with pytest.raises(ValueError, match="num_classes must be a whole number >= 0. Got -1."):
