@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import subprocess
 from functools import lru_cache
 from pathlib import Path
 
+_COMPUTES = ("somcore", "pipeline")
 _PACKAGES = ("somgrad", "torch", "numpy", "pyarrow", "ray", "mlflow", "safetensors")
 COMMIT = "mlflow.source.git.commit"
 TRAVELLED = "SOMGRAD_COMMIT"
@@ -37,6 +40,20 @@ def _environment() -> dict[str, str]:
         tags[COMMIT] = known.removesuffix("+")
         tags["git_changed"] = str(known.endswith("+")).lower()
     return tags
+
+
+@lru_cache(maxsize=1)
+def code() -> tuple[str, str]:
+    """Digest of the modules that compute, as this process imports them, and the folder that they are in."""
+    digest, folder = hashlib.sha256(), ""
+    for package in _COMPUTES:
+        found = importlib.util.find_spec(package)
+        assert found is not None and found.origin is not None
+        root = Path(found.origin).parent
+        folder = str(root.parent)
+        for path in sorted(root.rglob("*.py")):
+            digest.update(f"{path.relative_to(root.parent)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest(), folder
 
 
 def commit() -> str:

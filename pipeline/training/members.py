@@ -8,6 +8,8 @@ from typing import Any
 
 import ray
 
+from pipeline.environment import code
+
 
 class Member:
     """A worker actor: alive, being restarted by Ray, or gone for good.
@@ -35,7 +37,13 @@ class Member:
             return False
         question, self._question = self._question, None
         try:
-            return bool(ray.get(question))
+            digest, folder = ray.get(question)
+            if digest != code()[0]:  # its sums would be others, and nothing would tell
+                self.gone = (
+                    f"it runs other code than this command: that of {folder} on its node, not that of {code()[1]} "
+                    "here. Install the same version on every node, or send it there: somgrad submit."
+                )
+            return not self.gone
         except ray.exceptions.ActorDiedError as error:
             self.gone = str(error).strip().splitlines()[-1]
         except ray.exceptions.RayActorError:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from pipeline.environment import code
 from pipeline.errors import UserError
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan
@@ -55,9 +56,9 @@ class Worker:
         self._generation = 0
         self._leaving = threading.Event()
 
-    def ready(self) -> bool:
-        """Answers as soon as the worker lives."""
-        return True
+    def ready(self) -> tuple[str, str]:
+        """Answers as soon as the worker lives: digest and folder of the code that it runs."""
+        return code()
 
     def pid(self) -> int:
         """Process id, for those who watch or break processes."""

@@ -8,10 +8,14 @@ import time
 import pytest
 
 from pipeline.cluster.session import Session
-from pipeline.config import ClusterConfig
+from pipeline.config import ClusterConfig, RunConfig
+from pipeline.errors import WorkerLost
+from pipeline.prepared.shards import Dataset
 from pipeline.training.checkpoint import CheckpointStore
 from pipeline.training.group import WorkerGroup
+from pipeline.training.plan import make_plan
 from pipeline.training.trainer import train
+from pipeline.training.worker import Worker
 from tests.cluster import faults
 from tests.cluster.test_deep_worker_counts import deep
 from tests.training import small
@@ -135,3 +139,14 @@ def test_a_full_object_store_is_no_obstacle(three, digits, undisturbed, tmp_path
     three.resize(2)
     result = train(deep(digits), tmp_path / "run", group=three)
     assert len(held) == 9 and result["map_digest"] == undisturbed["deep"]["map_digest"]
+
+
+def test_a_worker_with_other_code_is_not_taken(ray_cluster, digits):
+    config = ClusterConfig(workers=1, cpus_per_worker=0.5, start_s=240.0, address=ray_cluster)
+    stranger = type("Stranger", (Worker,), {"ready": lambda self: ("0" * 64, "elsewhere")})
+    group = WorkerGroup(config, Session(config), pytest.fail, stranger)
+    try:
+        with pytest.raises(WorkerLost, match="it runs other code than this command: that of elsewhere on its node"):
+            group.start(make_plan(RunConfig.build(maps(digits)), Dataset.open(digits)), None)
+    finally:
+        group.close()
