@@ -35,7 +35,7 @@ OnTrials = Callable[[int, int, str], None]
 
 def sweep(
     options: SweepOptions,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     workers: int = 0,
@@ -70,7 +70,7 @@ def sweep(
         UserError: something the user can fix.
         KeyboardInterrupt: interrupted; what is finished stays.
     """
-    minutes = None if time_budget_s is None else time_budget_s / 60
+    out, minutes = Path(out), None if time_budget_s is None else time_budget_s / 60
     for name, number in (("--concurrent", concurrent), ("--time-budget", minutes)):
         if number is not None and not 0 < number < math.inf:
             raise must(name, "a finite number > 0", number)
