@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from ipaddress import ip_address
 from typing import Any
 
 from pipeline.cluster import token_refused
@@ -18,6 +19,7 @@ from pipeline.signals import children_outlive_terminal
 
 _ANSWER_S = 10.0
 _OBJECT_STORE_BYTES = 256 * 2**20  # maps are small; data sets never pass through the object store
+_HOST_PORT = re.compile(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d+)")
 
 
 class Session:
@@ -36,6 +38,10 @@ class Session:
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(ray, config.address)
+        elif config.address and names_another(config.address, self.address):
+            wanted = f"that of the cluster this process is connected to, {self.address}"
+            remedy = "Leave that one first (ray.shutdown()), or name it."
+            raise must("cluster.address", wanted, config.address, remedy=remedy)
         self.driver = ray.util.get_node_ip_address()
 
     @property
@@ -117,6 +123,31 @@ def cpus_per_worker(config: ClusterConfig) -> float:
     return max(0.01, min(float(config.threads), share))
 
 
+def names_another(address: str, connected: str) -> bool:
+    """Whether HOST:PORT is surely not the connected cluster: auto, ray://... and names of this machine may be.
+
+    Example:
+        >>> names_another("10.0.0.1:6379", "10.0.0.2:6379"), names_another("127.0.0.1:6379", "10.0.0.2:6379")
+        (True, False)
+    """
+    named, known = _HOST_PORT.fullmatch(address), _HOST_PORT.fullmatch(connected)
+    if named is None or known is None or "://" in address:
+        return False
+    if int(named[2]) != int(known[2]):
+        return True
+    one, other = _resolved(named[1]), _resolved(known[1])
+    if not one or not other or any(ip_address(host).is_loopback for host in one | other):
+        return False
+    return one.isdisjoint(other)
+
+
+def _resolved(host: str) -> set[str]:
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return set()
+
+
 def _connect(ray: Any, address: str | None) -> None:
     """Connects without Ray's chatter; Ray takes SIGTERM for itself, so it is given back.
 
@@ -161,7 +192,7 @@ def _await(address: str) -> None:
     Raises:
         ConnectionError: nothing answers.
     """
-    named = re.fullmatch(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d+)", address)
+    named = _HOST_PORT.fullmatch(address)
     if named is None:  # auto, local
         return
     until = time.monotonic() + _ANSWER_S

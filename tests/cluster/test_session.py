@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cluster.session import Session
+from pipeline.config import ClusterConfig
+from pipeline.errors import UserError
+
 SCRIPT = """
 from pipeline.config import ClusterConfig
 from pipeline.cluster.session import Session
@@ -35,3 +39,10 @@ def test_a_run_joins_the_cluster_of_this_machine_only_if_told_to(address, machin
     done = subprocess.run(command, env=machine, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert (done.stdout.splitlines()[-1] == ray_cluster) == (address == "auto")
+
+
+def test_a_connected_process_does_not_train_elsewhere_than_told(ray_cluster):
+    Session(ClusterConfig(address=ray_cluster)).close()
+    sentence = f"cluster.address must be that of the cluster this process is connected to, {ray_cluster}. Got '10.*"
+    with pytest.raises(UserError, match=sentence):
+        Session(ClusterConfig(address="10.255.0.1:1"))
