@@ -160,15 +160,13 @@ class _Sitting:
 
     def _tune(self, time_budget_s: float | None, address: str | None) -> None:
         """Hands what is left to Ray Tune."""
-        from pipeline.cluster.session import Session
+        from pipeline.cluster.session import Session, nodes
         from pipeline.sweeps import tune
 
         session = Session(ClusterConfig(address=address))
         try:
-            import ray
-
-            cpus = ray.cluster_resources().get("CPU", 1.0)
             asked = self.plan.definition["settings"], self.workers, self.concurrent
+            cpus = [node["CPU"] for node in nodes() if node.get("CPU")] or [1.0]
             request, concurrent, each = trial_resources(*asked, cpus)
             if self.workers:
                 self._changes["cluster.cpus_per_worker"] = each
