@@ -62,7 +62,7 @@ class ClusterConfig(Section):
     workers: int = Field(2, ge=0, description="an integer >= 0 (0: in this process)")
     min_workers: int | None = Field(None, ge=1, description="an integer >= 1, or none (start with all)")
     threads: int = Field(1, ge=1, description="an integer >= 1")
-    cpus_per_worker: float | None = Field(None, gt=0, description="a number of CPUs > 0, or none")
+    cpus_per_worker: float | None = Field(None, ge=0.0001, description="a number of CPUs >= 0.0001, or none")
     gpus_per_worker: float = Field(0.0, ge=0, description="a number of GPUs >= 0")
     address: str | None = Field(None, description="the address of a Ray cluster, or none")
     placement_s: float = Field(60.0, gt=0, description="a number of seconds > 0")

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from pipeline.cluster import token_refused
+from pipeline.cluster.room import capacity, even_share
 from pipeline.config import ClusterConfig
 from pipeline.errors import GroupTimeout, UserError, line_of, must
 from pipeline.signals import children_outlive_terminal
 
 _ANSWER_S = 10.0
 _OBJECT_STORE_BYTES = 256 * 2**20  # maps are small; data sets never pass through the object store
+_HOST_PORT = re.compile(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d+)")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where workers are put.
+
+    Attributes:
+        group: a placement group of Ray.
+        ours: made for these workers, to be removed with them, with a bundle for each that must be there.
+        cpus: that Ray reserves for a worker.
+    """
+
+    group: Any
+    ours: bool
+    cpus: float
 
 
 class Session:
@@ -36,6 +55,10 @@ class Session:
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(ray, config.address)
+        elif config.address and names_another(config.address, self.address):
+            wanted = f"that of the cluster this process is connected to, {self.address}"
+            remedy = "Leave that one first (ray.shutdown()), or name it."
+            raise must("cluster.address", wanted, config.address, remedy=remedy)
         self.driver = ray.util.get_node_ip_address()
 
     @property
@@ -45,48 +68,57 @@ class Session:
 
         return str(ray.get_runtime_context().gcs_address)
 
-    def place(self, config: ClusterConfig) -> tuple[Any, bool]:
-        """A placement group with a bundle for each worker that must be there, and whether it is ours to remove.
+    def place(self, config: ClusterConfig) -> Placement:
+        """A placement group with a bundle for each worker that must be there.
 
-        Inside a trial of a sweep the trial's own placement group is used.
+        Inside a trial of Tune, or another task or actor in a placement group, that is the one around it, if it has
+        room for all workers beside the trial, which is in its first bundle.
         """
         import ray
 
         current = ray.util.get_current_placement_group()
         if current is not None:
-            return current, False
-        cpus, wanted_workers = cpus_per_worker(config), needed(config)
-        bundle = {"CPU": cpus} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
-        placement = ray.util.placement_group([bundle] * wanted_workers, strategy="SPREAD")
-        if placement.wait(config.placement_s):
-            return placement, True
-        ray.util.remove_placement_group(placement)
+            held, (first, *others) = ray.get_runtime_context().get_assigned_resources(), current.bundle_specs
+            rooms = [{name: max(0.0, has - held.get(name, 0.0)) for name, has in first.items()}, *others]
+            bundle = _bundle(config, rooms, config.workers)
+            if capacity(rooms, bundle) >= config.workers:
+                return Placement(current, False, bundle["CPU"])
+        wanted_workers = needed(config)
+        bundle = _bundle(config, nodes(), wanted_workers)
+        group = ray.util.placement_group([bundle] * wanted_workers, strategy="SPREAD")
+        if group.wait(config.placement_s):
+            return Placement(group, True, bundle["CPU"])
+        ray.util.remove_placement_group(group)
         total = ray.cluster_resources()
-        wanted = f"{wanted_workers} workers of {cpus:g} CPUs and {config.gpus_per_worker:g} GPUs"
+        wanted = f"{wanted_workers} workers of {bundle['CPU']:g} CPUs and {config.gpus_per_worker:g} GPUs"
         has = f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
-        if cpus * wanted_workers > total.get("CPU", 0) or config.gpus_per_worker * wanted_workers > total.get("GPU", 0):
-            raise UserError(f"The cluster must have room for {wanted}. It has {has}. Ask for fewer workers or CPUs.")
+        there = nodes()
+        if capacity(there, bundle) < wanted_workers:
+            raise UserError(
+                f"The cluster must have room for {wanted}, each on one node. It has {has} on {len(there)} nodes. Ask "
+                "for fewer workers, or for less by cluster.cpus_per_worker and cluster.gpus_per_worker."
+            )
+        around = "" if current is None else ", or give the placement group around this room for the workers"
         raise GroupTimeout(
             f"The cluster ({has}) had no room for {wanted} within {config.placement_s:g} s: others use it. "
-            "Wait, or give cluster.placement_s more."
+            f"Wait, or give cluster.placement_s more{around}."
         )
 
-    def actor(self, config: ClusterConfig, placement: Any, number: int, kind: Any) -> Any:
+    def actor(self, config: ClusterConfig, placement: Placement, number: int, kind: Any) -> Any:
         """Starts one actor of a class that `ray.remote` has made; returns its handle at once.
 
         Those that must be there live in the placement group; those beyond `cluster.min_workers` wherever Ray finds
         room, whenever it does.
         """
-        import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         strategy: Any = "SPREAD"
-        if ray.util.get_current_placement_group() is not None:
-            strategy = PlacementGroupSchedulingStrategy(placement, -1)
+        if not placement.ours:
+            strategy = PlacementGroupSchedulingStrategy(placement.group, -1)
         elif number < needed(config):
-            strategy = PlacementGroupSchedulingStrategy(placement, number)
+            strategy = PlacementGroupSchedulingStrategy(placement.group, number)
         placed = kind.options(
-            num_cpus=cpus_per_worker(config),
+            num_cpus=placement.cpus,
             num_gpus=config.gpus_per_worker,
             max_restarts=config.restarts,
             scheduling_strategy=strategy,
@@ -106,15 +138,46 @@ def needed(config: ClusterConfig) -> int:
     return min(config.min_workers or config.workers, config.workers)
 
 
-def cpus_per_worker(config: ClusterConfig) -> float:
-    """CPUs that Ray reserves for a worker: as told, else one per thread, or an even share of fewer."""
+def nodes() -> list[Mapping[str, float]]:
+    """What each living node of the connected cluster has."""
     import ray
 
-    if config.cpus_per_worker is not None:
-        return config.cpus_per_worker
-    total = ray.cluster_resources().get("CPU", 1.0)
-    share = math.floor(100 * total / max(1, needed(config))) / 100
-    return max(0.01, min(float(config.threads), share))
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def names_another(address: str, connected: str) -> bool:
+    """Whether HOST:PORT is surely not the connected cluster: auto, ray://... and names of this machine may be.
+
+    Example:
+        >>> names_another("10.0.0.1:6379", "10.0.0.2:6379"), names_another("127.0.0.1:6379", "10.0.0.2:6379")
+        (True, False)
+    """
+    named, known = _HOST_PORT.fullmatch(address), _HOST_PORT.fullmatch(connected)
+    if named is None or known is None or "://" in address:
+        return False
+    if int(named[2]) != int(known[2]):
+        return True
+    one, other = _resolved(named[1]), _resolved(known[1])
+    if not one or not other or any(ip_address(host).is_loopback for host in one | other):
+        return False
+    return one.isdisjoint(other)
+
+
+def _resolved(host: str) -> set[str]:
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return set()
+
+
+def _bundle(config: ClusterConfig, rooms: Sequence[Mapping[str, float]], workers: int) -> dict[str, float]:
+    """What Ray reserves for a worker: CPUs as told, else one per thread, or less where the rooms have fewer."""
+    cpus = config.cpus_per_worker
+    if cpus is None:
+        if not any(room.get("CPU") for room in rooms):  # yet: a cluster that grows on demand
+            rooms = [{"CPU": 1.0}]
+        cpus = even_share(rooms, workers, config.threads) or 0.01
+    return {"CPU": cpus} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
 
 
 def _connect(ray: Any, address: str | None) -> None:
@@ -161,7 +224,7 @@ def _await(address: str) -> None:
     Raises:
         ConnectionError: nothing answers.
     """
-    named = re.fullmatch(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d+)", address)
+    named = _HOST_PORT.fullmatch(address)
     if named is None:  # auto, local
         return
     until = time.monotonic() + _ANSWER_S

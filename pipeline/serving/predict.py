@@ -53,9 +53,9 @@ SCHEMA = pa.schema(
 
 
 def predict(
-    model: Path,
-    source: Path,
-    out: Path,
+    model: Path | str,
+    source: Path | str,
+    out: Path | str,
     *,
     key_column: str | None = None,
     actors: int = 1,
@@ -82,7 +82,7 @@ def predict(
     Raises:
         UserError: model, input or output are not what they must be.
     """
-    began = time.monotonic()
+    began, model, source, out = time.monotonic(), Path(model), Path(source), Path(out)
     if actors < 0:
         raise must("--actors", "an integer >= 0 (0: in this process)", actors)
     if out.resolve().is_relative_to(source.resolve()):

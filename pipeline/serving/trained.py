@@ -13,10 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.errors import DataError, ManifestError, must
+from pipeline.errors import DataError, must
 from pipeline.evaluation import evaluate
 from pipeline.prepared.samples import InputSpec
 from pipeline.prepared.shards import Dataset
+from pipeline.training.plan import open_data
 from pipeline.training.rundir import RunDirectory
 from somcore.config import MapConfig
 from somcore.state import MapState
@@ -114,10 +115,7 @@ def evaluate_run(
     place = data or known
     if place is None:
         raise must("--data", "given for a model without the record of its run", None)
-    try:
-        dataset = Dataset.open(place)
-    except ManifestError as error:
-        raise error if data else ManifestError(f"{error} It is where '{run}' was trained on; give --data.") from None
+    dataset = open_data(place, None if data else run)
     trained_on = trained.about.get("manifest_hash", dataset.manifest_hash)
     if dataset.manifest_hash != trained_on and os.path.realpath(place) == os.path.realpath(known or ""):
         other = f"Got manifest {dataset.manifest_hash[:12]} instead of {trained_on[:12]}."

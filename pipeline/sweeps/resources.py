@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.cluster.room import even_share
 from pipeline.errors import UserError
 
 
 def trial_resources(
-    settings: Mapping[str, Any], workers: int, concurrent: int | None, cpus: float
+    settings: Mapping[str, Any], workers: int, concurrent: int | None, nodes: Sequence[float]
 ) -> tuple[list[dict[str, float]], int, float]:
     """Bundles of a trial, trials at the same time, CPUs of a worker; of the trial where it has none.
 
@@ -21,31 +22,26 @@ def trial_resources(
         settings: flat keys that all trials share.
         workers: W; 0 = each trial in one process.
         concurrent: trials at the same time; None = as many as there are CPUs for now.
-        cpus: what the cluster has now.
+        nodes: CPUs of each node that the cluster has now.
 
     Raises:
         UserError: so many trials leave no CPU for one.
 
     Example:
-        >>> trial_resources({"cluster.cpus_per_worker": 2.0}, 0, 16, cpus=0.0)
+        >>> trial_resources({"cluster.cpus_per_worker": 2.0}, 0, 16, nodes=[])
         ([{'CPU': 2.0}], 16, 2.0)
     """
     gpus = {"GPU": settings["cluster.gpus_per_worker"]} if settings.get("cluster.gpus_per_worker") else {}
-    asked = settings.get("cluster.cpus_per_worker")
+    asked, cpus, own = settings.get("cluster.cpus_per_worker"), sum(nodes), 0.01 if workers else 0.0
     if asked is not None:
         each = float(asked)
         concurrent = concurrent or max(1, int(cpus // (each * max(1, workers))))
-    elif workers == 0:
-        concurrent = concurrent or max(1, int(cpus))
-        each = min(1.0, _floor(cpus / concurrent))
     else:
-        concurrent = concurrent or max(1, int(cpus // workers))
-        each = min(1.0, _floor((cpus - 0.01 * concurrent) / (concurrent * workers)))
+        concurrent = concurrent or max(1, int(cpus // max(1, workers)))
+        # beside the workers each node has room for its part of the trials themselves, and for one at least
+        rooms = [{"CPU": max(0.0, node - own * math.ceil(concurrent * node / cpus))} for node in nodes]
+        each = even_share(rooms, concurrent * max(1, workers), most=1.0)
     if each <= 0:
         raise UserError(f"The cluster must have room for {concurrent} trials. It has {cpus:g} CPUs; ask for fewer.")
     worker = {"CPU": each, **gpus}
-    return [worker] if workers == 0 else [{"CPU": 0.01}, *([worker] * workers)], concurrent, each
-
-
-def _floor(number: float) -> float:
-    return math.floor(number * 100) / 100
+    return [worker] if workers == 0 else [{"CPU": own}, *([worker] * workers)], concurrent, each

@@ -35,7 +35,7 @@ OnTrials = Callable[[int, int, str], None]
 
 def sweep(
     options: SweepOptions,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     workers: int = 0,
@@ -70,7 +70,7 @@ def sweep(
         UserError: something the user can fix.
         KeyboardInterrupt: interrupted; what is finished stays.
     """
-    minutes = None if time_budget_s is None else time_budget_s / 60
+    out, minutes = Path(out), None if time_budget_s is None else time_budget_s / 60
     for name, number in (("--concurrent", concurrent), ("--time-budget", minutes)):
         if number is not None and not 0 < number < math.inf:
             raise must(name, "a finite number > 0", number)
@@ -160,15 +160,13 @@ class _Sitting:
 
     def _tune(self, time_budget_s: float | None, address: str | None) -> None:
         """Hands what is left to Ray Tune."""
-        from pipeline.cluster.session import Session
+        from pipeline.cluster.session import Session, nodes
         from pipeline.sweeps import tune
 
         session = Session(ClusterConfig(address=address))
         try:
-            import ray
-
-            cpus = ray.cluster_resources().get("CPU", 1.0)
             asked = self.plan.definition["settings"], self.workers, self.concurrent
+            cpus = [node["CPU"] for node in nodes() if node.get("CPU")] or [1.0]
             request, concurrent, each = trial_resources(*asked, cpus)
             if self.workers:
                 self._changes["cluster.cpus_per_worker"] = each

@@ -44,7 +44,7 @@ class WorkerGroup:
         self._config = config
         self._say = say
         self._driver = session.driver
-        self._placement, self._owns_placement = session.place(config)
+        self._placement = session.place(config)
         made = [session.actor(config, self._placement, n, as_actor(kind)) for n in range(config.workers)]
         self._actors = [Member(n, actor) for n, actor in enumerate(made)]
         self._all = self._actors
@@ -98,8 +98,8 @@ class WorkerGroup:
         for member in self._actors:
             ray.kill(member.actor, no_restart=True)
         self._members = []
-        if self._owns_placement:
-            ray.util.remove_placement_group(self._placement)
+        if self._placement.ours:
+            ray.util.remove_placement_group(self._placement.group)
 
     def resize(self, workers: int) -> None:
         """Uses this many of the actors from the next start on; the others idle."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from pipeline.config import RunConfig
 from pipeline.deep.encoders import SampleShape
 from pipeline.deep.plan import DeepPlan, resolve_deep
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ManifestError
 from pipeline.places import absolute
 from pipeline.prepared.labels import kept_labels
 from pipeline.prepared.shards import Dataset
@@ -217,6 +218,22 @@ def training_labels(plan: TrainingPlan, labels: Tensor) -> tuple[Tensor, Tensor]
         return labels, torch.empty(0, dtype=torch.int64)  # all of them: nothing to draw, nothing to copy
     kept, withheld = kept_labels(labels.numpy(), plan.labelled_fraction, plan.validation_fraction, plan.config.seed)
     return torch.from_numpy(kept), torch.from_numpy(withheld)
+
+
+def open_data(place: str | Path, run: str | None) -> Dataset:
+    """A prepared data set.
+
+    Args:
+        place: its directory or URI.
+        run: whose record names that place; None = the user does.
+
+    Raises:
+        ManifestError: there is none; where the record named it, another is asked for.
+    """
+    try:
+        return Dataset.open(place)
+    except ManifestError as error:
+        raise error if run is None else ManifestError(f"{error} '{run}' was trained on it; give --data.") from None
 
 
 def planned_dataset(plan: TrainingPlan) -> Dataset:

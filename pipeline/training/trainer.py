@@ -31,7 +31,7 @@ from pipeline.training.first import first_snapshot
 from pipeline.training.history import HISTORY, History
 from pipeline.training.keepsakes import keepsakes
 from pipeline.training.local import Group, open_group
-from pipeline.training.plan import TrainingPlan, make_plan
+from pipeline.training.plan import TrainingPlan, make_plan, open_data
 from pipeline.training.rundir import RunDirectory, stored_settings
 from pipeline.training.schedule import Schedule
 from pipeline.training.scoring import Scorer, summary_of
@@ -48,7 +48,7 @@ def _nobody(*_: Any) -> None:
 
 def train(
     settings: Mapping[str, Any],
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     say: Say = _nobody,
@@ -73,10 +73,10 @@ def train(
         KeyboardInterrupt: interrupted; the state is saved.
     """
     called = time.monotonic()
-    directory = RunDirectory(out)
+    directory = RunDirectory(Path(out))
     run = RunConfig.build(directory.settings(settings, resume))
     check_store(run.tracking.uri, "tracking.uri")
-    dataset = Dataset.open(run.data.path)
+    dataset = open_data(run.data.path, None if "data.path" in settings else str(out))
     with ThreadPoolExecutor(1) as aside:
         planning = aside.submit(make_plan, run, dataset)
         with contextlib.nullcontext(group) if group else open_group(run.cluster, say) as workers:

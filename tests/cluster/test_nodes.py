@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import WorkerLost
+from pipeline.errors import UserError, WorkerLost
 from pipeline.training.local import open_group
 from pipeline.training.trainer import train
 from tests.cluster.faults import Node, second_node, until
@@ -63,3 +63,11 @@ def test_below_the_minimum_the_run_ends_saved_and_is_resumed(ray_cluster, group,
     lines: list[str] = []
     assert train(settings, tmp_path / "run", resume=True, say=lines.append)["map_digest"] == undisturbed["map_digest"]
     assert int(re.match(r"Going on after round (\d+)", lines[0])[1]) >= 3 * 4
+
+
+def test_workers_that_would_lie_across_nodes_are_refused(ray_cluster):
+    """Six CPUs for two workers of three, but on nodes of four and two: waiting would not help."""
+    asked = ClusterConfig(workers=2, cpus_per_worker=3, placement_s=1)
+    sentence = r"2 workers of 3 CPUs .*, each on one node. It has .* nodes\. .*cluster\.cpus_per_worker"
+    with second_node(ray_cluster, cpus=2), pytest.raises(UserError, match=sentence), open_group(asked, print):
+        pass

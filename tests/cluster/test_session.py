@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cluster.session import Session
+from pipeline.config import ClusterConfig
+from pipeline.errors import UserError
+
 SCRIPT = """
 from pipeline.config import ClusterConfig
 from pipeline.cluster.session import Session
@@ -35,3 +39,43 @@ def test_a_run_joins_the_cluster_of_this_machine_only_if_told_to(address, machin
     done = subprocess.run(command, env=machine, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert (done.stdout.splitlines()[-1] == ray_cluster) == (address == "auto")
+
+
+def test_a_connected_process_does_not_train_elsewhere_than_told(ray_cluster):
+    Session(ClusterConfig(address=ray_cluster)).close()
+    sentence = f"cluster.address must be that of the cluster this process is connected to, {ray_cluster}. Got '10.*"
+    with pytest.raises(UserError, match=sentence):
+        Session(ClusterConfig(address="10.255.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("bundles", "asked", "taken", "cpus"),
+    [
+        ([0.1], {}, False, 1.0),  # room for the trial alone
+        ([0.5], {}, True, 0.4),
+        ([0.5], {"workers": 2, "cpus_per_worker": 0.3}, False, 0.3),
+        ([0.1, 0.5], {}, True, 0.5),
+        ([0.1, 1.0], {"workers": 2}, True, 0.5),
+        ([0.1, 0.3, 0.3], {"workers": 2, "cpus_per_worker": 0.3}, True, 0.3),  # as a sweep lays them out
+        ([0.1, 0.5], {"cpus_per_worker": 0.6}, False, 0.6),
+    ],
+)
+def test_a_placement_group_around_a_training_is_used_where_it_has_room(ray_cluster, bundles, asked, taken, cpus):
+    import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    config = ClusterConfig(**({"workers": 1} | asked))
+
+    @ray.remote(num_cpus=0.1)
+    def placed():
+        around, placement = ray.util.get_current_placement_group(), Session(config).place(config)
+        if placement.ours:
+            ray.util.remove_placement_group(placement.group)
+        return placement.group == around, placement.ours, placement.cpus
+
+    group = ray.util.placement_group([{"CPU": cpu} for cpu in bundles])
+    strategy = PlacementGroupSchedulingStrategy(group, 0)
+    try:
+        assert ray.get(placed.options(scheduling_strategy=strategy).remote(), timeout=120) == (taken, not taken, cpus)
+    finally:
+        ray.util.remove_placement_group(group)

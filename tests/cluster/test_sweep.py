@@ -80,7 +80,7 @@ def test_a_sweep_keeps_going_where_a_trial_fails_and_records_a_child_for_each(
 
 
 def test_what_was_done_is_not_repeated_and_a_sweep_can_be_extended(ray_cluster, digits, space, tmp_path):
-    first = sweep(options([digits], space, samples=1), tmp_path / "out", tracking_uri="none")
+    first = sweep(options([digits], space, samples=1), str(tmp_path / "out"), tracking_uri="none")
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "trials").glob("*/trial.json")}
     more = sweep(options([digits], None, samples=2), tmp_path / "out", resume=True, tracking_uri="none")
     assert len(done) == 2 and more["trials"] == more["finished"] == 4

@@ -263,6 +263,22 @@ def test_resuming_where_nothing_is_begins_and_says_so(digits, tmp_path):
     assert "holds no run yet: starting from the beginning" in lines[0]
 
 
+def test_a_run_whose_data_are_not_where_it_found_them_asks_for_them(digits, tmp_path, monkeypatch):
+    """As from another directory than the one it was begun in, where its path was relative."""
+    shutil.copytree(digits, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    first = train(small("sssom", "data"), "run")  # a place may be text
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    with pytest.raises(
+        UserError, match=r"^data is not a prepared data set.*'\.\./run' was trained on it; give --data\.$"
+    ):
+        train({}, "../run", resume=True)
+    with pytest.raises(UserError, match="^data is not a prepared data set[^;]*$"):
+        train({"data.path": "data"}, "../run", resume=True)
+    assert train({"data.path": "../data"}, "../run", resume=True)["map_digest"] == first["map_digest"]
+
+
 def test_no_model_is_asked_of_a_run_that_is_not_recorded_before_it_is_trained_further(digits, tmp_path):
     settings = small("sssom", digits)
     RunDirectory(tmp_path / "run").write(settings=settings, status="killed")

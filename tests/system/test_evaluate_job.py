@@ -94,7 +94,7 @@ def test_the_best_run_is_scored_by_its_command_from_any_directory(digits, migrat
 
 def test_a_batch_is_predicted_by_the_id_of_a_run(trained, digits, tmp_path):
     summary, out, uri = trained
-    done = predict(model_directory(summary["run_id"], uri), digits / "test", tmp_path / "out", actors=0)
+    done = predict(str(model_directory(summary["run_id"], uri)), str(digits / "test"), str(tmp_path / "out"), actors=0)
     assert (done["rows"], done["scored"]) == (359, 359)
     answers, expected = pd.read_parquet(tmp_path / "out"), Predictor.load(out)(pd.read_parquet(digits / "test"))
     assert answers["class"].tolist() == expected["class"].tolist()
@@ -104,7 +104,7 @@ def test_data_that_have_moved_are_asked_for(digits, tmp_path):
     shutil.copytree(digits, tmp_path / "before")
     train(small("sssom", tmp_path / "before"), tmp_path / "run")
     (tmp_path / "before").rename(tmp_path / "after")
-    with pytest.raises(UserError, match="is not a prepared data set.* was trained on; give --data"):
+    with pytest.raises(UserError, match="is not a prepared data set.* was trained on it; give --data"):
         evaluate_run(str(tmp_path / "run"), None, None)
     with pytest.raises(UserError, match=r"nowhere is not a prepared data set[^;]*$"):
         evaluate_run(str(tmp_path / "run"), tmp_path / "nowhere", None)

@@ -47,6 +47,10 @@ def test_the_map_section_is_the_core_s_own_configuration():
         ({"train.labelled_fraction": 1.5}, "train.labelled_fraction must be a share in [0, 1]. Got 1.5."),
         ({"train.labelled_fraction": "few"}, "train.labelled_fraction must be a share in [0, 1]. Got 'few'."),
         ({"cluster.workers": 1.5}, "cluster.workers must be an integer >= 0 (0: in this process). Got 1.5."),
+        (
+            {"cluster.cpus_per_worker": 1e-5},  # Ray counts no finer
+            "cluster.cpus_per_worker must be a number of CPUs >= 0.0001, or none. Got 1e-05.",
+        ),
         ({"cluster.workers": True}, "cluster.workers must be an integer >= 0 (0: in this process). Got True."),
         ({"train.reduction": "sloppy"}, "train.reduction must be exact or fast. Got 'sloppy'."),
         (

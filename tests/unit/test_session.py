@@ -1,9 +1,9 @@
-"""What a user reads when Ray cannot be had."""
+"""What a user reads when Ray cannot be had, and which cluster is surely another than the connected one."""
 
 import pytest
 
 from jobs._exit import USER, exit_code
-from pipeline.cluster.session import _connect
+from pipeline.cluster.session import _connect, names_another
 from pipeline.errors import UserError
 
 
@@ -21,3 +21,22 @@ def test_a_node_that_does_not_start_is_one_line_that_says_what_to_do(monkeypatch
         _connect(Ray, None)
     assert exit_code(error.value) == USER
     assert "\n" not in str(error.value) and "timed out" in str(error.value) and "--workers 0" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "another"),
+    [
+        ("192.0.2.2:6379", False),
+        ("192.0.2.2:6391", True),
+        ("192.0.2.3:6379", True),
+        ("127.0.0.1:6379", False),  # this machine, perhaps that of the head
+        ("localhost:6379", False),
+        ("localhost:6380", True),
+        ("no-such-name.invalid:6379", False),
+        ("auto", False),
+        ("local", False),
+        ("ray://192.0.2.2:10001", False),
+    ],
+)
+def test_only_what_is_surely_another_cluster_is_taken_for_one(address, another):
+    assert names_another(address, "192.0.2.2:6379") == another
