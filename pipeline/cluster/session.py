@@ -68,6 +68,13 @@ class Session:
 
         return str(ray.get_runtime_context().gcs_address)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether a process on the cluster speaks for this one (Ray Client, ray://HOST:PORT)."""
+        import ray
+
+        return bool(ray.util.client.ray.is_connected())
+
     def place(self, config: ClusterConfig) -> Placement:
         """A placement group with a bundle for each worker that must be there.
 
@@ -210,7 +217,7 @@ def _connect(ray: Any, address: str | None) -> None:
         answer = str(error.__cause__ or error)
         if "AuthenticationError" in answer or isinstance(error, ray.exceptions.AuthenticationError):
             raise token_refused(address, answer) from None
-        if not isinstance(error, ConnectionError | RuntimeError):
+        if not isinstance(error, ConnectionError | RuntimeError | ValueError):
             raise
         raise must(field, "the address of a running Ray cluster", address, remedy=reason) from None
     finally:

@@ -149,22 +149,12 @@ def test_who_may_not_or_cannot_is_told_in_one_line(nodes, digits, tmp_path):
         out, err = process.communicate(timeout=120)
         assert process.returncode == 2, err
         assert out == "" and len(err.strip().splitlines()) == 1 and text in err, err
-    words = [
-        "--data",
-        digits,
-        "--model",
-        "sssom",
-        "--workers",
-        1,
-        "--address",
-        nodes.address,
-        "--out",
-        tmp_path / "run",
-    ]
-    for text, secret in {
-        "wants a token": {"RAY_AUTH_MODE": "disabled"},
-        "this token": {"RAY_AUTH_TOKEN": "0" * 48},
-    }.items():
-        done = run_job(*words, **(nodes.environment | secret))
+    words = ["--data", digits, "--model", "sssom", "--tracking-uri", "none", "--out", tmp_path / "run", "--address"]
+    secrets = {"wants a token": {"RAY_AUTH_MODE": "disabled"}, "not accept this token": {"RAY_AUTH_TOKEN": "0" * 48}}
+    for text, secret in secrets.items():
+        done = run_job(*words, nodes.address, "--workers", 1, **(nodes.environment | secret))
         assert done.returncode == 2 and text in done.stderr.splitlines()[-1], done.stderr  # Ray's own lines before it
         assert "RAY_AUTH_MODE=token" in done.stderr and not (tmp_path / "run").exists()
+    sweep = [sys.executable, "-m", "jobs.sweep", *words, f"ray://127.0.0.1:{nodes.client}"]
+    done = subprocess.run(sweep, env=nodes.environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "--address must be HOST:PORT, auto or none for a sweep" in done.stderr

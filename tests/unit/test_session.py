@@ -1,5 +1,7 @@
 """What a user reads when Ray cannot be had, and which cluster is surely another than the connected one."""
 
+import socket
+
 import pytest
 
 from jobs._exit import USER, exit_code
@@ -40,3 +42,12 @@ def test_a_node_that_does_not_start_is_one_line_that_says_what_to_do(monkeypatch
 )
 def test_only_what_is_surely_another_cluster_is_taken_for_one(address, another):
     assert names_another(address, "192.0.2.2:6379") == another
+
+
+def test_the_address_of_a_dashboard_is_none_of_a_cluster():
+    import ray
+
+    with socket.create_server(("127.0.0.1", 0)) as dashboard:
+        address = f"http://127.0.0.1:{dashboard.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"cluster.address must be the address of a running.* Got '{address}'"):
+            _connect(ray, address)
