@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import subprocess
@@ -44,16 +43,13 @@ def _environment() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def code() -> tuple[str, str]:
-    """Digest of the modules that compute, as this process imports them, and the folder that they are in."""
-    digest, folder = hashlib.sha256(), ""
+    """Digest of the files of the modules that compute, as they are at the first call, and the folder they are in."""
+    digest, folder = hashlib.sha256(), Path(__file__).resolve().parents[1]
     for package in _COMPUTES:
-        found = importlib.util.find_spec(package)
-        assert found is not None and found.origin is not None
-        root = Path(found.origin).parent
-        folder = str(root.parent)
-        for path in sorted(root.rglob("*.py")):
-            digest.update(f"{path.relative_to(root.parent)}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest(), folder
+        for path in sorted((folder / package).rglob("*.py")):
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest(), str(folder)
 
 
 def commit() -> str:

@@ -175,7 +175,7 @@ class SOMLayer(nn.Module):
 
         Raises:
             ValueError: features, labels, positions or views of another shape or kind; on a CPU, features and views
-                that are not finite and labels that are neither a class nor UNLABELLED.
+                that are not finite and labels that are neither a class nor UNLABELLED (without `num_classes` none is).
         """
         if labels is None:
             labels = torch.full(features.shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)

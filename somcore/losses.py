@@ -268,6 +268,12 @@ def weight_of(term: str, losses: LossConfig) -> float:
     return math.prod(float(getattr(losses, name)) for name in TERMS[term][1:])
 
 
+def learns(losses: LossConfig, labelled: bool) -> bool:
+    """Whether a term weighs something, with labels or without."""
+    lacking = () if labelled else ("labelled", "guessed")
+    return any(weight_of(term, losses) > 0 for term, (size, *_) in TERMS.items() if size not in lacking)
+
+
 def weighted_sum(terms: dict[str, Term], losses: LossConfig, totals: RoundTotals | None = None) -> Tensor:
     """Σ λ·sum, or Σ λ·sum/divisor with the sizes of the round; adds up over the tiles of a round.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
+from somcore.device import asking_is_free
 from somcore.loss_config import LossConfig
 from somcore.losses import RoundTotals, Views, loss_terms, weighted_sum
 from somcore.matching import Match, match
@@ -70,7 +71,8 @@ def measure(
         positions: (n,) int64, place of each sample in the round, unique within it; default 0 … n − 1.
         scale: fixed-point scale of the round; None = plain float64 sums.
     """
-    seen = labels if config.variant in LABEL_AWARE else torch.full_like(labels, UNLABELLED)
+    told = config.variant in LABEL_AWARE and (state.num_classes > 0 or asking_is_free(labels))  # refused, where asked
+    seen = labels if told else torch.full_like(labels, UNLABELLED)
     found = match(state, features, seen, config=config)
     statistics = accumulate(state, features, seen, config, positions=positions, scale=scale, found=found)
     terms = loss_terms(state, features, seen, found, losses, error_threshold=error_threshold, views=views)

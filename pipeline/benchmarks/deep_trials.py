@@ -148,7 +148,7 @@ def _run(trial: Trial, settings: dict[str, Any], directory: Path, say: Say) -> d
     if result["ended"] == "finished" and all(name in result for name in MEASURES):
         run = RunConfig.build(flat)
         limits = DeepRounds(make_plan(run, Dataset.open(run.data.path))).limits  # those that the training has
-        result["ended"] = "collapsed" if limits.passed(result) else "finished"
+        result["ended"] = "collapsed" if done.get("collapsed") or limits.passed(result) else "finished"
     say(f"{trial.name}: {result['ended']}, largest node {result.get('largest_share', math.nan):.2f}")
     return result
 

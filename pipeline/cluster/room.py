@@ -18,7 +18,7 @@ def capacity(nodes: Sequence[Mapping[str, float]], bundle: Mapping[str, float]) 
         >>> capacity([{"CPU": 1.0}, {"CPU": 1.0}], {"CPU": 0.66}), capacity([{"CPU": 2.0}], {"CPU": 0.66})
         (2, 3)
     """
-    asked = {name: round(_UNITS * amount) for name, amount in bundle.items() if amount}
+    asked = {name: units for name, amount in bundle.items() if (units := round(_UNITS * amount))}
     return sum(min(round(_UNITS * node.get(name, 0)) // units for name, units in asked.items()) for node in nodes)
 
 

@@ -57,7 +57,7 @@ class Session:
             _connect(ray, config.address)
         elif config.address and names_another(config.address, self.address):
             wanted = f"that of the cluster this process is connected to, {self.address}"
-            remedy = "Leave that one first (ray.shutdown()), or name it."
+            remedy = "Leave it out, or that cluster first (ray.shutdown())."
             raise must("cluster.address", wanted, config.address, remedy=remedy)
         self.driver = ray.util.get_node_ip_address()
 
@@ -96,14 +96,15 @@ class Session:
         if group.wait(config.placement_s):
             return Placement(group, True, bundle["CPU"])
         ray.util.remove_placement_group(group)
-        total = ray.cluster_resources()
-        wanted = f"{wanted_workers} workers of {bundle['CPU']:g} CPUs and {config.gpus_per_worker:g} GPUs"
-        has = f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
         there = nodes()
+        total = {name: sum(node.get(name, 0.0) for node in there) for name in ("CPU", "GPU")}
+        wanted = f"{wanted_workers} workers of {bundle['CPU']:g} CPUs and {config.gpus_per_worker:g} GPUs"
+        has = f"{total['CPU']:g} CPUs and {total['GPU']:g} GPUs"
         if capacity(there, bundle) < wanted_workers:
+            on = f"{len(there)} nodes" if len(there) > 1 else "one node"
             raise UserError(
-                f"The cluster must have room for {wanted}, each on one node. It has {has} on {len(there)} nodes. Ask "
-                "for fewer workers, or for less by cluster.cpus_per_worker and cluster.gpus_per_worker."
+                f"The cluster must have room for {wanted}, each on one node. It has {has} on {on}. Ask for fewer "
+                "workers, or for less by cluster.cpus_per_worker and cluster.gpus_per_worker."
             )
         around = "" if current is None else ", or give the placement group around this room for the workers"
         raise GroupTimeout(
@@ -153,7 +154,7 @@ def nodes() -> list[Mapping[str, float]]:
 
 
 def names_another(address: str, connected: str) -> bool:
-    """Whether HOST:PORT is surely not the connected cluster: auto, ray://... and names of this machine may be.
+    """Whether HOST:PORT is not that of the connected cluster; auto, ray://... and names of this machine may be it.
 
     Example:
         >>> names_another("10.0.0.1:6379", "10.0.0.2:6379"), names_another("127.0.0.1:6379", "10.0.0.2:6379")

@@ -31,6 +31,7 @@ from pipeline.rivals.config import RivalPlan
 from pipeline.training.reduction import dealt
 from somcore.config import UNLABELLED, MapConfig
 from somcore.loss_config import LossConfig, check_decisions
+from somcore.losses import learns
 from somcore.sampling import sample_indices
 
 _REFRESH_ROUNDS = 40
@@ -185,8 +186,8 @@ def resolve_deep(
         raise must("deep.crossings", "false where encoder.augment is none: every view is the sample itself", True)
     if rival is None:
         check_decisions(config, losses, "loss.")
-        if not any(weight for name, weight in losses.to_dict().items() if name.endswith("_weight")):
-            raise must("loss.*", "weights of which one at least is above 0, or the encoder learns nothing", "all 0")
+        if not learns(losses, num_labelled > 0 and num_classes > 0):
+            raise must("loss.*", "weights above 0 of a term for these labels, or nothing is learned", "none")
         if config.missing != "error":
             raise must("map.missing", "error for a deep map, whose encoder needs every value", config.missing)
     names = {"image": "cnn", "audio": "audio", "table": "mlp"}

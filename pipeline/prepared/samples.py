@@ -21,6 +21,7 @@ from pipeline.prepared.shards import Dataset
 
 TENSOR_COLUMN = "features"
 WRONG_VALUE = "a value is missing, infinite or beyond float32"
+_NUMBERS = ("decimal", "integer", "floating", "mixed-integer-float", "empty")  # what pandas may keep as objects
 ABSENT = "Add what is missing; a category that does not occur is a column of 0."
 
 
@@ -185,8 +186,10 @@ class InputSpec:
         for name in part.columns[part.columns.duplicated()]:
             raise must(f"Column '{name}'", "there once", f"{list(part.columns).count(name)} of that name")
         for name, kind in part.dtypes.items():
-            if not is_numeric_dtype(kind) and infer_dtype(part[name]) != "decimal":  # pandas keeps those as objects
+            if not is_numeric_dtype(kind) and infer_dtype(part[name]) not in _NUMBERS:
                 raise must(f"Column '{name}'", "numbers", str(kind))
+        if "O" in [kind.kind for kind in part.dtypes]:  # `to_numpy` looks for what is missing in typed columns only
+            part = part.where(part.notna(), np.nan)
         return narrowed(part.to_numpy(dtype=np.float64, na_value=np.nan), self.dtype)  # as training has read them
 
 

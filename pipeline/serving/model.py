@@ -173,6 +173,7 @@ def _arguments(directory: Path) -> Iterator[dict[str, Any]]:
                 "map_digest": predictor.about["digest"],
                 "model": str(predictor.about.get("model")),
                 "input": f"{predictor.spec.dtype} (n, {', '.join(map(str, predictor.spec.shape))})",
+                "columns": list(predictor.spec.columns or ()),
             },
         }
 
@@ -204,17 +205,13 @@ def _example(directory: Path, spec: InputSpec) -> Any:
 
 
 def _signature(predictor: Predictor, example: Any) -> Any:
-    """What MLflow holds requests to.
+    """What MLflow holds answers to.
 
-    Of a table it holds the names of the columns and not their type: MLflow would refuse whole numbers where `double` is
-    asked for. Of images and recordings it holds the answers only: MLflow would cut 0.7 to 0 where `uint8` is asked
-    for, while the model refuses what is scaled.
+    Samples it would change or refuse by what it knows of types: whole numbers where `double` is asked for, 0.7 cut to 0
+    where `uint8` is. The model itself says what it does not take.
     """
     import mlflow
-    from mlflow.types.schema import AnyType, ColSpec, Schema
 
     answers = predictor(example)
     answers["class"] = answers["class"].fillna("").astype(str)  # a class may be missing
-    columns = predictor.spec.columns
-    inputs = Schema([ColSpec(AnyType(), name) for name in columns]) if columns else None
-    return mlflow.models.ModelSignature(inputs, mlflow.models.infer_signature(model_output=answers).outputs)
+    return mlflow.models.infer_signature(model_output=answers)

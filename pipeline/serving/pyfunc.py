@@ -37,6 +37,8 @@ class SomModel(PythonModel):  # type: ignore[misc]
 
         MLflow asks for the hint and does nothing with this one: images and recordings come as arrays all the same.
         """
+        if self._predictor.spec.columns and isinstance(model_input, list | dict):
+            model_input = pd.DataFrame(model_input)
         try:
             answers = self._predictor(model_input)
         except UserError as error:  # a server shows the text of this kind of error only

@@ -166,8 +166,7 @@ class _Sitting:
         session = Session(ClusterConfig(address=address))
         try:
             if session.is_remote:
-                wanted = "HOST:PORT, auto or none for a sweep, whose trials ask this process"
-                raise must("--address", wanted, address, remedy="From outside of the cluster use somgrad submit.")
+                raise must("--address", "HOST:PORT or auto for a sweep", "ray://", remedy="Or send it: somgrad submit.")
             asked = self.plan.definition["settings"], self.workers, self.concurrent
             cpus = [node["CPU"] for node in nodes() if node.get("CPU")] or [1.0]
             request, concurrent, each = trial_resources(*asked, cpus)

@@ -16,7 +16,7 @@ import ray
 
 from pipeline.cluster.session import Session, needed
 from pipeline.config import ClusterConfig
-from pipeline.errors import GroupTimeout, RoundFailed, WorkerLost
+from pipeline.errors import GroupTimeout, RoundFailed, UserError, WorkerLost
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.members import Member, answered, assemble, named
 from pipeline.training.plan import TrainingPlan
@@ -120,6 +120,7 @@ class WorkerGroup:
         """The workers, as soon as enough of them live."""
         wanted = min(needed(self._config), len(self._all))
         present = assemble(self._all, wanted, self._config.start_s)
+        self._refuse_strangers()
         gone = [m.gone for m in self._all if m.gone]
         if gone:
             raise WorkerLost(f"A worker could not start: {gone[0]}")
@@ -129,6 +130,11 @@ class WorkerGroup:
                 f"{self._config.start_s:g} s. Give cluster.start_s more, or ask for fewer workers."
             )
         return present
+
+    def _refuse_strangers(self) -> None:
+        for member in self._all:
+            if member.stranger:
+                raise UserError(member.stranger)
 
     def _begin(self) -> None:
         self._begun = time.monotonic()
@@ -194,6 +200,7 @@ class WorkerGroup:
             if len(self._members) < least:
                 self._members = assemble(self._all, least, self._config.start_s)
             if len(self._members) < least:
+                self._refuse_strangers()
                 raise WorkerLost(
                     f"{trouble}, and {len(self._members)} of {len(self._all)} workers were there after "
                     f"{self._config.start_s:g} s; {least} must be. --resume goes on from the last checkpoint."
@@ -233,6 +240,10 @@ class WorkerGroup:
     def _admit(self) -> None:
         """Between two blocks all maps are equal: whoever is back takes a copy and joins."""
         back = [m for m in self._all if m not in self._members and m.answers()]
+        for member in self._all:
+            if member.stranger:
+                self._say(f"Worker {member.number} is left out. {member.stranger}")
+                member.stranger = ""
         if not back:
             return
         self._leave(self._members)

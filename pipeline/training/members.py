@@ -23,6 +23,7 @@ class Member:
         self.number = number
         self.actor = actor
         self.gone = ""  # why it will not come back
+        self.stranger = ""  # that it runs other code, in words
         self.served = False  # whether it ever took part
         self._question: Any = None
 
@@ -39,16 +40,22 @@ class Member:
         try:
             digest, folder = ray.get(question)
             if digest != code()[0]:  # its sums would be others, and nothing would tell
-                self.gone = (
-                    f"it runs other code than this command: that of {folder} on its node, not that of {code()[1]} "
-                    "here. Install the same version on every node, or send it there: somgrad submit."
-                )
+                self.gone = self.stranger = _other_code(folder)
             return not self.gone
         except ray.exceptions.ActorDiedError as error:
             self.gone = str(error).strip().splitlines()[-1]
         except ray.exceptions.RayActorError:
             pass  # being restarted: ask again later
         return False
+
+
+def _other_code(folder: str) -> str:
+    if folder == code()[1]:
+        return f"The files in {folder} were changed since this command began. Start it again, with --resume."
+    return (
+        f"Every worker must run the code of this command, which is in {code()[1]}. Got that of {folder} on a node. "
+        "Install the same version on every node, or send it there: somgrad submit."
+    )
 
 
 def assemble(members: Iterable[Member], wanted: int, timeout_s: float) -> list[Member]:

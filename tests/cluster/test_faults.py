@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.cluster.session import Session
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.errors import WorkerLost
+from pipeline.environment import code
+from pipeline.errors import UserError
 from pipeline.prepared.shards import Dataset
 from pipeline.training.checkpoint import CheckpointStore
 from pipeline.training.group import WorkerGroup
@@ -141,12 +142,21 @@ def test_a_full_object_store_is_no_obstacle(three, digits, undisturbed, tmp_path
     assert len(held) == 9 and result["map_digest"] == undisturbed["deep"]["map_digest"]
 
 
-def test_a_worker_with_other_code_is_not_taken(ray_cluster, digits):
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("elsewhere", "Every worker must run the code of this.* Got that of elsewhere"),
+        (None, "were changed since this"),
+    ],
+)
+def test_a_worker_with_other_code_is_not_taken(ray_cluster, digits, folder, told):
     config = ClusterConfig(workers=1, cpus_per_worker=0.5, start_s=240.0, address=ray_cluster)
-    stranger = type("Stranger", (Worker,), {"ready": lambda self: ("0" * 64, "elsewhere")})
-    group = WorkerGroup(config, Session(config), pytest.fail, stranger)
+    answer = ("0" * 64, folder or code()[1])
+    group = WorkerGroup(
+        config, Session(config), pytest.fail, type("Stranger", (Worker,), {"ready": lambda self: answer})
+    )
     try:
-        with pytest.raises(WorkerLost, match="it runs other code than this command: that of elsewhere on its node"):
+        with pytest.raises(UserError, match=told):
             group.start(make_plan(RunConfig.build(maps(digits)), Dataset.open(digits)), None)
     finally:
         group.close()

@@ -150,9 +150,14 @@ def test_labelled_samples_fill_a_quarter_of_a_round_beside_it_where_labels_are_r
 
 def test_a_deep_map_that_could_not_learn_is_refused():
     none = {f"loss.{name}": 0.0 for name in LossConfig().to_dict() if name.endswith("_weight")}
-    with pytest.raises(UserError, match=r"loss\.\* must be weights of which one at least is above 0.* Got 'all 0'"):
-        resolved(none)
-    assert resolved(none | {"loss.variance_weight": 0.1}).losses.variance_weight == 0.1
+    push = none | {"loss.push_weight": 1.0}
+    for flat, labels in ((none, (9, 2)), (push, (9, 0)), (push, (0, 2))):
+        with pytest.raises(
+            UserError, match=r"loss\.\* must be weights above 0 of a term for these labels.* Got 'none'"
+        ):
+            resolved(flat, *labels)
+    assert resolved(push).num_classes == 2
+    assert resolved(none | {"loss.variance_weight": 0.1}, 0, 0).losses.variance_weight == 0.1
     with pytest.raises(UserError, match="map.missing must be error for a deep map.* Got 'mask'"):
         resolved(missing="mask")
 

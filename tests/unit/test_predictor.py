@@ -167,6 +167,14 @@ def test_tables_that_cannot_be_read(numbers, frame, sentence):
         Predictor.load(numbers)(twice)
 
 
+@pytest.mark.parametrize("column", [[None, 2], [None, 2.5], pd.array([None, 2], "Int64"), [None, None]])
+def test_what_is_missing_in_a_column_of_any_kind_is_missing(numbers, column):
+    read = Predictor.load(numbers).spec.read(pd.DataFrame({"x0": pd.Series(column, dtype=None), "x1": [1.0, 1.0]}))
+    kept = pd.Series(column, dtype=object)
+    again = Predictor.load(numbers).spec.read(pd.DataFrame({"x0": kept, "x1": [1.0, 1.0]}))
+    assert np.isnan(read).tolist() == np.isnan(again).tolist() == [[True, False], [kept.isna()[1], False]]
+
+
 def test_images_that_cannot_be_read(images):
     with pytest.raises(UserError, match="Samples must be uint8. Got 'float64'. Give them as the source has them"):
         Predictor.load(images)(np.zeros((2, 1, 8, 8)))
@@ -193,12 +201,19 @@ def test_the_mlflow_model_answers_far_from_this_repository_and_unpickles_nothing
     frame = pd.DataFrame(rows[0], columns=["x0", "x1"])
     frame.to_csv(tmp_path / "rows.csv", index=False)
     code = (
-        "import mlflow, pandas, sys\n"
+        "import json, mlflow, pandas, pyarrow, sys\n"
+        "from mlflow.pyfunc.scoring_server import invocations\n"
         "model = mlflow.pyfunc.load_model('model')\n"
         "model.predict(pandas.read_csv('rows.csv')).to_json('answers.json')\n"
         "whole = pandas.DataFrame({'x1': [1, 0], 'x0': [2, 3], 'more': ['a', 'b']})\n"
-        "for given in (whole, whole.to_dict('records'), whole.astype({'x1': 'Int64'}), whole.astype({'x0': 'f4'})):\n"
+        "kinds = [whole.astype({'x1': 'Int64'}), whole.astype({'x0': 'f4', 'x1': object})]\n"
+        "kinds += [whole, whole.to_dict('records'), whole.to_dict('list'), pyarrow.Table.from_pandas(whole)]\n"
+        "for given in kinds:\n"
         "    print(model.predict(given)['node'].tolist())\n"
+        "split, csv = json.dumps({'dataframe_split': whole.to_dict('split')}), whole.to_csv(index=False)\n"
+        "for body, kind in ((split, 'application/json'), (csv, 'text/csv')):  # what MLflow's server calls\n"
+        "    answer = invocations(body, kind, model, model.metadata.get_input_schema())\n"
+        "    print([row['node'] for row in json.loads(answer.response)['predictions']])\n"
         "import pipeline; print(pipeline.__file__)\n"
     )
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -210,7 +225,7 @@ def test_the_mlflow_model_answers_far_from_this_repository_and_unpickles_nothing
     *nodes, package = done.stdout.splitlines()
     assert package.startswith(str(saved))
     whole = pd.DataFrame({"x0": [2, 3], "x1": [1, 0]})
-    assert nodes == 4 * [str(Predictor.load(numbers)(whole)["node"].tolist())]
+    assert nodes == 8 * [str(Predictor.load(numbers)(whole)["node"].tolist())]
     expected = Predictor.load(model_directory(str(saved)))(frame)
     answers = pd.read_json(tmp_path / "answers.json")
     assert answers["class"].tolist() == expected["class"].tolist()
