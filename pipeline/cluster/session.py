@@ -68,13 +68,6 @@ class Session:
 
         return str(ray.get_runtime_context().gcs_address)
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether a process on the cluster speaks for this one (Ray Client, ray://HOST:PORT)."""
-        import ray
-
-        return bool(ray.util.client.ray.is_connected())
-
     def place(self, config: ClusterConfig) -> Placement:
         """A placement group with a bundle for each worker that must be there.
 
@@ -157,7 +150,7 @@ def names_another(address: str, connected: str) -> bool:
     """Whether HOST:PORT is not that of the connected cluster; auto, ray://... and names of this machine may be it.
 
     Example:
-        >>> names_another("10.0.0.1:6379", "10.0.0.2:6379"), names_another("127.0.0.1:6379", "10.0.0.2:6379")
+        >>> names_another("192.0.2.1:6379", "192.0.2.2:6379"), names_another("127.0.0.1:6379", "192.0.2.2:6379")
         (True, False)
     """
     named, known = _HOST_PORT.fullmatch(address), _HOST_PORT.fullmatch(connected)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.cluster.room import even_share
-from pipeline.errors import UserError
+from pipeline.errors import UserError, must
+
+
+def refuse_client(address: str | None) -> None:
+    """Ray Client puts Tune's own process on the cluster, where it cannot ask this one for trials.
+
+    Raises:
+        UserError: the cluster is named by ray://.
+    """
+    named = address or os.environ.get("RAY_ADDRESS", "")
+    if named.startswith("ray://"):
+        field = "--address" if address else "RAY_ADDRESS"
+        raise must(field, "HOST:PORT or auto for a sweep", named, remedy="From outside of the cluster: somgrad submit.")
 
 
 def trial_resources(

@@ -25,7 +25,7 @@ from pipeline.sweeps.plan import TRIALS, SweepOptions, SweepPlan, make_plan
 from pipeline.sweeps.portions import Listed, Optuna, TrialSource, portion_size
 from pipeline.sweeps.progress import Progress
 from pipeline.sweeps.record import Recorder, kept_place
-from pipeline.sweeps.resources import trial_resources
+from pipeline.sweeps.resources import refuse_client, trial_resources
 from pipeline.sweeps.selection import chooser_of, chosen_trials, metric_of
 from pipeline.sweeps.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of, sets_begun, settled
 
@@ -76,6 +76,7 @@ def sweep(
             raise must(name, "a finite number > 0", number)
     if workers < 0:
         raise must("--workers", "an integer >= 0 (0: in one process)", workers)
+    refuse_client(address)
     with alone_in(out, "a sweep"):
         plan = make_plan(options, out, resume, workers, say)
         store, experiment = kept_place(out, tracking_uri, experiment)
@@ -165,8 +166,6 @@ class _Sitting:
 
         session = Session(ClusterConfig(address=address))
         try:
-            if session.is_remote:
-                raise must("--address", "HOST:PORT or auto for a sweep", "ray://", remedy="Or send it: somgrad submit.")
             asked = self.plan.definition["settings"], self.workers, self.concurrent
             cpus = [node["CPU"] for node in nodes() if node.get("CPU")] or [1.0]
             request, concurrent, each = trial_resources(*asked, cpus)

@@ -32,7 +32,6 @@ class Nodes:
     Attributes:
         dashboard: URL for `jobs.submit --address`.
         address: for `--address` of other commands.
-        client: port of Ray Client.
         environment: for processes that may speak to the cluster (the token).
     """
 
@@ -60,8 +59,7 @@ class Nodes:
     def _head(self) -> list[object]:
         port, dashboard = free_port(), free_port()
         self.dashboard, self.address = f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}"
-        self.client = free_port()
-        ports = ["--port", port, "--dashboard-port", dashboard, "--ray-client-server-port", self.client]
+        ports = ["--port", port, "--dashboard-port", dashboard, "--ray-client-server-port", free_port()]
         return ["--head", "--dashboard-host", "127.0.0.1", *ports]
 
     def _attempt(self, kind: str, cpus: int, options: Callable[[], list[object]]) -> None:

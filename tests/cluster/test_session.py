@@ -43,9 +43,9 @@ def test_a_run_joins_the_cluster_of_this_machine_only_if_told_to(address, machin
 
 def test_a_connected_process_does_not_train_elsewhere_than_told(ray_cluster):
     Session(ClusterConfig(address=ray_cluster)).close()
-    sentence = f"cluster.address must be that of the cluster this process is connected to, {ray_cluster}. Got '10.*"
+    sentence = f"cluster.address must be that of the cluster this process is connected to, {ray_cluster}. Got '198.*"
     with pytest.raises(UserError, match=sentence):
-        Session(ClusterConfig(address="10.255.0.1:1"))
+        Session(ClusterConfig(address="198.51.100.1:1"))
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,3 @@ def test_who_may_not_or_cannot_is_told_in_one_line(nodes, digits, tmp_path):
         done = run_job(*words, nodes.address, "--workers", 1, **(nodes.environment | secret))
         assert done.returncode == 2 and text in done.stderr.splitlines()[-1], done.stderr  # Ray's own lines before it
         assert "RAY_AUTH_MODE=token" in done.stderr and not (tmp_path / "run").exists()
-    sweep = [sys.executable, "-m", "jobs.sweep", *words, f"ray://127.0.0.1:{nodes.client}"]
-    done = subprocess.run(sweep, env=nodes.environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and "--address must be HOST:PORT or auto for a sweep. Got 'ray://'." in done.stderr

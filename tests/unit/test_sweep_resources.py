@@ -3,7 +3,9 @@
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.sweeps.plan import SweepOptions
 from pipeline.sweeps.resources import trial_resources
+from pipeline.sweeps.sweep import sweep
 
 CPUS, GPUS = "cluster.cpus_per_worker", "cluster.gpus_per_worker"
 
@@ -41,3 +43,12 @@ def test_a_trial_asks_for_its_share_or_for_what_the_user_names(
 def test_too_many_trials_for_the_cluster_are_refused(workers, concurrent, cpus):
     with pytest.raises(UserError, match=f"room for {concurrent} trials. It has {cpus:g} CPUs; ask for fewer"):
         trial_resources({}, workers, concurrent, [cpus])
+
+
+@pytest.mark.parametrize("field", ["--address", "RAY_ADDRESS"])
+def test_a_sweep_is_not_driven_through_ray_client(monkeypatch, tmp_path, field):
+    named = "ray://head:10001"
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    with pytest.raises(UserError, match=f"^{field} must be HOST:PORT or auto for a sweep. Got '{named}'"):
+        sweep(SweepOptions(data=["nowhere"]), tmp_path / "out", address=named if field == "--address" else None)
+    assert not (tmp_path / "out").exists()
