@@ -56,7 +56,8 @@ class DeepRounds:
         self.limits = Limits.of(self._deep.losses, trained, self._dataset.num_features, dim)
         if not plan.num_classes:  # labels say how large a node may rightly be; such a map reads none
             self._labels = torch.full_like(self._labels, UNLABELLED)
-        self._classes = trained[trained != UNLABELLED].unique() if plan.num_classes else trained[:0]
+        read = self._labels[self._rows]
+        self._classes = read[read != UNLABELLED].unique()
         self._network = self._deep.network().to(plan.device)
         self._size = sum(parameter.numel() for parameter in trainable(self._network))
 
