@@ -95,7 +95,7 @@ class MapConfig(Parameters):
     radius_decay: str = _parameter("exponential", "–", " | ".join(get_args(Decay)), ("kohonen",), "schedule of σ")
     rate_decay: str = _parameter("exponential", "–", " | ".join(get_args(Decay)), ("kohonen",), "schedule of α")
     algorithm: str | None = _parameter(None, "–", "batch | superstep | online", LATTICES, "form of the update")
-    initialisation: str = _parameter("sample", "–", "sample | linear", LATTICES, "where prototypes start")
+    initialisation: str | None = _parameter(None, "–", "sample | linear", LATTICES, "where prototypes start")
     kernel_radius: int = _parameter(1, "r", ">= 0", ("dssom",), "window of the update", "lattice steps")
     rate_decay_constant: float = _parameter(0.2, "λ₂", "> 0", ("dssom",), "decay of the rate", "share of T")
     radius_decay_constant: float = _parameter(1.0, "λ₁", "> 0", ("dssom",), "decay of the radius", "share of T")
@@ -235,8 +235,13 @@ class MapConfig(Parameters):
         defaults: dict[str, Any] = {"rows": rows, "columns": columns, "epochs": 20}
         if self.variant == "dssom":
             return defaults | {
-                "radius": 0.3, "rate": 0.01, "algorithm": "superstep", "relevance_rate": 0.01, "relevance_floor": 0.1
-            }  # fmt: skip
+                "radius": 1.0,  # with the next two: decision 0035
+                "rate": 0.1,
+                "initialisation": "linear",
+                "algorithm": "superstep",
+                "relevance_rate": 0.01,
+                "relevance_floor": 0.1,
+            }
         radius = max(rows, columns) / 2 if self.radius is None else self.radius
         rate = 0.5 if self.rate is None else self.rate
         return defaults | {
@@ -244,5 +249,6 @@ class MapConfig(Parameters):
             "final_radius": min(0.5, radius),
             "rate": rate,
             "final_rate": min(0.01, rate),
+            "initialisation": "sample",
             "algorithm": "batch",
         }

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from somcore.config import MapConfig
+from somcore.device import one_thread
 from somcore.sampling import sample_indices
 from somcore.state import MapState, blank_state
 from somcore.topology import adjacency
@@ -75,6 +76,7 @@ def initial_state(
     )
 
 
+@one_thread()
 def _plane(rows: int, columns: int, mean: Tensor, covariance: Tensor) -> Tensor:
     """(K, D): the plane of the two leading principal axes, ± 1 standard deviation.
 

@@ -28,7 +28,7 @@ class _Lattice(Unsupervised):
     radius: float | None = None
     rate: float | None = None
     algorithm: str | None = None
-    initialisation: str = "sample"
+    initialisation: str | None = None
 
     def u_matrix(self, full: bool = False) -> np.ndarray:
         """Mean distance of each prototype to its adjacent ones, laid out as the lattice.
@@ -65,7 +65,7 @@ class KohonenSOM(_Lattice):
         radius_decay: "exponential", "linear", "inverse" or "constant".
         rate_decay: the same for the rate.
         algorithm: "batch" (None), "superstep" or "online".
-        initialisation: "sample" or "linear".
+        initialisation: "sample" (None) or "linear".
         epochs: passes; None = 20.
         batch_size: samples per round of the superstep, and of `partial_fit`.
         sampling: "permutation" or "replacement".
@@ -106,15 +106,15 @@ class DSSOM(_Lattice):
         lattice: "hexagonal" or "rectangular".
         toroidal: opposite borders meet.
         kernel: "gaussian" or "bubble".
-        radius: first neighbourhood radius, lattice steps; None = 0.3.
-        rate: first learning rate; None = 0.01.
+        radius: first neighbourhood radius, lattice steps; None = 1.
+        rate: first learning rate; None = 0.1.
         relevance_rate: speed of the deviations, below 1; None = 0.01.
         relevance_floor: smallest relevance; None = 0.1.
         kernel_radius: the update reaches nodes up to so many rows and columns away.
         rate_decay_constant: decay of the rate, in shares of the training.
         radius_decay_constant: decay of the radius, likewise.
         algorithm: "superstep" (None) or "online".
-        initialisation: "sample" or "linear".
+        initialisation: "linear" (None) or "sample".
         noise_filter: samples below `outlier_threshold` belong to no node (-1).
         outlier_threshold: activation below which a sample is noise.
         residual_threshold: relevance left that ends the search for further members.

@@ -20,7 +20,7 @@ from somcore import ALTSSSOM, DSSOM, LARFDSSOM, SSSOM, KohonenSOM, sample_indice
 FILE = Path(__file__).with_name("numbers.json")
 MAPS = {
     "kohonen": KohonenSOM(rows=6, columns=6, epochs=5, seed=1),
-    "dssom": DSSOM(rows=5, columns=5, epochs=3, seed=1),
+    "dssom": DSSOM(rows=5, columns=5, epochs=3, radius=0.3, rate=0.01, initialisation="sample", seed=1),
     "larfdssom": LARFDSSOM(epochs=4, pruning_epochs=2, batch_size=128, seed=1),
     "sssom": SSSOM(epochs=4, pruning_epochs=2, batch_size=128, seed=1),
     "altsssom": ALTSSSOM(epochs=4, pruning_epochs=2, batch_size=128, seed=1),

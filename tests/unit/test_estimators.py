@@ -116,6 +116,12 @@ def test_a_kohonen_map_unfolds():
     assert som.topographic_error(X) < 0.3 < random.topographic_error(X)
 
 
+def test_a_dssom_is_ordered(iris):
+    X, _ = iris
+    authors = DSSOM(rows=8, columns=8, radius=0.3, rate=0.01, initialisation="sample").fit(X)
+    assert DSSOM(rows=8, columns=8).fit(X).topographic_error(X) < 0.2 < 0.8 < authors.topographic_error(X)
+
+
 @pytest.mark.parametrize("initialisation", ["sample", "linear"])
 @pytest.mark.parametrize("algorithm", ["batch", "superstep", "online"])
 def test_every_algorithm_learns(initialisation, algorithm, iris):
@@ -338,6 +344,7 @@ def test_cuda_gives_the_same_map_within_tolerance(kind, iris):
     [
         (KohonenSOM, {"rows": 20, "columns": 20, "algorithm": "superstep"}),
         (KohonenSOM, {"rows": 20, "columns": 20, "initialisation": "linear"}),
+        (KohonenSOM, {"rows": 20, "columns": 20, "algorithm": "superstep", "initialisation": "linear"}),
         (DSSOM, {"rows": 10, "columns": 10}),
         (LARFDSSOM, {"capacity": 60}),
     ],
