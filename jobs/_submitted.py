@@ -12,8 +12,11 @@ import typer
 
 from jobs._run import Ended
 from jobs._shown import say
-from pipeline.cluster.submission import Cluster, exit_code
+from pipeline.cluster.submission import PENDING, Cluster, exit_code
 
+_WAITS = (  # 15: Ray's own; RAY_JOB_START_TIMEOUT_SECONDS of the head may say otherwise
+    "has not begun: Ray stops it when it begins, or gives it up 15 minutes after it was sent"
+)
 COLUMNS = ("job", "status", "exit_code", "started", "seconds", "command")
 
 
@@ -21,7 +24,7 @@ def follow(cluster: Cluster, job: str) -> dict[str, Any]:
     """Prints the log of a job until it ends; the result ends this process as the job ended."""
     lines = _Lines()
     try:
-        row = cluster.follow(job, lines.write)
+        row = cluster.follow(job, lines.write, say)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_interrupted(cluster, job)) from None
     lines.close()
@@ -32,8 +35,18 @@ def _interrupted(cluster: Cluster, job: str) -> str:
     """Ctrl-C: stop the job, or leave it alone?"""
     if sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm(f"\nStop job {job}?", err=True):
         row = cluster.stop(job)
-        return f"Job {job} is {row['status'].lower()}; submit it again with --resume to go on."
+        became = f"is {row['status'].lower()}; submit it again with --resume to go on"
+        return f"Job {job} {became if row['ended'] else _WAITS}."
     return f"Job {job} goes on. See --logs {job}, --stop {job}."
+
+
+def end(cluster: Cluster, job: str) -> dict[str, Any]:
+    """Stops a job; one that has not begun may still wait for it, and that is said."""
+    row = cluster.stop(job)
+    shown = show(row)
+    if not row["ended"]:
+        say(f"It {_WAITS}.")
+    return shown
 
 
 def show(row: dict[str, Any], last: str = "") -> dict[str, Any]:
@@ -41,7 +54,8 @@ def show(row: dict[str, Any], last: str = "") -> dict[str, Any]:
     seconds = "" if row["seconds"] is None else f" after {row['seconds']:.0f} s"
     failed = f" with exit code {row['exit_code']}" if row["status"] == "FAILED" else ""
     say(f"Job {row['job']}: {row['status'].lower()}{failed}{seconds}.")
-    if last == "" and failed and not row["message"].startswith("Job entrypoint command failed"):
+    unclear = last == "" and failed and not row["message"].startswith("Job entrypoint command failed")
+    if unclear or row["status"] == PENDING:
         say(row["message"])
     return _public(row) | {"result": _result(last)}
 

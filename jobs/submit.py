@@ -40,17 +40,19 @@ def submit(
     Ctrl-C asks whether to stop the job; without a terminal it goes on, and so does --logs JOB later. A cluster with
     token authentication wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.
     """
-    from jobs._submitted import follow, show, table
+    from jobs._submitted import end, follow, show, table
+    from pipeline.cluster.task import Task, job_name, variables
 
     asked = [bool(command), *(part is not None for part in (logs, status, stop)), list]
     if sum(asked) != 1:
         raise must("submit", "given one of -- COMMAND, --logs, --status, --stop, --list", f"{sum(asked)} of them")
+    for option, text in (("--name", name), ("--logs", logs), ("--status", status), ("--stop", stop)):
+        if text is not None:
+            job_name(option, text)
     place = address or os.environ.get("RAY_API_SERVER_ADDRESS")
     if not place:
         raise must("--address", "the URL of the cluster's dashboard, http://HEAD:8265", address)
     if command:
-        from pipeline.cluster.task import Task, variables
-
         words = _words(command, workdir, resume)
         task = Task(words.words, words.given, workdir, _tree(tree), environment, variables(env or []), driver_cpus)
         return _send(place, task, name, resume, no_wait, words.tracked)
@@ -61,7 +63,7 @@ def submit(
         return table(cluster.jobs())
     if logs:
         return follow(cluster, logs)
-    return show(cluster.stop(stop) if stop else cluster.job(status or ""))
+    return end(cluster, stop) if stop else show(cluster.job(status or ""))
 
 
 def _words(command: list[str], workdir: str | None, resume: bool) -> Any:

@@ -23,9 +23,10 @@ from pipeline.cluster.task import CODE, Task, named
 from pipeline.environment import TRAVELLED, commit
 from pipeline.errors import MachineError, UserError, line_of, must
 
-STOPPED, SUCCEEDED, FAILED = "STOPPED", "SUCCEEDED", "FAILED"
+PENDING, STOPPED, SUCCEEDED, FAILED = "PENDING", "STOPPED", "SUCCEEDED", "FAILED"
 ENDED = (STOPPED, SUCCEEDED, FAILED)
 _STOP_S = 120  # a job that is stopped may save its state for that long; Ray's own default is 3 s
+_BEGINS_S = 5.0  # a job that has not begun by then waits: for room, or until its packages are installed
 _AWAY_S = 120.0  # how long a cluster may not answer before following ends
 
 
@@ -64,7 +65,7 @@ class Cluster:
 
         Args:
             task: what to run.
-            name: of the job; None = one is made.
+            name: of the job, as `job_name` has it; None = one is made.
 
         Returns:
             job (its name), files and bytes sent.
@@ -97,7 +98,7 @@ class Cluster:
         until = time.monotonic() + _AWAY_S
         while True:
             try:
-                with self._asking():
+                with self._asking(sent=request["submission_id"]):
                     self._client.submit_job(**request)
                 return
             except NoAgent:
@@ -125,34 +126,52 @@ class Cluster:
             return _row(self._client.get_job_info(job))
 
     def stop(self, job: str) -> dict[str, Any]:
-        """Stops a job, waits until it has saved its state and ended; what became of it, as `job`."""
+        """Stops a job, waits until it has saved its state and ended; what became of it, as `job`.
+
+        A job that waits for room is not waited for: it is still PENDING, and Ray stops it as soon as it begins.
+        """
         with self._asking(job):
             self._client.stop_job(job)
-        until = time.monotonic() + _STOP_S + 30
+        asked = time.monotonic()
         while not (row := self.job(job))["ended"]:
-            if time.monotonic() > until:
+            waited = time.monotonic() - asked
+            if row["status"] == PENDING and waited > _BEGINS_S:
+                break
+            if waited > _STOP_S + 30:
                 raise MachineError(f"Job '{job}' has not ended {_STOP_S + 30} s after it was told to.")
             time.sleep(0.5)
         return row
 
-    def follow(self, job: str, write: Callable[[str], None]) -> dict[str, Any]:
+    def follow(self, job: str, write: Callable[[str], None], say: Callable[[str], None]) -> dict[str, Any]:
         """Writes what a job prints until it ends; what became of it, as `job`.
 
         A connection that breaks is made again, and what was written is not written twice.
 
+        Args:
+            job: its name.
+            write: given the pieces of the log.
+            say: told once, in Ray's words, why a job does not begin.
+
         Raises:
             MachineError: the cluster has not answered for two minutes.
         """
-        seen, answered = 0, time.monotonic()
+        seen, answered, told = 0, time.monotonic(), False
+        begins = answered + _BEGINS_S
         while True:
             try:
+                while (row := self.job(job))["status"] == PENDING:  # a log is not served before the job begins
+                    answered = time.monotonic()
+                    if answered > begins and not told:
+                        say(row["message"])
+                        told = True
+                    time.sleep(0.5)
                 seen, whole = asyncio.run(self._tail(job, seen, write))
+                answered = time.monotonic()
                 row = self.job(job)
                 if row["ended"]:
                     if not whole:  # it broke off while the job went on; the log of a job that has ended is served too
                         asyncio.run(self._tail(job, seen, write))
                     return row
-                answered = time.monotonic()
             except (MachineError, UserError, OSError, RuntimeError) as error:
                 if isinstance(error, UserError) and not isinstance(error, Unreachable):
                     raise
@@ -179,8 +198,8 @@ class Cluster:
         return max(seen, passed), whole
 
     @contextlib.contextmanager
-    def _asking(self, job: str = "") -> Iterator[None]:
-        """Ray's errors as ours."""
+    def _asking(self, job: str = "", sent: str = "") -> Iterator[None]:
+        """Ray's errors as ours; about a job that should be there, or one that is sent."""
         from ray.exceptions import AuthenticationError
 
         try:
@@ -197,7 +216,7 @@ class Cluster:
             if job and ("404" in text or "does not exist" in text):
                 raise UserError(f"There is no job '{job}' at {self.address}. See --list.") from None
             if "already exists" in text or "already been used" in text or "already submitted" in text:
-                raise must("--name", "a name that no job of the cluster has had", text[:160]) from None
+                raise must("--name", "a name that no job of the cluster has had", sent) from None
             if "No available agent" in text:
                 raise NoAgent(
                     f"No node of the cluster at {self.address} takes jobs: the head's agent did not start, as when "

@@ -13,6 +13,7 @@ from pipeline.cluster.package import GIVEN
 from pipeline.errors import must
 
 CODE = "SOMGRAD_CODE"  # in the job: the folder with the code that travelled
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}", re.IGNORECASE | re.ASCII)
 _PYTHON = (  # of the head node is what PATH says there
     "python -c 'import typer' 2>/dev/null || { echo 'On the head node, python lacks what the code imports: activate "
     "its environment before ray start, or submit with --environment lock.' >&2; exit 2; }; "
@@ -67,6 +68,25 @@ class Task:
 def named(given: Mapping[str, Path]) -> dict[str, Path]:
     """The files that the command line names, by the names they travel under."""
     return {f"{number}-{path.name}": path for number, path in enumerate(dict.fromkeys(given.values()))}
+
+
+def job_name(option: str, name: str) -> str:
+    """The name of a job, as typed: it becomes part of URLs and, on the head, of the names of files.
+
+    Ray looks at neither before it has noted the job: one of any other name never begins, and cannot be stopped.
+
+    Raises:
+        UserError: it is no such name.
+
+    Example:
+        >>> job_name("--name", "digits-0.1_a")
+        'digits-0.1_a'
+    """
+    if not _NAME.fullmatch(name):
+        raise must(
+            option, "a name of letters, digits, '.', '_' and '-', the first a letter or digit, at most 200", name
+        )
+    return name
 
 
 def module_of(words: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -201,10 +201,7 @@ class WorkerGroup:
                 self._members = assemble(self._all, least, self._config.start_s)
             if len(self._members) < least:
                 self._refuse_strangers()
-                raise WorkerLost(
-                    f"{trouble}, and {len(self._members)} of {len(self._all)} workers were there after "
-                    f"{self._config.start_s:g} s; {least} must be. --resume goes on from the last checkpoint."
-                )
+                raise WorkerLost(f"{trouble}, and {self._missing(least)}. --resume goes on from the last checkpoint.")
             answers = [(m, m.actor.progress.remote()) for m in self._members]
             rounds = answered(answers, self._collective_s)
             self._members = sorted(rounds, key=lambda m: (-rounds[m], m.number))
@@ -220,6 +217,15 @@ class WorkerGroup:
                 self._say(f"{trouble}. Going on after round {at} with {workers} workers.")
                 return at
         raise WorkerLost(f"{trouble}, and no new group could be formed.")
+
+    def _missing(self, least: int) -> str:
+        """That too few workers are there, and whether waiting was of no use, in words."""
+        gone, workers = sum(bool(m.gone) for m in self._all), len(self._all)
+        if gone > workers - least:
+            restarts = f"cluster.restarts={self._config.restarts}"
+            return f"Ray does not start {gone} of {workers} workers again ({restarts}); {least} must be there"
+        here, seconds = len(self._members), self._config.start_s
+        return f"{here} of {workers} workers were there after {seconds:g} s; {least} must be"
 
     def _leave(self, members: Iterable[Member]) -> list[Member]:
         """Frees members from their collective; returns those who hang."""

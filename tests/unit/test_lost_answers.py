@@ -2,9 +2,13 @@
 
 from types import SimpleNamespace
 
+import pytest
 import ray
 
+from pipeline.config import ClusterConfig
+from pipeline.errors import WorkerLost
 from pipeline.training import members
+from pipeline.training.group import WorkerGroup
 
 
 def test_an_answer_lost_with_its_node_is_that_of_a_lost_worker(monkeypatch):
@@ -23,3 +27,20 @@ def test_an_answer_lost_with_its_node_is_that_of_a_lost_worker(monkeypatch):
     here = SimpleNamespace(wait=lambda refs, **_: (refs, []), get=get, exceptions=ray.exceptions)
     monkeypatch.setattr(members, "ray", here)
     assert members.answered([(1, kept), (2, lost), (3, dead)], 0.0) == {1: "an answer"}
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("its actor died", "Ray does not start 2 of 2 workers again (cluster.restarts=0); 1 must be there"),
+        ("", "0 of 2 workers were there after 0 s; 1 must be"),
+    ],
+)
+def test_waiting_is_named_only_where_it_could_have_helped(gone, said):
+    lost = [SimpleNamespace(number=n, gone=gone, stranger="", answers=lambda wait_s: False) for n in range(2)]
+    group = object.__new__(WorkerGroup)
+    config = ClusterConfig(workers=2, restarts=0).model_copy(update={"start_s": 0})
+    group._config, group._all, group._members = config, lost, []
+    with pytest.raises(WorkerLost) as error:
+        group._recover("workers 0, 1 were lost")
+    assert str(error.value) == f"Workers 0, 1 were lost, and {said}. --resume goes on from the last checkpoint."

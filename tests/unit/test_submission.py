@@ -8,10 +8,13 @@ import os
 import shlex
 import subprocess
 import threading
+import time
 
 import pytest
 
+from jobs._submitted import end, follow, show
 from jobs._words import understand
+from jobs.submit import submit
 from pipeline.cluster.package import GIVEN, check, files_of, lock_of, stage
 from pipeline.cluster.submission import Cluster
 from pipeline.cluster.task import Task, module_of, variables
@@ -197,6 +200,9 @@ def test_variables_are_those_asked_for_and_the_tracking_server(monkeypatch):
     assert found == {"MLFLOW_TRACKING_URI": "http://mlflow:5000", "GLOO_SOCKET_IFNAME": "eth1", "A": "b=c"}
 
 
+WAITS = "Job has not started yet. It may be waiting for resources (CPUs, ...) to become available."
+
+
 class Dashboard(http.server.BaseHTTPRequestHandler):
     """As much of Ray's dashboard as a client that follows a job asks for; a log that is never to be had, and one whose
     first connection breaks before the job ends."""
@@ -218,8 +224,22 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
         if self.path == "/api/version":
             return self._say(200, {"version": "4", "ray_version": "2.0", "ray_commit": "x", "session_name": "s"})
         if self.path in ("/api/jobs/done", "/api/jobs/cut"):
-            about = {"type": "SUBMISSION", "status": "SUCCEEDED", "entrypoint": "x", "submission_id": "done"}
-            return self._say(200, about)
+            return self._job("done", "SUCCEEDED")
+        if self.path == "/api/jobs/full":  # has no room
+            return self._job("full", "PENDING")
+        if self.path == "/api/jobs/late":  # has none at first
+            self.server.looked = getattr(self.server, "looked", 0) + 1
+            return self._job("late", "PENDING" if self.server.looked < 4 else "SUCCEEDED")
+        if self.path == "/api/jobs/late/logs/tail":
+            return self._log("begun\n", whole=True)
+        if self.path == "/api/jobs/slow":  # does not answer once, after its log has broken off
+            self.server.looked = getattr(self.server, "looked", 0) + 1
+            if self.server.looked == 2:
+                return self._say(500, {"msg": "The head is busy."})
+            return self._job("slow", "RUNNING" if self.server.looked < 2 else "SUCCEEDED")
+        if self.path == "/api/jobs/slow/logs/tail":
+            time.sleep(1.5)
+            return self._log(whole=False)
         if self.path == "/api/jobs/cut/logs/tail":
             self.server.asked = getattr(self.server, "asked", 0) + 1
             if self.server.asked == 1:
@@ -230,11 +250,20 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
         return self._say(404, {"msg": "Job nobody does not exist"})
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+        sent = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        if self.path == "/api/jobs/full/stop":
+            return self._say(200, {"stopped": True})
+        if b'"taken"' in sent:
+            text = "Traceback (most recent call last):\nValueError: Job with submission_id taken already exists."
+            return self._say(400, {"msg": text})
         self.server.asked = getattr(self.server, "asked", 0) + 1
         if self.server.asked < 3:  # as long as the agent of the head is starting
             return self._say(500, {"msg": "No available agent to submit job, please try again later."})
         return self._say(200, {"submission_id": "new", "job_id": "new"})
+
+    def _job(self, name, status):
+        about = {"type": "SUBMISSION", "status": status, "entrypoint": "x", "submission_id": name}
+        return self._say(200, about | {"message": WAITS if status == "PENDING" else "Over.", "start_time": 1})
 
     def _say(self, code, content):
         self.send_response(code)
@@ -258,13 +287,13 @@ def dashboard(monkeypatch):
 def test_a_log_that_is_not_to_be_had_is_no_fault(dashboard):
     cluster = Cluster(f"http://127.0.0.1:{dashboard.server_port}")
     with pytest.raises(UserError, match="There is no job 'nobody'"):
-        cluster.follow("nobody", print)
-    assert cluster.follow("done", print)["status"] == "SUCCEEDED"
+        cluster.follow("nobody", print, print)
+    assert cluster.follow("done", print, print)["status"] == "SUCCEEDED"
 
 
 def test_a_log_that_broke_off_is_written_to_its_end_also_when_the_job_has_ended(dashboard):
     written = []
-    Cluster(f"http://127.0.0.1:{dashboard.server_port}").follow("cut", written.append)
+    Cluster(f"http://127.0.0.1:{dashboard.server_port}").follow("cut", written.append, print)
     assert "".join(written) == 'one\ntwo\n{"accuracy": 1}\n' and dashboard.asked == 2
 
 
@@ -276,3 +305,39 @@ def test_a_cluster_that_is_still_starting_is_asked_again(dashboard, monkeypatch)
     monkeypatch.setattr("pipeline.cluster.submission._AWAY_S", -1.0)
     with pytest.raises(MachineError, match="No node of the cluster .* takes jobs"):
         cluster.submit(Task(("jobs.train",), environment="none"))
+
+
+def test_a_name_that_is_taken_is_told_as_it_was_typed(dashboard):
+    cluster = Cluster(f"http://127.0.0.1:{dashboard.server_port}")
+    with pytest.raises(UserError) as error:
+        cluster.submit(Task(("jobs.train",), environment="none"), "taken")
+    assert str(error.value) == "--name must be a name that no job of the cluster has had. Got 'taken'."
+
+
+@pytest.mark.parametrize("option", ["name", "logs", "status", "stop"])
+@pytest.mark.parametrize("name", ["", "x/y", "..", "a b", "#", "x" * 201, "x\n"])
+def test_what_can_be_no_name_of_a_job_is_refused_before_anything_is_sent(option, name):
+    command = ["train"] if option == "name" else None
+    with pytest.raises(UserError, match=f"^--{option} must be a name of letters, digits"):
+        submit(command, address="http://127.0.0.1:9", **{option: name})
+
+
+def test_a_job_that_has_no_room_is_not_waited_for_in_silence(dashboard, monkeypatch, capsys):
+    monkeypatch.setattr("pipeline.cluster.submission._BEGINS_S", 0.0)
+    cluster = Cluster(f"http://127.0.0.1:{dashboard.server_port}")
+    show(cluster.job("full"))
+    begun = time.monotonic()
+    assert end(cluster, "full")["status"] == "PENDING" and time.monotonic() - begun < 10
+    _, shown, _, again, ended = capsys.readouterr().err.splitlines()
+    assert shown == again == WAITS
+    assert ended == ("It has not begun: Ray stops it when it begins, or gives it up 15 minutes after it was sent.")
+    assert follow(cluster, "late")["status"] == "SUCCEEDED"
+    told = capsys.readouterr()
+    assert told.out == "begun\n" and told.err.count(WAITS) == 1
+
+
+def test_a_cluster_that_answered_a_moment_ago_is_asked_again(dashboard, monkeypatch):
+    """However long the log was open before."""
+    monkeypatch.setattr("pipeline.cluster.submission._AWAY_S", 1.2)
+    cluster = Cluster(f"http://127.0.0.1:{dashboard.server_port}")
+    assert cluster.follow("slow", print, print)["status"] == "SUCCEEDED"
