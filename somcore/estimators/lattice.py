@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -29,6 +30,14 @@ class _Lattice(Unsupervised):
     rate: float | None = None
     algorithm: str | None = None
     initialisation: str = "sample"
+
+    def topographic_error(self, X: Any) -> float:
+        """Share of samples whose first and second BMU are not adjacent on the lattice.
+
+        Args:
+            X: (N, D) samples.
+        """
+        return self._quality(X).topographic_error
 
     def u_matrix(self, full: bool = False) -> np.ndarray:
         """Mean distance of each prototype to its adjacent ones, laid out as the lattice.
