@@ -43,7 +43,7 @@ class Precision:
     def coarse(self) -> dict[str, list[float]]:
         """Step of float32 and range of each column that was rounded and has a range of less than a thousand steps."""
         found = {}
-        for column in np.flatnonzero(self._rounded):
+        for column in np.flatnonzero(self._rounded).tolist():
             low, high = float(self._low[column]), float(self._high[column])
             step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
             if 0 < high - low < step / _SHARE:
