@@ -1,7 +1,8 @@
 """What `jobs.prepare` reads from its words, and what it says of a prepared data set."""
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
         said = {"cut": "cut at the end", "padded": "followed by silence"}
         parts = " and ".join(f"{number} {said[how]}" for how, number in cut_or_padded.items())
         print(f"of {sum(fitted.values())} recordings {parts}, to last {seconds:.4g} s (--duration)")
-    if manifest.constant_features:
-        print(f"constant columns, read as 0: {_some(manifest.constant_features)}")
+    _tell_of_columns(manifest.constant_features, manifest.provenance.get("coarse", {}))
     if (key := manifest.provenance.get("repeated_key")) is not None:
         print(f"--key-column does not tell all rows apart: '{key}' stands in more than one")
     if all(map(_MEASURED.fullmatch, manifest.feature_names or [""])):
@@ -70,6 +70,27 @@ def size_of(text: str | None) -> tuple[int, int] | None:
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise must("--size", "HEIGHTxWIDTH in pixels, such as 32x32", text)
     return int(height), int(width)
+
+
+def _tell_of_columns(constant: Sequence[str], coarse: Mapping[str, Sequence[float]]) -> None:
+    """Of columns that have one value, in the file or only once they are stored, or few of theirs."""
+    if same := [name for name in constant if name not in coarse]:
+        meaning = "They read as 0 and count as relevant to every node of a map with relevances"
+        print(f"constant columns: {_some(same)}. {meaning}: leave them out with {_excluding(same)}")
+    if coarse:
+        kept = [
+            f"{name} (range {size:.4g}, steps of {step:.4g}{': one value' if name in constant else ''})"
+            for name, (step, size) in coarse.items()
+        ]
+        remedy = "Subtract their smallest value, take another unit, or leave them out with"
+        print(f"columns whose values become the same in float32: {_some(kept)}. {remedy} {_excluding(list(coarse))}")
+
+
+def _excluding(names: Sequence[str]) -> str:
+    """The option that leaves columns out, ready to be copied where they are few; a comma parts its patterns."""
+    if len(names) > _MOST:
+        return "--exclude-columns"
+    return f"--exclude-columns {shlex.quote(','.join(name.strip().replace(',', '?') for name in names))}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -32,6 +32,7 @@ from pipeline.prepared.manifest import CACHE, MANIFEST, Manifest, sha256_file, v
 from pipeline.prepared.writer import DataSetWriter, PrepareOptions
 from pipeline.sources.base import Source, SourceSpec, Undecoded
 from pipeline.sources.checks import Keys, check_batch, check_spec, place_of
+from pipeline.sources.precision import Precision
 
 __all__ = ["PrepareOptions", "prepare"]
 
@@ -108,6 +109,9 @@ def prepare(
             provenance["repeated_key"] = keys.repeated
         if isinstance(fitted := getattr(source, "fitted", None), Counter):  # recordings made as long as the others
             provenance["fitted"] = dict(fitted)
+        precision = getattr(source, "precision", None)  # of tables
+        if isinstance(precision, Precision) and (coarse := precision.coarse()):
+            provenance["coarse"] = coarse
         with full_disk_named(out):
             manifest = writer.finish(identity, provenance)
             (scratch / MANIFEST).write_text(manifest.to_json())

@@ -164,9 +164,27 @@ class MapData:
         }
 
     @cached_property
+    def constant(self) -> np.ndarray:
+        """(D,) bool: columns of a table with one value in all training rows; no latent feature, pixel or moment."""
+        spec = self.predictor.spec
+        if spec.kind != "table" or self.predictor.deep is not None:
+            return np.zeros(self.prototypes.shape[1], dtype=bool)
+        return np.equal(spec.low, spec.high)
+
+    def by_relevance(self, nodes: np.ndarray | int) -> np.ndarray:
+        """(..., D): features of nodes, the most relevant first; constant ones, which tell nothing apart, last."""
+        return np.argsort(np.where(self.constant, np.inf, -self.relevances[nodes]), axis=-1, kind="stable")
+
+    @cached_property
     def lonely(self) -> np.ndarray:
         """(A,) bool: whether a node has no neighbour."""
         return ~np.isin(np.arange(self.num_nodes), self.edges)
+
+    @property
+    def lonely_said(self) -> str:
+        """What the heights of nodes without a neighbour are; empty where each has one."""
+        count = int(self.lonely.sum()) if self.num_nodes > 1 else 0
+        return f"of the {count} without any neighbour, to the nearest one" if count else ""
 
     @cached_property
     def u_heights(self) -> np.ndarray:

@@ -11,7 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PatchCollection, PathCollection
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.patches import RegularPolygon
+from matplotlib.text import Text
 
 from pipeline.report.charts import edges_drawn, spacing
 from pipeline.report.data import MapData
@@ -20,6 +22,11 @@ from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark, printed
 from pipeline.report.placement import borders
 
 _PLANES, _PICTURES = 12, 400
+_CJK_FONTS = (  # of Linux, macOS and Windows
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo",
+    "Arial Unicode MS", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic",
+)  # fmt: skip
 _LEGEND_AREA, _MARGIN = 36.0, 0.08  # square points; share of the axes around what is drawn
 
 
@@ -36,6 +43,15 @@ def bare(figure: Figure, axes: Axes, equal: bool = True) -> Figure:
     if equal:
         axes.set_aspect("equal", adjustable="datalim")
     return figure
+
+
+def in_every_script(figure: Figure) -> None:
+    """Letters that the font of matplotlib lacks come from those of these fonts that are installed."""
+    there = {font.name for font in fontManager.ttflist}
+    if more := [name for name in _CJK_FONTS if name in there]:
+        for text in figure.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_fontfamily([*text.get_fontfamily(), *more])
 
 
 def legend(axes: Axes, data: MapData) -> None:

@@ -10,6 +10,7 @@ Axes: A alive nodes, D features, m samples embedded, C classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,18 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.report.charts import mark_sizes
 from pipeline.report.data import MapData
-from pipeline.report.figure_parts import bare, blank, class_marks, draw_edges, legend, mosaic, one_plane, planes, tinted
+from pipeline.report.figure_parts import (
+    bare,
+    blank,
+    class_marks,
+    draw_edges,
+    in_every_script,
+    legend,
+    mosaic,
+    one_plane,
+    planes,
+    tinted,
+)
 from pipeline.report.palette import apart, names_of, printed
 from pipeline.report.pictures import prototype_pictures, relevance_pictures
 from pipeline.report.placement import regions
@@ -38,8 +50,9 @@ def map_figure(data: MapData) -> Figure:
 
 
 def u_matrix_figure(data: MapData) -> Figure:
-    """Mean distance of each prototype to those of its neighbours."""
-    return one_plane(data, data.measures["u_height"], "distance to neighbours")
+    """Mean distance of each prototype to those of its neighbours; of a node without any, to the nearest one."""
+    label = ";\n".join(filter(None, ["distance to neighbours", data.lonely_said]))
+    return one_plane(data, data.measures["u_height"], label)
 
 
 def hits_figure(data: MapData) -> Figure | None:
@@ -188,9 +201,14 @@ def save(figures: dict[str, Figure], folder: Path, kinds: tuple[str, ...] = ("pn
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in figures.items():
+        in_every_script(figure)
         for kind in kinds:
             path = folder / f"{name}.{kind}"
-            figure.savefig(path, dpi=200 if kind == "png" else 150, metadata={"Date": None} if kind == "svg" else None)
+            with warnings.catch_warnings():  # where no font has a letter of a name, a box stands in its place
+                warnings.filterwarnings("ignore", message="Glyph .* missing from")
+                figure.savefig(
+                    path, dpi=200 if kind == "png" else 150, metadata={"Date": None} if kind == "svg" else None
+                )
             figure.set_layout_engine("none")  # what the first kind has laid out serves the others
             written.append(path)
     return written

@@ -125,6 +125,6 @@ def _sample(data: MapData, node: int, place: int, pictures: dict[int, int], colu
         sample["p"] = pictures[place]
     if data.predictor.spec.kind == "table" and data.dataset is not None:
         raw = data.dataset.read_raw("train", [row])[0].numpy().reshape(-1)
-        telling = range(len(raw)) if data.predictor.deep else np.argsort(-data.relevances[node], kind="stable")
+        telling = range(len(raw)) if data.predictor.deep else data.by_relevance(node)
         sample["v"] = [[columns[f], float(f"{raw[f]:.4g}")] for f in list(telling)[:_VALUES]]
     return sample

@@ -202,7 +202,8 @@ function bars(node) {
   const place = $("bars");
   if (!place) return;
   const { names, prototypes: P, relevances: W, mean, low, high } = R.features;
-  const weight = (f) => (W ? W[node][f] : Math.abs(P[node][f] - mean[f]));
+  const constant = (f) => low && low[f] === high[f];  // tells nothing apart, however relevant it counts
+  const weight = (f) => (constant(f) ? -1 : W ? W[node][f] : Math.abs(P[node][f] - mean[f]));
   const order = names.map((_, f) => f).sort((a, b) => weight(b) - weight(a)).slice(0, 18);
   const y = order.map((f) => names[f]);
   const raw = order.map((f) => (low ? low[f] + P[node][f] * (high[f] - low[f]) : P[node][f]).toPrecision(4));

@@ -101,7 +101,8 @@ class Plane:
 
         kept = min(2, *features.shape)
         self._model = PCA(kept, svd_solver="full" if features.shape[1] <= 1024 else "randomized", random_state=0)
-        self._model.fit(np.asarray(features, dtype=np.float64))
+        with np.errstate(invalid="ignore"):  # shares of a variance of 0, where all samples are the same
+            self._model.fit(np.asarray(features, dtype=np.float64))
         shares = self._model.explained_variance_ratio_
         self.explained = float(np.nan_to_num(shares).sum())
 

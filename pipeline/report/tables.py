@@ -46,8 +46,8 @@ def relevance_table(data: MapData) -> pa.Table | None:
     """One row per node and feature, in the order of `node_table`, the most relevant first; of pixels and sound none.
 
     Returns:
-        node, feature, relevance, rank (1 = the most relevant; equal ones share it), prototype: in the units of the
-        source, of deep maps in those of the latent features.
+        node, feature, relevance, rank (1 = the most relevant; equal ones share it; constant columns, which come last,
+        have none), prototype: in the units of the source, of deep maps in those of the latent features.
     """
     if not _has_names(data):
         return None
@@ -55,17 +55,18 @@ def relevance_table(data: MapData) -> pa.Table | None:
     prototypes, relevances = data.prototypes[order], data.relevances[order]
     if data.predictor.deep is None:
         prototypes = Scaling(data.predictor.spec.low, data.predictor.spec.high).undone(prototypes)
-    by_relevance = np.argsort(-relevances, axis=1, kind="stable")
+    by_relevance = data.by_relevance(order)
     sorted_ = np.take_along_axis(relevances, by_relevance, axis=1)
     begins = np.hstack([np.ones((len(order), 1), bool), sorted_[:, 1:] < sorted_[:, :-1]])
     places = np.arange(1, relevances.shape[1] + 1)
+    ranks = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
     features = pa.array(feature_names(data, np.arange(relevances.shape[1])), pa.string())
     return pa.table(
         {
             "node": np.repeat(data.nodes[order].astype(np.int64), relevances.shape[1]),
             "feature": features.take(pa.array(by_relevance.reshape(-1))),
             "relevance": sorted_.reshape(-1),
-            "rank": np.maximum.accumulate(np.where(begins, places, 0), axis=1).reshape(-1),
+            "rank": pa.array(ranks.reshape(-1), mask=data.constant[by_relevance].reshape(-1)),
             "prototype": np.take_along_axis(prototypes, by_relevance, axis=1).reshape(-1),
         }
     )
@@ -105,10 +106,11 @@ def write_tables(data: MapData, page: Path, most: int | None = None) -> list[Pat
 
 def telling_features(data: MapData) -> list[str]:
     """Of each node in the order of `node_table` the features that matter most to it; empty where none matters more."""
-    if not _has_names(data) or (data.relevances == data.relevances[:, :1]).all():
+    telling = data.relevances[:, ~data.constant]
+    if not _has_names(data) or (telling == telling[:, :1]).all():
         return []
     names = feature_names(data, np.arange(data.relevances.shape[1]))
-    ranked = np.argsort(-data.relevances[_order(data)], axis=1, kind="stable")[:, :_SAID]
+    ranked = data.by_relevance(_order(data))[:, : min(_SAID, telling.shape[1])]
     return [", ".join(names[f] for f in row) for row in ranked]
 
 

@@ -122,9 +122,7 @@ def add_planes(page: Page, data: MapData) -> None:
     relevant = page.data["features"]["relevances"] is not None
     first = page.data["features"]
     page.charts["umatrix"] = plane_chart(data, data.measures["u_height"])
-    lonely = int(data.lonely.sum())
-    nearest = f"; of the {lonely} without any neighbour, to the nearest one" if lonely and data.num_nodes > 1 else ""
-    heights = f"mean distance of each prototype to those of its neighbours{nearest}"
+    heights = "; ".join(filter(None, ["mean distance of each prototype to those of its neighbours", data.lonely_said]))
     parts = [_plane("umatrix", "U-matrix", heights)]
     if data.train is not None:
         page.charts["hits"] = plane_chart(data, data.measures["samples"], low=0)

@@ -30,6 +30,7 @@ from pipeline.sources.checks import check_columns
 from pipeline.sources.classes import ClassIndex
 from pipeline.sources.columns import distinct, filters, matching, named, passing, plain, refuse_missing_keys, truths
 from pipeline.sources.folders import splits_in_names
+from pipeline.sources.precision import Precision
 from pipeline.sources.readers import TableFile, open_table, table_files
 
 _INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas writes for the index of a table
@@ -83,6 +84,7 @@ class Table:
         for column in self._where:
             self._require("--where", column)
         self._features = self._choose_features()
+        self.precision = Precision(self._features)
         self._classes = ClassIndex(options.unlabelled_value, f"Label column '{options.label_column}'")
         self._is_test: np.ndarray | None = None
         by_names = options.split_column is None and options.test_fraction is None
@@ -102,6 +104,7 @@ class Table:
     def batches(self) -> Iterator[Batch]:
         """All rows that pass --where, in the order of the files."""
         options, seen = self.options, 0
+        self.precision = Precision(self._features)
         text = [options.label_column, options.split_column, options.key_column, options.labelled_column]
         columns = list(dict.fromkeys([*self._features, *(name for name in text if name is not None), *self._where]))
         for shard, file in enumerate(self._files):
@@ -115,7 +118,7 @@ class Table:
                     labelled = truths(part[options.labelled_column], "--labelled-column", place)
                     labels[~labelled & (splits == "train")] = UNLABELLED
                 batch = Batch(
-                    features=self._matrix(part),
+                    features=self._matrix(part, splits == "train"),
                     labels=labels,
                     keys=self._keys(part, rows, place, seen),
                     rows=rows,
@@ -179,7 +182,7 @@ class Table:
             return np.full(count, self._split_of.get(file.path, "train"), dtype=object)
         return np.where(self._is_test[seen : seen + count], "test", "train").astype(object)
 
-    def _matrix(self, part: dict[str, pa.Array]) -> np.ndarray:
+    def _matrix(self, part: dict[str, pa.Array], training: np.ndarray) -> np.ndarray:
         """(n, D) float32; a missing value is NaN, a number too large for float32 is infinite."""
         matrix = np.empty((len(part[self._features[0]]), len(self._features)), dtype=np.float32)
         with np.errstate(over="ignore"):
@@ -187,7 +190,9 @@ class Table:
                 column = part[name]
                 if not pa.types.is_floating(column.type):
                     column = pc.cast(column, pa.float64(), safe=False)
-                matrix[:, index] = column.to_numpy(zero_copy_only=False)
+                exact = column.to_numpy(zero_copy_only=False)
+                matrix[:, index] = exact
+                self.precision.add(index, exact, matrix[:, index], training)
         return matrix
 
     def _keys(self, part: dict[str, pa.Array], rows: np.ndarray, place: str, seen: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from somcore.config import MapConfig
 from somcore.estimators.persistence import read_map, saved_indices, write_map
-from somcore.estimators.scales import warn_of_scale
+from somcore.estimators.scales import warn_of_constants, warn_of_scale
 from somcore.estimators.training import Samples, resolved, resume, start, train
 from somcore.estimators.weights import counts_of
 from somcore.matching import activations, predict_nodes, subspace_members
@@ -121,6 +121,8 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Train from the beginning."""
         config = self._map_config()
         warn_of_scale(features, config.is_growing)
+        if config.variant != "kohonen":
+            warn_of_constants(features)
         state, config, bmu = train(config, self._samples(features, labels, sample_weight), num_classes)
         self._install(state, config)
         self.labels_ = self._nodes(features) if bmu is None else bmu.numpy()
@@ -207,7 +209,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self._quality(X).quantization_error
 
     def topographic_error(self, X: Any) -> float:
-        """Share of samples whose first and second BMU are no neighbours."""
+        """Share of samples whose first and second BMU are no neighbours; of growing maps often 1: few nodes have any."""
         return self._quality(X).topographic_error
 
     def u_matrix(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Warnings of features on a scale that maps are not made for.
+"""Warnings of features that maps are not made for: on another scale, or the same in every row.
 
 Axes: N samples, D features.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import warnings
 
+import torch
 from torch import Tensor
 
 _SMALL, _SMALL_TO_GROW = 1e-6, 1e-3
+_CONSTANT = 0.1  # share of the features
 
 
 def warn_of_scale(features: Tensor, grows: bool) -> None:
@@ -17,6 +19,19 @@ def warn_of_scale(features: Tensor, grows: bool) -> None:
     if grows:
         _warn_of_range(features)
     _warn_of_size(features, grows)
+
+
+def warn_of_constants(features: Tensor) -> None:
+    """A feature without deviation is relevant to every node, and the others by comparison less."""
+    low, high = features.nan_to_num(torch.inf).amin(0), features.nan_to_num(-torch.inf).amax(0)
+    count, total = int((low >= high).sum()), features.shape[1]
+    if _CONSTANT * total <= count < total:
+        warnings.warn(
+            f"Features should not be constant: such a feature counts as relevant to every node and blurs the others. "
+            f"Got {count} of {total}; leave them out, with sklearn.feature_selection.VarianceThreshold for instance.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_of_size(features: Tensor, grows: bool) -> None:

@@ -5,6 +5,7 @@ Axes: N samples, D features, K nodes, C classes. y holds class numbers >= 0, -1 
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -190,9 +191,11 @@ def _named(classes: Any, num_rows: int) -> np.ndarray:
 
 def _class_numbers(y: np.ndarray, name: str) -> np.ndarray:
     """Class numbers as int64; strings are refused, because a "-1" among them would become a class."""
-    check_classification_targets(y)
+    if y.dtype == object and all(isinstance(value, Real) for value in y):
+        y = np.array(y.tolist())
     if y.dtype.kind not in "iubf":
         raise ValueError(f"{name} must hold whole numbers, -1 = unlabelled. Got {y.dtype}; encode it first.")
+    check_classification_targets(y)
     numbers = y.astype(np.int64)
     wrong = np.flatnonzero((numbers != y) | (numbers < UNLABELLED))
     if len(wrong):

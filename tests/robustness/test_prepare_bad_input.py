@@ -148,8 +148,52 @@ def test_the_names_of_features_are_said(table, tmp_path):
 
 def test_constant_columns_are_noted_and_read_as_zero(prepare, table, tmp_path):
     code, last, _ = prepare(*table("a,b\n5,1\n5,2\n"), "--out", tmp_path / "out")
-    assert (code, last) == (0, "constant columns, read as 0: a")
+    assert (code, last) == (
+        0,
+        "constant columns: a. They read as 0 and count as relevant to every node of a map with relevances: "
+        "leave them out with --exclude-columns a",
+    )
     assert Dataset.open(tmp_path / "out").read("train", [0, 1])[0].tolist() == [[0, 0], [0, 1]]
+
+
+def test_many_constant_columns_are_some_and_how_many_more(prepare, table, tmp_path):
+    names = ["a,b", *(f"c{d}" for d in range(11))]
+    head = ",".join(f'"{name}"' for name in names)
+    arguments = table(f"{head},x\n" + "".join(f"{'5,' * 12}{n}\n" for n in range(3)))
+    code, last, _ = prepare(*arguments, "--out", tmp_path / "a")
+    assert code == 0 and last.startswith("constant columns: a,b, c0, ") and ", c8 and 2 more. They read" in last
+    left_out = ("--exclude-columns", ",".join(names[3:]))
+    last = prepare(*arguments, *left_out, "--out", tmp_path / "b")[1]
+    assert last.endswith("--exclude-columns 'a?b,c0,c1'")
+    assert prepare(*arguments, *left_out, "--exclude-columns", "a?b,c0,c1", "--out", tmp_path / "c")[0] == 0
+    assert Manifest.load(tmp_path / "c").feature_names == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (1_700_000_000 + np.arange(99), "t (range 98, steps of 128)"),
+        (1.7e9 + np.arange(99), "t (range 98, steps of 128)"),
+        (-(2**53) - np.arange(1000), "t (range 1000, steps of 1.074e+09: one value)"),
+        (1e6 + np.arange(100) / 1000, "t (range 0.099, steps of 0.0625)"),
+        (100_000 + np.arange(2), None),  # whole numbers that float32 holds
+        (1e6 + np.arange(100), None),
+        (2020.1 + np.arange(10), None),
+        ((1.7e9 + np.arange(9)).astype(np.float32), None),  # not rounded here
+        (np.full(9, 0.1), None),
+    ],
+)
+def test_values_that_float32_makes_the_same_are_told(prepare, tmp_path, values, told):
+    columns = {"t": values, "x": np.arange(len(values)), "part": ["train"] * len(values)}
+    far = {"t": values[:1] * 0 + 5, "x": [0], "part": ["test"]}  # of another split: it is not seen
+    table = pa.concat_tables([pa.table(columns), pa.table(far).cast(pa.table(columns).schema)])
+    pq.write_table(table, tmp_path / "t.parquet")
+    arguments = ("table", "--root", tmp_path / "t.parquet", "--split-column", "part", "--out", tmp_path / "out")
+    code, last, _ = prepare(*arguments)
+    line = f"columns whose values become the same in float32: {told}. Subtract their smallest value, "
+    line += "take another unit, or leave them out with --exclude-columns t"
+    assert code == 0 and (last == line if told else "float32:" not in last)
+    assert prepare(*arguments)[1] == last, "also of a data set that is in place"
 
 
 @pytest.mark.parametrize("share", ["0", "0.5"])

@@ -1,6 +1,8 @@
 """Estimators: parameters, fitted attributes, streams, weights, missing values."""
 
+import contextlib
 import inspect
+import warnings
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from somcore.topology import adjacency
 
 ESTIMATORS = (KohonenSOM, DSSOM, LARFDSSOM, SSSOM, ALTSSSOM)
 GROWING = (LARFDSSOM, SSSOM, ALTSSSOM)
+LATTICES = (KohonenSOM, DSSOM)
 SEMI_SUPERVISED = (SSSOM, ALTSSSOM)
 
 
@@ -72,6 +75,20 @@ def test_classes_are_arbitrary_numbers(kind, iris):
     order = np.searchsorted([7, 30, 100], names)
     assert plain.fit(X, np.where(_few(y) < 0, -1, order[y])).state_.digest() == som.state_.digest()
     assert som.score(X, names[y]) > 0.85
+
+
+@pytest.mark.parametrize("kind", SEMI_SUPERVISED)
+def test_whole_numbers_in_an_array_of_objects_are_classes(kind, iris):
+    X, y = iris
+    objects = _few(y).astype(object)
+    som = kind(epochs=2).fit(X, objects)
+    assert som.state_.digest() == kind(epochs=2).fit(X, _few(y)).state_.digest()
+    assert som.score(X, objects) == som.score(X, _few(y))
+    assert kind(epochs=2).partial_fit(X, objects, classes=np.array([0, 1, 2], dtype=object)).classes_.tolist() == [
+        0,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("kind", SEMI_SUPERVISED)
@@ -409,6 +426,29 @@ def test_features_that_the_sums_cannot_tell_apart_are_warned_of(rng):
         KohonenSOM(rows=2, columns=2, epochs=1).fit(X / X.max() * 9e-9)
     with pytest.warns(UserWarning, match="should not be tiny: thresholds begin .* Got at most 0.0009"):
         LARFDSSOM(epochs=1).fit(X / X.max() * 9e-4)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_constant_features_are_warned_of_where_there_are_relevances(kind, iris):
+    X, y = iris
+    som, told = kind(epochs=1), None if kind is KohonenSOM else "Got 4 of 8; leave them out.*VarianceThreshold"
+    with pytest.warns(UserWarning, match=told) if told else contextlib.nullcontext() as caught:
+        som.fit(np.hstack([X, np.ones_like(X)]), y)
+    assert not told or [warning.filename for warning in caught] == [__file__]
+
+
+def test_few_constant_features_or_nothing_else_are_not_warned_of(iris):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SSSOM(epochs=1).fit(load_digits().data / 16)  # 3 of 64
+        SSSOM(epochs=1).fit(iris[0][:1])
+
+
+def test_constant_features_are_found_beside_missing_values(iris):
+    X = np.hstack([iris[0], np.full((150, 1), 0.5)])
+    X[::3, -1] = np.nan
+    with pytest.warns(UserWarning, match="Got 1 of 5"):
+        SSSOM(epochs=1, missing="mask").fit(X)
 
 
 def test_an_estimator_on_a_device_of_torch_is_saved(iris, tmp_path):

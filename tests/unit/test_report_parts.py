@@ -20,11 +20,18 @@ from pipeline.errors import UserError
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.prepared.shards import Dataset
-from pipeline.report import figures, sweep_data
+from pipeline.report import figure_parts, figures, sweep_data
 from pipeline.report.automatic import FIGURES, PAGE, report_of_run
 from pipeline.report.charts import map_chart
 from pipeline.report.collect import collect
-from pipeline.report.figures import confusion_figure, curves_figure, embedding_figure, map_figure, relevances_figure
+from pipeline.report.figures import (
+    confusion_figure,
+    curves_figure,
+    embedding_figure,
+    map_figure,
+    relevances_figure,
+    u_matrix_figure,
+)
 from pipeline.report.make import command_of, labels_read, report_of, run_page
 from pipeline.report.nodes import feature_names, features_shown, samples_per_node
 from pipeline.report.palette import apart
@@ -40,7 +47,7 @@ from pipeline.report.placement import (
 )
 from pipeline.report.score_charts import classes_then, confusion_chart, curves_chart
 from pipeline.report.sweeps import fractions_chart, fractions_figure, sweep_page
-from pipeline.report.tables import write_tables
+from pipeline.report.tables import telling_features, write_tables
 from pipeline.serving.trained import evaluate_run
 from pipeline.sources import SourceOptions, open_source
 from pipeline.sweeps import outcome
@@ -66,6 +73,16 @@ def odd(tmp_path_factory):
     prepare(open_source("table", folder / "odd.csv", options), folder / "data", PrepareOptions())
     train(small("sssom", folder / "data", map__epochs=2), folder / "run")
     return folder / "run"
+
+
+def test_letters_that_no_font_has_are_not_warned_of(tmp_path, recwarn, monkeypatch):
+    figure = figures.blank(2, 2)[0]
+    title = figure.axes[0].set_title("色")
+    figures.save({"a": figure}, tmp_path)
+    assert not recwarn.list
+    monkeypatch.setattr(figure_parts, "_CJK_FONTS", ("STIXGeneral", "a font that is not here"))
+    figures.save({"a": figure}, tmp_path)
+    assert title.get_fontfamily()[-1] == "STIXGeneral"
 
 
 def test_figures_name_every_class_as_it_is(odd, recwarn):
@@ -240,6 +257,13 @@ def test_rows_of_one_feature_have_places_that_are_no_line(rng):
     assert np.isfinite(places[0]).all() and (np.ptp(places[0], axis=0) > 1).all()
 
 
+@pytest.mark.parametrize("rows", [1, 5])
+def test_samples_that_are_all_the_same_have_a_plane(rows, recwarn):
+    plane = Plane(np.ones((rows, 3)))
+    assert plane(np.ones((2, 3))).tolist() == [[0, 0], [0, 0]] and plane.explained == 0
+    assert not recwarn.list
+
+
 def test_a_run_without_its_data_and_without_moments_has_a_page(tmp_path):
     prepare(open_source("digits"), tmp_path / "data")
     train(small("kohonen", tmp_path / "data", tracking__moments=0), tmp_path / "run")
@@ -360,9 +384,11 @@ def test_nodes_without_neighbours_are_told_below_the_u_matrix(odd):
     for edges in ([[0, 1]], np.zeros((0, 2), dtype=int)):
         alone = dataclasses.replace(data, edges=np.array(edges))
         planes = next(content for key, _, content, _ in run_page(alone, ()).tabs if key == "planes")
-        assert f"of the {data.num_nodes - 2 * len(edges)} without any neighbour, to the nearest one" in planes
+        note = f"of the {data.num_nodes - 2 * len(edges)} without any neighbour, to the nearest one"
+        assert note in planes and note in u_matrix_figure(alone).axes[1].get_ylabel()
     pairs = np.array([[n, (n + 1) % data.num_nodes] for n in range(data.num_nodes)])
-    assert not dataclasses.replace(data, edges=pairs).lonely.any()
+    together = dataclasses.replace(data, edges=pairs)
+    assert u_matrix_figure(together).axes[1].get_ylabel() == "distance to neighbours"
 
 
 def test_planes_have_their_room_and_no_mark_is_cut(odd):
@@ -478,8 +504,21 @@ def test_relevances_are_told_by_the_names_of_the_features(wine):
         scaler.inverse_transform(model.state.prototypes[alive].numpy())
     )
     assert (wide["prototype"]["flat"] == 7).all()
-    assert (wide["rank"] == wide["relevance"].rank(axis=1, ascending=False, method="min")).all().all()
-    assert long.groupby("node", sort=False)["rank"].apply(lambda ranks: ranks.is_monotonic_increasing).all()
+    told = wide["relevance"].drop(columns="flat").rank(axis=1, ascending=False, method="min")
+    assert (wide["rank"].drop(columns="flat") == told).all().all()
+    assert (wide["relevance"]["flat"] > 0.9).all() and wide["rank"]["flat"].isna().all()
+    assert (long["feature"][13::14] == "flat").all()
+    assert long.groupby("node", sort=False)["rank"].apply(lambda ranks: ranks[:13].is_monotonic_increasing).all()
+
+
+def test_a_constant_column_is_never_what_matters(wine):
+    data = collect(wine)
+    assert all(len(set(row.split(", "))) == 5 and "flat" not in row for row in telling_features(data))
+    page = run_page(data, ("pca",))
+    columns = [name for info in page.data["nodes"] for member in info["members"] for name, _ in member["v"]]
+    assert columns and "flat" not in columns
+    only = dataclasses.replace(data, relevances=np.where(data.constant, 1.0, 0.5) * np.ones_like(data.relevances))
+    assert telling_features(only) == []
 
 
 def test_the_page_lists_the_nodes_and_links_their_tables(wine):
