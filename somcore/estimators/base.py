@@ -209,7 +209,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self._quality(X).quantization_error
 
     def topographic_error(self, X: Any) -> float:
-        """Share of samples whose first and second BMU are no neighbours; of growing maps often 1: few nodes have any."""
+        """Share of samples whose first and second BMU are no neighbours; 1 for growing maps whose nodes have none."""
         return self._quality(X).topographic_error
 
     def u_matrix(self) -> np.ndarray:
