@@ -21,6 +21,7 @@ from somcore.metrics import (
     MapQuality,
     accuracy,
     adjusted_rand_index,
+    balanced_accuracy,
     clustering_accuracy,
     confusion,
     contingency,
@@ -62,6 +63,7 @@ class Scores:
             grouped = _grouped(state, table, self.wins, crossings)
         return {
             "accuracy": _number(accuracy, self.answers if known else None),
+            "balanced_accuracy": _number(balanced_accuracy, self.answers if known else None),
             "clustering_accuracy": _number(clustering_accuracy, table),
             "grouped_accuracy": _number(clustering_accuracy, grouped),
             "nmi": _number(normalized_mutual_information, table),
@@ -95,9 +97,10 @@ def evaluate(
         crossings: (K, K) int64, what nodes are grouped by; None = by their prototypes.
 
     Returns:
-        accuracy, clustering_accuracy (one node per class), grouped_accuracy (the same of nodes in as many groups as
-        classes), nmi, ari, purity, quantization_error, topographic_error; None where one does not apply (no labels, a
-        map none of whose nodes has a class, no lattice, an empty map).
+        accuracy, balanced_accuracy (each class weighs the same), clustering_accuracy (one node per class),
+        grouped_accuracy (the same of nodes in as many groups as classes), nmi, ari, purity, quantization_error,
+        topographic_error; None where one does not apply (no labels, a map none of whose nodes has a class, no lattice,
+        an empty map).
     """
     scores = Scores()
     if state.num_nodes == 0:

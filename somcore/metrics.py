@@ -135,6 +135,16 @@ def accuracy(table: Tensor) -> float:
     return int(table.diagonal().sum()) / total if total else math.nan
 
 
+def balanced_accuracy(table: Tensor) -> float:
+    """Mean over the classes that have samples of the share that is right, of a `confusion` table; NaN without samples.
+
+    Source: Brodersen et al., ICPR 2010.
+    """
+    sizes = table.sum(1)
+    there = sizes > 0
+    return float((table.diagonal()[there].to(torch.float64) / sizes[there]).mean())
+
+
 def purity(table: Tensor) -> float:
     """Share of samples in the majority class of their node; samples without a node are errors."""
     total = int(table.sum())

@@ -30,6 +30,7 @@ METHODS = ("pca", "tsne", "umap")
 _COUNTED = 1_000_000  # training rows; of more the labels are not drawn again to be counted
 _TILES = {
     "accuracy": ("accuracy", "{:.1%}"),
+    "balanced_accuracy": ("balanced accuracy", "{:.1%}"),
     "clustering_accuracy": ("clustering accuracy", "{:.1%}"),
     "grouped_accuracy": ("accuracy of groups", "{:.1%}"),
     "nmi": ("NMI", "{:.3f}"),

@@ -19,8 +19,8 @@ from pipeline.training.rundir import changed_settings
 
 Row = dict[str, Any]
 SCORES = (
-    "accuracy", "clustering_accuracy", "grouped_accuracy", "nmi", "ari", "purity", "quantization_error",
-    "topographic_error",
+    "accuracy", "balanced_accuracy", "clustering_accuracy", "grouped_accuracy", "nmi", "ari", "purity",
+    "quantization_error", "topographic_error",
 )  # fmt: skip
 _COLUMNS = ("data", "model", "labelled_fraction", "seed", "fold", "sweep")  # that results are mostly grouped by
 _ABOUT = (

@@ -1,16 +1,20 @@
-"""What a user is advised: of a slow precision and too short a training before it begins, of the capacity after it."""
+"""What a user is advised: of slow precision and too short a training before it, of capacity and classes after it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipeline.deep.plan import DeepPlan
-from somcore.config import MapConfig
+from pipeline.errors import some
+from somcore.config import UNLABELLED, MapConfig
+from somcore.state import MapState
 
 _OFTEN = 0.1  # share of the rounds
+_NAMED = 5  # classes in a line
 _WITHOUT_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")  # processors, as torch names them
 
 
@@ -45,6 +49,38 @@ def too_short(plan: DeepPlan) -> str | None:
     return (
         f"The training has {plan.rounds} rounds only, and the learning rate rises for the first {rising} "
         "(deep.rate_warmup_rounds): give more --epochs, or rounds of fewer samples (map.batch_size)."
+    )
+
+
+def lost_classes(state: MapState, names: Sequence[str], labels: Tensor) -> str | None:
+    """Classes that a map which has learned others can never say, in one line; None if it can say all.
+
+    Args:
+        state: the finished map.
+        names: (C,) of the classes of the data.
+        labels: (N,) what the map could read.
+
+    Example:
+        >>> from somcore.state import blank_state
+        >>> state = blank_state(capacity=2, num_features=3, num_classes=2)
+        >>> state.alive[0], state.classes[0] = True, 1
+        >>> lost_classes(state, ["cat", "dog"], torch.tensor([0, 1, 1])).split(":")[0]
+        'No node has the class cat (1 labelled row)'
+    """
+    said = set(state.classes[state.alive].tolist()) - {UNLABELLED}
+    if not said:
+        return None
+    known = torch.bincount(labels[labels != UNLABELLED], minlength=len(names)).tolist()
+    lost = [
+        f"{name} ({count or 'no'} labelled row{'s' * (count != 1)})"
+        for number, (name, count) in enumerate(zip(names, known, strict=True))
+        if number not in said
+    ]
+    if not lost:
+        return None
+    return (
+        f"No node has the class {some(lost, _NAMED)}: it is never said. Without labelled rows it cannot be; "
+        "where it has some, a higher map.capacity or a lower map.min_win_share keeps its nodes."
     )
 
 

@@ -18,9 +18,10 @@ from pipeline.config import RunConfig
 from pipeline.deep.plan import deep_map_config, encode
 from pipeline.evaluation import evaluate
 from pipeline.prepared.shards import Dataset
+from pipeline.training.advice import lost_classes
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, training_labels
-from somcore.config import LATTICES, MapConfig
+from somcore.config import LABEL_AWARE, LATTICES, MapConfig
 from somcore.sampling import sample_indices
 from somcore.state import MapState
 
@@ -109,6 +110,13 @@ class Scorer:
         else:
             rows, labelled = len(chosen), int((dataset.labels(split)[chosen] >= 0).sum())
         return {"split": split, "scored_rows": rows, "scored_labelled_rows": labelled if dataset.num_classes else None}
+
+    def lost_classes(self, state: MapState) -> str | None:
+        """Classes that the finished map can never say, in one line; None if there are none, or it has no classes."""
+        plan, dataset = self._plan, self._dataset
+        if plan.config.variant not in LABEL_AWARE or (plan.deep is not None and plan.deep.rival is not None):
+            return None
+        return lost_classes(state, dataset.class_names, training_labels(plan, dataset.labels("train"))[0])
 
     def _drawn(self, limit: int, count: int) -> Tensor | None:
         """A fixed random choice of rows; None = all."""

@@ -236,8 +236,9 @@ class Training:
         path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
         epochs = self._schedule.epoch(state.round)
         found = {**self._scorer.scored(), **scores, **self._verdict(snapshot), **self._at_capacity(state)}
-        out = self._directory.path
-        summary = summary_of(self._run, state, epochs, found, snapshot.digest(), seconds, samples, out)
+        if lost := self._scorer.lost_classes(state):
+            self._say(lost)
+        summary = summary_of(self._run, state, epochs, found, snapshot.digest(), seconds, samples, self._directory.path)
         self._tracker.metrics({k: v for k, v in scores.items() if v is not None}, epochs)
         self._directory.write(summary=summary)
         self._history.save()

@@ -91,6 +91,16 @@ def test_confusion_counts_no_class_as_an_error():
     assert metrics.accuracy(table) == 0.5
 
 
+def test_balanced_accuracy_weighs_classes_alike(rng):
+    classes, predicted = torch.from_numpy(rng.integers(0, 4, (2, 300)))
+    classes[classes == 3] = 1  # a class without samples
+    table = metrics.confusion(classes, predicted, 4)
+    assert metrics.balanced_accuracy(table) == pytest.approx(
+        reference.recall_score(classes, predicted, labels=[0, 1, 2], average="macro")
+    )
+    assert math.isnan(metrics.balanced_accuracy(torch.zeros(2, 3, dtype=torch.int64)))
+
+
 def test_quality_of_a_line_of_nodes():
     config = MapConfig(variant="kohonen", rows=1, columns=3, lattice="rectangular")
     state = _map([[0.0], [10.0], [1.0]], neighbours=adjacency(1, 3, "rectangular"))

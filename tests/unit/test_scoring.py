@@ -127,3 +127,15 @@ def error_on(split, data, run):
     return evaluate(state, config, lambda rows: dataset.read(split, rows), dataset.num_samples(split), 0)[
         "quantization_error"
     ]
+
+
+def test_classes_that_no_node_has_are_told(rng, tmp_path):
+    labels = np.arange(200) % 2
+    labels[:2] = 2, 3
+    data = table(tmp_path / "t", rng.normal(labels[:, None] % 2, 0.05, (200, 3)), labels, test_fraction=0.0)
+    said: list[str] = []
+    train(small("sssom", data, map__min_win_share=0.02), tmp_path / "run", say=said.append)
+    assert said[0].startswith("No node has the class 2 (1 labelled row), 3 (1 labelled row): it is never said.")
+    said.clear()
+    train(small("sssom", data, map__min_win_share=0.0), tmp_path / "all", say=said.append)
+    assert not [line for line in said if line.startswith("No node")]
