@@ -42,8 +42,8 @@ class Epochs:
 
 
 def _score(metrics: Mapping[str, Any]) -> str:
-    """What is told first: without labels no class is said, and groups are."""
-    return "accuracy" if metrics.get("accuracy") else "grouped_accuracy"
+    """What is told first: a map without classes has no accuracy, and its groups are scored."""
+    return "grouped_accuracy" if metrics.get("accuracy") is None else "accuracy"
 
 
 def counted(number: int, what: str) -> str:
@@ -54,10 +54,12 @@ def counted(number: int, what: str) -> str:
 def sentence(summary: dict[str, Any]) -> str:
     """The last line of a training."""
     parts = [f"{summary['model']}: {counted(summary['nodes'], 'node')} after {counted(summary['epochs'], 'epoch')}"]
-    scores = (_score(summary), "clustering_accuracy", "nmi", "quantization_error")
+    scores = (_score(summary), "validation_accuracy", "clustering_accuracy", "nmi", "quantization_error")
     rows, labelled, split = summary.get("scored_rows", 0), summary.get("scored_labelled_rows"), summary["split"]
     partly = labelled is not None and labelled != rows
     notes = {scores[0]: f" ({labelled} of {counted(rows, split + ' row')} have a class)" if partly else ""}
+    if labelled == 0:
+        parts.append(f"no row of the {split} split has a class")
     parts += [f"{key} {summary[key]:.4f}{notes.get(key, '')}" for key in scores if summary.get(key) is not None]
     of = " (of training rows)" if split == "train" else ""
     return f"{', '.join(parts)}{of}. Map in {summary['out']}, digest {summary['map_digest'][:12]}."

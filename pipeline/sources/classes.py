@@ -140,7 +140,7 @@ def _canonical(value: object) -> str | None:
     text = str(value).strip().strip("'\"").strip()
     if re.fullmatch(r"-?\d+\.0*", text):
         text = text.split(".")[0]
-    return None if text in ("", "?") else text
+    return {"": None, "?": None, "-0": "0"}.get(text, text)
 
 
 def _number(text: str) -> float | None:

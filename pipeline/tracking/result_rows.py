@@ -133,10 +133,12 @@ def best_run(runs: pd.DataFrame, metric: str) -> tuple[Row, str]:
         The run's row, and the metric that chose it: choosing by a test metric flatters, so say which it was.
 
     Raises:
-        UserError: there is no such metric, it is no number, or the runs are on several data sets.
+        UserError: there is no such metric, it is no number, no run has it, or the runs are on several data sets.
     """
     _check_metric(runs, metric)
     able = runs.dropna(subset=[metric])
+    if able.empty:  # other runs of the store have it: refused with what these have
+        _check_metric(runs.dropna(axis="columns", how="all"), metric)
     sets = _data_sets(able)
     if len(sets) > 1:
         raise UserError(

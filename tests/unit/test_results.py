@@ -88,6 +88,13 @@ def test_only_numbers_are_compared(runs, ask):
         ask(runs)
 
 
+def test_the_best_of_runs_none_of_which_has_the_metric_is_refused(runs):
+    others = runs.assign(accuracy=None, quantization_error=1.0).astype({"accuracy": float})
+    told = "--metric must be a number of these runs, such as quantization_error. Got 'accuracy'"
+    with pytest.raises(UserError, match=told):
+        best_run(others, "accuracy")
+
+
 @pytest.fixture
 def of_three_sets(tracking_uri):
     """Three data sets, on one of which a map without classes was trained too."""

@@ -77,6 +77,37 @@ def test_a_training_says_of_how_many_rows_its_accuracy_is(rng, tmp_path, monkeyp
     assert ", accuracy 1.0000, " in whole and "have a class" not in whole
 
 
+def summary_with(**scores):
+    known = {"model": "sssom", "nodes": 3, "epochs": 1, "split": "test", "scored_rows": 40, "scored_labelled_rows": 40}
+    return known | {"out": "runs/a", "map_digest": "d" * 64, "quantization_error": 0.5} | scores
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ({"accuracy": 0.0, "grouped_accuracy": 1.0, "nmi": 1.0}, "accuracy 0.0000, nmi 1.0000"),
+        ({"accuracy": None, "grouped_accuracy": 0.75}, "grouped_accuracy 0.7500"),
+        ({"accuracy": 0.5, "validation_accuracy": 0.75}, "accuracy 0.5000, validation_accuracy 0.7500"),
+        ({"accuracy": None, "scored_labelled_rows": 0}, "no row of the test split has a class"),
+        (
+            {"accuracy": None, "scored_labelled_rows": 0, "validation_accuracy": 0.75},
+            "no row of the test split has a class, validation_accuracy 0.7500",
+        ),
+        ({"accuracy": None, "scored_labelled_rows": None}, ""),
+    ],
+)
+def test_the_last_line_tells_every_score_that_there_is(scores, told):
+    middle = f"{told}, quantization_error" if told else "quantization_error"
+    assert sentence(summary_with(**scores)).startswith(f"sssom: 3 nodes after 1 epoch, {middle} 0.5000. Map in")
+
+
+def test_an_accuracy_of_0_is_told_in_every_epoch(capsys):
+    with Epochs() as on_epoch:
+        on_epoch(1, 1, {"nodes": 2.0, "accuracy": 0.0, "grouped_accuracy": 1.0, "samples_per_second": 8.0})
+    said = capsys.readouterr().err
+    assert "accuracy 0.000 " in said and "grouped" not in said
+
+
 @pytest.mark.parametrize(("error", "told"), [(0.0, False), (0.25, True)])
 def test_progress_tells_an_error_where_it_was_measured(capsys, error, told):
     """The samples of a first round became the nodes."""

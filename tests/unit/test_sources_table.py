@@ -187,6 +187,14 @@ def test_what_a_column_holds_is_told_by_its_type(tmp_path):
     assert np.array_equal(features, [[1, np.nan], [2, np.nan]], equal_nan=True), "as an empty column of a csv"
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_both_zeros_are_one_class(tmp_path, name):
+    write = pq.write_table if name.endswith("parquet") else pyarrow.csv.write_csv
+    write(pa.table({"x": [1.0, 2.0, 3.0, 4.0], "y": [0.0, -0.0, 1.0, -0.0]}), tmp_path / name)
+    source = _table(tmp_path / name, label_column="y")
+    assert collect(source)["train"][1].tolist() == [0, 0, 1, 0] and source.spec.class_names == ("0", "1")
+
+
 @pytest.mark.parametrize(
     ("values", "labelled"),
     [
