@@ -54,7 +54,9 @@ def counted(number: int, what: str) -> str:
 def sentence(summary: dict[str, Any]) -> str:
     """The last line of a training."""
     parts = [f"{summary['model']}: {counted(summary['nodes'], 'node')} after {counted(summary['epochs'], 'epoch')}"]
-    scores = (_score(summary), "validation_accuracy", "clustering_accuracy", "nmi", "quantization_error")
+    scores = (
+        _score(summary), "balanced_accuracy", "validation_accuracy", "clustering_accuracy", "nmi", "quantization_error"
+    )  # fmt: skip
     rows, labelled, split = summary.get("scored_rows", 0), summary.get("scored_labelled_rows"), summary["split"]
     partly = labelled is not None and labelled != rows
     notes = {scores[0]: f" ({labelled} of {counted(rows, split + ' row')} have a class)" if partly else ""}

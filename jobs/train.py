@@ -13,8 +13,9 @@ from pipeline.errors import UserError, must
 
 KEYS = (
     "model", "data", "labelled_fraction", "seed", "workers", "reduction", "epochs", "rounds", "nodes",
-    "split", "accuracy", "validation_accuracy", "clustering_accuracy", "nmi", "quantization_error", "map_digest",
-    "seconds", "samples_per_second", "scored_rows", "scored_labelled_rows", "rounds_at_capacity", "run_id", "out",
+    "split", "accuracy", "balanced_accuracy", "validation_accuracy", "clustering_accuracy", "nmi",
+    "quantization_error", "map_digest", "seconds", "samples_per_second", "scored_rows", "scored_labelled_rows",
+    "rounds_at_capacity", "run_id", "out",
 )  # fmt: skip
 
 
