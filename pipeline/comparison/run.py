@@ -16,7 +16,6 @@ from pipeline.places import alone_in, write_atomically
 from pipeline.prepared.shards import Dataset
 from pipeline.tracking.stores import URI, bare
 from pipeline.tracking.tracker import Tracker
-from somcore.config import UNLABELLED
 
 NAME = "comparison"
 
@@ -64,7 +63,7 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     """Compare on one data set; finished cells in `out` are kept, so the same command goes on.
 
     Args:
-        data: directory or URI of a prepared data set with classes and a test split.
+        data: directory or URI of a prepared data set with classes, and labels in training and test split.
         out: directory of the comparison.
         settings: common flat keys of `RunConfig`; those of trainings without labels may be others, see `Wish`.
         wish: see `Wish`.
@@ -74,8 +73,8 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
         table (mean by contestant and column), missing (cells), markdown and page (paths).
 
     Raises:
-        UserError: a name or number that cannot be; cells of other settings; data without classes or test rows; another
-            comparison that runs there.
+        UserError: a name or number that cannot be; cells of other settings; data without classes or without labelled
+            training or test rows; another comparison that runs there.
     """
     for fraction in wish.fractions:
         if not 0 < fraction <= 1:
@@ -83,10 +82,7 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     found = contestants(wish.models, wish.own)
     if wish.reference is not None and wish.reference not in wish.models:
         raise must("--reference", f"one of --models ({', '.join(wish.models)})", wish.reference)
-    dataset = Dataset.open(data)
-    known = dataset.num_samples("test") > 0 and bool((dataset.labels("test") != UNLABELLED).any())
-    if dataset.num_classes < 2 or not known:
-        raise must("--data", "a data set with classes and a test split", str(data))
+    _check_labels(data)
     given = (settings, settings if wish.unlabelled is None else wish.unlabelled)
     common, unlabelled = ({"cluster.workers": 0, **_kept(flat), "data.path": str(data)} for flat in given)
     asked = Comparison(common, unlabelled, found, wish.fractions, wish.seeds, wish.rows, out, wish.command)
@@ -99,6 +95,18 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
         _record(out, common, page, list(files.values()), say)
     means = {name: {column: entry.mean for column, entry in row.items()} for name, row in page.table.items()}
     return {"data": str(data), "table": means, "missing": missing, **files}
+
+
+def _check_labels(data: str | Path) -> None:
+    """What every contestant needs: the classifiers on frozen features too."""
+    dataset = Dataset.open(data)
+    counts = {split: dataset.num_samples(split) for split in ("train", "test") if not dataset.num_labelled(split)}
+    lacking = [f"none of {count} {split} rows has a class" for split, count in counts.items()]
+    if dataset.num_classes < 2:
+        lacking = [f"classes: {', '.join(dataset.class_names) or 'none'}"]
+    if lacking:
+        needed = "a data set with two or more classes and labelled rows in its training and its test split"
+        raise must("--data", needed, f"{data} ({lacking[0]})")
 
 
 def _kept(settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -110,6 +110,9 @@ def run_page(data: MapData, methods: tuple[str, ...] = METHODS, tables: Sequence
             page.tiles.append((name, text.format(summary[key])))
     if "split" in summary:
         page.tiles.append(("scored on", f"{summary['split']} split"))
+    rows, labelled = summary.get("scored_rows"), summary.get("scored_labelled_rows")
+    if labelled is not None and labelled != rows:
+        page.tiles.append(("of them with a class", f"{labelled:,} of {rows:,} rows"))
     if "labelled_fraction" in summary and data.num_classes:
         reads = data.predictor.state.num_classes > 0
         page.tiles.append(("labels read", labels_read(data) if reads else "none"))

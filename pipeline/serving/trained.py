@@ -6,11 +6,13 @@ n samples, P values per sample as prepared, D features of the map.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pipeline.errors import DataError, must
@@ -19,7 +21,7 @@ from pipeline.prepared.samples import InputSpec
 from pipeline.prepared.shards import Dataset
 from pipeline.training.plan import open_data
 from pipeline.training.rundir import RunDirectory
-from somcore.config import MapConfig
+from somcore.config import UNLABELLED, MapConfig
 from somcore.state import MapState
 
 
@@ -65,24 +67,35 @@ class Trained:
     def evaluate(self, dataset: Dataset, split: str) -> dict[str, float | None]:
         """Scores on a split of a prepared data set; see `pipeline.evaluation.evaluate`.
 
+        Its classes are found among those of the model by their names: not all of them need to occur.
+
         Raises:
-            ValueError: the data set has no such split, or other features or classes than the model.
+            ValueError: the data set has no such split, or other features than the model, or a class that it has not.
         """
         count = dataset.num_samples(split)
         if count == 0:
             raise must("--split", f"one of {', '.join(dataset.splits)}, which have rows", split)
-        names = self.about.get("class_names") or []
-        if names and dataset.class_names and list(dataset.class_names) != list(names):
-            known, got = ", ".join(map(str, names)), ", ".join(map(str, dataset.class_names))
-            raise must("--data", f"a data set with the classes of the model ({known})", got)
+        codes = self._codes_of(dataset)
         if "input" in self.about:
             dataset = InputSpec.from_dict(self.about["input"]).seen_by_model(dataset)
 
         def read(rows: Tensor) -> tuple[Tensor, Tensor | None]:
             samples, labels = dataset.read(split, rows)
-            return self.encode(samples), labels
+            return self.encode(samples), codes[labels]
 
-        return evaluate(self.state, self.config, read, count, dataset.num_classes, crossings=self.crossings)
+        num_classes = dataset.num_classes and max(dataset.num_classes, len(self.about.get("class_names") or ()))
+        return evaluate(self.state, self.config, read, count, num_classes, crossings=self.crossings)
+
+    def _codes_of(self, dataset: Dataset) -> Tensor:
+        """(C + 1,) the code that the model has for each class of a data set; the last is of rows without a class."""
+        names, given = self.about.get("class_names") or [], list(dataset.class_names)
+        if not names:
+            return torch.tensor([*range(len(given)), UNLABELLED])
+        if other := [name for name in given if name not in names]:
+            wanted = f"a data set with classes of the model ({', '.join(map(str, names))})"
+            remedy = "Prepare it with the rows of other classes unlabelled, e.g. --unlabelled-value"
+            raise must("--data", wanted, ", ".join(other), remedy=f"{remedy} {shlex.quote(other[0])}.")
+        return torch.tensor([*(list(names).index(name) for name in given), UNLABELLED])
 
 
 def evaluate_run(

@@ -66,6 +66,20 @@ def test_rows_without_a_class_are_told_where_there_are_some(tmp_path, capsys, cl
     assert (told in said) if told else ("labelled" not in said)
 
 
+@pytest.mark.parametrize("model", ["sssom", "larfdssom"])
+def test_a_class_that_does_not_occur_in_the_data_changes_no_score(tmp_path, rng, model):
+    """The others are found by their names: dog is 1 to the model, and 0 to data without cats."""
+    truth = np.array(["cat", "dog", "eel"])[np.arange(90) % 3]
+    features = rng.normal(np.arange(90)[:, None] % 3, 0.05, (90, 2))
+    data = table(tmp_path / "all", features, truth)
+    train(small(model, data, train__labelled_fraction=1.0), tmp_path / "run")
+    chosen = truth != "cat"
+    fewer = table(tmp_path / "fewer", features[chosen], truth[chosen])
+    assert Dataset.open(fewer).class_names == ("dog", "eel")
+    scores = evaluate_run(str(tmp_path / "run"), fewer, None)
+    assert scores["rows"] == 60 and scores["accuracy"] == (1.0 if model == "sssom" else None) and scores["purity"] == 1
+
+
 def test_a_run_is_found_by_its_id(trained):
     summary, _, uri = trained
     scores = evaluate_run(summary["run_id"], None, "train", uri)
@@ -134,8 +148,9 @@ def test_what_does_not_fit_is_one_line(trained, digits, tmp_path, rng):
     _, out, uri = trained
     with pytest.raises(ValueError, match="--split must be one of train, test, which have rows. Got 'dev'"):
         evaluate_run(str(out), digits, "dev")
-    other = table(tmp_path / "other", rng.random((20, 64)), rng.integers(0, 3, 20))
-    with pytest.raises(ValueError, match="--data must be a data set with the classes of the model"):
+    other = table(tmp_path / "other", rng.random((20, 64)), 8 + np.arange(20) % 3)
+    told = r"--data must be a data set with classes of the model \(0, 1, .*\). Got '10'. .* --unlabelled-value 10\.$"
+    with pytest.raises(UserError, match=told):
         evaluate_run(str(out), other, None)
     narrow = table(tmp_path / "narrow", rng.random((20, 5)))
     with pytest.raises(ValueError, match="--data must be a data set of image samples of shape .* Got 'table"):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -39,6 +41,7 @@ from pipeline.prepared.shards import Dataset
 from pipeline.serving import features
 from pipeline.serving.features import write_features
 from pipeline.serving.trained import Trained
+from pipeline.sources import SourceOptions, open_source
 from pipeline.training.trainer import train
 from somcore import MapConfig, accumulate, advance, initial_state
 from somcore.fixed_point import fixed_point_scale
@@ -226,10 +229,26 @@ def test_a_wish_that_cannot_be_is_one_line(digits, tmp_path, changes, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_data_without_a_test_split_cannot_be_compared_on(rng, tmp_path):
-    data = table(tmp_path / "t", rng.normal(size=(30, 3)), np.arange(30) % 3)
-    with pytest.raises(UserError, match="--data must be a data set with classes and a test split"):
-        compare(data, tmp_path / "out", COMMON, wish(models=["kmeans"]), lambda line: None)
+@pytest.mark.parametrize(
+    ("trained", "tested", "lacking"),
+    [
+        ("ab" * 10, "", "none of 0 test rows has a class"),
+        ("a" * 20, "a" * 9, "classes: a"),
+        ("?" * 20, "?" * 9, "classes: none"),
+        ("ab" * 10, "?" * 9, "none of 9 test rows has a class"),
+        ("?" * 20, "abababa??", "none of 20 train rows has a class"),
+    ],
+)
+def test_data_that_lack_labels_are_refused_before_anything_is_trained(rng, tmp_path, trained, tested, lacking):
+    frame = pd.DataFrame({"x": rng.normal(size=len(trained + tested)), "y": [*(trained + tested)]})
+    frame["split"] = ["train"] * len(trained) + ["test"] * len(tested)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    options = SourceOptions(label_column="y", split_column="split")
+    prepare(open_source("table", tmp_path / "t.csv", options), tmp_path / "data")
+    told = re.escape(f"data ({lacking})'.")
+    with pytest.raises(UserError, match=rf"--data must be a data set with two or more classes and labelled .*{told}"):
+        compare(tmp_path / "data", tmp_path / "out", COMMON, wish(models=["label-spreading"]), lambda line: None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_contestant_takes_of_the_common_settings_what_it_reads():

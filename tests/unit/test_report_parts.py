@@ -296,6 +296,16 @@ def test_the_share_of_the_labels_is_a_percentage(odd):
     assert labels_read(dataclasses.replace(few, dataset=None)) == "20%"
 
 
+@pytest.mark.parametrize(
+    ("labelled", "told"), [(5, "5 of 1,006 rows"), (0, "0 of 1,006 rows"), (1006, None), (None, None)]
+)
+def test_a_page_says_how_many_of_the_rows_that_are_scored_have_a_class(odd, labelled, told):
+    data = collect(odd)
+    summary = data.record["summary"] | {"scored_rows": 1006, "scored_labelled_rows": labelled}
+    tiles = run_page(dataclasses.replace(data, record=data.record | {"summary": summary}), ("pca",)).tiles
+    assert ("scored on", "test split") in tiles and dict(tiles).get("of them with a class") == told
+
+
 def test_long_names_stay_apart_wherever_they_are_shown(odd):
     data = collect(odd)
     long = tuple(f"a class whose name is rather long, number {n}" for n in range(4))

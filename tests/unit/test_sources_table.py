@@ -12,6 +12,7 @@ from pipeline.errors import DataError, UserError
 from pipeline.sources import SourceOptions, open_source, readers
 from tests.conftest import real_data
 from tests.raw_files import collect
+from tests.training import REPOSITORY
 
 ARFF = """% note
 @relation t
@@ -185,6 +186,17 @@ def test_what_a_column_holds_is_told_by_its_type(tmp_path):
         _table(tmp_path / "t.parquet")
     features = collect(_table(tmp_path / "t.parquet", exclude_columns="t"))["train"][0]
     assert np.array_equal(features, [[1, np.nan], [2, np.nan]], equal_nan=True), "as an empty column of a csv"
+
+
+@pytest.mark.parametrize("word", readers.NULLS)
+def test_words_for_a_missing_label_are_those_of_the_page(tmp_path, word):
+    """In parquet they are classes, but for an empty text and a question mark."""
+    assert not word or f"`{word}`" in (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = pa.table({"x": [1.0, 2.0, 3.0], "y": ["DE", word, "US"]})
+    pa.csv.write_csv(rows, tmp_path / "t.csv")  # in quotes
+    pq.write_table(rows, tmp_path / "t.parquet")
+    csv, parquet = (_table(tmp_path / name, label_column="y").spec.class_names for name in ("t.csv", "t.parquet"))
+    assert csv == ("DE", "US") and (word in parquet) is (word not in ("", "?"))
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
