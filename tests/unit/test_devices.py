@@ -19,7 +19,7 @@ def map_and_data(variant: str, missing: str = "error") -> tuple[MapState, MapCon
     features = torch.rand(N, D, generator=generator)
     labels = torch.randint(-1, C, (N,), generator=generator)
     lattice = variant in ("kohonen", "dssom")
-    settings = {"rows": 3, "columns": 3} if lattice else {"capacity": 12}
+    settings = {"rows": 3, "columns": 3, "initialisation": "sample"} if lattice else {"capacity": 12}
     if variant in ("larfdssom", "sssom"):
         settings["activation_threshold"] = 0.95
     config = MapConfig(variant=variant, missing=missing, **settings)
