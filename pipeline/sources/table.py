@@ -104,7 +104,6 @@ class Table:
     def batches(self) -> Iterator[Batch]:
         """All rows that pass --where, in the order of the files."""
         options, seen = self.options, 0
-        self.precision = Precision(self._features)
         text = [options.label_column, options.split_column, options.key_column, options.labelled_column]
         columns = list(dict.fromkeys([*self._features, *(name for name in text if name is not None), *self._where]))
         for shard, file in enumerate(self._files):
