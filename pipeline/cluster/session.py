@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -131,6 +132,7 @@ class Session:
         import ray
 
         if self._ours and ray.is_initialized():
+            gc.collect()  # references in cycles: Ray ends the process in which another thread drops one while it ends
             ray.shutdown()
 
 

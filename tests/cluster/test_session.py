@@ -1,13 +1,16 @@
 """Which cluster a run is on."""
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 
 import pytest
+import ray
 
 from pipeline.cluster.session import Session
 from pipeline.config import ClusterConfig
@@ -39,6 +42,22 @@ def test_a_run_joins_the_cluster_of_this_machine_only_if_told_to(address, machin
     done = subprocess.run(command, env=machine, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert (done.stdout.splitlines()[-1] == ray_cluster) == (address == "auto")
+
+
+def test_no_garbage_holds_objects_of_ray_when_the_connection_ends(ray_cluster, monkeypatch):
+    """Ray ends the process, with code 1, if another thread's collector finds such a reference in that moment."""
+    session = Session(ClusterConfig(address=ray_cluster))
+    session._ours, seen = True, []
+    holder = type("Holder", (), {})()
+    holder.cycle, holder.held, reference = holder, ray.put(0), weakref.ref(holder)
+    monkeypatch.setattr(ray, "shutdown", lambda: seen.append(reference()))
+    gc.disable()
+    try:
+        del holder
+        session.close()
+    finally:
+        gc.enable()
+    assert seen == [None]
 
 
 def test_a_connected_process_does_not_train_elsewhere_than_told(ray_cluster):
