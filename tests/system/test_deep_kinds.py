@@ -66,8 +66,11 @@ def test_labels_change_nothing_of_a_map_that_reads_none(digits, tmp_path, varian
     assert digest(0.0) == digest(0.05) == digest(1.0)
 
 
+FEW = {"deep__labelled_only": True, "train__labelled_fraction": 0.2}  # rows: a tile of each takes time
+
+
 @pytest.mark.parametrize(
-    "changes", [{"encoder__dim": 2}, {"encoder__dim": 3}, {"map__batch_size": 40, "map__tile_size": 1}]
+    "changes", [{"encoder__dim": 2}, {"encoder__dim": 3}, {"map__batch_size": 40, "map__tile_size": 1, **FEW}]
 )
 def test_small_encoders_and_tiles_are_no_collapse(digits, tmp_path, changes):
     more = {"encoder__name": "mlp", "encoder__width": 8, "loss__relevance_warmup_rounds": 2}
