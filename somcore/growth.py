@@ -51,9 +51,10 @@ def settle_classes(
     adopts = state.alive & (state.classes == UNLABELLED) & (counts.sum(1) > 0)
     classes = torch.where(adopts, counts.argmax(1), state.classes)
     settled = dataclasses.replace(state, classes=classes)
-    contested = statistics.contested
+    contested = statistics.contested.compact()
     if contested.key.shape[0] == 0:
         return settled, statistics, None
+    statistics = dataclasses.replace(statistics, contested=contested)
     node, label = contested.key // state.num_classes, contested.key % state.num_classes
     conflict = (state.classes[node] == UNLABELLED) & (classes[node] != label)
     unseen = state.classes[node] != UNLABELLED

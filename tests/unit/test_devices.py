@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pipeline.training.advice import slow_here
-from somcore import MapConfig, MapState, accumulate, advance, device, initial_indices, initial_state, match
+from somcore import UNLABELLED, MapConfig, MapState, accumulate, advance, device, initial_indices, initial_state, match
+from somcore.growth import take_nodes
 
 N, D, C = 24, 5, 3
 
@@ -52,6 +53,28 @@ def test_the_way_of_accelerators_gives_the_same_bits(variant, missing, monkeypat
     unusual = accumulate(state, features, labels, config, weights=weights, scale=38)
     monkeypatch.undo()
     assert usual == unusual
+    assert advance(state, usual, config).digest() == advance(state, unusual, config).digest()
+
+
+@pytest.mark.parametrize("variant", ["sssom", "altsssom"])
+@pytest.mark.parametrize("last_slot", ["free", "of a class that no sample has"])
+def test_what_an_accelerator_leaves_unpacked_asks_for_no_node(variant, last_slot, monkeypatch):
+    """Tiles are kept there with their padding, whose key is the number before the first node's: no node's."""
+    state, config, features, labels = map_and_data(variant)
+    if last_slot == "free":
+        state = initial_state(config, D, C)
+    else:
+        last = torch.arange(state.capacity) == state.capacity - 1
+        nodes = torch.where(last, 0, torch.arange(state.capacity))
+        state = dataclasses.replace(take_nodes(state, nodes), classes=torch.where(last, C - 1, state.classes))
+        labels = torch.where(labels == C - 1, UNLABELLED, labels)
+
+    def next_map():
+        return advance(state, accumulate(state, features, labels, config, scale=40), config)
+
+    usual = next_map()
+    monkeypatch.setattr(device, "asking_is_free", lambda tensor: False)
+    assert next_map().digest() == usual.digest()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
