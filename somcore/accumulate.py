@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from somcore.config import MapConfig
+from somcore import device
+from somcore.config import UNLABELLED, MapConfig
 from somcore.distance import Tile, rows_where
-from somcore.fixed_point import as_sums, error_scale, to_fixed
+from somcore.fixed_point import as_sums, error_scale, in_range, to_fixed
 from somcore.matching import Match, compatible
 from somcore.moments import Moments
 from somcore.state import MapState
@@ -181,7 +182,7 @@ def _monitoring(
     weights: Tensor | None,
     scale: int | None,
 ) -> dict[str, Tensor]:
-    """Sums that do not move the map: quantization error, hits of the BMU, tallies."""
+    """Sums that do not move the map: quantization error, hits of the BMU, tallies, samples that `advance` refuses."""
     exists = found.bmu >= 0
     relevances = state.relevances[found.bmu]
     mass = (relevances if tile.observed is None else relevances * tile.observed).sum(1)
@@ -205,4 +206,15 @@ def _monitoring(
         "error_sum": error.new_zeros(state.capacity).index_add_(0, found.bmu.clamp_min(0), error),
         "hits": count_by(found.bmu, exists, state.capacity, weights),
         "tally": counts.sum(1),
+        "unusable": _unusable(tile, labels, state.num_classes, scale),
     }
+
+
+def _unusable(tile: Tile, labels: Tensor, num_classes: int, scale: int | None) -> Tensor:
+    """(1,) int64: samples that are refused before on a CPU; elsewhere they are counted, which does not ask."""
+    if device.asking_is_free(labels):
+        return labels.new_zeros(1)
+    wrong = ~in_range(to_fixed(tile.features, scale), scale) | (labels < UNLABELLED) | (labels >= num_classes)
+    if tile.observed is not None:
+        wrong |= ~tile.observed.any(1)
+    return wrong.sum(0, keepdim=True)

@@ -7,6 +7,7 @@ in float64, beyond it int64; both are exact.
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ def to_fixed(values: Tensor, scale: int | None) -> Tensor:
 
 
 def check_range(fixed: Tensor, scale: int | None) -> None:
-    """Refuse values beyond the bound that the scale was made for; on a CPU, where asking is free.
+    """Refuse values beyond the bound that the scale was made for; on a CPU, where asking is free (else `advance` does).
 
     Rounds of more than 2^21 samples have a smaller scale than |x| alone asks for: this check is wider than their bound
     then, which whoever makes the scale keeps.
@@ -82,6 +83,11 @@ def check_range(fixed: Tensor, scale: int | None) -> None:
             f"Got {float(fixed[row, column]) * 2.0**-scale:g} in row {row} of the tile, feature {column}; "
             "scale the samples, or end the encoder in a sigmoid or give its SOMLayer a bound."
         )
+
+
+def in_range(fixed: Tensor, scale: int | None) -> Tensor:
+    """(n,) bool: all values of the row are numbers within the bound that the scale was made for."""
+    return (fixed.abs() <= (sys.float_info.max if scale is None else 2.0**_MANTISSA)).all(1)
 
 
 def as_sums(totals: Tensor, scale: int | None) -> Tensor:

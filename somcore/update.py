@@ -147,7 +147,8 @@ def advance(state: MapState, statistics: BatchStatistics, config: MapConfig) -> 
         The map of the next round, with its phase (`growing`, `finished`).
 
     Raises:
-        ValueError: statistics of another round, or a configuration that is not resolved.
+        ValueError: statistics of another round, or of samples that could not be refused where they were accumulated;
+            a configuration that is not resolved.
     """
     if statistics.round != state.round:
         raise ValueError(
@@ -158,6 +159,11 @@ def advance(state: MapState, statistics: BatchStatistics, config: MapConfig) -> 
         raise ValueError(
             "config must be a resolved one, as layer.config or what MapConfig.resolve gives. "
             f"Got one with {config.unresolved}=None."
+        )
+    if unusable := int(statistics.sums["unusable"]):
+        raise ValueError(
+            "Features must be finite and within the bound that the sums are made for, and labels classes or "
+            f"{UNLABELLED}. Got {unusable} other samples in this round; the map stays as it was."
         )
     if not config.is_growing:
         return _advance_lattice(state, statistics, config)

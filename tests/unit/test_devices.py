@@ -9,7 +9,18 @@ import pytest
 import torch
 
 from pipeline.training.advice import slow_here
-from somcore import UNLABELLED, MapConfig, MapState, accumulate, advance, device, initial_indices, initial_state, match
+from somcore import (
+    UNLABELLED,
+    MapConfig,
+    MapState,
+    accumulate,
+    advance,
+    device,
+    initial_indices,
+    initial_state,
+    match,
+    update,
+)
 from somcore.growth import take_nodes
 
 N, D, C = 24, 5, 3
@@ -75,6 +86,24 @@ def test_what_an_accelerator_leaves_unpacked_asks_for_no_node(variant, last_slot
     usual = next_map()
     monkeypatch.setattr(device, "asking_is_free", lambda tensor: False)
     assert next_map().digest() == usual.digest()
+
+
+@pytest.mark.parametrize("variant", ["dssom", "sssom"])
+@pytest.mark.parametrize(
+    ("value", "label"), [(torch.nan, 0), (torch.inf, 0), (1e9, 0), (0.5, C)], ids=["nan", "infinite", "large", "label"]
+)
+def test_what_no_map_may_learn_is_refused_after_the_round(variant, value, label, monkeypatch):
+    """An accelerator is not asked tile by tile."""
+    state, config, features, labels = map_and_data(variant)
+    features[3, 1], labels[3] = value, label
+    for module in (device, update):
+        monkeypatch.setattr(module, "asking_is_free", lambda tensor: False)
+    statistics = accumulate(state, features, labels, config, scale=40)
+    if variant == "dssom" and label == C:  # reads no labels
+        advance(state, statistics, config)
+        return
+    with pytest.raises(ValueError, match=r"finite and within the bound .* Got 1 other samples"):
+        advance(state, statistics.merge(accumulate(state, features[:2], labels[:2], config, scale=40)), config)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
