@@ -217,12 +217,18 @@ class SOMLayer(nn.Module):
         """What is no tensor of the map, put in a buffer: where only tensors are copied, `_read_scalars` finds it."""
         self._written, device = self._all_scalars, self.get_buffer("prototypes").device
         self._scalar_buffer = torch.tensor(self._written, dtype=torch.float64, device=device)
+        self._version = _version(self._scalar_buffer)
         self._scale = 40 if device.type == "meta" else round_scale(self.state, self.bound, self.config.batch_size)
 
     def _read_scalars(self) -> None:
-        """Takes over scalars and threshold of the map that was copied into the buffers, where asking is free."""
+        """Takes over scalars and threshold of the map that was copied into the buffers.
+
+        Where asking is not free only a buffer that was written to since is read.
+        """
         buffer = self._scalar_buffer
-        if asking_is_free(buffer) and not torch.compiler.is_compiling() and buffer.tolist() != self._written:
+        if torch.compiler.is_compiling() or buffer.device.type == "meta":
+            return
+        if (asking_is_free(buffer) or _version(buffer) != self._version) and buffer.tolist() != self._written:
             self.set_extra_state(buffer)
 
     def get_extra_state(self) -> Tensor:
@@ -256,6 +262,11 @@ class SOMLayer(nn.Module):
             moved = fn(tensor)
             setattr(self, name, moved if moved.dtype == tensor.dtype else tensor.to(moved.device))
         return self
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written to; −1 where torch does not count."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def deep_config(config: MapConfig) -> MapConfig:

@@ -284,8 +284,10 @@ def test_a_map_that_falls_to_one_node_is_told(generator):
         boxes.install(keep_nodes(boxes.state, torch.arange(boxes.state.capacity) == 0))
 
 
-def test_a_layer_whose_tensors_alone_are_copied_is_that_layer(generator):
+@pytest.mark.parametrize("free", [True, False], ids=["on a CPU", "on an accelerator"])
+def test_a_layer_whose_tensors_alone_are_copied_is_that_layer(generator, monkeypatch, free):
     """The usual moving average kept the threshold and the phase of its first copy."""
+    monkeypatch.setattr("somcore.layer.asking_is_free", lambda tensor: free)
     network = nn.Sequential(nn.Linear(4, 6), nn.Sigmoid(), SOMLayer(MapConfig(), dim=6, num_classes=3))
     averaged = AveragedModel(network)
     layer, copied = network[2], averaged.module[2]
