@@ -222,6 +222,9 @@ def trustworthiness(features: Tensor, embedding: Tensor, num_neighbours: int = 5
     size, k = features.shape[0], num_neighbours
     if not 1 <= k < size / 2:
         raise ValueError(f"num_neighbours must be in [1, N / 2) with N = {size}. Got {k}.")
+    for name, points in (("features", features), ("embedding", embedding)):
+        if not bool(points.isfinite().all()):
+            raise ValueError(f"{name} must be finite to be compared. Got a value that is NaN or infinite.")
     penalty = 0
     for start in range(0, size, 256):
         rows = torch.arange(start, min(start + 256, size))

@@ -49,8 +49,9 @@ def study(run: Path, rows: int, supervised: bool, say: Callable[[str], None]) ->
 
     Returns:
         By name of the representation: linear_probe, nearest_neighbour, clustering_accuracy, nmi, ari, trustworthiness,
-        continuity; where a decoder makes sense what `path_measures` gives, between the prototypes of the deep map and
-        the centres of k-means elsewhere; for the deep one also what `relevance_measures` gives.
+        continuity (both of 1,024 test rows at most); where a decoder makes sense what `path_measures` gives, between
+        the prototypes of the deep map and the centres of k-means elsewhere; for the deep one also what
+        `relevance_measures` gives.
     """
     settings = RunDirectory(run).record.get("settings")
     if settings is None:

@@ -11,6 +11,7 @@ import json
 import random
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -253,10 +254,10 @@ def markdown(result: dict[str, Any], command: str) -> str:
         for fault in dict.fromkeys(FAULTS):
             chosen = [kill for kill in kills if kill["fault"] == fault]
             if chosen:
-                seconds = sorted(kill["recovery_s"] for kill in chosen)
+                seconds = [kill["recovery_s"] for kill in chosen]
                 repeated = max(kill["repeated"] for kill in chosen)
-                rows.append([model, fault, str(len(chosen)), f"{seconds[len(seconds) // 2]:.1f}", f"{seconds[-1]:.1f}",
-                             str(repeated)])  # fmt: skip
+                rows.append([model, fault, str(len(chosen)), f"{statistics.median(seconds):.1f}",
+                             f"{max(seconds):.1f}", str(repeated)])  # fmt: skip
     ends = "; ".join(f"{m}: {f['equal']} of {f['runs']} runs ({f['rounds']} rounds each, {len(f['kills'])} kills)"
                      for m, f in result["models"].items())  # fmt: skip
     return "\n\n".join([

@@ -259,7 +259,7 @@ def measure(
     if fraction:
         values["accuracy"] = {f"{fraction:g}": summary["accuracy"]}
         return of.rounded(values)
-    values |= of.cluster_measures(trained, dataset) | of.feature_measures(trained, dataset, rows)
+    values |= of.cluster_measures(trained, dataset) | of.feature_measures(trained, dataset, seed, rows)
     if not one.learns_from_labels:
         kept = {share: of.kept(dataset, share, withheld, seed) for share in fractions}
         few = {f"{share:g}": of.linear_on_few(trained, dataset, kept[share], seed, rows) for share in fractions}

@@ -83,7 +83,7 @@ def encoded(trained: Trained, dataset: Dataset, split: str, rows: Tensor, labels
     return torch.cat(parts).numpy().astype(np.float64), labels[rows].numpy()
 
 
-def labelled_rows(labels: Tensor, limit: int, seed: int = 0) -> Tensor:
+def labelled_rows(labels: Tensor, limit: int, seed: int) -> Tensor:
     """At most so many rows that have a label, drawn by hash of the seed."""
     marked = (labels != UNLABELLED).nonzero().squeeze(1)
     if limit >= len(marked):
@@ -91,12 +91,12 @@ def labelled_rows(labels: Tensor, limit: int, seed: int = 0) -> Tensor:
     return marked[sample_indices(seed, _EPOCH, torch.arange(limit), len(marked))]
 
 
-def feature_measures(trained: Trained, dataset: Dataset, rows: int) -> dict[str, float]:
-    """`probes`, from at most so many training rows, on as many test rows."""
+def feature_measures(trained: Trained, dataset: Dataset, seed: int, rows: int) -> dict[str, float]:
+    """`probes`, from at most so many training rows, on as many test rows, both drawn by the seed."""
     parts = []
     for split in ("train", "test"):
         labels = dataset.labels(split)
-        parts.append(encoded(trained, dataset, split, labelled_rows(labels, rows), labels))
+        parts.append(encoded(trained, dataset, split, labelled_rows(labels, rows, seed), labels))
     return probes(parts[0], parts[1])
 
 
@@ -118,7 +118,7 @@ def linear_on_few(trained: Trained, dataset: Dataset, kept: Tensor, seed: int, r
     """
     known = encoded(trained, dataset, "train", labelled_rows(kept, rows, seed), kept)
     truth = dataset.labels("test")
-    return linear_accuracy(known, encoded(trained, dataset, "test", labelled_rows(truth, len(truth)), truth))
+    return linear_accuracy(known, encoded(trained, dataset, "test", labelled_rows(truth, len(truth), seed), truth))
 
 
 def spreading(dataset: Dataset, kept: Tensor, seed: int, rows: int) -> float:
@@ -130,7 +130,7 @@ def spreading(dataset: Dataset, kept: Tensor, seed: int, rows: int) -> float:
     ]
     chosen = torch.cat([marked, more])
     truth = dataset.labels("test")
-    test = labelled_rows(truth, len(truth))
+    test = labelled_rows(truth, len(truth), seed)
     samples = (dataset.read(split, part)[0].numpy() for split, part in (("train", chosen), ("test", test)))
     known, asked = samples
     return spreading_accuracy(known, kept[chosen].numpy(), asked, truth[test].numpy())

@@ -30,7 +30,7 @@ from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark
 from pipeline.rivals.config import RIVALS
 
 _NOTES = (
-    "Means ± standard deviations over seeds (their number in brackets); best first by ACC, then by accuracy.",
+    "Means ± standard deviations (n − 1) over seeds (their number in brackets); best first by ACC, then by accuracy.",
     "ACC, NMI, ARI: trained without labels, scored on the test split with as many clusters as classes; a map with more "
     "nodes has them grouped first: by the views that cross between them where a run counted those, else by Ward's "
     "criterion on the prototypes.",
@@ -41,7 +41,7 @@ _NOTES = (
     "them have labels, that counts against them.",
     "p: paired t-test over seeds, two-sided, Holm's correction within a measure. With three seeds only large, steady "
     "differences can be significant.",
-    "Nothing was chosen by these scores: every setting is in the command, or a default.",
+    "Every setting is in the command, in the files or recipes that it names, or a default.",
 )
 _STYLED = tuple(dict.fromkeys(("deep", "sssom", *RIVALS, SPREADING, *NAMES)))
 """Who has which colour and mark, in every figure: those compared unless others are asked for have colours apart."""
@@ -209,5 +209,8 @@ def _text(value: Spread | None, column: str) -> str:
 def _difference(found: Difference | None) -> str:
     if found is None:
         return "–"
-    untested = "too few seeds" if found.seeds < FEWEST else "the same in every seed"
-    return f"{found.mean:+.3f} ({untested if found.p is None else f'p {found.p:.3f}'})"
+    if found.p is None:
+        told = "too few seeds" if found.seeds < FEWEST else "the same in every seed"
+    else:
+        told = f"p {found.p:.3f}" if found.p >= 0.0005 else "p < 0.001"
+    return f"{found.mean:+.3f} ({told})"

@@ -2,10 +2,13 @@
 
 import json
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
-from pipeline.benchmarks import batch_speed, memory_use, tracking_cost
+from pipeline.benchmarks import batch_speed, memory_use, soak, tracking_cost
+from pipeline.benchmarks.uci import bars, markdown
+from pipeline.benchmarks.uci.protocols import Summary
 
 SPREAD = {"min": 1.0, "median": 2.0, "max": 3.0}
 MACHINE = {"cpus": 2, "threads": 1, "load": 0.1, "torch": "2"}
@@ -42,3 +45,27 @@ def test_rows_per_second_stand_beside_the_seconds_that_they_are_over():
     page = memory_use.markdown(result, "the command")
     assert "5 rounds in 20 s, the whole training, with its start and its final scores, in 30 s" in page
     assert "Rows per second of the rounds: 50 trained" in page
+
+
+def test_the_median_of_two_recoveries_lies_between_them():
+    kills = [{"fault": "driver", "recovery_s": seconds, "repeated": 1} for seconds in (2.0, 10.0)]
+    models = {"sssom": {"rounds": 9, "runs": 1, "kills": kills, "equal": 1}}
+    page = soak.markdown({"models": models, "workers": 3, "interval": 10, "machine": MACHINE}, "the command")
+    assert "| sssom | driver | 2 | 6.0 | 10.0 | 1 |" in page
+
+
+def test_comparisons_that_pass_are_counted_like_those_that_do_not(monkeypatch):
+    scores = {("a", 1): 0.5, ("b", 1): 0.9, ("a", 5): 0.5, ("b", 5): 0.5}
+
+    def honest(store, request, line, table, fraction, number=None):
+        ours = scores[table, fraction] if line == "map" else 0.6
+        return SimpleNamespace(summary=Summary.of([ours - 0.01, ours, ours + 0.01]), sets=1)
+
+    monkeypatch.setattr(bars.results, "honest", honest)
+    request = SimpleNamespace(tables=("a", "b"), fractions=(1, 5))
+    for found in (
+        bars.published_bars(None, request, "map", dict.fromkeys(scores, 0.6), "it beats"),
+        bars.baseline_bars(None, request, "map", "other", "it beats"),
+    ):
+        assert len(found) == 6 and sum(bar.passed for bar in found) == 2
+        assert markdown.verdicts(found).startswith("2 of 6 comparisons pass, 1 of the 2 averages. Missed:")

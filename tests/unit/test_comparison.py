@@ -28,9 +28,9 @@ from pipeline.baselines import spreading_accuracy
 from pipeline.comparison import cells, measures
 from pipeline.comparison.contestants import NAMES, contestants
 from pipeline.comparison.measures import cluster_measures, labelled_rows, linear_accuracy, num_parameters, probes
-from pipeline.comparison.page import Page, _text
+from pipeline.comparison.page import Page, _difference, _text
 from pipeline.comparison.run import Wish, compare
-from pipeline.comparison.tables import Spread, differences, holm, ordered, paired_p, tabulated
+from pipeline.comparison.tables import Difference, Spread, differences, holm, ordered, paired_p, tabulated
 from pipeline.deep.config import LATTICE_DEFAULTS
 from pipeline.errors import UserError
 from pipeline.places import alone_in
@@ -331,9 +331,21 @@ def test_clusters_are_measured_on_test_rows_with_a_class_where_rows_without_a_no
 def test_rows_for_a_probe_have_labels_and_are_drawn_by_the_seed():
     labels = torch.where(torch.arange(200) % 4 == 0, torch.arange(200) % 3, -1)
     marked = (labels >= 0).nonzero().squeeze(1)
-    assert torch.equal(labelled_rows(labels, 50), marked) and torch.equal(labelled_rows(labels, 99), marked)
-    few, other = labelled_rows(labels, 20), labelled_rows(labels, 20, seed=1)
+    assert torch.equal(labelled_rows(labels, 50, 0), marked) and torch.equal(labelled_rows(labels, 99, 0), marked)
+    few, other = labelled_rows(labels, 20, 0), labelled_rows(labels, 20, 1)
     assert len(set(few.tolist())) == 20 and (labels[few] >= 0).all() and not torch.equal(few, other)
+
+
+def test_probes_of_another_seed_see_other_rows(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        measures, "encoded", lambda trained, dataset, split, rows, labels: (split, tuple(rows.tolist()))
+    )
+    monkeypatch.setattr(measures, "probes", lambda known, test: seen.append((known, test)))
+    dataset = SimpleNamespace(labels=lambda split: torch.arange(200) % 3)
+    for seed in (0, 1, 1):
+        measures.feature_measures(None, dataset, seed, 20)
+    assert seen[1] == seen[2] and all(a != b for a, b in zip(seen[0], seen[1], strict=True))
 
 
 def test_probes_take_what_little_there_is(rng):
@@ -408,6 +420,13 @@ def test_one_row_more_in_every_seed_has_no_spread_to_be_judged_by(rows):
     assert paired_p([(round((n + 1) / rows, 6), round(n / rows, 6)) for n in counts]) is None
     shifts = (1, 1, 3)
     assert paired_p([(round((n + k) / rows, 6), round(n / rows, 6)) for n, k in zip(counts, shifts, strict=True)]) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0004, "p < 0.001"), (0.0006, "p 0.001"), (1.0, "p 1.000"), (None, "the same in every seed")]
+)
+def test_no_p_is_zero(p, text):
+    assert _difference(Difference("a", "nmi", -0.25, 3, p)) == f"-0.250 ({text})"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.314, "0.3"), (0.96, "1"), (0.0, "0"), (1234.5, "1,234")])

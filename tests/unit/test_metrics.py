@@ -176,6 +176,18 @@ def test_trustworthiness_equals_scikit_learn(rng):
         metrics.trustworthiness(torch.tensor(features), torch.tensor(embedding), 60)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("measure", [metrics.trustworthiness, metrics.continuity])
+def test_neighbourhoods_are_those_of_finite_places(measure, bad):
+    places = torch.rand(20, 2)
+    broken = places.clone()
+    broken[3, 1] = bad
+    for pair, name in (((broken, places), "features"), ((places, broken), "embedding")):
+        name = name if measure is metrics.trustworthiness else {"features": "embedding", "embedding": "features"}[name]
+        with pytest.raises(ValueError, match=f"{name} must be finite"):
+            measure(*pair)
+
+
 def test_u_matrix_of_a_regular_map():
     positions = lattice_positions(4, 5, "hexagonal")
     values = metrics.u_matrix(positions, adjacency(4, 5, "hexagonal"))

@@ -127,7 +127,9 @@ def verdicts(all_bars: Sequence[Bar]) -> str:
     if not all_bars:
         return "Not run.\n"
     missed = [bar for bar in all_bars if not bar.passed]
-    head = f"{len(all_bars) - len(missed)} of {len(all_bars)} comparisons pass. Missed:\n\n"
+    means = [bar.passed for bar in all_bars if bar.where.startswith("average")]
+    told = f", {sum(means)} of the {len(means)} averages" if len(means) > 1 else ""
+    head = f"{len(all_bars) - len(missed)} of {len(all_bars)} comparisons pass{told}. Missed:\n\n"
     return head + "".join(f"- {bar.sentence()}\n" for bar in missed) if missed else head.replace(" Missed:\n", "")
 
 
