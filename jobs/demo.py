@@ -39,6 +39,7 @@ def demo(
     from pipeline.comparison.fractions import train_fractions
     from pipeline.prepare import prepare
     from pipeline.sources import open_source
+    from pipeline.tracking.stores import sqlite
 
     shares = numbers("--fractions", fractions, float)
     for share in shares:
@@ -51,7 +52,7 @@ def demo(
         "train.model": model,
         "train.seed": seed,
         "cluster.workers": workers,
-        "tracking.uri": f"sqlite:///{(out / 'mlflow.db').resolve()}",
+        "tracking.uri": sqlite((out / "mlflow.db").resolve()),
         "tracking.experiment": "demo",
         # chosen on rows held out of the training part, for images of few pixels: softer relevances, more nodes
         "map.relevance_slope": 0.3,

@@ -19,7 +19,7 @@ import pandas as pd
 from pipeline.config import parse_setting
 from pipeline.errors import UserError, must
 from pipeline.tracking.result_rows import data_names, read_trials
-from pipeline.tracking.stores import bare
+from pipeline.tracking.stores import bare, database
 
 _PAGE = 1000
 _TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "data", "fold", "screened", "split")
@@ -156,8 +156,7 @@ def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     where = uri or mlflow.get_tracking_uri()
-    kind, _, file = where.partition("?")[0].partition(":///")
-    if kind == "sqlite" and not Path(file).exists():  # MLflow would make an empty one
+    if (file := database(where)) and not file.exists():  # MLflow would make an empty one
         remedy = "Run it where the trainings ran, or name their store."
         raise must("--tracking-uri", "an MLflow store that is there", bare(where), remedy=remedy)
     try:

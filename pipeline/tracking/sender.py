@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.errors import TrackingUnavailable
 from pipeline.places import locked, write_atomically
 from pipeline.tracking.journal import Journal, batches
-from pipeline.tracking.stores import URI, absolute, bare, is_local, with_login
+from pipeline.tracking.stores import URI, absolute, bare, database, is_local, with_login
 
 POSITION = "tracking.json"
 _BATCH_LINES = 200
@@ -258,18 +258,17 @@ def _same(store: str | None, other: str | None) -> bool:
 
 def _artifact_place(uri: str, experiment: str) -> str | None:
     """Artifacts of a local store go beside its file, not into whatever directory a command runs in."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlruns" / experiment).as_uri()
+    file = database(uri)
+    return None if file is None else (file.parent / "mlruns" / experiment).as_uri()
 
 
 @contextlib.contextmanager
 def _one_at_a_time(uri: str) -> Iterator[None]:
     """Two processes that create one new SQLite store at once break it, so they take turns."""
-    if not uri.startswith("sqlite:///"):
+    file = database(uri)
+    if file is None:
         yield
         return
-    database = Path(uri.removeprefix("sqlite:///")).absolute()
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with locked(database.with_name(database.name + ".lock")):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(file.with_name(file.name + ".lock")):
         yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 URI = "MLFLOW_TRACKING_URI"
 _KIND = re.compile(r"([A-Za-z][\w+.-]*):")
@@ -46,15 +47,37 @@ def is_local(uri: str) -> bool:
     return _kind(uri) in ("", "file", "sqlite")
 
 
+def database(uri: str) -> Path | None:
+    """The file of a store that is an SQLite database; None = another store.
+
+    As SQLAlchemy reads it: %20 is a space, which MLflow writes so where it names its own store.
+
+    Example:
+        >>> str(database("sqlite:////srv/my%20runs/mlflow.db?timeout=5")), database("http://mlflow:5000")
+        ('/srv/my runs/mlflow.db', None)
+    """
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).absolute()
+
+
+def sqlite(file: Path) -> str:
+    """The URI of such a file, absolute."""
+    return f"sqlite:///{str(file.absolute()).replace('%', '%25').replace('?', '%3F')}"
+
+
 def absolute(uri: str) -> str:
     """The same store named from any directory.
 
     Example:
         >>> absolute("file:/srv/mlruns"), absolute("http://mlflow:5000"), absolute("databricks")
         ('file:/srv/mlruns', 'http://mlflow:5000', 'databricks')
+        >>> absolute("sqlite:////srv/my%20runs/100%25.db")
+        'sqlite:////srv/my runs/100%25.db'
     """
-    if uri.startswith("sqlite:///"):
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    if file := database(uri):
+        _, mark, options = uri.partition("?")
+        return f"{sqlite(file)}{mark}{options}"
     if _kind(uri) == "file" and uri[5:6] not in ("", "/"):
         return f"{Path.cwd().as_uri()}/{uri.removeprefix('file:')}"
     return uri if _kind(uri) else str(Path(uri).absolute())

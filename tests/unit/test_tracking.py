@@ -125,6 +125,26 @@ def test_a_run_that_goes_on_elsewhere_stays_in_its_store_and_another_store_hears
     check(stores["b"], third.run_id)
 
 
+@pytest.mark.parametrize("name", ["my runs ä", "100%20?"])
+@pytest.mark.parametrize("asked", [None, "sqlite:///mlflow.db"])
+def test_the_name_of_a_folder_may_hold_anything(tmp_path, migrated_store, monkeypatch, asked, name):
+    """MLflow writes %20 for a space where the store is its own, and reads it so everywhere."""
+    folder = tmp_path / name
+    folder.mkdir()
+    shutil.copy(migrated_store, folder / "mlflow.db")
+    monkeypatch.chdir(folder)
+    tracker = Tracker(folder / "run", asked, "some experiment")
+    (folder / "run").mkdir()
+    record(tracker, folder / "run")
+    if "%" not in name:  # MLflow itself makes an empty folder beside such a one
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {"mlflow.db", "mlruns"} <= {path.name for path in folder.iterdir()}
+    (row,) = tracked_runs("some experiment", asked)
+    assert row["run_id"] == tracker.run_id
+    monkeypatch.chdir(tmp_path)
+    check(store_of(folder / "run"), tracker.run_id)
+
+
 def made(migrated_store, folder) -> str:
     """A fresh store in a new folder."""
     folder.mkdir()
