@@ -264,7 +264,7 @@ class SOMLayer(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> SOMLayer:
         """As of any module, but the map's float64 numbers are not rounded by `half()` or `float()`."""
         own = {name: self.get_buffer(name) for name in (*TENSORS, "_scalar_buffer")}
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, tensor in own.items():
             moved = self.get_buffer(name)
             if moved.dtype != tensor.dtype:
