@@ -12,9 +12,14 @@ _ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-8}
 def asking_is_free(tensor: Tensor) -> bool:
     """Whether values may be read at once: on a CPU. Elsewhere the work is done for all rows and masked.
 
-    Both ways give the same bits, since their sums are whole numbers. While `torch.export` records there are no values.
+    Both ways give the same bits, since their sums are whole numbers.
     """
-    return tensor.device.type == "cpu" and not torch.compiler.is_exporting()
+    return tensor.device.type == "cpu" and not is_recorded()
+
+
+def is_recorded() -> bool:
+    """Whether `torch.export` or `torch.jit.trace` records: for other samples, and other numbers of them, too."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
 def factor_roundoff(tensor: Tensor) -> float:

@@ -188,6 +188,8 @@ def exact_errors(state: MapState, tile: Tile, nodes: Tensor) -> Tensor:
 def squared_errors(state: MapState, tile: Tile) -> Tensor:
     """Exact ρ between every sample and every node: (n, K) float64, +inf for dead nodes."""
     every = torch.arange(state.capacity, device=tile.features.device).expand(tile.features.shape[0], -1)
+    if device.is_recorded():
+        return exact_errors(state, tile, every)
     step = max(1, 2**24 // max(1, state.capacity * state.num_features))  # at most 128 MB at a time
     rows = torch.arange(every.shape[0], device=every.device).split(step)
     parts = [exact_errors(state, tile.take(part), every[part]) for part in rows]

@@ -48,8 +48,9 @@ class SOMLayer(nn.Module):
         state: the map to begin with; needed for lattices, growing maps start empty.
 
     Raises:
-        ValueError: a threshold-free variant without temperature and margin, missing="mask", num_classes or bound out of
-            range, num_samples below 1 or none for a lattice, or a state that `install` refuses.
+        ValueError: a threshold-free variant without temperature and margin, missing="mask", an algorithm other than
+            superstep, num_classes or bound out of range, num_samples below 1 or none for a lattice, or a state that
+            `install` refuses.
 
     Source: decision of this project, algorithms 8.
 
@@ -79,6 +80,11 @@ class SOMLayer(nn.Module):
         check("bound", bound, "> 0", whole=False)
         if config.missing != "error":
             raise ValueError("missing must be 'error' in a SOMLayer. Got 'mask'; fill gaps before the encoder.")
+        if config.algorithm not in (None, "superstep"):
+            raise ValueError(
+                "algorithm must be superstep in a SOMLayer, whose rounds are of batch_size samples. "
+                f"Got '{config.algorithm}'; give algorithm='superstep', and batch_size, before the config is resolved."
+            )
         if num_samples is None and not config.is_growing:
             raise ValueError(f"num_samples must be given for {config.variant}, whose radius they shrink. Got None.")
         rows = _PERIOD_ROUNDS * config.batch_size if num_samples is None else num_samples
@@ -140,16 +146,22 @@ class SOMLayer(nn.Module):
         """Set the activation threshold from pairs of features, without labels; returns it.
 
         Args:
-            features: (n, D), n at least 2, all finite.
+            features: (n, D), n at least 2, all finite. The threshold is a low quantile (`threshold_quantile`) of the
+                errors between these rows, and the losses' temperature follows it: a round has enough of them, a few
+                rows do not.
 
         Raises:
-            ValueError: features of another shape or kind or not finite; the nodes of this variant share no threshold.
+            ValueError: features of another shape or kind, not finite or of fewer than 2 rows; the nodes of this variant
+                share no threshold.
         """
         if not self.config.has_threshold:
             raise ValueError(f"variant must have a threshold to calibrate. Got '{self.config.variant}'.")
         expect("features", features.cpu(), self._shape(features))
         if len(features) < 2:
-            raise ValueError(f"features must have at least 2 rows, for a pair. Got {len(features)}.")
+            raise ValueError(
+                f"features must have at least 2 rows, for a pair. Got {len(features)}; "
+                "leave out a last batch that is so short (drop_last=True of a DataLoader)."
+            )
         auto = dataclasses.replace(self.config, activation_threshold="auto")
         self.config = calibrated(auto, pair_histogram(features))
         self._write_scalars()
@@ -256,11 +268,13 @@ class SOMLayer(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _apply(self, fn: Any, recurse: bool = True) -> SOMLayer:
-        """Moves the map between devices; its float64 numbers are not rounded by `half()` or `float()`."""
-        for name in (*TENSORS, "_scalar_buffer"):
-            tensor = self.get_buffer(name)
-            moved = fn(tensor)
-            setattr(self, name, moved if moved.dtype == tensor.dtype else tensor.to(moved.device))
+        """As of any module, but the map's float64 numbers are not rounded by `half()` or `float()`."""
+        own = {name: self.get_buffer(name) for name in (*TENSORS, "_scalar_buffer")}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, tensor in own.items():
+            moved = self.get_buffer(name)
+            if moved.dtype != tensor.dtype:
+                setattr(self, name, tensor.to(moved.device))
         return self
 
 
@@ -270,10 +284,15 @@ def _version(tensor: Tensor) -> int:
 
 
 def deep_config(config: MapConfig) -> MapConfig:
-    """The map's configuration with the defaults of a deep map: relevances never below 0.1, a number for "auto"."""
+    """The map's configuration with the defaults of a deep map: relevances never below 0.1, a number for "auto".
+
+    A lattice learns by the superstep: batch maps have rounds of all samples, whatever batch_size is.
+    """
     changes: dict[str, Any] = {}
     if config.is_growing and config.relevance_floor is None:
         changes["relevance_floor"] = DEEP_RELEVANCE_FLOOR
+    if not config.is_growing and config.algorithm is None:
+        changes["algorithm"] = "superstep"
     if config.activation_threshold == "auto" and config.has_threshold:
         changes["activation_threshold"] = DEFAULT_THRESHOLD
     return dataclasses.replace(config, **changes)

@@ -106,7 +106,7 @@ def _portions(rows: Tensor, rivals: Tensor, size: int) -> Sequence[Tensor]:
     if rows.shape[0] == 0:
         return ()
     most = max(1, _AT_ONCE // max(1, size))
-    if rows.shape[0] <= most or not device.asking_is_free(rows):
+    if not device.asking_is_free(rows) or rows.shape[0] <= most:
         return (rows,)
     return list(rows[rivals[rows].argsort(stable=True)].split(most))
 

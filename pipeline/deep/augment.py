@@ -118,8 +118,9 @@ def _grid(count: int, shape: tuple[int, int, int], strength: Strength, draws: Dr
     if strength.mirror:
         flip = torch.where(draws.uniform("mirror")[:, 0] < 0.5, -1.0, 1.0)
     cosine, sine = torch.cos(angle), torch.sin(angle)
-    top = torch.stack([flip * cosine * size[:, 0], (shear * cosine - sine) * size[:, 1], shift[:, 0]], 1)
-    bottom = torch.stack([flip * sine * size[:, 0], (shear * sine + cosine) * size[:, 1], shift[:, 1]], 1)
+    tall = shape[1] / shape[2]  # places are -1 ... 1 on both sides: a pixel down is 1 / tall of one across
+    top = torch.stack([flip * cosine * size[:, 0], (shear * cosine - sine) * size[:, 1] * tall, shift[:, 0]], 1)
+    bottom = torch.stack([flip * sine * size[:, 0] / tall, (shear * sine + cosine) * size[:, 1], shift[:, 1]], 1)
     grid = functional.affine_grid(torch.stack([top, bottom], 1), [count, *shape], align_corners=False)
     if strength.elastic:
         coarse = draws.around("elastic", 2 * strength.elastic, 2 * 5 * 5).view(-1, 2, 5, 5)

@@ -17,6 +17,7 @@ from pipeline.deep.network import Network, flat_gradient, narrowed
 from pipeline.deep.plan import DeepPlan, error_threshold
 from pipeline.errors import Diverged
 from somcore.config import UNLABELLED, MapConfig
+from somcore.distance import rows_where
 from somcore.latent import LatentMoments, errors_to
 from somcore.losses import TERMS, RoundTotals, Views, class_logits
 from somcore.measure import measure
@@ -149,9 +150,9 @@ class TileStep:
         wanted = self._strong_rows(labels, features)
         if wanted is None:
             return None
-        if samples.device.type != "cpu" or losses.agreement_weight > 0:
+        if losses.agreement_weight > 0:
             wanted = torch.ones_like(wanted)
-        rows = wanted.nonzero().squeeze(1)
+        rows = rows_where(wanted)
         if len(rows) == 0:
             return features.detach()
         strong = self._view(self._strong, samples[rows], epoch, positions[rows], "strong")

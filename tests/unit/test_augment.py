@@ -108,6 +108,25 @@ def test_a_view_goes_as_far_as_it_may_to_both_sides_and_no_further(strength, mov
         assert abs(torch.corrcoef(share.T)[0, 1]) < 0.2  # across and down apart
 
 
+@pytest.mark.parametrize(("height", "width"), [(40, 160), (160, 40)])
+@pytest.mark.parametrize("strength", [Strength(turn=0.3), Strength(shear=0.3)], ids=["turn", "shear"])
+def test_images_that_are_not_square_are_turned_and_sheared_as_far_as_others(strength, height, width):
+    """In a picture of four times its height a bar down was turned four times as far, one across a quarter as far."""
+    rows, columns = torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2
+    for x, y in ((14.0, 0.0), (0.0, 14.0)):
+        image = torch.exp(-((columns - x).square() + (rows[:, None] - y).square()) / 10)
+        seen = image_view(image.flatten().expand(200, -1), (1, height, width), strength, draws(range(200)))
+        mass = seen.view(200, height, width)
+        places = torch.stack([mass.sum(1) @ columns, mass.sum(2) @ rows], 1) / mass.sum((1, 2)).unsqueeze(1)
+        if strength.turn:
+            assert torch.allclose(places.norm(dim=1), torch.tensor(14.0), atol=0.1)
+            moved = angle(torch.tensor([x, y])) - angle(places)
+        else:
+            moved = (x - places[:, 0]) / 14
+        most = 0.3 if strength.turn or y else 0.0  # shear leaves what lies in the middle of the height
+        assert moved.abs().max() == pytest.approx(most, abs=0.01)
+
+
 def test_local_displacements_are_as_large_as_they_may_be():
     moved = (spots(400, Strength(elastic=0.05)) - SPOT) / 2
     assert 0.02 < moved.abs().max() < 0.06 and moved.mean(0).abs().max() < 0.005

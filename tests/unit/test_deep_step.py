@@ -72,6 +72,17 @@ def test_labelled_rows_have_strong_views_at_once_and_others_when_consistency_beg
     assert (found if found is None else found.tolist()) == wanted
 
 
+def test_an_accelerator_computes_strong_views_of_all_rows_without_being_asked():
+    """It was asked for the rows although they were all: a meta tensor has none to tell."""
+    losses = LossConfig(temperature=0.05, strong_cross_entropy_weight=1.0, agreement_weight=0.0)
+    step = SimpleNamespace(_plan=SimpleNamespace(losses=losses), _strong=None)
+    step._strong_rows = lambda labels, features: labels >= 0
+    step._view, step._encode = lambda view, samples, *rest: samples, lambda samples: samples[:, :3]
+    samples, features = torch.rand(5, 8, device="meta"), torch.rand(5, 3, device="meta")
+    numbers = torch.arange(5, device="meta")
+    assert TileStep._strong_features(step, samples, numbers, features, 0, numbers).shape == (5, 3)
+
+
 def test_a_round_without_anything_to_learn_is_no_step_of_the_optimiser(digits):
     """The map is empty in the first round: it gets nodes, the encoder and its momenta stay what they were."""
     off = {"loss__variance_weight": 0.0, "loss__reconstruction_weight": 0.0, "encoder__width": 4, "encoder__dim": 8}

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import pickle
 import warnings
 
 import numpy as np
@@ -64,6 +65,25 @@ def test_statistics_are_those_of_accumulate_and_tiles_merge_to_the_round(generat
     again = [layer(z[r], labels[r]).loss_sum.item() for r in (slice(20, 50), slice(0, 20))]
     assert sum(again) == pytest.approx(layer(z, labels).loss_sum.item(), rel=1e-5)
     assert total > 0
+
+
+def test_processes_that_gather_their_statistics_keep_the_map_of_one_process(generator):
+    """Each has a layer of its own and a part of every batch, as docs/deep.md has it."""
+    one, *ranks = (SOMLayer(MapConfig(capacity=20, batch_size=48), dim=6, num_classes=3) for _ in range(4))
+    for _ in range(5):
+        z, labels = torch.rand(48, 6, generator=generator), torch.randint(-1, 3, (48,), generator=generator)
+        for layer in (one, *ranks):
+            layer.calibrate(z)
+        parts = [
+            pickle.dumps(layer(z[rows], labels[rows], positions=rows).statistics)  # as all_gather_object sends it
+            for layer, rows in zip(ranks, torch.arange(48).split(16), strict=True)
+        ]
+        one.install(advance(one.state, one(z, labels).statistics, one.config))
+        for layer in ranks:
+            merged = functools.reduce(BatchStatistics.merge, map(pickle.loads, parts))
+            layer.install(advance(layer.state, merged, layer.config))
+    assert one.state.num_nodes > 1
+    assert {layer.state.digest() for layer in ranks} == {one.state.digest()}
 
 
 def test_large_batches_add_up_exactly_in_any_order(generator):
@@ -161,6 +181,27 @@ def test_the_map_keeps_its_precision_when_the_network_does_not(generator):
     assert out.loss_sum.dtype == torch.float32 and torch.isfinite(out.loss_sum)
 
 
+def test_what_a_subclass_adds_follows_and_the_map_keeps_its_precision(generator):
+    """Its parameters and modules stayed on their device, in their precision."""
+
+    class Layer(SOMLayer):
+        def __init__(self):
+            super().__init__(MapConfig(activation_threshold=0.95), dim=6, num_classes=3)
+            self.head, self.gain = nn.Linear(6, 3), nn.Parameter(torch.ones(1))
+            self.register_buffer("seen", torch.zeros(1))
+
+    layer = Layer()
+    z, labels = torch.rand(64, 6, generator=generator), torch.randint(-1, 3, (64,), generator=generator)
+    layer.install(advance(layer.state, layer(z, labels).statistics, layer.config))
+    digest, saved = layer.state.digest(), layer.get_extra_state()
+    layer.half()
+    assert {tensor.dtype for tensor in (layer.head.weight, layer.gain, layer.seen)} == {torch.float16}
+    assert layer.state.digest() == digest and torch.equal(layer.get_extra_state(), saved)
+    layer.to("meta", torch.bfloat16)
+    assert {tensor.device.type for tensor in (*layer.parameters(), *layer.buffers())} == {"meta"}
+    assert layer.prototypes.dtype == torch.float64 and layer.head.weight.dtype == torch.bfloat16
+
+
 def test_forward_and_backward_never_wait_for_the_device(generator):
     """A meta tensor has no values: anything that asked for one would fail."""
     layer = trained_layer(generator).to("meta")
@@ -199,6 +240,19 @@ def test_a_lattice_can_be_the_layer(generator):
     assert layer.state.round == 1 and z.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("variant", ["kohonen", "dssom"])
+def test_a_lattice_has_rounds_of_the_batch_size_and_shrinks_until_the_last_of_them(variant, generator):
+    """Kohonen's map took itself for a batch map: a round was an epoch, and the radius at its end in the first one."""
+    config = MapConfig(variant=variant, rows=2, columns=3, batch_size=16, epochs=3, initialisation="sample")
+    samples = torch.rand(60, 4, generator=generator)
+    start = initial_state(config.resolve(num_samples=60, num_features=4), 4, samples=samples[:6])
+    layer = SOMLayer(config, 4, num_samples=60, state=start)
+    assert (layer.config.batch_size, layer.config.algorithm) == (16, "superstep")
+    while not layer.state.finished:
+        layer.install(advance(layer.state, layer(samples[:16]).statistics, layer.config))
+    assert layer.state.round == 3 * 4
+
+
 def test_without_labels_the_layer_is_an_unsupervised_map(generator):
     layer = SOMLayer(MapConfig(variant="larfdssom", activation_threshold=0.95), dim=6)
     z = torch.rand(64, 6, generator=generator)
@@ -232,6 +286,10 @@ def test_wrong_uses_are_named(generator):
         layer.install(trained_layer(generator).state)
     with pytest.raises(ValueError, match="missing must be 'error' in a SOMLayer. Got 'mask'; fill gaps before the enc"):
         SOMLayer(MapConfig(missing="mask"), dim=4, num_classes=2)
+    batch = MapConfig(variant="kohonen", rows=2, columns=2, batch_size=16).resolve(num_samples=60, num_features=4)
+    for config, algorithm in ((batch, "batch"), (MapConfig(variant="dssom", algorithm="online"), "online")):
+        with pytest.raises(ValueError, match=f"algorithm must be superstep in a SOMLayer, .* Got '{algorithm}'; give"):
+            SOMLayer(config, dim=4, num_samples=60)
     for variant in ("kohonen", "dssom"):
         with pytest.raises(ValueError, match=f"num_samples must be given for {variant}, whose radius they shrink. Got"):
             SOMLayer(MapConfig(variant=variant, rows=2, columns=2), dim=4)
@@ -303,8 +361,11 @@ def test_a_layer_whose_tensors_alone_are_copied_is_that_layer(generator, monkeyp
     assert copied(z, labels).statistics == layer(z, labels).statistics
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("way", ["export", "trace"])
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
-def test_an_exported_network_predicts_as_the_layer_does(method, generator):
+def test_an_exported_network_predicts_as_the_layer_does(method, way, generator):
+    """A trace of samples whose nodes all have classes said -1 wherever a node has none."""
     layer = trained_layer(generator)
     bare = torch.where(torch.arange(layer.state.capacity) % 2 == 0, layer.state.classes, -1)
     layer.install(dataclasses.replace(layer.state, classes=bare))  # some winners have no class of their own
@@ -317,10 +378,15 @@ def test_an_exported_network_predicts_as_the_layer_does(method, generator):
         def forward(self, x):
             return getattr(self.layer, method)(torch.sigmoid(x))
 
-    x = torch.randn(40, 6, generator=generator)
-    rows = ({0: torch.export.Dim.AUTO},)
-    exported = torch.export.export(Network(), (torch.randn(8, 6, generator=generator),), dynamic_shapes=rows)
-    assert torch.equal(exported.module()(x), Network()(x))
+    x = torch.randn(14_000, 6, generator=generator)  # more than are looked at together
+    classes = layer.state.classes[layer(torch.sigmoid(x)).match.bmu]
+    example, expected = x[classes >= 0][:8], Network()(x)
+    if way == "trace":
+        exported = torch.jit.trace(Network(), (example,))
+    else:
+        exported = torch.export.export(Network(), (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},)).module()
+    assert len(example) == 8 and bool((classes < 0).any())
+    assert torch.equal(exported(x), expected)
 
 
 def test_a_map_that_the_layer_cannot_go_on_with_is_refused(generator):
@@ -460,8 +526,8 @@ def test_a_threshold_is_calibrated_only_where_there_is_one():
     ("features", "sentence"),
     [
         (torch.full((8, 4), torch.nan), "features must be finite. Got nan in row 0"),
-        (torch.rand(0, 4), "features must have at least 2 rows, for a pair. Got 0."),
-        (torch.rand(1, 4), "features must have at least 2 rows, for a pair. Got 1."),
+        (torch.rand(0, 4), "features must have at least 2 rows, for a pair. Got 0;"),
+        (torch.rand(1, 4), "features must have at least 2 rows, for a pair. Got 1; leave out a last batch that is so"),
         (torch.rand(200, 2), r"features must be floating point of shape \(200, 4\). Got torch.float32 of \(200, 2\)."),
         (torch.rand(8), r"features must be floating point of shape \(8, 4\)"),
         (torch.ones(8, 4, dtype=torch.int64), "features must be floating point"),
