@@ -23,6 +23,17 @@ def children_outlive_terminal() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def sigterm_stays() -> Iterator[None]:
+    """For Ray, which takes SIGTERM for itself when it begins, and when it ends leaves the system's way of it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+
+
+@contextlib.contextmanager
 def _ignored(*asking: signal.Signals) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield

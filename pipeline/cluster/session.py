@@ -5,9 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
-import signal
 import socket
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from pipeline.cluster import token_refused
 from pipeline.cluster.room import capacity, even_share
 from pipeline.config import ClusterConfig
 from pipeline.errors import GroupTimeout, UserError, line_of, must
-from pipeline.signals import children_outlive_terminal
+from pipeline.signals import children_outlive_terminal, sigterm_stays
 
 _ANSWER_S = 10.0
 _OBJECT_STORE_BYTES = 256 * 2**20  # maps are small; data sets never pass through the object store
@@ -55,7 +53,8 @@ class Session:
 
         self._ours = not ray.is_initialized()
         if self._ours:
-            _connect(ray, config.address)
+            with sigterm_stays():
+                _connect(ray, config.address)
         elif config.address and names_another(config.address, self.address):
             wanted = f"that of the cluster this process is connected to, {self.address}"
             remedy = "Leave it out, or that cluster first (ray.shutdown())."
@@ -133,7 +132,8 @@ class Session:
 
         if self._ours and ray.is_initialized():
             gc.collect()  # references in cycles: Ray ends the process in which another thread drops one while it ends
-            ray.shutdown()
+            with sigterm_stays():
+                ray.shutdown()
 
 
 def needed(config: ClusterConfig) -> int:
@@ -184,12 +184,10 @@ def _bundle(config: ClusterConfig, rooms: Sequence[Mapping[str, float]], workers
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    """Connects without Ray's chatter; Ray takes SIGTERM for itself, so it is given back.
+    """Connects without Ray's chatter.
 
     Without the cluster a state could not be saved: a closed terminal must not end it, only the process that drives it.
     """
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     field = "cluster.address" if address else "RAY_ADDRESS"
     address = address or os.environ.get("RAY_ADDRESS")
@@ -216,9 +214,6 @@ def _connect(ray: Any, address: str | None) -> None:
         if not isinstance(error, ConnectionError | RuntimeError | ValueError):
             raise
         raise must(field, "the address of a running Ray cluster", address, remedy=reason) from None
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, handler)
 
 
 def _await(address: str) -> None:

@@ -17,11 +17,15 @@ from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
 
 SCRIPT = """
+import os, signal
 from pipeline.config import ClusterConfig
 from pipeline.cluster.session import Session
+from pipeline.signals import unhurried
 session = Session(ClusterConfig(address={address!r}))
 print(session.address)
-session.close()
+with unhurried():
+    session.close()
+    os.kill(os.getpid(), signal.SIGTERM)  # Ray leaves the system's way of it behind
 """
 
 
