@@ -36,7 +36,7 @@ class Tile:
     Attributes:
         samples: (n, P) scaled samples.
         labels: (n,) what may be read of their labels.
-        rows: (n,) row numbers of the training split.
+        rows: (n,) row numbers of the training split; on the CPU, as the map and what a rival remembers.
         positions: (n,) that tell the samples of an epoch apart.
         epoch: number of the pass.
         places: where in the round they stand.
@@ -147,7 +147,7 @@ def plain_map(prototypes: Tensor, before: MapState, classes: Tensor | None = Non
     same = before.capacity == count
     return dataclasses.replace(
         blank,
-        prototypes=prototypes.detach().to(torch.float64).clone(),
+        prototypes=prototypes.detach().to("cpu", torch.float64, copy=True),
         alive=torch.ones(count, dtype=torch.bool),
         classes=(before.classes if same else blank.classes) if classes is None else classes,
         wins=before.wins if same else blank.wins,

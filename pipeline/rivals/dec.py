@@ -93,7 +93,7 @@ class DecRival(AutoencoderRival):
         if _TARGET not in snapshot.memory:
             return super().loss(snapshot, tile)
         features = self.network.encoder(self.strong(tile.samples, self.draws(tile, "strong")))
-        wanted = snapshot.memory[_TARGET][tile.rows]
+        wanted = snapshot.memory[_TARGET][tile.rows].to(features.device)
         logs = wanted.clamp_min(1e-12).log() - soft_assignment(features, self.centres).log()
         return {"divergence": Term((wanted * logs).sum(), len(tile.rows), 1 / tile.num_samples)}, None
 
@@ -105,4 +105,4 @@ class DecRival(AutoencoderRival):
 
     def finish(self, snapshot: Snapshot, world: World) -> Snapshot:
         """Nodes at the centres."""
-        return settled(snapshot, self.centres.detach().cpu(), world)
+        return settled(snapshot, self.centres, world)

@@ -151,7 +151,7 @@ class DeepClusterRival(Rival):
     def loss(self, snapshot: Snapshot, tile: Tile) -> tuple[Terms, Tensor | None]:
         """Cross-entropy of the pseudo-labels on strong views."""
         features = self.modules.body(self.strong(tile.samples, self.draws(tile, "strong")))
-        wanted = snapshot.memory[_PSEUDO][tile.rows]
+        wanted = snapshot.memory[_PSEUDO][tile.rows].to(features.device)
         total = functional.cross_entropy(self.modules.head(torch.relu(features)), wanted, reduction="sum")
         return {"pseudo_cross_entropy": Term(total, len(wanted), 1 / tile.num_samples)}, None
 

@@ -51,7 +51,9 @@ class RivalRounds:
         world = World(self._dataset, self._network, self._rows, self._labels, reduction, stay, self._plan.device)
         number = snapshot.state.round
         tallies = running(snapshot, self._plan.rounds_per_epoch)
-        snapshot = self._rival.begin(dataclasses.replace(snapshot, tallies=tallies), world)
+        memory = {name: tensor.to("cpu") for name, tensor in snapshot.memory.items()}
+        snapshot = dataclasses.replace(snapshot, state=snapshot.state.to("cpu"), tallies=tallies, memory=memory)
+        snapshot = self._rival.begin(snapshot, world)
         assert snapshot.network is not None
         load_flat(self._network, snapshot.network.values)
         if self._size:
@@ -102,10 +104,9 @@ class RivalRounds:
     def _tile(self, cut: DeepRound, place: slice) -> Tile:
         device = self._plan.device
         samples = self._dataset.read("train", cut.rows[place])[0].to(device)
-        parts = (cut.labels[place], cut.rows[place], cut.positions[place])
-        labels, rows, positions = (part.to(device) for part in parts)
+        labels, positions = cut.labels[place].to(device), cut.positions[place].to(device)
         labelled = int((cut.labels != UNLABELLED).sum())
-        return Tile(samples, labels, rows, positions, cut.epoch, place, cut.num_samples, labelled)
+        return Tile(samples, labels, cut.rows[place], positions, cut.epoch, place, cut.num_samples, labelled)
 
     def _gradient(self, terms: Terms, number: int) -> Tensor:
         parts = [term.sum * term.share for term in terms.values() if term.count and term.share]

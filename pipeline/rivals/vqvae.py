@@ -74,7 +74,7 @@ class VqVaeRival(AutoencoderRival):
         """A codebook that nothing was put into yet."""
         config, codes = self.rival.config, self.rival.num_clusters
         least = config.dead_code_share * self.plan.config.batch_size / codes
-        return make_quantizer(self.plan.num_features, codes, config.code_decay, least)
+        return make_quantizer(self.plan.num_features, codes, config.code_decay, least).to(self.plan.device)
 
     def begin(self, snapshot: Snapshot, world: World) -> Snapshot:
         """Puts the codebook on the features of some rows, once."""
@@ -83,7 +83,7 @@ class VqVaeRival(AutoencoderRival):
         if not snapshot.memory:
             count, seed = len(world.rows), self.plan.config.seed
             places = sample_indices(seed, _FIRST_EPOCH, torch.arange(min(_FIRST_ROWS, count)), count)
-            features = world.features(world.rows[places])
+            features = world.features(world.rows[places]).to(self.plan.device)
             self.quantizer = self._fresh()  # workers that stay for another run have an old one
             codebook = self.quantizer.train()._codebook
             with _seeded(seed):
@@ -110,6 +110,7 @@ class VqVaeRival(AutoencoderRival):
         """The codebook moves by the features of the whole round; dead codes are put on some of them."""
         if features is None:
             return snapshot
+        features = features.to(self.plan.device)
         _, chosen, _ = self.quantizer.eval()(features)
         with _seeded(self.plan.config.seed + 1 + snapshot.state.round), torch.no_grad():
             self.quantizer.train().update_indices(features, chosen)
@@ -117,14 +118,14 @@ class VqVaeRival(AutoencoderRival):
         return self._kept(dataclasses.replace(snapshot, tallies=tallies))
 
     def _kept(self, snapshot: Snapshot) -> Snapshot:
-        codes = {f"{_CODES}{name}": value.clone() for name, value in self.quantizer.state_dict().items()}
+        codes = {f"{_CODES}{name}": value.to("cpu", copy=True) for name, value in self.quantizer.state_dict().items()}
         return with_memory(
             dataclasses.replace(snapshot, state=plain_map(self.quantizer.codebook, snapshot.state)), codes
         )
 
     def finish(self, snapshot: Snapshot, world: World) -> Snapshot:
         """Nodes at the codes."""
-        return settled(snapshot, self.quantizer.codebook.detach(), world)
+        return settled(snapshot, self.quantizer.codebook, world)
 
 
 @contextlib.contextmanager
