@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.training.advice import slow_here
+from pipeline.training.trainer import train
 from somcore import (
     UNLABELLED,
     MapConfig,
@@ -16,12 +17,16 @@ from somcore import (
     accumulate,
     advance,
     device,
+    expected,
     initial_indices,
     initial_state,
+    layer,
     match,
+    measure,
     update,
 )
 from somcore.growth import take_nodes
+from tests.training import small
 
 N, D, C = 24, 5, 3
 
@@ -104,6 +109,20 @@ def test_what_no_map_may_learn_is_refused_after_the_round(variant, value, label,
         return
     with pytest.raises(ValueError, match=r"finite and within the bound .* Got 1 other samples"):
         advance(state, statistics.merge(accumulate(state, features[:2], labels[:2], config, scale=40)), config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["dssom", "sssom", "altsssom", "deep"])
+def test_a_training_on_the_way_of_accelerators_gives_the_same_bits(model, digits, tmp_path, monkeypatch):
+    more = {"encoder__width": 4, "encoder__dim": 8, "map__batch_size": 200} if model == "deep" else {}
+    if model == "deep":  # strong views of all samples: an encoder rounds otherwise in other company
+        more["loss__agreement_weight"] = 0.1
+    settings = small(model, digits, map__epochs=1, train__evaluate_epochs=0, **more)
+    usual = train(settings, tmp_path / "usual")
+    for module in (device, update, expected, layer, measure):
+        monkeypatch.setattr(module, "asking_is_free", lambda tensor: False)
+    unusual = train(settings, tmp_path / "unusual")
+    assert unusual["map_digest"] == usual["map_digest"] and unusual["nodes"] == usual["nodes"] > 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
