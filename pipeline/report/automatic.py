@@ -14,7 +14,7 @@ PAGE, FIGURES = "report.html", "figures"
 _ROWS, _EMBEDDED, _CELLS = 20_000, 1000, 1_000_000
 
 
-def wanted(setting: bool | None) -> bool:
+def wanted(setting: bool | None = None) -> bool:
     """Whether a report is made: as `tracking.report` says, else unless the environment has SOMGRAD_REPORT=0."""
     return os.environ.get("SOMGRAD_REPORT", "1") != "0" if setting is None else setting
 

@@ -284,9 +284,8 @@ class _Sitting:
             if status == "KILLED":
                 write_so_far(self.plan.folder, self._result()["rows"], self.say)
             if result is not None:
-                wanted = automatic.wanted(self.plan.definition["settings"].get("tracking.report"))
                 artifacts += write_results(self.plan.folder, self.plan.model, result)
-                if wanted and result["finished"]:
+                if automatic.wanted() and result["finished"]:
                     artifacts += automatic.report_of_sweep(self.plan.folder, self.say)
                 if best := result["best"]:
                     tags = {"best_trial": best["trial"], "chosen_by": best["chosen_by"], "best_run_id": best["run_id"]}
