@@ -100,6 +100,10 @@ class GroupTimeout(MachineError):
     """The group of workers could not be formed, or did not answer, in time."""
 
 
+class OutputLost(MachineError):
+    """The output directory was taken away while it was worked in."""
+
+
 class TrackingUnavailable(MachineError):
     """The tracking server cannot be reached. Training goes on without it."""
 

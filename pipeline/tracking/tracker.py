@@ -128,21 +128,27 @@ class Tracker:
         self._journal.write("artifact", path=str(path.absolute()))
         self._wake.set()
 
-    def finish(self, status: str, tags: Mapping[str, Any] | None = None, patience_s: float = 60.0) -> None:
+    def finish(
+        self, status: str, tags: Mapping[str, Any] | None = None, patience_s: float = 60.0, journal: bool = True
+    ) -> None:
         """Ends the record and waits for the last lines to be sent.
 
         Args:
             status: FINISHED, FAILED or KILLED, MLflow's words.
             tags: what is known only now.
             patience_s: how long at most. What has not been sent by then stays in the journal.
+            journal: whether there still is one; without it MLflow is told the end directly.
         """
-        self._journal.write("end", status=status, tags=dict(tags or {}))
+        if journal:
+            self._journal.write("end", status=status, tags=dict(tags or {}))
         self._stop.set()
         self._wake.set()
         if not self._thread.is_alive():
             return
         self._thread.join(patience_s)
-        if self._sender.behind():
+        if not journal:
+            self._sender.end(status, tags or {})
+        elif self._sender.behind():
             self._tell("not everything was sent")
 
     def _carry(self) -> None:

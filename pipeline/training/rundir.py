@@ -10,7 +10,9 @@ history.safetensors a few moments of the map, predictions.csv a few answers, rep
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.config import RunConfig
-from pipeline.errors import OutputError, line_of
+from pipeline.errors import OutputError, OutputLost, line_of
 from pipeline.places import LOCK, check_writable, locked, refuse_in_data_set, write_atomically
 from pipeline.tracking.stores import bare
 from pipeline.training.checkpoint import TornCheckpoint, map_bytes, read_tensors
@@ -36,9 +38,15 @@ _ROUNDING = ("cluster.threads", "cluster.device")
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The directory of one run."""
+    """The directory of one run.
+
+    Attributes:
+        path: of the directory.
+        held: its lock, as it was when this process took it (`alone`); None = not held.
+    """
 
     path: Path
+    held: os.stat_result | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -80,6 +88,11 @@ class RunDirectory:
                 f"'{self.path}' was written by another version ({known.get('version')}, this is {VERSION}). "
                 "Give another --out."
             )
+        if known and not isinstance(known.get("settings"), dict):
+            raise OutputError(
+                f"'{self.path / RUN}' must have the settings of a run. It has none, so that nothing can go on with it. "
+                "Remove it, or give another --out."
+            )
         if known and not resume:
             raise self._taken(known)
         if not known:
@@ -107,11 +120,14 @@ class RunDirectory:
         )
 
     @contextlib.contextmanager
-    def alone(self, resume: bool) -> Iterator[None]:
+    def alone(self, resume: bool) -> Iterator[RunDirectory]:
         """Holds the directory; it is made if it is not there.
 
         Args:
             resume: whether it may hold a run. Another process may have trained one since `settings` looked.
+
+        Yields:
+            The same directory, which from now on refuses to be written if it `is_lost`.
 
         Raises:
             OutputError: another process trains in it, or has done so.
@@ -121,7 +137,27 @@ class RunDirectory:
         with locked(self.path / LOCK, 0.0, busy):
             if not resume and (known := self.record):
                 raise self._taken(known)
-            yield
+            yield dataclasses.replace(self, held=os.stat(self.path / LOCK))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody removed, moved or replaced the directory while it is held."""
+        try:
+            return self.held is not None and not os.path.samestat(self.held, os.stat(self.path / LOCK))
+        except FileNotFoundError:
+            return not (self.path / RUN).exists()  # without its lock alone it is still what it was
+
+    def refuse_lost(self) -> None:
+        """Nothing is written where the directory was: a run half of which is gone looks like a whole one.
+
+        Raises:
+            OutputLost: it is lost.
+        """
+        if self.is_lost:
+            raise OutputLost(
+                f"'{self.path}' was removed, moved or replaced while its run went on. What was trained since is lost; "
+                "MLflow keeps what it was sent. Begin again with another --out, or --resume where it was moved to."
+            )
 
     def refuse_other(self, identity: Mapping[str, str], run: RunConfig) -> None:
         """A run that goes on must be the one that is here, also where no checkpoint is left to say so.
@@ -158,9 +194,17 @@ class RunDirectory:
 
     def write(self, **content: Any) -> None:
         """Adds to `run.json`, atomically."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.refuse_lost()
         record = {"version": VERSION, **self.record, **content}
         write_atomically(self.path / RUN, (json.dumps(record, indent=1, default=str) + "\n").encode())
+
+    def end(self, status: str, run_id: str | None) -> None:
+        """Notes how the run ended; where that fails, it does not hide why a run ended early."""
+        try:
+            self.write(status=status.lower(), run_id=run_id)
+        except (OSError, OutputLost):
+            if status == "FINISHED":
+                raise
 
     def save_map(
         self, state: MapState, config: MapConfig, about: Mapping[str, Any], more: Mapping[str, Tensor] | None = None
@@ -170,6 +214,7 @@ class RunDirectory:
         if more:
             header["more_digest"] = digest_of(dict(sorted(more.items())))
         header |= {key: json.dumps(value) for key, value in about.items()}
+        self.refuse_lost()
         path = self.path / MAP
         write_atomically(path, map_bytes(state, header, more))
         return path

@@ -19,7 +19,7 @@ from pipeline.config import RunConfig
 from pipeline.deep.collapse import MEASURES
 from pipeline.deep.model import described
 from pipeline.environment import environment
-from pipeline.errors import Collapsed, MachineError, UserError, line_of
+from pipeline.errors import Collapsed, MachineError, OutputLost, UserError, line_of
 from pipeline.prepared.samples import InputSpec
 from pipeline.prepared.shards import Dataset
 from pipeline.report import automatic
@@ -114,9 +114,9 @@ class Training:
             self._directory.refuse_other(self._plan.identity, self._run)
         elif self._run.train.checkpoints:
             self._store.refuse_used()
-        first = None if resume else self._first()
-        with self._directory.alone(resume):  # what is gone on with is read when nobody adds to it any more
-            snapshot = first or self._store.load_newest(self._say) or self._first()
+        first = None if resume else first_snapshot(self._plan, self._dataset)
+        with self._directory.alone(resume) as self._directory:  # nobody adds to what is read from here on
+            snapshot = first or self._store.load_newest(self._say) or first_snapshot(self._plan, self._dataset)
             self._remember(snapshot.state)
             return self._trained(snapshot, resume, called)
 
@@ -135,27 +135,24 @@ class Training:
             status = "KILLED"
             with unhurried():
                 raise KeyboardInterrupt(self._save_interrupted()) from None
-        except MachineError as error:
-            reason = str(error)
-            with unhurried():
-                self._say(self._save_interrupted())
-            raise
-        except UserError as error:
+        except (UserError, OutputLost) as error:
             reason = str(error)
             if isinstance(error, Collapsed):
                 numbers = {name: error.details[name] for name in MEASURES}
                 self._tracker.metrics(numbers, self._schedule.epoch(error.details["round"]))
             raise
+        except MachineError as error:
+            reason = str(error)
+            with unhurried():
+                self._say(self._save_interrupted())
+            raise
         finally:
             found = {k: v for k, v in (summary or {}).items() if k in ("map_digest", "rounds_at_capacity") and v}
             tags = found or ({"reason": reason} if reason else None)
             with unhurried():
-                self._tracker.finish(status, tags)
-                self._directory.write(status=status.lower(), run_id=self._tracker.run_id)
+                self._tracker.finish(status, tags, journal=not self._directory.is_lost)
+                self._directory.end(status, self._tracker.run_id)
         return {**summary, "run_id": self._tracker.run_id}
-
-    def _first(self) -> Snapshot:
-        return first_snapshot(self._plan, self._dataset)
 
     def _remember(self, state: MapState) -> None:
         """Takes up the history of earlier sittings, up to where this one begins."""
@@ -195,6 +192,7 @@ class Training:
         self._group.submit(schedule.block_end(state))
         while True:
             snapshot = self._group.wait()
+            self._directory.refuse_lost()
             state = snapshot.state
             self._history.add(state, schedule.samples(state))
             if schedule.is_due(state):
@@ -291,6 +289,8 @@ class Training:
         return True
 
     def _save_interrupted(self) -> str:
+        if self._directory.is_lost:
+            return f"The state is NOT saved: '{self._directory.path}' was removed, moved or replaced."
         snapshot = self._group.latest() if self._started else None
         if snapshot is None or snapshot.state.round == 0:
             return "No round was finished yet."

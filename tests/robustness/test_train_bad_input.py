@@ -20,9 +20,10 @@ import typer
 
 from jobs.benchmark import BENCHMARKS
 from jobs.cli import JOBS
-from pipeline.errors import UserError
+from pipeline.errors import OutputLost, UserError
 from pipeline.prepared.shards import Dataset
 from pipeline.serving.model import check_name
+from pipeline.tracking.journal import Journal
 from pipeline.tracking.tracker import check_store
 from pipeline.training import checkpoint, rundir, trainer
 from pipeline.training.checkpoint import CheckpointStore, Snapshot
@@ -281,6 +282,7 @@ def test_a_run_whose_data_are_not_where_it_found_them_asks_for_them(digits, tmp_
 
 def test_no_model_is_asked_of_a_run_that_is_not_recorded_before_it_is_trained_further(digits, tmp_path):
     settings = small("sssom", digits)
+    (tmp_path / "run").mkdir()
     RunDirectory(tmp_path / "run").write(settings=settings, status="killed")
     before = contents(tmp_path / "run")
     line = "must be used with an MLflow store. Got '--tracking-uri none'. It began so: give a --tracking-uri"
@@ -445,6 +447,47 @@ def test_a_run_json_that_is_not_json_is_named(digits, tmp_path):
     with pytest.raises(ValueError, match=r"run\.json cannot be read"):
         train(small("sssom", digits), tmp_path / "run")
     assert (tmp_path / "run" / "run.json").read_text() == "{"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_json_without_settings_is_named(digits, tmp_path, resume):
+    (tmp_path / "run").mkdir()
+    RunDirectory(tmp_path / "run").write(status="finished")
+    before = contents(tmp_path / "run")
+    with pytest.raises(UserError, match=r"^'.*run\.json' must have the settings of a run\. It has none"):
+        train({} if resume else small("sssom", digits), tmp_path / "run", resume=resume)
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("then", ["nothing", "another run", "Ctrl-C"])
+def test_a_run_whose_directory_is_taken_away_ends_and_does_not_make_it_again(digits, tmp_path, tracking_uri, then):
+    import mlflow
+
+    out, client = tmp_path / "run", mlflow.MlflowClient(tracking_uri)
+
+    def take_away(epoch, expected, metrics):
+        end = time.monotonic() + 60
+        while "run_id" not in (known := json.loads((out / "tracking.json").read_text())) or not known["run_id"]:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        shutil.rmtree(out)
+        if then == "another run":
+            train(small("sssom", digits), out)
+        elif then == "Ctrl-C":
+            raise KeyboardInterrupt
+
+    expected = {"Ctrl-C": (KeyboardInterrupt, "NOT saved: '.*run' was rem")}.get(then, (OutputLost, "^'.*run' was rem"))
+    lines: list[str] = []
+    settings = small("sssom", digits, tracking__uri=tracking_uri, train__checkpoint_rounds=1)
+    with pytest.raises(expected[0], match=expected[1]):
+        train(settings, out, on_epoch=take_away, say=lines.append)
+    assert lines == []
+    (run,) = client.search_runs([client.get_experiment_by_name("somgrad").experiment_id])
+    assert run.info.status == ("KILLED" if then == "Ctrl-C" else "FAILED")
+    assert out.exists() == (then == "another run")
+    if out.exists():
+        assert json.loads((out / "run.json").read_text())["status"] == "finished"
+        assert Journal(out).lines()[-1]["status"] == "FINISHED"
 
 
 # ---------------------------------------------------------------- interruptions
