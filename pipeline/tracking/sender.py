@@ -106,8 +106,9 @@ class Sender:
 
     def end(self, status: str, tags: Mapping[str, Any]) -> None:
         """Ends the run in MLflow without its journal, if the store answers: to be asked when nothing else is sent."""
-        if self._client is not None and self.run_id is not None:
+        if self.run_id is not None:
             with contextlib.suppress(Exception):
+                self._connect()
                 self._apply([{"kind": "end", "status": status, "tags": tags, "time_ms": int(time.time() * 1000)}])
 
     def _chosen(self) -> str | None:

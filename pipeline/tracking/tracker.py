@@ -137,7 +137,7 @@ class Tracker:
             status: FINISHED, FAILED or KILLED, MLflow's words.
             tags: what is known only now.
             patience_s: how long at most. What has not been sent by then stays in the journal.
-            journal: whether there still is one; without it MLflow is told the end directly.
+            journal: whether there still is one; where it is gone, or full, MLflow is told the end directly.
         """
         if journal:
             self._journal.write("end", status=status, tags=dict(tags or {}))
@@ -146,9 +146,12 @@ class Tracker:
         if not self._thread.is_alive():
             return
         self._thread.join(patience_s)
-        if not journal:
+        if not journal or self._journal.stuck:
             self._sender.end(status, tags or {})
-        elif self._sender.behind():
+        if journal and self._journal.stuck:
+            why = f"{self._journal.path} cannot be written: {self._journal.stuck}"
+            self._say(f"Tracking: not everything was sent. {why}. --resume records the rest.")
+        elif journal and self._sender.behind():
             self._tell("not everything was sent")
 
     def _carry(self) -> None:

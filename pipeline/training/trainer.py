@@ -141,8 +141,8 @@ class Training:
                 numbers = {name: error.details[name] for name in MEASURES}
                 self._tracker.metrics(numbers, self._schedule.epoch(error.details["round"]))
             raise
-        except MachineError as error:
-            reason = str(error)
+        except (MachineError, OSError) as error:
+            reason = line_of(error)
             with unhurried():
                 self._say(self._save_interrupted())
             raise

@@ -20,12 +20,14 @@ import typer
 
 from jobs.benchmark import BENCHMARKS
 from jobs.cli import JOBS
+from pipeline import places
 from pipeline.errors import OutputLost, UserError
 from pipeline.prepared.shards import Dataset
 from pipeline.serving.model import check_name
+from pipeline.tracking import journal, sender
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.tracker import check_store
-from pipeline.training import checkpoint, rundir, trainer
+from pipeline.training import checkpoint, history, rundir, trainer
 from pipeline.training.checkpoint import CheckpointStore, Snapshot
 from pipeline.training.history import HISTORY, History
 from pipeline.training.keepsakes import keepsakes
@@ -50,6 +52,14 @@ def options(settings, *direct):
 def contents(folder):
     """Every file below a folder, with its bytes."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def until_sent(run):
+    """Waits until MLflow has all that is recorded of a run in progress."""
+    end = time.monotonic() + 60
+    while json.loads((run / "tracking.json").read_text())["sent"] < len(Journal(run).lines()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 # ---------------------------------------------------------------- what the command line says
@@ -427,6 +437,41 @@ def test_a_full_disk_at_a_checkpoint_is_told_and_the_run_goes_on(digits, tmp_pat
     assert any("could not be written" in line and "No space left" in line for line in lines)
 
 
+def test_a_disk_that_stays_full_to_the_end_says_how_to_go_on(digits, tmp_path, tracking_uri, monkeypatch):
+    import mlflow
+
+    expected = train(small("sssom", digits), tmp_path / "undisturbed")
+    client, settings = mlflow.MlflowClient(tracking_uri), small("sssom", digits, tracking__uri=tracking_uri)
+    lines: list[str] = []
+
+    def full(path, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    def fill(epoch, *_):
+        until_sent(tmp_path / "run")
+        for module in (history, places, rundir, sender):
+            monkeypatch.setattr(module, "write_atomically", full)
+        monkeypatch.setattr(journal, "_append", full)
+
+    def run():
+        (found,) = client.search_runs([client.get_experiment_by_name("somgrad").experiment_id])
+        return found
+
+    with pytest.raises(OSError, match="No space left on device: '.*map.safetensors'"):
+        train(settings, tmp_path / "run", say=lines.append, on_epoch=fill)
+    assert "The state is NOT saved; --resume goes on from the last checkpoint in" in lines[-2]
+    assert lines[-1].startswith("Tracking: not everything was sent.") and lines[-1].endswith(
+        "--resume records the rest."
+    )
+    assert run().info.status == "FAILED" and "map.safetensors': No space" in run().data.tags["reason"]
+    monkeypatch.undo()
+    result = train(settings, tmp_path / "run", resume=True)
+    assert result["map_digest"] == expected["map_digest"]
+    assert run().info.status == "FINISHED" and "reason" not in run().data.tags
+    steps = [metric.step for metric in client.get_metric_history(result["run_id"], "nodes")]
+    assert steps == list(range(1, result["epochs"] + 1))
+
+
 def test_predictions_that_there_is_no_room_for_leave_those_of_before(digits, tmp_path):
     train(small("sssom", digits), tmp_path / "run")
     before = contents(tmp_path / "run")
@@ -466,10 +511,7 @@ def test_a_run_whose_directory_is_taken_away_ends_and_does_not_make_it_again(dig
     out, client = tmp_path / "run", mlflow.MlflowClient(tracking_uri)
 
     def take_away(epoch, expected, metrics):
-        end = time.monotonic() + 60
-        while "run_id" not in (known := json.loads((out / "tracking.json").read_text())) or not known["run_id"]:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until_sent(out)
         shutil.rmtree(out)
         if then == "another run":
             train(small("sssom", digits), out)
