@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import TrackingUnavailable
+from pipeline.errors import TrackingUnavailable, line_of
 from pipeline.places import locked, write_atomically
 from pipeline.tracking.journal import Journal, batches
 from pipeline.tracking.stores import URI, absolute, bare, database, is_local, with_login
@@ -97,6 +97,9 @@ class Sender:
         except TrackingUnavailable:
             raise
         except Exception as error:  # MLflow raises its own, those of requests, of SQLAlchemy, of the system
+            place = error.filename if isinstance(error, OSError) else None
+            if isinstance(place, str) and Path(place).parent == self._position_path.parent:  # no fault of the store
+                raise TrackingUnavailable(line_of(error).rstrip(".")) from error
             self._client = None
             reason = f"{type(error).__name__}: {' '.join(bare(str(error)).split())}"[:160]
             if (self._target or "").startswith("sqlite"):

@@ -1,5 +1,6 @@
 """Tracking: a real MLflow store, a server that is not there, and one that comes back."""
 
+import errno
 import json
 import shutil
 import socket
@@ -12,7 +13,7 @@ import psutil
 import pytest
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 
-from pipeline.errors import UserError
+from pipeline.errors import TrackingUnavailable, UserError
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.results import tracked_runs
 from pipeline.tracking.sender import Sender
@@ -290,6 +291,17 @@ def test_a_store_that_is_no_database_is_said_to_be_that(tmp_path):
     assert f"{uri} cannot be used (DatabaseError: " in line and "move the file away or give another" in line
     with pytest.raises(UserError, match="--tracking-uri must be an MLflow store .* not a database"):
         tracked_runs("some experiment", uri)
+
+
+def test_a_store_is_not_blamed_where_the_disk_of_the_run_is_full(tmp_path, tracking_uri, monkeypatch):
+    def full(path, _):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    journal = Journal(tmp_path)
+    journal.write("start", name="a run", tags={})
+    monkeypatch.setattr("pipeline.tracking.sender.write_atomically", full)
+    with pytest.raises(TrackingUnavailable, match=r"^'.*tracking\.json': No space left on device$"):
+        Sender(tmp_path, journal, tracking_uri, "some experiment").send()
 
 
 def test_an_unreachable_server_is_told_once_and_nothing_is_lost(tmp_path, tracking_uri):
