@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.errors import UserError, line_of, must
+from pipeline.places import absolute
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 _SIZE = 224
@@ -59,12 +60,22 @@ def weights_digest(weights: str | None) -> str:
         with open(path, "rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError:
-        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which does not exist.") from None
+        raise _absent(path) from None
+
+
+def placed(weights: str | None) -> str | None:
+    """The same weights for a process with another working directory."""
+    name, _, file = (weights or "").partition(":")
+    return f"{name}:{absolute(file)}" if file else weights
 
 
 def check_weights(weights: str | None, digest: str) -> None:
     """Refuses another file than that a run was begun with; on every node, at a resume, and when the model is opened."""
-    if weights_digest(weights) != digest:
+    try:
+        found = weights_digest(weights)
+    except UserError as error:
+        raise UserError(f"{error} The run was begun with a file with sha256 {digest[:12]}.") from None
+    if found != digest:
         remedy = "Give the file that the run was begun with, the same on every node."
         raise must("encoder.weights", f"the file with sha256 {digest[:12]}", weights, remedy=remedy)
 
@@ -124,11 +135,16 @@ def _cached(name: str) -> Path:
     return path
 
 
+def _absent(path: Path) -> UserError:
+    place = absolute(path)
+    return UserError(f"encoder.weights must name a file of weights. Got '{place}', which does not exist. Put it there.")
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which does not exist.") from None
+        raise _absent(path) from None
     except Exception:  # of many kinds, with the advice to read it unsafely
         content = {}
     if not isinstance(content, dict) or not content:

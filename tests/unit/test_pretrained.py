@@ -1,14 +1,19 @@
-"""Weights that are none."""
+"""Frozen networks: where their weights are, and weights that are none."""
 
+import numpy as np
 import pytest
 import torch
 from torchvision import models
 
 from pipeline.config import RunConfig
+from pipeline.deep.model import DeepModel
 from pipeline.deep.pretrained import frozen_features
 from pipeline.errors import UserError
+from pipeline.prepare import prepare
 from pipeline.prepared.shards import Dataset
+from pipeline.sources import SourceOptions, open_source
 from pipeline.training.plan import make_plan
+from pipeline.training.trainer import train
 from tests.training import small
 
 
@@ -45,3 +50,24 @@ def test_another_file_of_weights_under_the_same_name_is_another_run(digits, tmp_
     place.unlink()
     with pytest.raises(UserError, match="does not exist"):
         second.deep.network()
+
+
+def test_a_model_of_frozen_features_is_opened_from_another_folder(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "few.npz", images=pixels, labels=np.arange(12) % 2)
+    prepare(open_source("images", tmp_path / "few.npz", SourceOptions(test_fraction=0.0)), tmp_path / "few")
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    torch.save(models.shufflenet_v2_x0_5(weights=None).state_dict(), tmp_path / "here" / "w.pth")
+    changes = {"encoder.name": "pretrained", "encoder.weights": "shufflenet_v2_x0_5:w.pth", "encoder.dim": 4}
+    settings = small("deep", tmp_path / "few") | changes | {"map.epochs": 1, "deep.on_collapse": "go_on"}
+    monkeypatch.chdir(tmp_path / "here")
+    trained = train(settings, "run")
+    assert train(settings, "run", resume=True)["map_digest"] == trained["map_digest"]
+    samples = torch.rand(3, 64)
+    features = DeepModel.load("run").encode(samples)
+    monkeypatch.chdir(tmp_path / "there")
+    assert torch.equal(DeepModel.load(tmp_path / "here" / "run").encode(samples), features)
+    (tmp_path / "here" / "w.pth").unlink()
+    with pytest.raises(UserError, match=r"Got '/.*/here/w.pth', which does not exist. Put it there. .* sha256"):
+        DeepModel.load(tmp_path / "here" / "run")
