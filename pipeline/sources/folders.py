@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -25,8 +26,11 @@ class FolderListing:
 
     Args:
         root: the folder.
-        suffixes: endings of the files that count; others, and hidden ones, are ignored.
+        suffixes: endings of the files that count; hidden ones are ignored.
         options: see `SourceOptions`.
+
+    Attributes:
+        not_read: files of other kinds in folders of classes, by ending.
 
     Raises:
         UserError: no class folder, or no file in one of them; a file in none of them, or with a name that is not UTF-8;
@@ -36,15 +40,21 @@ class FolderListing:
     def __init__(self, root: Path, suffixes: Collection[str], options: SourceOptions) -> None:
         unlabelled = options.unlabelled_value or UNLABELLED_FOLDER
         parts = _split_folders(root, suffixes)
+        self.not_read: Counter[str] = Counter()
         found: list[tuple[Path, str, str]] = []
         for split, part in (parts or {"train": root}).items():
             for folder in _folders(part):
-                files = sorted(_samples(folder, suffixes, "**/*"))
+                files = []
+                for path in _visible(folder, "**/*"):
+                    if path.suffix.lower() in suffixes:
+                        files.append(path)
+                    else:
+                        self.not_read[path.suffix.lower() or "without ending"] += 1
                 if not files:
                     raise DataError(
                         f"Class folder {folder} must hold files ({', '.join(sorted(suffixes))}). It has none."
                     )
-                found.extend((file, folder.name, split) for file in files)
+                found.extend((file, folder.name, split) for file in sorted(files))
         if not found:
             raise DataError(f"--root must hold one folder per class. Got {root}, which has no folder with files.")
         for folder in (root, *parts.values()):
@@ -148,10 +158,15 @@ def _split_folders(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
 
 
 def _samples(folder: Path, suffixes: Collection[str], pattern: str) -> Iterator[Path]:
-    """The files that count, of those that a pattern finds; none that is hidden, or in a hidden folder."""
+    """The files that count, of those that a pattern finds."""
+    return (path for path in _visible(folder, pattern) if path.suffix.lower() in suffixes)
+
+
+def _visible(folder: Path, pattern: str) -> Iterator[Path]:
+    """The files that a pattern finds; none that is hidden, or in a hidden folder."""
     for path in folder.glob(pattern):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+        if not hidden and path.is_file():
             yield path
 
 

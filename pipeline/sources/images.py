@@ -49,6 +49,7 @@ class ImageFolder:
         options.only(self.name, *_COMMON, "size", "channels")
         self.options = options
         self._listing = FolderListing(root, _SUFFIXES, options)
+        self.not_read = self._listing.not_read
         shape = self._listing.first(lambda path: Decoder(options)(path, str(path))).shape
         self.spec = image_spec(shape, self._listing.names, self._listing.files)
 
