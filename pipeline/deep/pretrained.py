@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.places import absolute
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 _SIZE = 224
 _DEFAULT = "resnet18"
+_SAVED = "It must hold what torch.save(network.state_dict(), FILE) writes, or {'state_dict': ...} of it."
 
 
 class FrozenFeatures(nn.Module):
@@ -84,7 +86,8 @@ def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[F
     """A frozen feature extractor and its number of features.
 
     Args:
-        weights: "model" (its weights lie in torchvision's cache) or "model:file.pth"; None = resnet18.
+        weights: "model" (its weights lie in torchvision's cache) or "model:file.pth"; None = resnet18. For how many
+            classes its head was trained does not matter.
         shape: (C, H, W) of the samples.
 
     Raises:
@@ -94,15 +97,14 @@ def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[F
 
     name, path = file_of(weights)
     network: Any = models.get_model(name, weights=None)
+    head = next((head for head in ("fc", "classifier", "heads", "head") if hasattr(network, head)), None)
+    if head is not None:
+        setattr(network, head, nn.Identity())
     try:
-        network.load_state_dict(_read(path))
+        network.load_state_dict({key: value for key, value in _read(path).items() if key.split(".")[0] != head})
     except RuntimeError as error:
-        reason = line_of(error)[:160]
-        raise UserError(f"encoder.weights must name weights of {name}. Got '{path}': {reason}") from None
-    for head in ("fc", "classifier", "heads", "head"):
-        if hasattr(network, head):
-            setattr(network, head, nn.Identity())
-            break
+        reason = textwrap.shorten(line_of(error), 160, placeholder=" ...")
+        raise UserError(f"encoder.weights must name weights of {name}. Got '{path}': {reason} {_SAVED}") from None
     features = FrozenFeatures(network, shape)
     return features, features(torch.zeros(1, math.prod(shape))).shape[1]
 
@@ -141,12 +143,14 @@ def _absent(path: Path) -> UserError:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    """Weights by name: those of a network, or of one that was trained in `DataParallel`."""
     try:
-        content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise _absent(path) from None
     except Exception:  # of many kinds, with the advice to read it unsafely
         content = {}
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which holds none.")
-    return content
+    found = content.get("state_dict", content) if isinstance(content, dict) else {}
+    if not isinstance(found, dict) or not found:
+        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which holds none. {_SAVED}")
+    return {str(key).removeprefix("module."): value for key, value in found.items()}

@@ -7,7 +7,7 @@ from torchvision import models
 
 from pipeline.config import RunConfig
 from pipeline.deep.model import DeepModel
-from pipeline.deep.pretrained import frozen_features
+from pipeline.deep.pretrained import FrozenFeatures, frozen_features
 from pipeline.errors import UserError
 from pipeline.prepare import prepare
 from pipeline.prepared.shards import Dataset
@@ -24,6 +24,22 @@ def test_a_file_that_holds_no_weights_is_one_line(tmp_path, content, said):
     with pytest.raises(UserError, match=said) as error:
         frozen_features(f"resnet18:{tmp_path / 'w.pth'}", (1, 8, 8))
     assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["plain", "state_dict", "module"])
+def test_weights_of_an_own_training_are_read_without_their_head(tmp_path, form):
+    whole = models.shufflenet_v2_x0_5(weights=None, num_classes=5).eval()
+    weights = whole.state_dict()
+    if form == "module":
+        weights = {f"module.{key}": value for key, value in weights.items()}
+    torch.save(weights if form == "plain" else {"state_dict": weights, "epoch": 3}, tmp_path / "w.pth")
+    features, count = frozen_features(f"shufflenet_v2_x0_5:{tmp_path / 'w.pth'}", (1, 8, 8))
+    seen = []
+    whole.fc.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    FrozenFeatures(whole, (1, 8, 8))(samples := torch.rand(2, 64))
+    assert count == 1024 and torch.equal(features(samples), seen[0])
+    with pytest.raises(UserError, match=r"must name weights of resnet18\. Got .* \.\.\. It must hold what torch\.save"):
+        frozen_features(f"resnet18:{tmp_path / 'w.pth'}", (1, 8, 8))
 
 
 def test_a_model_that_torchvision_does_not_have_is_one_line(digits):
