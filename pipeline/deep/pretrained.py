@@ -99,7 +99,9 @@ def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[F
     network: Any = models.get_model(name, weights=None)
     head = next((head for head in ("fc", "classifier", "heads", "head") if hasattr(network, head)), None)
     if head is not None:
-        setattr(network, head, nn.Identity())
+        layers = getattr(network, head).modules()
+        pooling = (layer for layer in layers if isinstance(layer, nn.AdaptiveAvgPool2d))  # squeezenet's is in its head
+        setattr(network, head, next(pooling, nn.Identity()))
     try:
         network.load_state_dict({key: value for key, value in _read(path).items() if key.split(".")[0] != head})
     except RuntimeError as error:

@@ -42,6 +42,11 @@ def test_weights_of_an_own_training_are_read_without_their_head(tmp_path, form):
         frozen_features(f"resnet18:{tmp_path / 'w.pth'}", (1, 8, 8))
 
 
+def test_a_pooling_in_the_head_of_a_network_stays(tmp_path):
+    torch.save(models.squeezenet1_1(weights=None).state_dict(), tmp_path / "w.pth")
+    assert frozen_features(f"squeezenet1_1:{tmp_path / 'w.pth'}", (1, 8, 8))[1] == 512  # not 512 x 13 x 13
+
+
 def test_a_model_that_torchvision_does_not_have_is_one_line(digits):
     run = RunConfig.build(small("deep", digits) | {"encoder.name": "pretrained", "encoder.weights": "foo"})
     with pytest.raises(UserError, match=r"encoder.weights must name a torchvision model, such as resnet18. Got 'foo'."):
