@@ -62,6 +62,15 @@ def test_a_folder_for_unlabelled_that_is_not_there_is_refused(tmp_path, rng):
     assert _images(tmp_path, unlabelled_value="other").spec.class_names == ("a", "b")
 
 
+@pytest.mark.parametrize("name", ["unlabelled", "Unlabelled", "unlabeled", "UNLABELED"])
+def test_the_folder_for_unlabelled_in_other_spellings(tmp_path, rng, name):
+    _folder(tmp_path, _pixels(rng, 3), ["a", name, "b"])
+    source = _images(tmp_path, test_fraction=0.0)
+    assert source.spec.class_names == ("a", "b")
+    assert sorted(collect(source)["train"][1].tolist()) == [-1, 0, 1]
+    assert name in _images(tmp_path, unlabelled_value="none").spec.class_names
+
+
 def test_folders_are_listed_as_torchvision_does(tmp_path, rng):
     from torchvision.datasets import ImageFolder
 
