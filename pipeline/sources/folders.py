@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -160,9 +161,9 @@ def _split_folders(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
 
 
 def _class_of(folder: Path, unlabelled: str | None) -> str | None:
-    """The class of the samples in a folder, None if they have none."""
-    name = folder.name
-    without = name == unlabelled if unlabelled else name.lower() in UNLABELLED_FOLDERS
+    """The class of the samples in a folder, None if they have none; with composed letters (Ä, not A and its dots)."""
+    name = unicodedata.normalize("NFC", folder.name)
+    without = name == unicodedata.normalize("NFC", unlabelled) if unlabelled else name.lower() in UNLABELLED_FOLDERS
     return None if without else name
 
 

@@ -71,6 +71,16 @@ def test_the_folder_for_unlabelled_in_other_spellings(tmp_path, rng, name):
     assert name in _images(tmp_path, unlabelled_value="none").spec.class_names
 
 
+@pytest.mark.parametrize("unlabelled", [None, "N\u00e4", "Na\u0308"])
+def test_names_of_classes_are_the_same_however_letters_are_composed(tmp_path, rng, unlabelled):
+    _folder(tmp_path / "train", _pixels(rng, 3), ["A\u0308pfel", "cats", "Na\u0308"])
+    _folder(tmp_path / "test", _pixels(rng, 2), ["\u00c4pfel", "cats"])
+    source = _images(tmp_path, unlabelled_value=unlabelled)
+    known = (*([] if unlabelled else ["N\u00e4"]), "cats", "\u00c4pfel")
+    assert source.spec.class_names == known
+    assert sorted(collect(source)["test"][1].tolist()) == [known.index("cats"), known.index("\u00c4pfel")]
+
+
 def test_folders_are_listed_as_torchvision_does(tmp_path, rng):
     from torchvision.datasets import ImageFolder
 
