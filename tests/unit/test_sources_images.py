@@ -81,6 +81,17 @@ def test_names_of_classes_are_the_same_however_letters_are_composed(tmp_path, rn
     assert sorted(collect(source)["test"][1].tolist()) == [known.index("cats"), known.index("\u00c4pfel")]
 
 
+@pytest.mark.parametrize(("form", "option"), [("npz", "size"), ("folders", "label_column")])
+def test_an_option_for_another_form_of_images_names_the_form(tmp_path, rng, form, option):
+    """Images in general understand it."""
+    root, value = tmp_path / "a.npz", {"size": (8, 8), "label_column": "label"}[option]
+    np.savez(root, images=_pixels(rng, 2), labels=[0, 1])
+    if form == "folders":
+        root = _folder(tmp_path / "raw", _pixels(rng, 2), ["a", "b"])
+    with pytest.raises(UserError, match=f"does not apply to the source 'images in (an )?{form}'. It understands: "):
+        _images(root, **{option: value})
+
+
 def test_folders_are_listed_as_torchvision_does(tmp_path, rng):
     from torchvision.datasets import ImageFolder
 
