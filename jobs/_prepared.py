@@ -14,8 +14,8 @@ _MOST, _FEW = 10, 6  # names that are said, of all and of more than that
 _MEASURED = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 
 
-def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
-    """Lines for people, and the same for `--json`."""
+def report(source: str, out: Path, manifest: Manifest, not_read: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Lines for people, and the same for `--json`; `not_read` are files of other kinds, by ending."""
     if manifest.feature_names:
         print(f"features: {_some(manifest.feature_names)}")
     rows = ", ".join(_rows(name, split) for name, split in manifest.splits.items())
@@ -25,6 +25,9 @@ def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
     if manifest.dropped_count:
         named = [*left_out[:_FEW], *(["..."] if manifest.dropped_count > _FEW else [])] if left_out else []
         print(f"{manifest.dropped_count} invalid rows left out{': ' if named else ''}{', '.join(named)}")
+    if not_read:
+        kinds = ", ".join(f"{number} {ending}" for ending, number in sorted(not_read.items()))
+        print(f"{counted(sum(not_read.values()), 'file')} of other kinds not read: {kinds}")
     fitted = manifest.provenance.get("fitted", {})
     if cut_or_padded := {how: number for how in ("cut", "padded") if (number := fitted.get(how))}:
         seconds = manifest.shape[0] / manifest.details["sample_rate"]
@@ -52,6 +55,7 @@ def report(source: str, out: Path, manifest: Manifest) -> dict[str, Any]:
         "class_histogram": {name: split.class_histogram for name, split in manifest.splits.items()},
         "dropped_count": manifest.dropped_count,
         "left_out": left_out,
+        "not_read": dict(not_read or {}),
         "fitted": fitted,
         "manifest_hash": manifest.digest,
     }

@@ -46,7 +46,8 @@ def predict(
             on_piece=lambda done, total: progress(done, total=total),
         )
     bad = f", {result['errors']} set aside in _errors.csv" if result["errors"] else ""
-    far = f", {result['beyond']} of them beyond the map (novelty > {BEYOND})" if result["beyond"] else ""
+    known = "compare with the training rows, docs/operations.md"
+    far = f", {result['beyond']} of them beyond the map (novelty > {BEYOND}: {known})" if result["beyond"] else ""
     say(f"{result['scored']} rows scored{far}{bad}; {result['files']} files in {result['out']}.")
     return result
 

@@ -83,8 +83,9 @@ def prepare(
 
             written = prepare_folds(source, root, options, columns, out, writing, progress)
             return {"out": out, "folds": [report(source, out / name, written[name]) for name in written]}
-        manifest = prepare(open_source(source, root, options), out, writing, progress)
-    return report(source, out, manifest)
+        opened = open_source(source, root, options)
+        manifest = prepare(opened, out, writing, progress)
+    return report(source, out, manifest, getattr(opened, "not_read", {}))
 
 
 app = job(example="python -m jobs.prepare digits --out data/digits")(prepare)

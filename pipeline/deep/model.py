@@ -16,6 +16,7 @@ from pipeline.deep.config import DeepConfig, EncoderConfig
 from pipeline.deep.encoders import SampleShape
 from pipeline.deep.network import Network
 from pipeline.deep.plan import DeepPlan, deep_map_config, encode, error_threshold
+from pipeline.deep.pretrained import placed
 from pipeline.errors import OutputError
 from pipeline.rivals.config import RivalPlan
 from pipeline.training.checkpoint import Snapshot
@@ -41,6 +42,8 @@ def described(
         "sample": {"kind": sample.kind, "shape": list(sample.shape), "sample_rate": sample.sample_rate},
         "num_labelled": plan.deep.num_labelled,
     }
+    if plan.deep.weights is not None:  # the file is not a part of the model, which is opened from any folder
+        deep["encoder"] |= {"weights": placed(plan.deep.encoder.weights)}
     tensors = {_VALUES: snapshot.network.values}
     if snapshot.network.crossings is not None:
         tensors[_CROSSINGS] = snapshot.network.crossings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.errors import UserError, line_of, must
+from pipeline.places import absolute
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 _SIZE = 224
 _DEFAULT = "resnet18"
+_SAVED = "It must hold what torch.save(network.state_dict(), FILE) writes, or {'state_dict': ...} of it."
 
 
 class FrozenFeatures(nn.Module):
@@ -59,12 +62,22 @@ def weights_digest(weights: str | None) -> str:
         with open(path, "rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError:
-        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which does not exist.") from None
+        raise _absent(path) from None
+
+
+def placed(weights: str | None) -> str | None:
+    """The same weights for a process with another working directory."""
+    name, _, file = (weights or "").partition(":")
+    return f"{name}:{absolute(file)}" if file else weights
 
 
 def check_weights(weights: str | None, digest: str) -> None:
     """Refuses another file than that a run was begun with; on every node, at a resume, and when the model is opened."""
-    if weights_digest(weights) != digest:
+    try:
+        found = weights_digest(weights)
+    except UserError as error:
+        raise UserError(f"{error} The run was begun with a file with sha256 {digest[:12]}.") from None
+    if found != digest:
         remedy = "Give the file that the run was begun with, the same on every node."
         raise must("encoder.weights", f"the file with sha256 {digest[:12]}", weights, remedy=remedy)
 
@@ -73,7 +86,8 @@ def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[F
     """A frozen feature extractor and its number of features.
 
     Args:
-        weights: "model" (its weights lie in torchvision's cache) or "model:file.pth"; None = resnet18.
+        weights: "model" (its weights lie in torchvision's cache) or "model:file.pth"; None = resnet18. For how many
+            classes its head was trained does not matter.
         shape: (C, H, W) of the samples.
 
     Raises:
@@ -83,15 +97,16 @@ def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[F
 
     name, path = file_of(weights)
     network: Any = models.get_model(name, weights=None)
+    head = next((head for head in ("fc", "classifier", "heads", "head") if hasattr(network, head)), None)
+    if head is not None:
+        layers = getattr(network, head).modules()
+        pooling = (layer for layer in layers if isinstance(layer, nn.AdaptiveAvgPool2d))  # squeezenet's is in its head
+        setattr(network, head, next(pooling, nn.Identity()))
     try:
-        network.load_state_dict(_read(path))
+        network.load_state_dict({key: value for key, value in _read(path).items() if key.split(".")[0] != head})
     except RuntimeError as error:
-        reason = line_of(error)[:160]
-        raise UserError(f"encoder.weights must name weights of {name}. Got '{path}': {reason}") from None
-    for head in ("fc", "classifier", "heads", "head"):
-        if hasattr(network, head):
-            setattr(network, head, nn.Identity())
-            break
+        reason = textwrap.shorten(line_of(error), 160, placeholder=" ...")
+        raise UserError(f"encoder.weights must name weights of {name}. Got '{path}': {reason} {_SAVED}") from None
     features = FrozenFeatures(network, shape)
     return features, features(torch.zeros(1, math.prod(shape))).shape[1]
 
@@ -124,13 +139,20 @@ def _cached(name: str) -> Path:
     return path
 
 
+def _absent(path: Path) -> UserError:
+    place = absolute(path)
+    return UserError(f"encoder.weights must name a file of weights. Got '{place}', which does not exist. Put it there.")
+
+
 def _read(path: Path) -> dict[str, Tensor]:
+    """Weights by name: those of a network, or of one that was trained in `DataParallel`."""
     try:
-        content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which does not exist.") from None
+        raise _absent(path) from None
     except Exception:  # of many kinds, with the advice to read it unsafely
         content = {}
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which holds none.")
-    return content
+    found = content.get("state_dict", content) if isinstance(content, dict) else {}
+    if not isinstance(found, dict) or not found:
+        raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which holds none. {_SAVED}")
+    return {str(key).removeprefix("module."): value for key, value in found.items()}

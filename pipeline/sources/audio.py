@@ -60,6 +60,7 @@ class AudioFolder:
     def __init__(self, root: Path, options: SourceOptions) -> None:
         self.options = options
         self._listing = FolderListing(root, {".wav"}, options)
+        self.not_read = self._listing.not_read
         rate = options.sample_rate or self._listing.first(_read_wav)[0]
         self.spec = _audio_spec(rate, options, self._listing.names, self._listing.files)
         self.fitted: Counter[str] = Counter()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -14,19 +16,23 @@ from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import SPLIT_NAMES, Batch, SourceOptions, Undecoded, by_split, rows_for_test
 from pipeline.sources.classes import absent_value
 
-UNLABELLED_FOLDER = "unlabelled"
+UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
 T = TypeVar("T")
 
 
 class FolderListing:
     """The files of ROOT/class/..., or of ROOT/train/class/... and ROOT/test/class/... (names: `SPLIT_NAMES`).
 
-    A class folder named "unlabelled" (or as --unlabelled-value says) holds samples without a label.
+    A class folder named "unlabelled", "Unlabeled" or the like (or as --unlabelled-value says) holds samples without a
+    label.
 
     Args:
         root: the folder.
-        suffixes: endings of the files that count; others, and hidden ones, are ignored.
+        suffixes: endings of the files that count; hidden ones are ignored.
         options: see `SourceOptions`.
+
+    Attributes:
+        not_read: files of other kinds in folders of classes, by ending.
 
     Raises:
         UserError: no class folder, or no file in one of them; a file in none of them, or with a name that is not UTF-8;
@@ -34,24 +40,31 @@ class FolderListing:
     """
 
     def __init__(self, root: Path, suffixes: Collection[str], options: SourceOptions) -> None:
-        unlabelled = options.unlabelled_value or UNLABELLED_FOLDER
         parts = _split_folders(root, suffixes)
-        found: list[tuple[Path, str, str]] = []
+        self.not_read: Counter[str] = Counter()
+        found: list[tuple[Path, str | None, str]] = []
         for split, part in (parts or {"train": root}).items():
             for folder in _folders(part):
-                files = sorted(_samples(folder, suffixes, "**/*"))
+                files = []
+                for path in _visible(folder, "**/*"):
+                    if path.suffix.lower() in suffixes:
+                        files.append(path)
+                    else:
+                        self.not_read[path.suffix.lower() or "without ending"] += 1
                 if not files:
                     raise DataError(
                         f"Class folder {folder} must hold files ({', '.join(sorted(suffixes))}). It has none."
                     )
-                found.extend((file, folder.name, split) for file in files)
+                name = _class_of(folder, options.unlabelled_value)
+                found.extend((file, name, split) for file in sorted(files))
         if not found:
             raise DataError(f"--root must hold one folder per class. Got {root}, which has no folder with files.")
         for folder in (root, *parts.values()):
             if loose := min(_samples(folder, suffixes, "*"), default=None):
                 raise DataError(f"Files must lie in the folder of a class. Got {loose}. Move it into one, or away.")
-        self.names = tuple(sorted({name for _, name, _ in found if name != unlabelled}, key=_natural))
-        if options.unlabelled_value not in (None, "none") and unlabelled not in {name for _, name, _ in found}:
+        self.names = tuple(sorted({name for _, name, _ in found if name is not None}, key=_natural))
+        unlabelled = options.unlabelled_value
+        if unlabelled not in (None, "none") and all(name is not None for _, name, _ in found):
             raise absent_value(unlabelled, f"the name of a folder in {root}", self.names)
         codes = {name: code for code, name in enumerate(self.names)}
         self.files = [file for file, _, _ in found]
@@ -59,7 +72,7 @@ class FolderListing:
         odd = next((key for key in self.keys if key.encode(errors="ignore").decode() != key), None)
         if odd is not None:
             raise must("Names of files", "text in UTF-8", odd, remedy="Rename it.")
-        self.labels = np.array([codes.get(name, UNLABELLED) for _, name, _ in found], dtype=np.int64)
+        self.labels = np.array([codes[name] if name else UNLABELLED for _, name, _ in found], dtype=np.int64)
         self.splits = np.array([split for _, _, split in found], dtype=object)
         if not parts or options.test_fraction is not None:
             self.splits = np.where(rows_for_test(self.labels, options), "test", "train").astype(object)
@@ -147,11 +160,23 @@ def _split_folders(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
     return parts
 
 
+def _class_of(folder: Path, unlabelled: str | None) -> str | None:
+    """The class of the samples in a folder, None if they have none; with composed letters (Ä, not A and its dots)."""
+    name = unicodedata.normalize("NFC", folder.name)
+    without = name == unicodedata.normalize("NFC", unlabelled) if unlabelled else name.lower() in UNLABELLED_FOLDERS
+    return None if without else name
+
+
 def _samples(folder: Path, suffixes: Collection[str], pattern: str) -> Iterator[Path]:
-    """The files that count, of those that a pattern finds; none that is hidden, or in a hidden folder."""
+    """The files that count, of those that a pattern finds."""
+    return (path for path in _visible(folder, pattern) if path.suffix.lower() in suffixes)
+
+
+def _visible(folder: Path, pattern: str) -> Iterator[Path]:
+    """The files that a pattern finds; none that is hidden, or in a hidden folder."""
     for path in folder.glob(pattern):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+        if not hidden and path.is_file():
             yield path
 
 

@@ -46,9 +46,10 @@ class ImageFolder:
     name = "images"
 
     def __init__(self, root: Path, options: SourceOptions) -> None:
-        options.only(self.name, *_COMMON, "size", "channels")
+        options.only("images in folders", *_COMMON, "size", "channels")
         self.options = options
         self._listing = FolderListing(root, _SUFFIXES, options)
+        self.not_read = self._listing.not_read
         shape = self._listing.first(lambda path: Decoder(options)(path, str(path))).shape
         self.spec = image_spec(shape, self._listing.names, self._listing.files)
 
@@ -177,7 +178,7 @@ class ImageNpz:
     name = "images"
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
-        options.only(self.name, *_COMMON)
+        options.only("images in an npz", *_COMMON)
         self.options = options
         self._npz = Npz(path)
         shape, dtype = self._npz.shape("images"), self._npz.dtype("images")

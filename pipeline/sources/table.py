@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import DataError, UserError, must
+from pipeline.errors import DataError, UserError, must, some
 from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import (
     Batch,
@@ -218,13 +218,15 @@ class Table:
             and name not in left_out
             and (name in wanted if wanted else name not in self._where and name not in _INDEX)
         ]
-        for name in chosen:
-            odd = next((f for f in self._files if f.columns[name] not in ("number", "truth")), None)
-            if odd is not None:
-                raise DataError(
-                    f"Column '{name}' must hold numbers to be a feature. It holds {odd.held_by(name)}. "
-                    f"{self._roles_left()} it out with --exclude-columns, or make numbers of it (docs/data.md, Values)."
-                )
+        odd = [(name, f) for name in chosen for f in self._files if f.columns[name] not in ("number", "truth")]
+        if odd:
+            name, file = odd[0]
+            others = [repr(other) for other in dict(odd) if other != name]
+            raise DataError(
+                f"Column '{name}' must hold numbers to be a feature. It holds {file.held_by(name)}. "
+                + (f"The same goes for {some(others, 20)}. " if others else "")
+                + f"{self._roles_left()} it out with --exclude-columns, or make numbers of it (docs/data.md, Values)."
+            )
         if not chosen:
             raise DataError("At least one column must be a feature. None is left by the given options.")
         return chosen

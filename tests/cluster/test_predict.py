@@ -120,7 +120,8 @@ def test_rows_that_the_map_would_not_accept_are_counted(model, rows, tmp_path, c
         done = command(model=str(model), input=tmp_path / "far.parquet", output=tmp_path / "out", actors=0)
         last = capsys.readouterr().err.splitlines()[-1]
         assert done["beyond"] == wanted
-        assert last.startswith(f"80 rows scored, {wanted} of them beyond the map (novelty > 0.5); 1 files in ")
+        far = f"{wanted} of them beyond the map (novelty > 0.5: compare with the training rows, docs/operations.md)"
+        assert last.startswith(f"80 rows scored, {far}; 1 files in ")
 
 
 def test_numbers_of_every_kind_that_is_prepared_are_scored(model, rows, tmp_path):

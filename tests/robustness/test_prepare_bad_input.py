@@ -123,7 +123,7 @@ def test_a_column_of_text_may_be_labels_keys_or_left_out(refused, table):
     arguments = table("id,x,y\nu1,1,yes\nu2,2,no\n")
     front = "Column 'id' must hold numbers to be a feature. It holds text, such as 'u1'. "
     back = " it out with --exclude-columns, or make numbers of it (docs/data.md, Values)."
-    assert refused(*arguments) == f"{front}Name it --label-column or --key-column, leave{back}"
+    assert refused(*arguments) == f"{front}The same goes for 'y'. Name it --label-column or --key-column, leave{back}"
     assert refused(*arguments, "--label-column", "y") == f"{front}Name it --key-column, leave{back}"
 
 

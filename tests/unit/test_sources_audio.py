@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jobs._prepared import report
+from jobs.prepare import prepare as prepare_job
 from pipeline.errors import DataError, UserError
 from pipeline.prepare import prepare
 from pipeline.sources import SourceOptions, open_source
@@ -49,6 +50,18 @@ def test_it_is_said_how_many_are_cut_and_how_many_padded(tmp_path, capsys, lengt
         manifest = prepare(_audio(root, duration_s=0.02), tmp_path / "out")
         assert sum(report("audio", tmp_path / "out", manifest)["fitted"].values()) == len(lengths)
         assert [line for line in capsys.readouterr().out.splitlines() if "recordings" in line] == [said] * bool(said)
+
+
+def test_files_of_other_kinds_in_folders_of_classes_are_counted(tmp_path, capsys):
+    root = tmp_path / "raw"
+    for split in ("train", "test"):
+        write_wav(root / split / "yes" / "a.WAV", np.arange(160))
+        for name in ("b.flac", "c.FLAC", "d.mp3", "notes", ".hidden.mp3"):
+            (root / split / "yes" / name).write_bytes(b"")
+        (root / split / "readme.txt").write_bytes(b"")
+    said = prepare_job("audio", tmp_path / "out", root=root, duration=0.02)
+    assert said["not_read"] == {".flac": 4, ".mp3": 2, "without ending": 2}
+    assert "8 files of other kinds not read: 4 .flac, 2 .mp3, 2 without ending\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("width", "error"), [(1, 255), (2, 0), (4, 0)])

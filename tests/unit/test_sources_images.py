@@ -62,6 +62,36 @@ def test_a_folder_for_unlabelled_that_is_not_there_is_refused(tmp_path, rng):
     assert _images(tmp_path, unlabelled_value="other").spec.class_names == ("a", "b")
 
 
+@pytest.mark.parametrize("name", ["unlabelled", "Unlabelled", "unlabeled", "UNLABELED"])
+def test_the_folder_for_unlabelled_in_other_spellings(tmp_path, rng, name):
+    _folder(tmp_path, _pixels(rng, 3), ["a", name, "b"])
+    source = _images(tmp_path, test_fraction=0.0)
+    assert source.spec.class_names == ("a", "b")
+    assert sorted(collect(source)["train"][1].tolist()) == [-1, 0, 1]
+    assert name in _images(tmp_path, unlabelled_value="none").spec.class_names
+
+
+@pytest.mark.parametrize("unlabelled", [None, "N\u00e4", "Na\u0308"])
+def test_names_of_classes_are_the_same_however_letters_are_composed(tmp_path, rng, unlabelled):
+    _folder(tmp_path / "train", _pixels(rng, 3), ["A\u0308pfel", "cats", "Na\u0308"])
+    _folder(tmp_path / "test", _pixels(rng, 2), ["\u00c4pfel", "cats"])
+    source = _images(tmp_path, unlabelled_value=unlabelled)
+    known = (*([] if unlabelled else ["N\u00e4"]), "cats", "\u00c4pfel")
+    assert source.spec.class_names == known
+    assert sorted(collect(source)["test"][1].tolist()) == [known.index("cats"), known.index("\u00c4pfel")]
+
+
+@pytest.mark.parametrize(("form", "option"), [("npz", "size"), ("folders", "label_column")])
+def test_an_option_for_another_form_of_images_names_the_form(tmp_path, rng, form, option):
+    """Images in general understand it."""
+    root, value = tmp_path / "a.npz", {"size": (8, 8), "label_column": "label"}[option]
+    np.savez(root, images=_pixels(rng, 2), labels=[0, 1])
+    if form == "folders":
+        root = _folder(tmp_path / "raw", _pixels(rng, 2), ["a", "b"])
+    with pytest.raises(UserError, match=f"does not apply to the source 'images in (an )?{form}'. It understands: "):
+        _images(root, **{option: value})
+
+
 def test_folders_are_listed_as_torchvision_does(tmp_path, rng):
     from torchvision.datasets import ImageFolder
 

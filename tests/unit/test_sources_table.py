@@ -345,7 +345,9 @@ def test_columns_are_chosen_by_pattern_and_keys_by_name(tmp_path):
     source = _table(tmp_path / "t.csv", key_column="id", feature_columns="x*,z", exclude_columns="x2")
     assert source.spec.feature_names == ("x1", "z")
     assert collect(source)["train"][2].tolist() == ["r1", "r2"]
-    with pytest.raises(DataError, match="Column 'id' must hold numbers to be a feature. It holds text"):
+    with pytest.raises(
+        DataError, match=r"Column 'id' must .* holds text, such as 'r1'\. The same goes for 'note'\. Name"
+    ):
         _table(tmp_path / "t.csv")
     with pytest.raises(UserError, match="'q\\*' matches none of: id, x1"):
         _table(tmp_path / "t.csv", feature_columns="q*")
