@@ -26,7 +26,6 @@ from somcore.distance import (
 from somcore.relevance import corrected_deviations
 from somcore.state import MapState
 
-_SHORTLIST = 8
 _AT_ONCE = 2**22  # numbers of the exact errors that are held at once, in each of a few tensors: 32 MB
 _RESOLUTION = 2.0**-32
 _TELLING = 2.0**80  # bound of an approximate error beyond which float32 may overflow
@@ -101,22 +100,26 @@ def _where_told(state: MapState, projection: Projection, scores: Scores, allowed
 def _portions(rows: Tensor, rivals: Tensor, size: int) -> Sequence[Tensor]:
     """Rows to be decided together: some megabytes at once, and those with few rivals apart from those with many.
 
-    Where asking is not free, all at once.
+    Where asking is not free in the order that they have; all at once where a graph for any number of rows is recorded.
     """
     if rows.shape[0] == 0:
         return ()
     most = max(1, _AT_ONCE // max(1, size))
-    if not device.asking_is_free(rows) or rows.shape[0] <= most:
+    if device.is_recorded() or rows.shape[0] <= most:
         return (rows,)
-    return list(rows[rivals[rows].argsort(stable=True)].split(most))
+    if device.asking_is_free(rows):
+        rows = rows[rivals[rows].argsort(stable=True)]
+    return rows.split(most)
 
 
 def _decide(state: MapState, tile: Tile, projection: Projection, values: Tensor, rivals: Tensor) -> Tensor:
-    """Exact winners among the nodes whose errors are too close to call; (n,) int64 slots."""
-    size = min(_SHORTLIST, values.shape[1])
-    if device.asking_is_free(values):  # here the longest list of rivals may be asked for
-        size = min(values.shape[1], int(rivals.max()))
-    places = values.topk(size, dim=1, largest=False).indices.sort(dim=1).values
+    """Exact winners among the nodes whose errors are too close to call; (n,) int64 slots.
+
+    Where asking is not free, how many those are is not known: it is decided among all nodes.
+    """
+    places = torch.arange(values.shape[1], device=values.device).expand(values.shape)
+    if device.asking_is_free(values):
+        places = values.topk(int(rivals.max()), dim=1, largest=False).indices.sort(dim=1).values
     shortlist = projection.nodes[places]
     errors = exact_errors(state, tile, shortlist)
     errors = torch.where(torch.isfinite(values.gather(1, places)), errors, torch.inf)

@@ -25,6 +25,7 @@ from somcore import (
     measure,
     update,
 )
+from somcore.distance import Tile, squared_errors
 from somcore.growth import take_nodes
 from tests.training import small
 
@@ -109,6 +110,26 @@ def test_what_no_map_may_learn_is_refused_after_the_round(variant, value, label,
         return
     with pytest.raises(ValueError, match=r"finite and within the bound .* Got 1 other samples"):
         advance(state, statistics.merge(accumulate(state, features[:2], labels[:2], config, scale=40)), config)
+
+
+@pytest.mark.parametrize("variant", ["kohonen", "sssom"])
+def test_an_accelerator_finds_the_nearest_of_any_number_of_nodes_that_float32_cannot_tell_apart(variant, monkeypatch):
+    """As of an encoder that has not learned yet: all features, and all nodes, in one place."""
+    generator = torch.Generator().manual_seed(2)
+    size = {"rows": 5, "columns": 8} if variant == "kohonen" else {"capacity": 40, "activation_threshold": 0.9}
+    config = MapConfig(variant=variant, **size).resolve(num_samples=60, num_features=D, num_classes=C)
+    nodes = 0.5 + 1e-6 * torch.rand(40, D, generator=generator, dtype=torch.float64)
+    nodes[:3] = 0.0  # far from the others
+    state = initial_state(config, D, C, samples=nodes)
+    alive, classes = torch.arange(40) != 7, torch.arange(40) % (C + 1) - 1
+    state = dataclasses.replace(state, prototypes=nodes, alive=alive, classes=classes)
+    samples = 0.5 + 1e-6 * torch.rand(60, D, generator=generator, dtype=torch.float64)
+    labels = torch.arange(60) % (C + 1) - 1
+    usual = match(state, samples, labels, config=config)
+    monkeypatch.setattr(device, "asking_is_free", lambda tensor: False)
+    unusual = match(state, samples, labels, config=config)
+    assert torch.equal(usual.bmu, squared_errors(state, Tile.of(samples, "error")).argmin(1))
+    assert torch.equal(unusual.bmu, usual.bmu) and torch.equal(unusual.compatible_bmu, usual.compatible_bmu)
 
 
 @pytest.mark.slow
