@@ -109,7 +109,7 @@ def _portions(rows: Tensor, rivals: Tensor, size: int) -> Sequence[Tensor]:
         return (rows,)
     if device.asking_is_free(rows):
         rows = rows[rivals[rows].argsort(stable=True)]
-    return rows.split(most)
+    return list(rows.split(most))
 
 
 def _decide(state: MapState, tile: Tile, projection: Projection, values: Tensor, rivals: Tensor) -> Tensor:
