@@ -26,8 +26,8 @@ def report(source: str, out: Path, manifest: Manifest, not_read: Mapping[str, in
         named = [*left_out[:_FEW], *(["..."] if manifest.dropped_count > _FEW else [])] if left_out else []
         print(f"{manifest.dropped_count} invalid rows left out{': ' if named else ''}{', '.join(named)}")
     if not_read:
-        kinds = ", ".join(f"{number} {ending}" for ending, number in sorted(not_read.items()))
-        print(f"{counted(sum(not_read.values()), 'file')} of other kinds not read: {kinds}")
+        kinds = [f"{number} {ending}" for ending, number in sorted(not_read.items(), key=lambda of: (-of[1], of[0]))]
+        print(f"{counted(sum(not_read.values()), 'file')} of other kinds not read: {_some(kinds)}")
     fitted = manifest.provenance.get("fitted", {})
     if cut_or_padded := {how: number for how in ("cut", "padded") if (number := fitted.get(how))}:
         seconds = manifest.shape[0] / manifest.details["sample_rate"]

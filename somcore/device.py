@@ -12,7 +12,7 @@ _ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-8}
 def asking_is_free(tensor: Tensor) -> bool:
     """Whether values may be read at once: on a CPU. Elsewhere the work is done for all rows and masked.
 
-    Both ways give the same bits, since their sums are whole numbers.
+    Both ways give the same bits of a map, since its sums are whole numbers.
     """
     return tensor.device.type == "cpu" and not is_recorded()
 

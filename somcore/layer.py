@@ -229,7 +229,7 @@ class SOMLayer(nn.Module):
         """What is no tensor of the map, put in a buffer: where only tensors are copied, `_read_scalars` finds it."""
         self._written, device = self._all_scalars, self.get_buffer("prototypes").device
         self._scalar_buffer = torch.tensor(self._written, dtype=torch.float64, device=device)
-        self._version = _version(self._scalar_buffer)
+        self._writes_read = _writes(self._scalar_buffer)
         self._scale = 40 if device.type == "meta" else round_scale(self.state, self.bound, self.config.batch_size)
 
     def _read_scalars(self) -> None:
@@ -240,8 +240,10 @@ class SOMLayer(nn.Module):
         buffer = self._scalar_buffer
         if torch.compiler.is_compiling() or buffer.device.type == "meta":
             return
-        if (asking_is_free(buffer) or _version(buffer) != self._version) and buffer.tolist() != self._written:
-            self.set_extra_state(buffer)
+        if asking_is_free(buffer) or _writes(buffer) != self._writes_read:
+            self._writes_read = _writes(buffer)
+            if buffer.tolist() != self._written:
+                self.set_extra_state(buffer)
 
     def get_extra_state(self) -> Tensor:
         """Scalars of the map, its threshold, C and the letters of its variant, beside the buffers in `state_dict`."""
@@ -269,6 +271,7 @@ class SOMLayer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> SOMLayer:
         """As of any module, but the map's float64 numbers are not rounded by `half()` or `float()`."""
+        self._read_scalars()
         own = {name: self.get_buffer(name) for name in (*TENSORS, "_scalar_buffer")}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, tensor in own.items():
@@ -278,7 +281,7 @@ class SOMLayer(nn.Module):
         return self
 
 
-def _version(tensor: Tensor) -> int:
+def _writes(tensor: Tensor) -> int:
     """How often a tensor was written to; −1 where torch does not count."""
     return -1 if tensor.is_inference() else tensor._version
 

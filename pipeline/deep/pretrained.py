@@ -18,6 +18,7 @@ from pipeline.places import absolute
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 _SIZE = 224
 _DEFAULT = "resnet18"
+_AUXILIARY = ("aux1", "aux2", "AuxLogits")  # classifiers of GoogLeNet and Inception that help in training
 _SAVED = "It must hold what torch.save(network.state_dict(), FILE) writes, or {'state_dict': ...} of it."
 
 
@@ -98,12 +99,17 @@ def frozen_features(weights: str | None, shape: tuple[int, int, int]) -> tuple[F
     name, path = file_of(weights)
     network: Any = models.get_model(name, weights=None)
     head = next((head for head in ("fc", "classifier", "heads", "head") if hasattr(network, head)), None)
+    auxiliary = [name for name in _AUXILIARY if hasattr(network, name)]
+    for part in auxiliary:
+        setattr(network, part, None)
     if head is not None:
         layers = getattr(network, head).modules()
         pooling = (layer for layer in layers if isinstance(layer, nn.AdaptiveAvgPool2d))  # squeezenet's is in its head
         setattr(network, head, next(pooling, nn.Identity()))
     try:
-        network.load_state_dict({key: value for key, value in _read(path).items() if key.split(".")[0] != head})
+        network.load_state_dict(
+            {key: value for key, value in _read(path).items() if key.split(".")[0] not in (head, *auxiliary)}
+        )
     except RuntimeError as error:
         reason = textwrap.shorten(line_of(error), 160, placeholder=" ...")
         raise UserError(f"encoder.weights must name weights of {name}. Got '{path}': {reason} {_SAVED}") from None

@@ -64,7 +64,7 @@ class FolderListing:
                 raise DataError(f"Files must lie in the folder of a class. Got {loose}. Move it into one, or away.")
         self.names = tuple(sorted({name for _, name, _ in found if name is not None}, key=_natural))
         unlabelled = options.unlabelled_value
-        if unlabelled not in (None, "none") and all(name is not None for _, name, _ in found):
+        if unlabelled and unlabelled.lower() != "none" and all(name is not None for _, name, _ in found):
             raise absent_value(unlabelled, f"the name of a folder in {root}", self.names)
         codes = {name: code for code, name in enumerate(self.names)}
         self.files = [file for file, _, _ in found]
@@ -163,8 +163,9 @@ def _split_folders(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
 def _class_of(folder: Path, unlabelled: str | None) -> str | None:
     """The class of the samples in a folder, None if they have none; with composed letters (Ä, not A and its dots)."""
     name = unicodedata.normalize("NFC", folder.name)
-    without = name == unicodedata.normalize("NFC", unlabelled) if unlabelled else name.lower() in UNLABELLED_FOLDERS
-    return None if without else name
+    if unlabelled is None:
+        return None if name.lower() in UNLABELLED_FOLDERS else name
+    return None if unlabelled.lower() != "none" and name == unicodedata.normalize("NFC", unlabelled) else name
 
 
 def _samples(folder: Path, suffixes: Collection[str], pattern: str) -> Iterator[Path]:

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.path = directory / JOURNAL
         self.stuck = ""  # why lines wait in memory
+        self.lost: Callable[[], bool] = lambda: False  # whether another journal may be there now: it is left alone
         self._lock = threading.Lock()
         self._waiting: list[bytes] = []
 
@@ -41,6 +42,9 @@ class Journal:
         texts = [json.dumps({"kind": line["kind"], "time_ms": now, **line}, default=str) + "\n" for line in lines]
         with self._lock:
             self._waiting += [text.encode() for text in texts]
+            if self.lost():
+                self.stuck = "its directory was removed, moved or replaced"
+                return
             try:
                 with open(self.path, "ab+", buffering=0) as file:
                     while self._waiting:
@@ -52,7 +56,7 @@ class Journal:
 
     def lines(self, start: int = 0) -> list[dict[str, Any]]:
         """The complete lines from number `start` on; one torn by a crash counts, as nothing."""
-        if not self.path.exists():
+        if self.lost() or not self.path.exists():
             return []
         with self._lock:
             text = self.path.read_text(encoding="utf-8")

@@ -221,6 +221,8 @@ class Sender:
 
     def note(self) -> None:
         """Writes down where the records go, and how far they came; no login, as others may read the file."""
+        if self._journal.lost():
+            return
         position = {
             "run_id": self._run_id,
             "sent": self._sent,

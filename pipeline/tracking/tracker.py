@@ -128,30 +128,32 @@ class Tracker:
         self._journal.write("artifact", path=str(path.absolute()))
         self._wake.set()
 
-    def finish(
-        self, status: str, tags: Mapping[str, Any] | None = None, patience_s: float = 60.0, journal: bool = True
-    ) -> None:
+    def watch(self, lost: Callable[[], bool]) -> None:
+        """From now on nothing is read or written in the directory where `lost` says that it is another one."""
+        self._journal.lost = lost
+
+    def finish(self, status: str, tags: Mapping[str, Any] | None = None, patience_s: float = 60.0) -> None:
         """Ends the record and waits for the last lines to be sent.
 
         Args:
             status: FINISHED, FAILED or KILLED, MLflow's words.
             tags: what is known only now.
-            patience_s: how long at most. What has not been sent by then stays in the journal.
-            journal: whether there still is one; where it is gone, or full, MLflow is told the end directly.
+            patience_s: how long at most. What has not been sent by then stays in the journal. Where that cannot be
+                written, MLflow is told the end directly.
         """
-        if journal:
-            self._journal.write("end", status=status, tags=dict(tags or {}))
+        self._journal.write("end", status=status, tags=dict(tags or {}))
         self._stop.set()
         self._wake.set()
         if not self._thread.is_alive():
             return
         self._thread.join(patience_s)
-        if not journal or self._journal.stuck:
-            self._sender.end(status, tags or {})
-        if journal and self._journal.stuck:
-            why = f"{self._journal.path} cannot be written: {self._journal.stuck}"
-            self._say(f"Tracking: not everything was sent. {why}. --resume records the rest.")
-        elif journal and self._sender.behind():
+        if self._journal.stuck:
+            if not self._thread.is_alive():
+                self._sender.end(status, tags or {})
+            if not self._journal.lost():
+                why = f"{self._journal.path} cannot be written: {self._journal.stuck}"
+                self._say(f"Tracking: not everything was sent. {why}. --resume records the rest.")
+        elif self._sender.behind():
             self._tell("not everything was sent")
 
     def _carry(self) -> None:

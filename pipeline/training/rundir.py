@@ -67,7 +67,9 @@ class RunDirectory:
             return {}
         except (OSError, ValueError) as error:
             raise OutputError(f"{self.path / RUN} cannot be read: {error}.") from None
-        return dict(content)
+        if not isinstance(content, dict):
+            raise OutputError(f"{self.path / RUN} cannot be read: it holds no record of a run.")
+        return content
 
     def settings(self, given: Mapping[str, Any], resume: bool) -> dict[str, Any]:
         """The settings of a run to begin or to go on with, before anything is written.
@@ -114,8 +116,9 @@ class RunDirectory:
         return {**stored, **given}
 
     def _taken(self, known: Mapping[str, Any]) -> OutputError:
+        model = known.get("settings", {}).get("train.model")
         return OutputError(
-            f"'{self.path}' already holds a run ({known['settings'].get('train.model')}, {known.get('status')}). "
+            f"'{self.path}' already holds a run ({model}, {known.get('status')}). "
             "Give another --out, or --resume to go on with it."
         )
 
@@ -141,11 +144,15 @@ class RunDirectory:
 
     @property
     def is_lost(self) -> bool:
-        """Whether somebody removed, moved or replaced the directory while it is held."""
-        try:
-            return self.held is not None and not os.path.samestat(self.held, os.stat(self.path / LOCK))
-        except FileNotFoundError:
-            return not (self.path / RUN).exists()  # without its lock alone it is still what it was
+        """Whether somebody removed, moved or replaced the directory while it is held; no, where that cannot be seen."""
+        if self.held is None:
+            return False
+        with contextlib.suppress(OSError):  # of a shared folder that does not answer for a moment
+            try:
+                return not os.path.samestat(self.held, os.stat(self.path / LOCK))
+            except (FileNotFoundError, NotADirectoryError):
+                return not (self.path / RUN).exists()  # without its lock alone it is still what it was
+        return False
 
     def refuse_lost(self) -> None:
         """Nothing is written where the directory was: a run half of which is gone looks like a whole one.
@@ -155,8 +162,9 @@ class RunDirectory:
         """
         if self.is_lost:
             raise OutputLost(
-                f"'{self.path}' was removed, moved or replaced while its run went on. What was trained since is lost; "
-                "MLflow keeps what it was sent. Begin again with another --out, or --resume where it was moved to."
+                f"'{self.path}' was removed, moved or replaced while its run went on. MLflow keeps what it was sent. "
+                "--resume where it was moved to, or with a new --out where its checkpoints are elsewhere; else begin "
+                "again."
             )
 
     def refuse_other(self, identity: Mapping[str, str], run: RunConfig) -> None:
@@ -202,7 +210,7 @@ class RunDirectory:
         """Notes how the run ended; where that fails, it does not hide why a run ended early."""
         try:
             self.write(status=status.lower(), run_id=run_id)
-        except (OSError, OutputLost):
+        except (OSError, OutputError, OutputLost):
             if status == "FINISHED":
                 raise
 

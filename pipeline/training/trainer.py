@@ -116,6 +116,7 @@ class Training:
             self._store.refuse_used()
         first = None if resume else first_snapshot(self._plan, self._dataset)
         with self._directory.alone(resume) as self._directory:  # nobody adds to what is read from here on
+            self._tracker.watch(lambda: self._directory.is_lost)
             snapshot = first or self._store.load_newest(self._say) or first_snapshot(self._plan, self._dataset)
             self._remember(snapshot.state)
             return self._trained(snapshot, resume, called)
@@ -130,6 +131,7 @@ class Training:
             self._tracker.metrics({"startup_seconds": time.monotonic() - called}, 0)
             snapshot = self._rounds(snapshot)
             summary = self._finish(snapshot)
+            self._directory.refuse_lost()
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -150,7 +152,7 @@ class Training:
             found = {k: v for k, v in (summary or {}).items() if k in ("map_digest", "rounds_at_capacity") and v}
             tags = found or ({"reason": reason} if reason else None)
             with unhurried():
-                self._tracker.finish(status, tags, journal=not self._directory.is_lost)
+                self._tracker.finish(status, tags)
                 self._directory.end(status, self._tracker.run_id)
         return {**summary, "run_id": self._tracker.run_id}
 
@@ -270,15 +272,13 @@ class Training:
     def _report(self) -> list[Path]:
         """The report, if one is wanted."""
         tracking = self._run.tracking
-        if not automatic.wanted(tracking.report):
-            return []
-        return automatic.report_of_run(self._directory.path, tracking.uri != "none", self._say)
+        asked = self._directory.path, tracking.uri != "none", self._say
+        return automatic.report_of_run(*asked) if automatic.wanted(tracking.report) else []
 
     def _save(self, snapshot: Snapshot) -> bool:
         """Whether it could be written. If not, that is told; the run goes on, the earlier checkpoints stay."""
-        extra = {"seconds": self._schedule.totals(snapshot.state)[0]}
         try:
-            self._store.save(dataclasses.replace(snapshot, extra=extra))
+            self._store.save(dataclasses.replace(snapshot, extra={"seconds": self._schedule.totals(snapshot.state)[0]}))
             self._history.save()
         except OSError as error:
             reason = line_of(error).rstrip(".")
@@ -289,11 +289,11 @@ class Training:
         return True
 
     def _save_interrupted(self) -> str:
-        if self._directory.is_lost:
+        if self._directory.is_lost and not self._run.train.checkpoints:
             return f"The state is NOT saved: '{self._directory.path}' was removed, moved or replaced."
         snapshot = self._group.latest() if self._started else None
         if snapshot is None or snapshot.state.round == 0:
-            return "No round was finished yet."
+            return "No round was finished yet." if self._started else "Nothing was trained yet in this sitting."
         where = self._run.train.checkpoints or self._directory.path
         if not self._save(snapshot):
             return f"The state is NOT saved; --resume goes on from the last checkpoint in {where}, if there is one."

@@ -504,7 +504,7 @@ def test_a_run_json_without_settings_is_named(digits, tmp_path, resume):
     assert contents(tmp_path / "run") == before
 
 
-@pytest.mark.parametrize("then", ["nothing", "another run", "Ctrl-C"])
+@pytest.mark.parametrize("then", ["nothing", "a file", "another run", "Ctrl-C"])
 def test_a_run_whose_directory_is_taken_away_ends_and_does_not_make_it_again(digits, tmp_path, tracking_uri, then):
     import mlflow
 
@@ -514,20 +514,25 @@ def test_a_run_whose_directory_is_taken_away_ends_and_does_not_make_it_again(dig
         until_sent(out)
         shutil.rmtree(out)
         if then == "another run":
-            train(small("sssom", digits), out)
+            others.append(train(settings | {"tracking.experiment": "other"}, out)["run_id"])
+        elif then == "a file":
+            out.touch()
         elif then == "Ctrl-C":
             raise KeyboardInterrupt
 
     expected = {"Ctrl-C": (KeyboardInterrupt, "NOT saved: '.*run' was rem")}.get(then, (OutputLost, "^'.*run' was rem"))
     lines: list[str] = []
+    others: list[str] = []
     settings = small("sssom", digits, tracking__uri=tracking_uri, train__checkpoint_rounds=1)
     with pytest.raises(expected[0], match=expected[1]):
         train(settings, out, on_epoch=take_away, say=lines.append)
     assert lines == []
     (run,) = client.search_runs([client.get_experiment_by_name("somgrad").experiment_id])
     assert run.info.status == ("KILLED" if then == "Ctrl-C" else "FAILED")
-    assert out.exists() == (then == "another run")
-    if out.exists():
+    assert "map_digest" not in run.data.tags
+    assert out.exists() == (then in ("a file", "another run"))
+    if then == "another run":
+        assert json.loads((out / "tracking.json").read_text())["run_id"] == others[0]
         assert json.loads((out / "run.json").read_text())["status"] == "finished"
         assert Journal(out).lines()[-1]["status"] == "FINISHED"
 

@@ -342,6 +342,19 @@ def test_a_map_that_falls_to_one_node_is_told(generator):
         boxes.install(keep_nodes(boxes.state, torch.arange(boxes.state.capacity) == 0))
 
 
+def test_a_copy_of_a_layer_reads_its_scalars_from_an_accelerator_once(generator, monkeypatch):
+    layer = trained_layer(generator)
+    warm = copy.deepcopy(layer)
+    monkeypatch.setattr("somcore.layer.asking_is_free", lambda tensor: False)
+    with torch.no_grad():
+        warm.get_buffer("_scalar_buffer").copy_(trained_layer(generator).get_buffer("_scalar_buffer"))
+    reads, tolist = [], torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: reads.append(tensor) or tolist(tensor))
+    for _ in range(3):
+        assert warm.state.num_nodes == layer.state.num_nodes
+    assert sum(tensor is warm.get_buffer("_scalar_buffer") for tensor in reads) <= 1
+
+
 @pytest.mark.parametrize("free", [True, False], ids=["on a CPU", "on an accelerator"])
 def test_a_layer_whose_tensors_alone_are_copied_is_that_layer(generator, monkeypatch, free):
     """The usual moving average kept the threshold and the phase of its first copy."""
@@ -354,6 +367,7 @@ def test_a_layer_whose_tensors_alone_are_copied_is_that_layer(generator, monkeyp
     for _ in range(3):
         layer.install(advance(layer.state, layer(z, labels).statistics, layer.config))
         averaged.update_parameters(network)
+    copied.to("cpu")
     assert copied.error_threshold == layer.error_threshold
     assert torch.equal(copied.predict_proba(z), layer.predict_proba(z))
     assert copied.state.digest() == layer.state.digest()

@@ -62,6 +62,12 @@ def test_a_folder_for_unlabelled_that_is_not_there_is_refused(tmp_path, rng):
     assert _images(tmp_path, unlabelled_value="other").spec.class_names == ("a", "b")
 
 
+@pytest.mark.parametrize("word", ["none", "None"])
+def test_a_folder_may_be_called_none_where_no_name_is_that_of_the_unlabelled(tmp_path, rng, word):
+    _folder(tmp_path, _pixels(rng, 3), ["a", "none", "unlabelled"])
+    assert _images(tmp_path, unlabelled_value=word).spec.class_names == ("a", "none", "unlabelled")
+
+
 @pytest.mark.parametrize("name", ["unlabelled", "Unlabelled", "unlabeled", "UNLABELED"])
 def test_the_folder_for_unlabelled_in_other_spellings(tmp_path, rng, name):
     _folder(tmp_path, _pixels(rng, 3), ["a", name, "b"])
