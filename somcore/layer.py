@@ -233,7 +233,7 @@ class SOMLayer(nn.Module):
         self._scale = 40 if device.type == "meta" else round_scale(self.state, self.bound, self.config.batch_size)
 
     def _read_scalars(self) -> None:
-        """Takes over scalars and threshold that were copied into the buffer; an accelerator is asked once after that."""
+        """Takes over scalars and threshold copied into the buffer; an accelerator is asked once after each copy."""
         buffer = self._scalar_buffer
         if torch.compiler.is_compiling() or buffer.device.type == "meta":
             return
