@@ -147,12 +147,12 @@ class RunDirectory:
         """Whether somebody removed, moved or replaced the directory while it is held; no, where that cannot be seen."""
         if self.held is None:
             return False
-        with contextlib.suppress(OSError):  # of a shared folder that does not answer for a moment
-            try:
-                return not os.path.samestat(self.held, os.stat(self.path / LOCK))
-            except (FileNotFoundError, NotADirectoryError):
-                return not (self.path / RUN).exists()  # without its lock alone it is still what it was
-        return False
+        try:
+            return not os.path.samestat(self.held, os.stat(self.path / LOCK))
+        except (FileNotFoundError, NotADirectoryError):
+            return not (self.path / RUN).exists()  # without its lock alone it is still what it was
+        except OSError:  # a shared folder that does not answer for a moment
+            return False
 
     def refuse_lost(self) -> None:
         """Nothing is written where the directory was: a run half of which is gone looks like a whole one.
