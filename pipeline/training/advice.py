@@ -18,6 +18,11 @@ _NAMED = 5  # classes in a line
 _WITHOUT_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")  # processors, as torch names them
 
 
+def early_advice(deep: DeepPlan | None, precision: str, device: torch.device | str) -> list[str]:
+    """What to tell before a training, a line each: slow precision, what gets no turn."""
+    return [line for line in (slow_here(precision, device), deep and too_short(deep)) if line]
+
+
 def slow_here(precision: str, device: torch.device | str) -> str | None:
     """What to tell where the precision costs time instead of saving it: processors that only imitate bfloat16."""
     imitated = torch.device(device).type == "cpu" and torch.backends.cpu.get_cpu_capability() in _WITHOUT_BFLOAT16

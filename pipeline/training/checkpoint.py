@@ -107,6 +107,16 @@ class CheckpointStore:
                 "Give another one, or --resume to go on from it."
             )
 
+    def begin(self, first: Snapshot) -> None:
+        """The first checkpoint of a new run: from now on another run refuses this directory.
+
+        Raises:
+            OutputError: another run has begun there.
+        """
+        self.refuse_used()
+        self.save(first)
+        self.load_newest()  # of two runs that began at the same moment, the one that wrote first gives way
+
     def load_newest(self, say: Callable[[str], None] = lambda line: None) -> Snapshot | None:
         """The newest checkpoint that can be trusted; None if there is none at all.
 

@@ -25,7 +25,7 @@ from pipeline.prepared.shards import Dataset
 from pipeline.report import automatic
 from pipeline.signals import unhurried
 from pipeline.tracking.tracker import Tracker, check_store
-from pipeline.training.advice import capacity_advice, slow_here, too_short
+from pipeline.training.advice import capacity_advice, early_advice
 from pipeline.training.checkpoint import CheckpointStore, Snapshot
 from pipeline.training.first import first_snapshot
 from pipeline.training.history import HISTORY, History
@@ -118,6 +118,8 @@ class Training:
         with self._directory.alone(resume) as self._directory:  # nobody adds to what is read from here on
             self._tracker.watch(lambda: self._directory.is_lost)
             snapshot = first or self._store.load_newest(self._say) or first_snapshot(self._plan, self._dataset)
+            if first and self._run.train.checkpoints:
+                self._store.begin(first)
             self._remember(snapshot.state)
             return self._trained(snapshot, resume, called)
 
@@ -172,10 +174,8 @@ class Training:
         elif resume:
             self._say(f"Going on after round {state.round}.")
         else:
-            slow = slow_here(self._run.deep.precision, plan.device)
-            for line in (slow, plan.deep and too_short(plan.deep)):
-                if line:
-                    self._say(line)
+            for line in early_advice(plan.deep, self._run.deep.precision, plan.device):
+                self._say(line)
         resolved = {f"map.{k}": v for k, v in plan.config.to_dict().items() if k not in ("variant", "seed")}
         resolved |= {} if plan.deep is None else plan.deep.flat()
         self._directory.write(settings=settings, status="running", **plan.identity, map=plan.config.to_dict())
@@ -295,6 +295,6 @@ class Training:
         if snapshot is None or snapshot.state.round == 0:
             return "No round was finished yet." if self._started else "Nothing was trained yet in this sitting."
         where = self._run.train.checkpoints or self._directory.path
-        if not self._save(snapshot):
-            return f"The state is NOT saved; --resume goes on from the last checkpoint in {where}, if there is one."
-        return f"State saved after round {snapshot.state.round} in {where}; --resume goes on."
+        if self._save(snapshot):
+            return f"State saved after round {snapshot.state.round} in {where}; --resume goes on."
+        return f"The state is NOT saved; --resume goes on from the last checkpoint in {where}, if there is one."

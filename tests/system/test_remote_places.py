@@ -72,6 +72,23 @@ def test_checkpoints_are_kept_and_a_torn_one_is_passed_over(place):
         store.refuse_used()
 
 
+def test_of_two_runs_that_begin_in_one_place_one_goes_on(place, monkeypatch):
+    first = Snapshot(blank_state(4, 3, num_classes=2))
+    earlier, later = (CheckpointStore(place, {**IDENTITY, "config_hash": hash_}, keep=2) for hash_ in "ab")
+    save = CheckpointStore.save
+
+    def both(store, snapshot):  # `later` has looked before `earlier` writes, and writes after it
+        save(store, snapshot)
+        save(later, snapshot)
+
+    monkeypatch.setattr(CheckpointStore, "save", both)
+    with pytest.raises(OutputError, match="belongs to another configuration"):
+        earlier.begin(first)
+    assert later.load_newest().state.digest() == first.state.digest()
+    with pytest.raises(OutputError, match="must be a directory without checkpoints"):
+        earlier.begin(first)
+
+
 def test_a_data_set_in_a_bucket_is_the_one_on_disk(uploaded, digits, local, tmp_path, monkeypatch):
     monkeypatch.setenv("SOMGRAD_CACHE", str(tmp_path / "cache"))
     result = train(small("sssom", uploaded), tmp_path / "run")
