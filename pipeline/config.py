@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from pipeline.deep.config import DeepConfig, EncoderConfig, map_defaults
+from pipeline.deep.user_encoder import allow
 from pipeline.errors import nearest
 from pipeline.rivals.config import MAP_DEFAULTS as RIVAL_MAP_DEFAULTS
 from pipeline.rivals.config import RIVALS, RivalConfig, check_rival, reads
@@ -119,6 +120,7 @@ class RunConfig(Section):
         config._check_workers()
         config.map_config()
         config.loss_config(labels=True)
+        allow(config.encoder.name)
         return config
 
     def map_config(self) -> MapConfig:

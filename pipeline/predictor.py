@@ -57,11 +57,16 @@ class Predictor:
         self._alive = take_nodes(state, state.alive.nonzero().squeeze(1))  # empty places cost as much as nodes
 
     @classmethod
-    def load(cls, place: str | Path) -> Predictor:
+    def load(cls, place: str | Path, trusted: bool = False) -> Predictor:
         """From the directory of a run, or any directory with its map file. Nothing in it is executed.
 
+        Args:
+            place: the directory.
+            trusted: whether an encoder of somebody's own may be called that the user has not named, in settings or in
+                SOMGRAD_ENCODERS.
+
         Raises:
-            OutputError: there is no map, or it is not what was written.
+            OutputError: there is no map, or it is not what was written, or its encoder is somebody's own.
             UserError: the map does not say what it takes.
         """
         directory = RunDirectory(Path(place))
@@ -77,7 +82,7 @@ class Predictor:
             if data is None:
                 raise UserError(f"'{directory.path / MAP}' must say what samples it takes. Train the model again.")
             spec = InputSpec.of(Manifest.load(data))
-        deep = DeepModel.load(directory.path) if "deep" in about else None
+        deep = DeepModel.load(directory.path, trusted) if "deep" in about else None
         config = deep.config if deep else config
         return cls(spec, state, config, tuple(about.get("class_names") or ()), deep, about)
 

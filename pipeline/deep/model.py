@@ -17,6 +17,7 @@ from pipeline.deep.encoders import SampleShape
 from pipeline.deep.network import Network
 from pipeline.deep.plan import DeepPlan, deep_map_config, encode, error_threshold
 from pipeline.deep.pretrained import placed
+from pipeline.deep.user_encoder import refuse_unnamed
 from pipeline.errors import OutputError
 from pipeline.rivals.config import RivalPlan
 from pipeline.training.checkpoint import Snapshot
@@ -73,11 +74,15 @@ class DeepModel:
         self.crossings, self._losses = crossings, losses
 
     @classmethod
-    def load(cls, directory: str | Path) -> DeepModel:
+    def load(cls, directory: str | Path, trusted: bool = False) -> DeepModel:
         """The final model of a run.
 
+        Args:
+            directory: of the run.
+            trusted: whether an encoder of somebody's own may be called that the user has not named.
+
         Raises:
-            OutputError: there is none, or the run was not a deep one.
+            OutputError: there is none, or the run was not a deep one, or its encoder is somebody's own.
         """
         from safetensors import safe_open
 
@@ -87,8 +92,11 @@ class DeepModel:
             raise OutputError(f"'{directory}' must hold a deep model. Got {about.get('model')}.")
         deep = about["deep"]
         shape = deep["sample"]
+        encoder = EncoderConfig.model_validate(deep["encoder"])
+        if not trusted:
+            refuse_unnamed(encoder.name, run.map_path)
         plan = DeepPlan(
-            encoder=EncoderConfig.model_validate(deep["encoder"]),
+            encoder=encoder,
             settings=DeepConfig.model_validate(deep["deep"]),
             losses=LossConfig.from_dict(deep["loss"]),
             sample=SampleShape(shape["kind"], tuple(shape["shape"]), shape["sample_rate"]),

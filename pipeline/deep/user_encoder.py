@@ -1,21 +1,51 @@
-"""An encoder of the user, "module:function", and what it must keep: the same run on any number of workers."""
+"""An encoder of the user, "module:function", and what it must keep: the same run on any number of workers.
+
+Its code runs where the user has named it: in settings, or in the environment. The file of a model names it too, but is
+data: what it names is not run for that.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import UserError, must
+from pipeline.errors import OutputError, UserError, must
 
 if TYPE_CHECKING:
     from pipeline.deep.encoders import SampleShape
 
+ALLOWED = "SOMGRAD_ENCODERS"  # in the environment: "module:function", more than one with commas between
 _ROWS = 4
 _TOLERANCE = 1e-3  # rounding is less, what batch normalisation and dropout do is more
+_named_here: set[str] = set()  # in settings, since this process began
+
+
+def allow(name: str) -> None:
+    """The user has named this encoder: from now on this process opens models that name it."""
+    _named_here.add(name)
+
+
+def refuse_unnamed(name: str, file: object) -> None:
+    """Nobody but the user chooses whose code runs.
+
+    Args:
+        name: the encoder of a model.
+        file: of that model.
+
+    Raises:
+        OutputError: it is the code of somebody whom the user has not named.
+    """
+    allowed = _named_here | {part.strip() for part in os.environ.get(ALLOWED, "").split(",")}
+    if ":" in name and name not in allowed:
+        raise OutputError(
+            f"'{file}' has an encoder of somebody's own: opening it would run {name!r}. Where that is code you trust, "
+            f"set {ALLOWED}={name} in the environment."
+        )
 
 
 def user_encoder(name: str, sample: SampleShape, dim: int, width: int) -> nn.Module:

@@ -140,7 +140,7 @@ class Scorer:
         import torch
 
         torch.set_num_threads(1)
-        self._predictor, self._out, self._key = Predictor.load(model), Path(out), key_column
+        self._predictor, self._out, self._key = Predictor.load(model, trusted=True), Path(out), key_column
 
     def __call__(self, content: dict[str, Any]) -> dict[str, Any]:
         """Scores one piece; returns the number of its rows."""

@@ -29,8 +29,8 @@ class SomModel(PythonModel):  # type: ignore[misc]
     """A self-organizing map that answers raw samples."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Opens the map."""
-        self._predictor = Predictor.load(Path(context.artifacts[MAP_ARTIFACT]).parent)
+        """Opens the map; who loads a model of MLflow runs its code anyway."""
+        self._predictor = Predictor.load(Path(context.artifacts[MAP_ARTIFACT]).parent, trusted=True)
 
     def predict(self, context, model_input: pd.DataFrame, params=None):  # type: ignore[no-untyped-def]
         """Class, confidence, node, activation and novelty of each sample.

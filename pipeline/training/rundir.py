@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -222,6 +223,7 @@ class RunDirectory:
         if more:
             header["more_digest"] = digest_of(dict(sorted(more.items())))
         header |= {key: json.dumps(value) for key, value in about.items()}
+        header["header_sha256"] = _sha256(header)
         self.refuse_lost()
         path = self.path / MAP
         write_atomically(path, map_bytes(state, header, more))
@@ -238,6 +240,8 @@ class RunDirectory:
             raise OutputError(f"'{self.path}' must hold a trained map ({MAP}). It does not; train one first.")
         try:
             header, tensors = read_tensors(path)
+            if header.pop("header_sha256", None) not in (None, _sha256(header)):  # None: of an earlier version
+                raise TornCheckpoint("its header does not match its checksum")
             state = MapState.from_tensors(tensors)
             known, more = header.pop("map_digest", None), header.pop("more_digest", None)
             beside = {name: tensor for name, tensor in tensors.items() if name not in state.to_tensors()}
@@ -248,6 +252,10 @@ class RunDirectory:
         except (TornCheckpoint, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(f"'{path}' cannot be used: {line_of(error)}.") from None
         return state, config, about
+
+
+def _sha256(header: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(header), sort_keys=True).encode()).hexdigest()
 
 
 def _may_differ(key: str, settings: Mapping[str, Any]) -> bool:

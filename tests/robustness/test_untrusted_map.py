@@ -34,7 +34,9 @@ def parts(run):
     from safetensors import safe_open
 
     with safe_open(run / "map.safetensors", framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
+        header = dict(file.metadata())
+        del header["header_sha256"]  # whoever makes a file of nonsense can leave it out, or make it anew
+        return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
 
 
 def refused(folder, sentence):
@@ -65,6 +67,31 @@ def test_what_was_altered_is_refused(run, tmp_path):
     wide = {**tensors, "classes": tensors["classes"].to(torch.float32)}
     save_file(wide, tmp_path / "m" / "map.safetensors", header)
     refused(tmp_path / "m", "must be torch.int64")
+
+
+def test_a_header_that_was_damaged_is_refused(run, tmp_path):
+    content = (run / "map.safetensors").read_bytes()
+    assert content.count(b'[\\"0\\", \\"1\\"') == 1
+    (tmp_path / "map.safetensors").write_bytes(content.replace(b'[\\"0\\", \\"1\\"', b'[\\"1\\", \\"0\\"'))
+    refused(tmp_path, "header does not match its checksum")
+
+
+def test_an_encoder_that_only_the_file_names_is_not_run(digits, tmp_path, monkeypatch):
+    """A folder from somebody else has a map and, beside it, a module: opening the one does not run the other."""
+    out = tmp_path / "run"
+    train(small("deep", digits, encoder__width=4, encoder__dim=8, map__epochs=1, deep__on_collapse="go_on"), out)
+    tensors, header = parts(out)
+    deep = json.loads(header["deep"])
+    deep["encoder"]["name"] = "payload:made"
+    save_file(tensors, out / "map.safetensors", header | {"deep": json.dumps(deep)})
+    (out / "payload.py").write_text("open('fired', 'w')\ndef made(sample, dim, width): pass\n", encoding="utf-8")
+    monkeypatch.chdir(out)
+    monkeypatch.syspath_prepend(str(out))
+    refused(out, "would run 'payload:made'. Where that is code you trust, set SOMGRAD_ENCODERS=payload:made")
+    assert not (out / "fired").exists()
+    monkeypatch.setenv("SOMGRAD_ENCODERS", "another:one, payload:made")
+    refused(out, "Got 'payload:made', which returns NoneType")
+    assert (out / "fired").exists(), "the user has named it"
 
 
 def test_an_altered_encoder_is_refused(digits, tmp_path):
