@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -24,6 +25,7 @@ from typing import IO, Any
 from pipeline.errors import OutputError, UserError, line_of
 
 LOCK = ".lock"  # of whoever works in a folder
+_LOGIN = re.compile(r"//[^/@?]*:[^/@?]*@")
 _ATOMIC = ("s3", "gcs", "abfs")  # an object is there when its upload ends, or not at all
 
 
@@ -50,7 +52,7 @@ class Place:
         """A local path, or a URI.
 
         Raises:
-            UserError: a URI that no filesystem is known for.
+            UserError: a URI that no filesystem is known for, or one with a password, which records would keep.
         """
         import pyarrow.fs as fs
 
@@ -59,6 +61,11 @@ class Place:
         text = os.fspath(where)
         if "://" not in text:
             return cls(fs.LocalFileSystem(), str(Path(text)), text)
+        if _LOGIN.search(text):
+            raise UserError(
+                f"'{_LOGIN.sub('//', text)}' must be given without its keys, which would be kept with every run. Put them "
+                "where the store's own tools look for them, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
         try:
             filesystem, base = fs.FileSystem.from_uri(text)
         except (ValueError, OSError, NotImplementedError) as error:
@@ -237,7 +244,7 @@ def locked(path: Path, wait_s: float | None = None, busy: Exception | None = Non
         wait_s: how long to wait for another process; None = as long as it takes.
         busy: raised where that one holds it still.
     """
-    with open(path, "wb") as file:
+    with open(path, "ab") as file:  # whatever stands there, a link of somebody's too, keeps its content
         yield _lock(file, wait_s, busy)
 
 

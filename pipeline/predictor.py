@@ -97,7 +97,7 @@ class Predictor:
         return 1.0 / self.config.outlier_threshold - 1.0
 
     def novelty(self, features: Tensor, rho: Tensor) -> Tensor:
-        """How far samples lie beyond what the map accepts: above one half exactly where it does not.
+        """How far samples lie beyond what their BMU accepts: above one half exactly where it does not.
 
         Args:
             features: (n, D) as the map sees them.

@@ -52,7 +52,7 @@ class SOMLayer(nn.Module):
             superstep, num_classes or bound out of range, num_samples below 1 or none for a lattice, or a state that
             `install` refuses.
 
-    Source: decision of this project, algorithms 8.
+    Source: this project, docs/deep.md.
 
     Example:
         >>> layer = SOMLayer(MapConfig(activation_threshold=0.9), dim=2, num_classes=2)

@@ -24,7 +24,7 @@ class LossConfig(Parameters):
     Raises:
         ValueError: a value is out of its range.
 
-    Source: decision of this project, algorithms 8.2 and 10; consistency after Sohn et al. 2020 (FixMatch),
+    Source: this project, docs/deep.md (loss); consistency after Sohn et al. 2020 (FixMatch),
         covariance after Bardes et al. 2022 (VICReg).
 
     Example:

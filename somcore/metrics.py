@@ -65,7 +65,7 @@ def map_quality(state: MapState, features: Tensor, config: MapConfig) -> MapQual
     Returns:
         A `MapQuality`.
 
-    Source: algorithms, section 2; Kiviluoto 1996 for the topographic error.
+    Source: Kiviluoto 1996 for the topographic error; docs/concepts.md (scores).
     """
     if not bool(state.alive.any()):
         raise ValueError("The map must have at least one node to measure its quality. Got an empty map.")
@@ -154,7 +154,7 @@ def purity(table: Tensor) -> float:
 def clustering_accuracy(table: Tensor) -> float:
     """Agreement under the best one-to-one matching of nodes and classes; all other samples are errors.
 
-    Source: targets, section 2. Comparable only between clusterings with a like number of nodes.
+    Source: docs/concepts.md (scores). Comparable only between clusterings with a like number of nodes.
     """
     from scipy.optimize import linear_sum_assignment
 

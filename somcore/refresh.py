@@ -60,7 +60,7 @@ def refreshed(state: MapState, statistics: BatchStatistics, config: MapConfig) -
         statistics: merged statistics of a pass over data with the current encoder, taken on `open_map`.
         config: resolved hyper-parameters of a growing map.
 
-    Source: decision of this project, algorithms 8.1.
+    Source: this project, decision 0008.
     """
     assert config.relevance_floor is not None
     number, features, gaps = statistics.split(statistics.sums["pull"])

@@ -50,7 +50,7 @@ def pair_histogram(features: Tensor) -> Tensor:
     Returns:
         (256,) int64, to be added over tiles.
 
-    Source: decision of this project, algorithms 1.9.
+    Source: this project, docs/concepts.md (distance).
 
     Example:
         >>> int(pair_histogram(torch.rand(10, 3)).sum())
@@ -86,7 +86,7 @@ def threshold_from_histogram(histogram: Tensor, quantile: float) -> float:
     Raises:
         ValueError: quantile outside (0, 1), or a histogram of another length.
 
-    Source: decision of this project, algorithms 1.9.
+    Source: this project, docs/concepts.md (distance).
     """
     if not 0 < quantile < 1:
         raise ValueError(f"threshold_quantile must be in (0, 1). Got {quantile}.")

@@ -121,6 +121,15 @@ def test_an_unknown_store_is_told_in_one_line():
         Dataset.open("ftp://x/y")
 
 
+def test_keys_in_a_uri_are_refused_and_not_repeated(tmp_path):
+    with pytest.raises(UserError, match="'s3://bucket/x' must be given without its keys") as caught:
+        Dataset.open("s3://KEY:PASSWORD@bucket/x")
+    assert "PASSWORD" not in str(caught.value)
+    code, out, err = call_job("--data", "s3://KEY:PASSWORD@bucket/x", "--model", "sssom", "--out", tmp_path / "run")
+    assert code == 2 and "PASSWORD" not in out + err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_shard_that_was_changed_in_the_bucket_is_refused(s3, digits, tmp_path, monkeypatch):
     monkeypatch.setenv("SOMGRAD_CACHE", str(tmp_path / "cache"))
     uri = s3.upload(digits, "changed")

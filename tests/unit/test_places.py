@@ -86,6 +86,14 @@ def test_a_file_that_there_is_no_room_for_is_named_and_the_old_one_stays(tmp_pat
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_lock_that_is_a_link_leaves_the_file_behind_it_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "lock").symlink_to(tmp_path / "notes.txt")
+    with locked(tmp_path / "lock") as alone:
+        assert alone
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
 def test_a_lock_is_held_by_one_and_free_again_afterwards(tmp_path):
     path = tmp_path / "lock"
     with locked(path) as alone:
