@@ -85,7 +85,8 @@ def lost_classes(state: MapState, names: Sequence[str], labels: Tensor) -> str |
         return None
     return (
         f"No node has the class {some(lost, _NAMED)}: it is never said. Without labelled rows it cannot be; "
-        "where it has some, a higher map.capacity or a lower map.min_win_share keeps its nodes."
+        "where it has some, a lower map.min_win_share, a higher map.capacity or, if few nodes win all rows, a larger "
+        "map.relevance_slope (1: relevances alike) keeps its nodes."
     )
 
 

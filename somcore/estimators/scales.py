@@ -1,17 +1,22 @@
-"""Warnings of features that maps are not made for: on another scale, or the same in every row.
+"""Warnings: of features that maps are not made for, on another scale or the same in every row; of classes without nodes.
 
-Axes: N samples, D features.
+Axes: N samples, D features, C classes.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from somcore.config import UNLABELLED
+from somcore.state import MapState
+
 _SMALL, _SMALL_TO_GROW = 1e-6, 1e-3
 _CONSTANT = 0.1  # share of the features
+_NAMED = 5  # classes in a line
 
 
 def warn_of_scale(features: Tensor, grows: bool) -> None:
@@ -31,6 +36,21 @@ def warn_of_constants(features: Tensor) -> None:
             f"Got {count} of {total}; leave them out, with sklearn.feature_selection.VarianceThreshold for instance.",
             UserWarning,
             stacklevel=4,
+        )
+
+
+def warn_of_lost_classes(state: MapState, classes: Sequence[int]) -> None:
+    """Classes (C,) that the training had labels of and no node of the map has: their nodes won too little to stay."""
+    said = set(state.classes[state.alive].tolist()) - {UNLABELLED}
+    lost = [name for code, name in enumerate(classes) if code not in said]
+    if lost:
+        named = ", ".join(map(str, lost[:_NAMED])) + (f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else "")
+        warnings.warn(
+            f"Every class should have a node, else it is never said. Got {state.num_nodes} nodes for {len(classes)} "
+            f"classes, none for {named}. A lower min_win_share, a higher capacity or, if few nodes win all samples, a "
+            "larger relevance_slope (1: relevances alike) keeps their nodes.",
+            UserWarning,
+            stacklevel=3,
         )
 
 

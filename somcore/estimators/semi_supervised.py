@@ -18,6 +18,7 @@ from torch import Tensor
 from somcore.config import UNLABELLED, MapConfig
 from somcore.estimators.base import MapEstimator
 from somcore.estimators.persistence import saved_indices
+from somcore.estimators.scales import warn_of_lost_classes
 from somcore.matching import class_probabilities, predict_classes
 from somcore.state import MapState
 
@@ -46,6 +47,7 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
             labels = None if y is None else _class_numbers(y, "y")
             self.classes_ = _seen(labels)
             self._train(features, self._codes(labels), len(self.classes_), sample_weight)
+            warn_of_lost_classes(self.state_, self.classes_.tolist())
             self.transduction_ = self._classes(features)
         return self
 
