@@ -61,11 +61,9 @@ class Place:
         text = os.fspath(where)
         if "://" not in text:
             return cls(fs.LocalFileSystem(), str(Path(text)), text)
-        if _LOGIN.search(text):
-            raise UserError(
-                f"'{_LOGIN.sub('//', text)}' must be given without its keys, which would be kept with every run. Put them "
-                "where the store's own tools look for them, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-            )
+        if (bare := _LOGIN.sub("//", text)) != text:
+            remedy = "Put them where the store's own tools look for them, such as AWS_ACCESS_KEY_ID."
+            raise UserError(f"'{bare}' must be given without its keys, which every run would keep. {remedy}")
         try:
             filesystem, base = fs.FileSystem.from_uri(text)
         except (ValueError, OSError, NotImplementedError) as error:

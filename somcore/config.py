@@ -61,7 +61,11 @@ class MapConfig(Parameters):
         None, "e_w", "[0, 1)", ("sssom",), "repulsion of a wrong-class BMU, if another node accepts"
     )
     relevance_rate: float | None = _parameter(
-        None, "β", "[0, 1]", ("dssom", "larfdssom", "sssom"), "speed of deviations, times that of prototypes; dssom: by itself, < 1"
+        None,
+        "β",
+        "[0, 1]",
+        ("dssom", "larfdssom", "sssom"),
+        "speed of deviations, times that of prototypes; dssom: by itself, < 1",
     )
     deviation_decay: float = _parameter(0.92, "κ", "[0, 1)", _WITH_BOXES, "share of a deviation kept per sample")
     relevance_slope: float = _parameter(0.07, "s", "> 0", GROWING, "small = binary relevances, large = flat")

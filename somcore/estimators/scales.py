@@ -1,4 +1,4 @@
-"""Warnings: of features that maps are not made for, on another scale or the same in every row; of classes without nodes.
+"""Warnings: of features on another scale or the same in every row, which no map is made for; of classes without nodes.
 
 Axes: N samples, D features, C classes.
 """
