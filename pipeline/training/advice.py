@@ -86,7 +86,7 @@ def lost_classes(state: MapState, names: Sequence[str], labels: Tensor) -> str |
     return (
         f"No node has the class {some(lost, _NAMED)}: it is never said. Without labelled rows it cannot be; "
         "where it has some, a lower map.min_win_share, a higher map.capacity or, if few nodes win all rows, a larger "
-        "map.relevance_slope (1: relevances alike) keeps its nodes."
+        "map.relevance_slope (0.3) keeps its nodes."
     )
 
 

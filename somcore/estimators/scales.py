@@ -48,7 +48,7 @@ def warn_of_lost_classes(state: MapState, classes: Sequence[int]) -> None:
         warnings.warn(
             f"Every class should have a node, else it is never said. Got {state.num_nodes} nodes for {len(classes)} "
             f"classes, none for {named}. A lower min_win_share, a higher capacity or, if few nodes win all samples, a "
-            "larger relevance_slope (1: relevances alike) keeps their nodes.",
+            "larger relevance_slope (0.3) keeps their nodes.",
             UserWarning,
             stacklevel=3,
         )
