@@ -15,7 +15,7 @@ _MEASURED = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 
 
 def report(source: str, out: Path, manifest: Manifest, not_read: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Lines for people, and the same for `--json`; `not_read` are files of other kinds, by ending."""
+    """Lines for people, and the same for `--json`; `not_read` are files left out, by ending."""
     if manifest.feature_names:
         print(f"features: {_some(manifest.feature_names)}")
     rows = ", ".join(_rows(name, split) for name, split in manifest.splits.items())
@@ -27,7 +27,8 @@ def report(source: str, out: Path, manifest: Manifest, not_read: Mapping[str, in
         print(f"{manifest.dropped_count} invalid rows left out{': ' if named else ''}{', '.join(named)}")
     if not_read:
         kinds = [f"{number} {ending}" for ending, number in sorted(not_read.items(), key=lambda of: (-of[1], of[0]))]
-        print(f"{counted(sum(not_read.values()), 'file')} of other kinds not read: {_some(kinds)}")
+        which = "in subfolders" if manifest.kind == "table" else "of other kinds"
+        print(f"{counted(sum(not_read.values()), 'file')} {which} not read: {_some(kinds)}")
     fitted = manifest.provenance.get("fitted", {})
     if cut_or_padded := {how: number for how in ("cut", "padded") if (number := fitted.get(how))}:
         seconds = manifest.shape[0] / manifest.details["sample_rate"]

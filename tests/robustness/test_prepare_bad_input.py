@@ -442,6 +442,23 @@ def test_unknown_and_wrong_options(refused, arguments, message):
     assert message in refused(*arguments)
 
 
+def test_tables_in_subfolders_are_counted_or_named(refused, prepare, tmp_path):
+    root = tmp_path / "raw"
+    for name in ("train/a.csv", "test/b.csv.gz", "test/.c.csv", "_old/d.csv", "test/other.parquet"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(GOOD)
+    line = refused("table", "--root", root)
+    assert "Got no table in " in line and "Subfolders are not read (test/b.csv.gz, test/other.parquet, " in line
+    assert "give one of them as --root" in line
+    (root / "all.csv").write_text(GOOD)
+    for more in (), ("--folds", "y"):
+        out = tmp_path / f"out{len(more)}"
+        code, last, _ = prepare("table", "--root", root, "--out", out, *more, "--json")
+        said = json.loads(last)
+        assert code == 0 and (said["folds"] if more else [said])[0]["not_read"] == {".csv": 2}
+    assert prepare("table", "--root", root, "--out", tmp_path / "out0")[1] == "2 files in subfolders not read: 2 .csv"
+
+
 def test_unwritable_outputs(refused, table, tmp_path):
     (tmp_path / "file").write_text("precious")
     arguments = table(GOOD)
