@@ -16,6 +16,7 @@ import pytest
 
 from jobs._run import run
 from jobs.prepare import app
+from jobs.prepare import prepare as prepare_job
 from pipeline.prepared.manifest import Manifest, verify
 from pipeline.prepared.shards import Dataset
 from tests.conftest import REPOSITORY
@@ -167,6 +168,22 @@ def test_many_constant_columns_are_some_and_how_many_more(prepare, table, tmp_pa
     assert last.endswith("--exclude-columns 'a?b,c0,c1'")
     assert prepare(*arguments, *left_out, "--exclude-columns", "a?b,c0,c1", "--out", tmp_path / "c")[0] == 0
     assert Manifest.load(tmp_path / "c").feature_names == ("x",)
+
+
+def test_names_with_line_breaks_are_said_in_one_line(table, tmp_path, capsys):
+    text = '"size\r\n[mm], a","b*\t",x,y\n' + "".join(f'5,5,{n},"big\none"\n' for n in range(3))
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    said = prepare_job("table", tmp_path / "out", root=tmp_path / "t.csv", label_column="y", test_fraction=0.0)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "features: size [mm], a, b*, x" and second.endswith("1 class: big one")
+    assert said["class_names"] == ("big\none",)
+    assert third.startswith("constant columns: size [mm], a, b*. ") and third.endswith(
+        "--exclude-columns 'size???mm]? a,b*'"
+    )
+    prepare_job(
+        "table", tmp_path / "b", root=tmp_path / "t.csv", label_column="y", exclude_columns=["size???mm]? a,b*"]
+    )
+    assert Manifest.load(tmp_path / "b").feature_names == ("x",)
 
 
 @pytest.mark.parametrize(
