@@ -157,13 +157,15 @@ def test_constant_columns_are_noted_and_read_as_zero(prepare, table, tmp_path):
     assert Dataset.open(tmp_path / "out").read("train", [0, 1])[0].tolist() == [[0, 0], [0, 1]]
 
 
-def test_many_constant_columns_are_some_and_how_many_more(prepare, table, tmp_path):
+def test_many_constant_columns_are_some_and_how_many_more(prepare, refused, table, tmp_path):
     names = ["a,b", *(f"c{d}" for d in range(11))]
     head = ",".join(f'"{name}"' for name in names)
     arguments = table(f"{head},x\n" + "".join(f"{'5,' * 12}{n}\n" for n in range(3)))
     code, last, _ = prepare(*arguments, "--out", tmp_path / "a")
     assert code == 0 and last.startswith("constant columns: a,b, c0, ") and ", c8 and 2 more. They read" in last
     left_out = ("--exclude-columns", ",".join(names[3:]))
+    line = refused(*arguments, "--exclude-columns", "a,b,c1", out=tmp_path / "b")
+    assert "'a' matches none of: a,b, c0, " in line and line.endswith(" A comma parts names: write 'a?b'.")
     last = prepare(*arguments, *left_out, "--out", tmp_path / "b")[1]
     assert last.endswith("--exclude-columns 'a?b,c0,c1'")
     assert prepare(*arguments, *left_out, "--exclude-columns", "a?b,c0,c1", "--out", tmp_path / "c")[0] == 0
