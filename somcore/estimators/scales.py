@@ -22,13 +22,14 @@ def warn_of_scale(features: Tensor, grows: bool) -> None:
 
 
 def warn_of_constants(features: Tensor) -> None:
-    """A feature without deviation is relevant to every node, and the others by comparison less."""
+    """A feature without deviation is relevant to every node, and the others by comparison less; of one row all are."""
     low, high = features.nan_to_num(torch.inf).amin(0), features.nan_to_num(-torch.inf).amax(0)
     count, total = int((low >= high).sum()), features.shape[1]
-    if _CONSTANT * total <= count < total:
+    if count >= _CONSTANT * total and len(features) > 1:
+        remedy = "leave them out, with sklearn.feature_selection.VarianceThreshold for instance"
         warnings.warn(
             f"Features should not be constant: such a feature counts as relevant to every node and blurs the others. "
-            f"Got {count} of {total}; leave them out, with sklearn.feature_selection.VarianceThreshold for instance.",
+            f"Got {count} of {total}; {remedy if count < total else 'nothing tells one row from another'}.",
             UserWarning,
             stacklevel=4,
         )
