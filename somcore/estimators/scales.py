@@ -1,4 +1,4 @@
-"""Warnings of features that maps are not made for: on another scale, or the same in every row.
+"""What is said of features that maps are not made for: on another scale, the same in every row, or missing.
 
 Axes: N samples, D features.
 """
@@ -7,11 +7,26 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _SMALL, _SMALL_TO_GROW = 1e-6, 1e-3
 _CONSTANT = 0.1  # share of the features
+
+
+def refuse_missing(X: np.ndarray, masked: bool) -> None:
+    """Raise for a NaN, or, where NaN is masked, for a row of nothing else."""
+    if masked:
+        empty = np.flatnonzero(np.isnan(X).all(axis=1))
+        if len(empty):
+            raise ValueError(f"Each row must have at least one feature that is not NaN. Row {empty[0]} has none.")
+    elif np.isnan(X.min()):
+        row, column = np.argwhere(np.isnan(X))[0]
+        raise ValueError(
+            f"X must hold numbers. It contains NaN, as in row {row}, column {column}. Make the estimator with "
+            "missing='mask', which leaves them out, or fill them, with sklearn.impute.SimpleImputer for instance."
+        )
 
 
 def warn_of_scale(features: Tensor, grows: bool) -> None:
