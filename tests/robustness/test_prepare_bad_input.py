@@ -485,6 +485,8 @@ def test_unwritable_outputs(refused, table, tmp_path):
     below = refused(*arguments, out=tmp_path / "file" / "below")
     assert below.startswith("--out must be a writable place.")
     assert "--out must be a writable place." in refused(*arguments, out="/proc/somgrad")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert "link' is a link to something that is not there." in refused(*arguments, out=tmp_path / "link" / "below")
     assert (tmp_path / "file").read_text() == "precious"
 
 
