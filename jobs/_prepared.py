@@ -15,7 +15,7 @@ _MEASURED = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 
 
 def report(source: str, out: Path, manifest: Manifest, not_read: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Lines for people, and the same for `--json`; `not_read` are files of other kinds, by ending."""
+    """Lines for people, and the same for `--json`; `not_read` are files left out, by ending."""
     if manifest.feature_names:
         print(f"features: {_some(manifest.feature_names)}")
     rows = ", ".join(_rows(name, split) for name, split in manifest.splits.items())
@@ -24,10 +24,12 @@ def report(source: str, out: Path, manifest: Manifest, not_read: Mapping[str, in
     left_out = manifest.provenance.get("left_out", [])
     if manifest.dropped_count:
         named = [*left_out[:_FEW], *(["..."] if manifest.dropped_count > _FEW else [])] if left_out else []
-        print(f"{manifest.dropped_count} invalid rows left out{': ' if named else ''}{', '.join(named)}")
+        names = ", ".join(map(_in_one_line, named))
+        print(f"{manifest.dropped_count} invalid rows left out{': ' if named else ''}{names}")
     if not_read:
         kinds = [f"{number} {ending}" for ending, number in sorted(not_read.items(), key=lambda of: (-of[1], of[0]))]
-        print(f"{counted(sum(not_read.values()), 'file')} of other kinds not read: {_some(kinds)}")
+        which = "in subfolders" if manifest.kind == "table" else "of other kinds"
+        print(f"{counted(sum(not_read.values()), 'file')} {which} not read: {_some(kinds)}")
     fitted = manifest.provenance.get("fitted", {})
     if cut_or_padded := {how: number for how in ("cut", "padded") if (number := fitted.get(how))}:
         seconds = manifest.shape[0] / manifest.details["sample_rate"]
@@ -36,7 +38,7 @@ def report(source: str, out: Path, manifest: Manifest, not_read: Mapping[str, in
         print(f"of {sum(fitted.values())} recordings {parts}, to last {seconds:.4g} s (--duration)")
     _tell_of_columns(manifest.constant_features, manifest.provenance.get("coarse", {}))
     if (key := manifest.provenance.get("repeated_key")) is not None:
-        print(f"--key-column does not tell all rows apart: '{key}' stands in more than one")
+        print(f"--key-column does not tell all rows apart: '{_in_one_line(key)}' stands in more than one")
     if all(map(_MEASURED.fullmatch, manifest.feature_names or [""])):
         print("the names of the columns are measurements: if the file begins with a row of data, pass --no-header")
     histograms = [split.class_histogram for split in manifest.splits.values()]
@@ -94,13 +96,25 @@ def _excluding(names: Sequence[str]) -> str:
     """The option that leaves columns out, ready to be copied where they are few; a comma parts its patterns."""
     if len(names) > _MOST:
         return "--exclude-columns"
-    return f"--exclude-columns {shlex.quote(','.join(name.strip().replace(',', '?') for name in names))}"
+    return f"--exclude-columns {shlex.quote(','.join(map(_pattern, names)))}"
+
+
+def _pattern(name: str) -> str:
+    """A name as the option takes it, in one line: ? stands for a comma and for what cannot be printed."""
+    name = name.strip()
+    if name.isprintable() and "," not in name:
+        return name
+    return "".join(sign if sign.isprintable() and sign not in ",[*" else "?" for sign in name)
 
 
 def _some(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - _MOST
-    return ", ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(_in_one_line, names[:_MOST])) + (f" and {more} more" if more > 0 else "")
+
+
+def _in_one_line(name: str) -> str:
+    return " ".join(name.split())
 
 
 def _rows(name: str, split: Split) -> str:
@@ -113,4 +127,4 @@ def _classes(names: Sequence[str]) -> str:
     if not names:
         return "no classes"
     some = names if len(names) <= _MOST else [*names[:_FEW], "..."]
-    return f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {', '.join(some)}"
+    return f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {', '.join(map(_in_one_line, some))}"

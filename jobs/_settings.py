@@ -45,7 +45,7 @@ python -m jobs.train --data data/digits --model sssom --config own.yaml --set ma
 - YAML takes `1e-3` for a word: write `0.001` or `1.0e-3`. `--set` takes both.
 - `jobs.sweep` and `jobs.compare` take the same settings and files. What a sweep has an option for (data, model, seeds,
   fractions, workers, address, MLflow) is given to it with its options only; other `tracking.*` are not for sweeps:
-  their trials record nothing themselves.
+  their trials record nothing themselves. `train.checkpoints`, the place of one training, is for neither of the two.
 """
 READERS = {
     "encoder": "Read by `deep` and by all rivals but `kmeans`. More in [deep](deep.md).",
@@ -72,7 +72,8 @@ MEANINGS = {
     "train.reduction": "exact: sums of integers, the same bits for any number of workers; fast: floats are added",
     "train.checkpoint_rounds": "rounds from one checkpoint to the next",
     "train.checkpoint_s": "seconds from one checkpoint to the next, where `train.checkpoint_rounds` is 0",
-    "train.checkpoints": "where checkpoints are written",
+    "train.checkpoints": "where the checkpoints of one training are written; not for sweeps and comparisons, "
+    "whose trainings keep them in their own folders",
     "train.keep_checkpoints": "how many checkpoints, the last ones, are kept",
     "train.evaluate_epochs": "epochs from one scoring during training to the next",
     "train.evaluate_rows": "rows that a scoring during training looks at; the end looks at all test rows",

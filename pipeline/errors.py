@@ -173,6 +173,13 @@ def line_of(error: BaseException) -> str:
         "'runs/a/map.safetensors': No space left on device."
     """
     if isinstance(error, OSError) and error.strerror:
+        if isinstance(error, FileExistsError) and error.filename is not None and _dangles(error.filename):
+            name = os.fsdecode(error.filename)
+            return f"'{name}' is a link to something that is not there. Make that, or name another place."
         place = f"'{os.fsdecode(error.filename)}': " if isinstance(error.filename, str | bytes | os.PathLike) else ""
         return f"{place}{error.strerror}."
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _dangles(place: str | bytes | os.PathLike[str]) -> bool:
+    return os.path.islink(place) and not os.path.exists(place)

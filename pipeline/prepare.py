@@ -26,7 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.errors import ManifestError, OutputError
+from pipeline.errors import ManifestError, OutputError, line_of
 from pipeline.places import full_disk_named
 from pipeline.prepared.manifest import CACHE, MANIFEST, Manifest, sha256_file, verify
 from pipeline.prepared.writer import DataSetWriter, PrepareOptions
@@ -188,7 +188,8 @@ def _new_directory(out: Path) -> Iterator[Path]:
 
 
 def _unwritable(out: Path, error: OSError) -> OutputError:
-    return OutputError(f"--out must be a writable place. Got {out}: {error.strerror}.")
+    reason = line_of(error) if isinstance(error, FileExistsError) else f"{error.strerror}."
+    return OutputError(f"--out must be a writable place. Got {out}: {reason}")
 
 
 def _new_lock(out: Path) -> tuple[Path, IO[str]]:

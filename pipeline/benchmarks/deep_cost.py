@@ -23,6 +23,7 @@ from pipeline.deep.encoders import initialise
 from pipeline.deep.plan import DeepRound
 from pipeline.deep.rounds import DeepRounds
 from pipeline.prepared.shards import Dataset
+from pipeline.training.checkpoint import refuse_shared
 from pipeline.training.first import first_snapshot
 from pipeline.training.plan import make_plan
 from pipeline.training.reduction import LocalReduction
@@ -88,6 +89,7 @@ def measure(settings: Mapping[str, Any], turns: int) -> dict[str, float]:
     Returns:
         plain, exact, fast: samples per second; exact_to_plain, exact_to_fast: of the seconds of all turns.
     """
+    refuse_shared(settings)
     flat = {**settings, "train.labelled_fraction": 1.0, "train.model": "deep", "map.epochs": _FAR, **_ONE_VIEW}
     batch = int(RunConfig.build(flat).map_config().batch_size)
     contestants = {

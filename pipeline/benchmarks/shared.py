@@ -19,6 +19,7 @@ from pipeline.config import MODELS, RunConfig
 from pipeline.errors import OutputError, UserError
 from pipeline.places import write_atomically
 from pipeline.prepared.shards import Dataset
+from pipeline.training.checkpoint import refuse_shared
 
 Report = Callable[[str], None]
 _GENERATED = "Generated: each section names its command. Ratios say more than seconds."
@@ -101,8 +102,9 @@ def design_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the results of runs: their settings but for places and workers, and the digest of the data.
 
     Raises:
-        ValueError: the settings are not those of a run, or there is no data set.
+        ValueError: the settings are not those of a run or hold a place for checkpoints, or there is no data set.
     """
+    refuse_shared(settings)
     RunConfig.build(settings)
     free = ("data.path", "cluster.", "tracking.")
     decisive = {key: value for key, value in settings.items() if not key.startswith(free)}

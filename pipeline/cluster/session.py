@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from pipeline.signals import children_outlive_terminal, sigterm_stays
 
 _ANSWER_S = 10.0
 _OBJECT_STORE_BYTES = 256 * 2**20  # maps are small; data sets never pass through the object store
+_SESSION_BYTES = 16 * 2**20  # that Ray's own node can surely do with in its temporary folder
 _HOST_PORT = re.compile(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d+)")
 
 
@@ -203,10 +205,12 @@ def _connect(ray: Any, address: str | None) -> None:
     except Exception as error:  # of Ray's own node many kinds, the commonest an Exception as such
         reason = line_of(error)[:200]
         if not address:
+            remedy = "Try again when the machine is less busy"
+            if full := _lack_of_room(os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp"))):
+                reason, remedy = full, "Make room there, name another folder by RAY_TMPDIR"
             raise UserError(
-                f"Ray must start on this machine for this. It did not ({reason}). Try again when the machine "
-                "is less busy, do without Ray (jobs.train --workers 0, jobs.predict --actors 0), or name a running "
-                "cluster (--address)."
+                f"Ray must start on this machine for this. It did not ({reason}). {remedy}, do without Ray "
+                "(jobs.train --workers 0, jobs.predict --actors 0), or name a running cluster (--address)."
             ) from error
         answer = str(error.__cause__ or error)
         if "AuthenticationError" in answer or isinstance(error, ray.exceptions.AuthenticationError):
@@ -214,6 +218,15 @@ def _connect(ray: Any, address: str | None) -> None:
         if not isinstance(error, ConnectionError | RuntimeError | ValueError):
             raise
         raise must(field, "the address of a running Ray cluster", address, remedy=reason) from None
+
+
+def _lack_of_room(folder: str) -> str | None:
+    """That the folder where Ray keeps its session is full; None if it is not, or not there."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return None
+    return f"its temporary folder '{folder}' is full: {free / 2**20:.0f} MB are free" if free < _SESSION_BYTES else None
 
 
 def _await(address: str) -> None:

@@ -16,6 +16,7 @@ from pipeline.places import alone_in, write_atomically
 from pipeline.prepared.shards import Dataset
 from pipeline.tracking.stores import URI, bare
 from pipeline.tracking.tracker import Tracker
+from pipeline.training.checkpoint import refuse_shared
 
 NAME = "comparison"
 
@@ -82,6 +83,8 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
     found = contestants(wish.models, wish.own)
     if wish.reference is not None and wish.reference not in wish.models:
         raise must("--reference", f"one of --models ({', '.join(wish.models)})", wish.reference)
+    for flat in (settings, wish.unlabelled or {}, *(one.changes for one in found)):
+        refuse_shared(flat)
     _check_labels(data)
     given = (settings, settings if wish.unlabelled is None else wish.unlabelled)
     common, unlabelled = ({"cluster.workers": 0, **_kept(flat), "data.path": str(data)} for flat in given)

@@ -39,15 +39,21 @@ def named(columns: Collection[str], name: str) -> str:
 def matching(columns: Collection[str], patterns: str | None, option: str) -> set[str]:
     """The columns that names or patterns separated by commas match; `option` gave them, each must match one."""
     found: set[str] = set()
-    for pattern in filter(None, (p.strip() for p in (patterns or "").split(","))):
+    for pattern in _parts(patterns or ""):
         names = {c for c in columns if pattern in (c, c.strip()) or fnmatch.fnmatchcase(c.strip(), pattern)}
         if not names:
+            with_comma = next((c.strip() for c in columns if "," in c and pattern in _parts(c)), None)
+            remedy = f" A comma parts names: write '{with_comma.replace(',', '?')}'." if with_comma else ""
             raise UserError(
                 f"{option} must match columns of the table. '{pattern}' matches none of: "
-                f"{', '.join(list(columns)[:20])}."
+                f"{', '.join(list(columns)[:20])}.{remedy}"
             )
         found |= names
     return found
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def passing(batch: pa.RecordBatch, where: dict[str, str]) -> np.ndarray:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError, must
+from pipeline.errors import DataError, must, some
 from pipeline.sources.arff import ArffRows, attributes
 
 BLOCK_BYTES = 1 << 20  # Arrow reads up to 32 blocks ahead
@@ -129,7 +129,7 @@ def open_table(path: Path, delimiter: str | None = None, header: bool = True) ->
     Raises:
         DataError: unknown ending, empty or unreadable file, two columns of one name.
     """
-    form = _TABLES.get(Path(path.name.removesuffix(".gz")).suffix.lower())
+    form = _TABLES.get(_ending(path))
     if form is None:
         raise DataError(f"A table must be a {', '.join(_TABLES)} file. Got {path.name}.")
     try:
@@ -154,13 +154,38 @@ def table_files(root: Path) -> list[Path]:
     """The files of a table: the root itself, or the files of one form in it, by name."""
     if root.is_file():
         return [root]
-    files = [p for p in sorted(root.iterdir()) if Path(p.name.removesuffix(".gz")).suffix.lower() in _TABLES]
-    files = [p for p in files if p.is_file() and not p.name.startswith((".", "_"))]
-    forms = {_TABLES[Path(p.name.removesuffix(".gz")).suffix.lower()] for p in files}
-    if len(forms) != 1:
-        got = "files of " + " and ".join(sorted(forms)) if forms else "no table"
-        raise DataError(f"--root must be a table or a folder with csv, arff or parquet files. Got {got} in {root}.")
-    return files
+    files = [path for path in sorted(root.iterdir()) if _is_table(path)]
+    forms = {_TABLES[_ending(path)] for path in files}
+    if len(forms) == 1:
+        return files
+    got = "files of " + " and ".join(sorted(forms)) if forms else "no table"
+    remedy, below = "", [] if files else _below(root)
+    if below:
+        remedy = (
+            f" Subfolders are not read ({some((path.relative_to(root).as_posix() for path in below), 3)}): give one "
+            "of them as --root, or move their files into one folder, where train... and test... are splits."
+        )
+    raise DataError(f"--root must be a table or a folder with csv, arff or parquet files. Got {got} in {root}.{remedy}")
+
+
+def tables_below(root: Path) -> Counter[str]:
+    """How many files of its form lie in the subfolders of a table, which are not read with it, by ending."""
+    form = _TABLES.get(_ending(table_files(root)[0]))
+    return Counter(ending for path in _below(root) if _TABLES[ending := _ending(path)] == form)
+
+
+def _below(root: Path) -> list[Path]:
+    hidden = (".", "_")
+    found = (path for path in root.glob("*/**/*") if _is_table(path))
+    return sorted(path for path in found if not any(part.startswith(hidden) for part in path.relative_to(root).parts))
+
+
+def _is_table(path: Path) -> bool:
+    return _ending(path) in _TABLES and not path.name.startswith((".", "_")) and path.is_file()
+
+
+def _ending(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def _look_at_parquet(path: Path) -> TableFile:

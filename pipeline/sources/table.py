@@ -31,7 +31,7 @@ from pipeline.sources.classes import ClassIndex
 from pipeline.sources.columns import distinct, filters, matching, named, passing, plain, refuse_missing_keys, truths
 from pipeline.sources.folders import splits_in_names
 from pipeline.sources.precision import Precision
-from pipeline.sources.readers import TableFile, open_table, table_files
+from pipeline.sources.readers import TableFile, open_table, table_files, tables_below
 
 _INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas writes for the index of a table
 _ROLES = ("label_column", "split_column", "key_column", "labelled_column")
@@ -59,6 +59,9 @@ class Table:
             test... are these splits.
         options: see `SourceOptions`.
 
+    Attributes:
+        not_read: tables in subfolders, by ending.
+
     Raises:
         UserError: an option or the data cannot be used; the message says which and why.
     """
@@ -71,7 +74,8 @@ class Table:
             raise UserError("--split-column and --test-fraction exclude each other. Pass one of them.")
         if options.unlabelled_value is not None and options.label_column is None:
             raise UserError("--unlabelled-value must come with --label-column. Name the column of the labels too.")
-        paths = table_files(required_root(root, self.name))
+        root = required_root(root, self.name)
+        paths, self.not_read = table_files(root), tables_below(root)
         self._files = [open_table(path, options.delimiter, options.header) for path in paths]
         self._columns = self._files[0].columns
         check_columns(self._files)

@@ -24,6 +24,7 @@ from pipeline.sweeps.data_sets import TrialData, open_data_sets
 from pipeline.sweeps.screened_trial import FEWEST_TRIALS, screenable
 from pipeline.sweeps.spaces import PUBLISHED, Space, Values, open_space
 from pipeline.sweeps.trials import Trial
+from pipeline.training.checkpoint import refuse_shared
 from pipeline.training.rundir import RUN, lasting
 
 SWEEP, TRIALS = "sweep.json", "trials"
@@ -257,6 +258,7 @@ def _check(plan: SweepPlan, workers: int) -> bool:
         raise must("--fractions", "shares in [0, 1], such as 0.05 for 5 %", asked["fractions"])
     if len({f"{share:g}" for share in asked["fractions"]}) < len(asked["fractions"]):
         raise must("--fractions", "different in their first six digits", asked["fractions"])
+    refuse_shared(asked["settings"])
     for key, value in asked["settings"].items():
         if key == "train.model" and value == plan.model:  # as the recipes of a model say
             continue

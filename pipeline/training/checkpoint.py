@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from pipeline.deep.network import NetworkState
-from pipeline.errors import OutputError, line_of
+from pipeline.errors import OutputError, line_of, must
 from pipeline.places import Place
+from pipeline.tracking.stores import bare
 from somcore.state import MapState, digest_of
 
 VERSION = 1
@@ -62,6 +63,19 @@ class Snapshot:
         network = None if self.network is None else self.network.to(device)
         memory = {name: tensor.to(device) for name, tensor in self.memory.items()}
         return dataclasses.replace(self, state=self.state.to(device), network=network, memory=memory)
+
+
+def refuse_shared(settings: Mapping[str, Any]) -> None:
+    """Settings of several runs must not name one place for the checkpoints of all.
+
+    Raises:
+        UserError: they do.
+    """
+    if (place := settings.get("train.checkpoints")) is not None:
+        requirement = "left out where several runs are trained, for it is the place of one"
+        raise must(
+            "train.checkpoints", requirement, bare(str(place)), remedy="Each keeps its checkpoints in its own folder."
+        )
 
 
 class CheckpointStore:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from somcore.config import MapConfig
 from somcore.estimators.persistence import read_map, saved_indices, write_map
-from somcore.estimators.scales import warn_of_constants, warn_of_scale
+from somcore.estimators.scales import refuse_missing, warn_of_constants, warn_of_scale
 from somcore.estimators.training import Samples, resolved, resume, start, train
 from somcore.estimators.weights import counts_of
 from somcore.matching import activations, predict_nodes, subspace_members
@@ -79,10 +79,9 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _features(self, X: Any, y: Any = None, *, reset: bool) -> tuple[Tensor, Any]:
         """Validated features on the device of the map, and the validated target if there is one."""
-        masked = self.missing == "mask"
         checks: dict[str, Any] = {
             "dtype": (np.float64, np.float32),
-            "ensure_all_finite": "allow-nan" if masked else True,
+            "ensure_all_finite": "allow-nan",
             "order": "C",
             "reset": reset,
         }
@@ -90,10 +89,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             X = validate_data(self, X, **checks)
         else:
             X, y = validate_data(self, X, y, **checks)
-        if masked:
-            empty = np.flatnonzero(np.isnan(X).all(axis=1))
-            if len(empty):
-                raise ValueError(f"Each row must have at least one feature that is not NaN. Row {empty[0]} has none.")
+        refuse_missing(X, masked=self.missing == "mask")
         return torch.from_numpy(X if X.flags.writeable else X.copy()).to(self._device()), y
 
     def _device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""Warnings: of features on another scale or the same in every row, which no map is made for; of classes without nodes.
+"""What is said of features that maps are not made for (another scale, all the same, missing), and of lost classes.
 
 Axes: N samples, D features, C classes.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,20 @@ _CONSTANT = 0.1  # share of the features
 _NAMED = 5  # classes in a line
 
 
+def refuse_missing(X: np.ndarray, masked: bool) -> None:
+    """Raise for a NaN, or, where NaN is masked, for a row of nothing else."""
+    if masked:
+        empty = np.flatnonzero(np.isnan(X).all(axis=1))
+        if len(empty):
+            raise ValueError(f"Each row must have at least one feature that is not NaN. Row {empty[0]} has none.")
+    elif np.isnan(X.min()):
+        row, column = np.argwhere(np.isnan(X))[0]
+        raise ValueError(
+            f"X must hold numbers. It contains NaN, as in row {row}, column {column}. Make the estimator with "
+            "missing='mask', which leaves them out, or fill them, with sklearn.impute.SimpleImputer for instance."
+        )
+
+
 def warn_of_scale(features: Tensor, grows: bool) -> None:
     """Both warnings, told at the line of the user who calls `fit` or `partial_fit`."""
     if grows:
@@ -27,13 +42,14 @@ def warn_of_scale(features: Tensor, grows: bool) -> None:
 
 
 def warn_of_constants(features: Tensor) -> None:
-    """A feature without deviation is relevant to every node, and the others by comparison less."""
+    """A feature without deviation is relevant to every node, and the others by comparison less; of one row all are."""
     low, high = features.nan_to_num(torch.inf).amin(0), features.nan_to_num(-torch.inf).amax(0)
     count, total = int((low >= high).sum()), features.shape[1]
-    if _CONSTANT * total <= count < total:
+    if count >= _CONSTANT * total and len(features) > 1:
+        remedy = "leave them out, with sklearn.feature_selection.VarianceThreshold for instance"
         warnings.warn(
             f"Features should not be constant: such a feature counts as relevant to every node and blurs the others. "
-            f"Got {count} of {total}; leave them out, with sklearn.feature_selection.VarianceThreshold for instance.",
+            f"Got {count} of {total}; {remedy if count < total else 'nothing tells one row from another'}.",
             UserWarning,
             stacklevel=4,
         )

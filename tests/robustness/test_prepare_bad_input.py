@@ -16,6 +16,7 @@ import pytest
 
 from jobs._run import run
 from jobs.prepare import app
+from jobs.prepare import prepare as prepare_job
 from pipeline.prepared.manifest import Manifest, verify
 from pipeline.prepared.shards import Dataset
 from tests.conftest import REPOSITORY
@@ -156,17 +157,35 @@ def test_constant_columns_are_noted_and_read_as_zero(prepare, table, tmp_path):
     assert Dataset.open(tmp_path / "out").read("train", [0, 1])[0].tolist() == [[0, 0], [0, 1]]
 
 
-def test_many_constant_columns_are_some_and_how_many_more(prepare, table, tmp_path):
+def test_many_constant_columns_are_some_and_how_many_more(prepare, refused, table, tmp_path):
     names = ["a,b", *(f"c{d}" for d in range(11))]
     head = ",".join(f'"{name}"' for name in names)
     arguments = table(f"{head},x\n" + "".join(f"{'5,' * 12}{n}\n" for n in range(3)))
     code, last, _ = prepare(*arguments, "--out", tmp_path / "a")
     assert code == 0 and last.startswith("constant columns: a,b, c0, ") and ", c8 and 2 more. They read" in last
     left_out = ("--exclude-columns", ",".join(names[3:]))
+    line = refused(*arguments, "--exclude-columns", "a,b,c1", out=tmp_path / "b")
+    assert "'a' matches none of: a,b, c0, " in line and line.endswith(" A comma parts names: write 'a?b'.")
     last = prepare(*arguments, *left_out, "--out", tmp_path / "b")[1]
     assert last.endswith("--exclude-columns 'a?b,c0,c1'")
     assert prepare(*arguments, *left_out, "--exclude-columns", "a?b,c0,c1", "--out", tmp_path / "c")[0] == 0
     assert Manifest.load(tmp_path / "c").feature_names == ("x",)
+
+
+def test_names_with_line_breaks_are_said_in_one_line(table, tmp_path, capsys):
+    text = '"size\r\n[mm], a","b*\t",x,y\n' + "".join(f'5,5,{n},"big\none"\n' for n in range(3))
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    said = prepare_job("table", tmp_path / "out", root=tmp_path / "t.csv", label_column="y", test_fraction=0.0)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "features: size [mm], a, b*, x" and second.endswith("1 class: big one")
+    assert said["class_names"] == ("big\none",)
+    assert third.startswith("constant columns: size [mm], a, b*. ") and third.endswith(
+        "--exclude-columns 'size???mm]? a,b*'"
+    )
+    prepare_job(
+        "table", tmp_path / "b", root=tmp_path / "t.csv", label_column="y", exclude_columns=["size???mm]? a,b*"]
+    )
+    assert Manifest.load(tmp_path / "b").feature_names == ("x",)
 
 
 @pytest.mark.parametrize(
@@ -442,6 +461,23 @@ def test_unknown_and_wrong_options(refused, arguments, message):
     assert message in refused(*arguments)
 
 
+def test_tables_in_subfolders_are_counted_or_named(refused, prepare, tmp_path):
+    root = tmp_path / "raw"
+    for name in ("train/a.csv", "test/b.csv.gz", "test/.c.csv", "_old/d.csv", "test/other.parquet"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(GOOD)
+    line = refused("table", "--root", root)
+    assert "Got no table in " in line and "Subfolders are not read (test/b.csv.gz, test/other.parquet, " in line
+    assert "give one of them as --root" in line
+    (root / "all.csv").write_text(GOOD)
+    for more in (), ("--folds", "y"):
+        out = tmp_path / f"out{len(more)}"
+        code, last, _ = prepare("table", "--root", root, "--out", out, *more, "--json")
+        said = json.loads(last)
+        assert code == 0 and (said["folds"] if more else [said])[0]["not_read"] == {".csv": 2}
+    assert prepare("table", "--root", root, "--out", tmp_path / "out0")[1] == "2 files in subfolders not read: 2 .csv"
+
+
 def test_unwritable_outputs(refused, table, tmp_path):
     (tmp_path / "file").write_text("precious")
     arguments = table(GOOD)
@@ -449,6 +485,8 @@ def test_unwritable_outputs(refused, table, tmp_path):
     below = refused(*arguments, out=tmp_path / "file" / "below")
     assert below.startswith("--out must be a writable place.")
     assert "--out must be a writable place." in refused(*arguments, out="/proc/somgrad")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert "link' is a link to something that is not there." in refused(*arguments, out=tmp_path / "link" / "below")
     assert (tmp_path / "file").read_text() == "precious"
 
 

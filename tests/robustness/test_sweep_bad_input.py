@@ -34,6 +34,10 @@ from tests.training import REPOSITORY
             {"settings": {"train.model": "deep"}},
             "train.model must be given to the sweep by its own option. Got 'train.model=deep'. Leave out --model sssom",
         ),
+        (
+            {"settings": {"train.checkpoints": "there"}},
+            "train.checkpoints must be left out where several runs are trained, .* Got 'there'. Each keeps",
+        ),
         ({"settings": {"map.epoch": 3}}, "Unknown key 'map.epoch'. Did you mean 'map.epochs'?"),
         ({"settings": {"map.capacity": -3}}, "map.capacity must be"),
         ({"validation_fraction": 1.5}, r"--validation-fraction must be a share in \[0, 1\). Got 1.5."),

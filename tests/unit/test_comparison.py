@@ -221,11 +221,25 @@ def test_trainings_without_labels_may_have_settings_of_their_own(digits, tmp_pat
         ({"models": ["kmeans"], "reference": "deep"}, "--reference must be one of --models"),
         ({"models": ["kmeans"], "own": ["dec:map.epochs=3"]}, "--own must be NAME:key=value"),
         ({"models": ["kmeans"], "own": ["kmeans:map.epoch=3"]}, "Unknown key 'map.epoch'. Did you mean 'map.epochs'"),
+        (
+            {"settings": {"train.checkpoints": "there"}},
+            "train.checkpoints must be left out .* Got 'there'",
+        ),
+        (
+            {"unlabelled": {"train.checkpoints": "there"}},
+            "train.checkpoints must be left out .* Got 'there'",
+        ),
+        (
+            {"models": ["kmeans"], "own": ["kmeans:train.checkpoints=a"]},
+            "train.checkpoints must be left out",
+        ),
     ],
 )
 def test_a_wish_that_cannot_be_is_one_line(digits, tmp_path, changes, message):
+    asked = {"models": ["kmeans"], "settings": {}} | changes
+    settings = COMMON | asked.pop("settings")
     with pytest.raises(ValueError, match=message):
-        compare(digits, tmp_path / "out", COMMON, wish(**changes), lambda line: None)
+        compare(digits, tmp_path / "out", settings, wish(**asked), lambda line: None)
     assert not (tmp_path / "out").exists()
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.benchmarks import deep_cost
 from pipeline.deep.rounds import DeepRounds
+from pipeline.errors import UserError
 from tests.training import small
 
 
@@ -16,3 +17,5 @@ def test_contestants_play_ordinary_rounds(digits, monkeypatch):
     result = deep_cost.measure(settings, 2)
     assert set(result) == {"plain", "exact", "fast", "exact_to_plain", "exact_to_fast"}
     assert all(value > 0 for value in result.values())
+    with pytest.raises(UserError, match="train.checkpoints must be left out"):
+        deep_cost.measure(settings | {"train.checkpoints": "there"}, 2)

@@ -109,9 +109,9 @@ def test_rows_of_close_fractions_differ(tmp_path):
 
 
 def test_a_setting_that_is_not_known_leaves_nothing_behind(settings, tmp_path):
-    for wrong, fraction in ({"encoder.widht": 4}, 0.1), ({}, 1.5):
+    for wrong, fraction in ({"encoder.widht": 4}, 0.1), ({}, 1.5), ({"train.checkpoints": "there"}, 0.1):
         curve = Curve({**settings, **wrong}, (fraction,), (0,), ("deep",), tmp_path / "out", "the command")
-        with pytest.raises(ValueError, match="widht|labelled_fraction"):
+        with pytest.raises(ValueError, match="widht|labelled_fraction|train.checkpoints must be left out"):
             compute(curve, None, pytest.fail)
     assert not (tmp_path / "out").exists()
 

@@ -35,6 +35,9 @@ def test_trials_are_kept_and_a_collapse_is_a_row(digits, tmp_path):
     assert run_trials(trials, settings, tmp_path, None, lines.append) == results and lines == []
     with pytest.raises(UserError, match="--out must be new, or of the same design"):
         run_trials(trials[:2], settings, tmp_path, None, pytest.fail)
+    with pytest.raises(UserError, match="train.checkpoints must be left out"):
+        run_trials(trials, settings | {"train.checkpoints": "there"}, tmp_path / "new", None, pytest.fail)
+    assert not (tmp_path / "new").exists()
     text = markdown(results, "Trials", "the command")
     assert "| one node | collapsed | 1.000 |" in text and "1 finished, 2 collapsed, 0 failed" in text
 

@@ -55,6 +55,17 @@ def test_the_exit_code_of_an_error(error, code):
     assert exit_code(error) == code
 
 
+@pytest.mark.parametrize("folder", [".", "runs"])
+def test_a_link_to_nothing_in_the_way_of_a_folder_is_said_to_be_one(tmp_path, folder):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError) as caught:
+        (tmp_path / "link" / folder).mkdir(parents=True, exist_ok=True)
+    told = f"'{tmp_path / 'link'}' is a link to something that is not there. Make that, or name another place."
+    assert errors.line_of(caught.value) == told and exit_code(caught.value) == 2
+    (tmp_path / "nowhere").write_text("")
+    assert errors.line_of(caught.value) == f"'{tmp_path / 'link'}': File exists."
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

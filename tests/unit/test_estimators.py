@@ -436,7 +436,12 @@ def test_constant_features_are_warned_of_where_there_are_relevances(kind, iris):
     assert not told or [warning.filename for warning in caught] == [__file__]
 
 
-def test_few_constant_features_or_nothing_else_are_not_warned_of(iris):
+def test_rows_that_are_all_the_same_are_warned_of():
+    with pytest.warns(UserWarning, match="constant.* Got 4 of 4; nothing tells one row from another"):
+        SSSOM(epochs=1, pruning_epochs=1).fit(np.ones((100, 4)))
+
+
+def test_few_constant_features_or_a_single_row_are_not_warned_of(iris):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         SSSOM(epochs=1).fit(load_digits().data / 16)  # 3 of 64

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from jobs._exit import USER, exit_code
+from pipeline.cluster import session
 from pipeline.cluster.session import _connect, names_another
 from pipeline.errors import UserError
 
@@ -23,6 +24,18 @@ def test_a_node_that_does_not_start_is_one_line_that_says_what_to_do(monkeypatch
         _connect(Ray, None)
     assert exit_code(error.value) == USER
     assert "\n" not in str(error.value) and "timed out" in str(error.value) and "--workers 0" in str(error.value)
+
+
+def test_a_node_that_finds_no_room_for_its_session_says_where(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(session, "_SESSION_BYTES", 2**62)
+    with pytest.raises(UserError, match=f"temporary folder '{tmp_path}' is full: [0-9]+ MB are free.*RAY_TMPDIR"):
+        _connect(Ray, None)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="timed out.*less busy"):
+        _connect(Ray, None)
 
 
 @pytest.mark.parametrize(
