@@ -7,6 +7,9 @@ for what goes in and what comes out.
 from __future__ import annotations
 
 import sys
+import warnings
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,11 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pandas.api.types import is_scalar
 
 _ARCHIVE = Path(__file__).parent / "code" / "somgrad.zip"
+_PACKAGES = ("somcore", "pipeline")
 if _ARCHIVE.exists():  # this is the copy of this file in a saved model
     sys.path.insert(0, str(_ARCHIVE))
 
+import pipeline  # noqa: E402
 from pipeline.errors import UserError, line_of  # noqa: E402
 from pipeline.predictor import Predictor  # noqa: E402
 
@@ -33,6 +38,7 @@ class SomModel(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Opens the map; who loads a model of MLflow runs its code anyway."""
+        _warn_of_other_code(Path(pipeline.__file__).parents[1])
         self._predictor = Predictor.load(Path(context.artifacts[MAP_ARTIFACT]).parent, trusted=True)
 
     def predict(self, context, model_input: pd.DataFrame, params=None):  # type: ignore[no-untyped-def]
@@ -47,6 +53,29 @@ class SomModel(PythonModel):  # type: ignore[misc]
         if answers["confidence"].isna().any():  # JSON has no NaN
             answers["confidence"] = answers["confidence"].astype(object).where(answers["confidence"].notna(), None)
         return answers
+
+
+def _warn_of_other_code(root: Path) -> None:
+    """Python imports a package once: with the code of the first model, or of a directory, all others answer too.
+
+    Args:
+        root: what this process has the package from; one that is gone cannot be compared.
+    """
+    if _ARCHIVE.exists() and root.exists() and root != _ARCHIVE and _sources(root) != _sources(_ARCHIVE):
+        warnings.warn(
+            f"The model in '{_ARCHIVE.parents[1]}' has code of its own, but this process has loaded other code before, "
+            f"from '{root}', which answers in its place. Load each version in a process of its own.",
+            stacklevel=2,
+        )
+
+
+def _sources(root: Path) -> dict[str, int]:
+    """Checksum of each module in a directory or an archive."""
+    if root.is_dir():
+        found = [path for package in _PACKAGES for path in (root / package).rglob("*.py")]
+        return {path.relative_to(root).as_posix(): zlib.crc32(path.read_bytes()) for path in found}
+    with zipfile.ZipFile(root) as archive:
+        return {file.filename: file.CRC for file in archive.infolist() if file.filename.endswith(".py")}
 
 
 def _samples(given: Any) -> Any:

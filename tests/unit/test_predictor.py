@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -347,3 +349,27 @@ def test_what_json_cannot_mean_is_refused_in_words(served, name, given, sentence
     with pytest.raises(MlflowException, match=sentence) as caught:  # the server makes an answer of it
         served(name, {"inputs": given})
     assert caught.value.get_http_status_code() == 400
+
+
+@pytest.mark.slow
+def test_a_model_whose_code_is_not_what_answers_is_told(numbers, tmp_path):
+    save_model(numbers, tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "same")
+    shutil.copytree(tmp_path / "first", tmp_path / "other")
+    code = "BEYOND = 0.5", "BEYOND = 0.6"
+    with (
+        zipfile.ZipFile(tmp_path / "first" / "code" / "somgrad.zip") as before,
+        zipfile.ZipFile(tmp_path / "other" / "code" / "somgrad.zip", "w") as after,
+    ):
+        for name in before.namelist():
+            content = before.read(name).decode() if name == "pipeline/predictor.py" else before.read(name)
+            after.writestr(name, content.replace(*code) if isinstance(content, str) else content)
+    script = "import mlflow, sys\nfor name in sys.argv[1:]: mlflow.pyfunc.load_model(name)"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    for names, told in ((("first", "same"), False), (("other",), False), (("first", "other"), True)):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *names],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert ("Load each version in a process of its own" in done.stderr) is told, (names, done.stderr)
