@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from pipeline.errors import line_of, theirs_to_mend
+from pipeline.tracking.stores import bare
 
 DONE, FAULT, USER, INTERRUPTED = 0, 1, 2, 130
 UNREAD = 141  # as the system ends a program whose output nobody reads any more
@@ -35,9 +36,9 @@ def end(error: BaseException, debug: bool) -> NoReturn:
     if isinstance(error, BrokenPipeError) and nobody_reads():
         raise SystemExit(UNREAD)
     if debug:
-        traceback.print_exception(error)
+        print(bare("".join(traceback.format_exception(error))), file=sys.stderr, end="")
     code = exit_code(error)
-    text = line_of(error)
+    text = bare(line_of(error))
     if code == INTERRUPTED:
         text = f"Interrupted. {' '.join(str(error).split())}".strip()
     elif code == FAULT:

@@ -84,6 +84,8 @@ class InputSpec:
         values = self._whole(samples) if _is_table(samples) else _array(samples)
         if values.ndim and not len(values):
             return np.empty((0, *self.shape), self.dtype)
+        if values.dtype == object and self.kind == "table":
+            values = _nan_for_none(values)
         if values.ndim == 0 or (values.shape[1:] != self.shape and not self._folds(values.shape)):
             raise must("Samples", f"of shape (n, {', '.join(map(str, self.shape))})", values.shape)
         values = values.reshape(len(values), *self.shape)
@@ -186,7 +188,7 @@ class InputSpec:
         for name in part.columns[part.columns.duplicated()]:
             raise must(f"Column '{name}'", "there once", f"{list(part.columns).count(name)} of that name")
         for name, kind in part.dtypes.items():
-            if not is_numeric_dtype(kind) and infer_dtype(part[name]) not in _NUMBERS:
+            if kind.kind == "c" or not is_numeric_dtype(kind) and infer_dtype(part[name]) not in _NUMBERS:
                 raise must(f"Column '{name}'", "numbers", str(kind))
         if "O" in [kind.kind for kind in part.dtypes]:  # `to_numpy` looks for what is missing in typed columns only
             part = part.where(part.notna(), np.nan)
@@ -206,6 +208,16 @@ def _array(samples: Any) -> np.ndarray:
         return np.asarray(samples)
     except ValueError:
         raise must("Samples", "an array", "rows of several lengths") from None
+
+
+def _nan_for_none(values: np.ndarray) -> np.ndarray:
+    """Numbers with gaps, as JSON has them (null); anything else stays as it is."""
+    from pandas import isna
+    from pandas.api.types import infer_dtype
+
+    if infer_dtype(values.ravel()) not in _NUMBERS:
+        return values
+    return np.where(isna(values), np.nan, values).astype(np.float64)
 
 
 def narrowed(values: np.ndarray, dtype: str) -> np.ndarray:

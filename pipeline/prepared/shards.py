@@ -186,7 +186,7 @@ class _FlatSplit:
         path = cached_split(place, manifest, split)
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with the object
         # Labels are mapped, too: a copy would be private memory of every worker. "c": nobody can write the file.
-        labels = np.memmap(path, dtype=np.int64, mode="c", offset=count * self._row_bytes)
+        labels = np.memmap(path, dtype=np.int64, mode="c", offset=count * self._row_bytes, shape=(count,))
         self.labels = torch.from_numpy(labels)
         if count * self._row_bytes <= MAP_BYTES:
             whole = mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ)

@@ -20,10 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import MachineError, UserError, line_of, must
+from pipeline.errors import MachineError, UserError, must
 from pipeline.predictor import Predictor
 from pipeline.prepared.samples import InputSpec
 from pipeline.prepared.shards import Dataset
+from pipeline.tracking.asking import asking, reason_of
+from pipeline.tracking.stores import bare
 from pipeline.training.rundir import MAP, RunDirectory
 
 ALIAS = "latest-trained"
@@ -63,7 +65,7 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
             mlflow.MlflowClient().set_registered_model_alias(name, ALIAS, version.version)
             return {"model_uri": f"models:/{name}/{version.version}", "version": int(version.version)}
     except mlflow.exceptions.MlflowException as error:
-        reason = f"The model could not be logged: {line_of(error)[:200]}"
+        reason = f"The model could not be logged: {reason_of(error, 200)}"
         kept = f"The run is kept in '{directory}'; the same command with --resume logs it again."
         if getattr(error, "error_code", "") in _NO_RIGHTS:
             raise UserError(f"{reason}. Ask for the right, or give another --register. {kept}") from None
@@ -116,11 +118,11 @@ def model_directory(place: str, uri: str | None = None, option: str = "--model")
         raise must(option, wanted, place)
     import mlflow
 
-    try:
-        with _quiet(), _store(uri):
+    with _quiet(), _store(uri), asking(uri):
+        try:
             local = Path(mlflow.artifacts.download_artifacts(artifact_uri=place))
-    except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise UserError(f"{option} '{place}' cannot be fetched: {line_of(error)[:200]}") from None
+        except Exception as error:  # MLflow raises its own, and those of stores of files
+            raise UserError(f"{option} '{bare(place)}' cannot be fetched: {reason_of(error, 200)}") from None
     return model_directory(str(local), uri, option)
 
 

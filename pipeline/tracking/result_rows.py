@@ -15,6 +15,7 @@ import pandas as pd
 from pipeline.config import keys
 from pipeline.errors import UserError, must, nearest, some
 from pipeline.sweeps.selection import choosers_of
+from pipeline.tracking.stores import bare
 from pipeline.training.rundir import changed_settings
 
 Row = dict[str, Any]
@@ -160,7 +161,7 @@ def about_best(row: Row, metric: str, chooser: str, kept: Mapping[str, Any], uri
         metric: what was asked for.
         chooser: the metric that chose.
         kept: from `kept_of`.
-        uri: MLflow store, where it must be named.
+        uri: MLflow store, where it must be named; its login is not.
 
     Returns:
         Names and values by heading. Numbers of the machine and settings that are as usual are left out.
@@ -168,7 +169,7 @@ def about_best(row: Row, metric: str, chooser: str, kept: Mapping[str, Any], uri
     told = {key: row.get(key) for key in dict.fromkeys((metric, chooser, *SCORES))}
     told |= {"chosen_by": chooser, **{key: row.get(key) for key in _ABOUT}, "model_uri": kept["model_uri"]}
     if kept["has_map"]:
-        store = f" --tracking-uri {shlex.quote(uri)}" if uri else ""
+        store = f" --tracking-uri {shlex.quote(bare(uri))}" if uri else ""
         place = kept["data_place"]  # named only where the run names it from the directory it ran in
         data = f" --data {shlex.quote(place)}" if place and place != kept["settings"].get("data.path") else ""
         told["evaluate"] = f"python -m jobs.evaluate --run {row['run_id']}{data}{store}"

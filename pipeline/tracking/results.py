@@ -5,12 +5,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
-import logging
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pandas as pd
 
 from pipeline.config import parse_setting
 from pipeline.errors import UserError, must
+from pipeline.tracking.asking import asking, reason_of
 from pipeline.tracking.result_rows import data_names, read_trials
 from pipeline.tracking.stores import bare, database
 
@@ -87,10 +86,8 @@ def kept_of(run_id: str, uri: str | None = None) -> dict[str, Any]:
         settings: by whole key, as in `run.json`, without it all parameters; has_map: whether the map was recorded;
         model_uri: of the newest logged model; data_place: the data set, named from any directory; None if not known.
     """
-    import mlflow
-
-    client = _client(uri, mlflow)
-    run = client.get_run(run_id)
+    with asking(uri) as client:
+        run = client.get_run(run_id)
     models = [] if run.outputs is None else list(run.outputs.model_outputs)
     kept: dict[str, Any] = {
         "settings": dict(parse_setting(f"{key}={value}") for key, value in run.data.params.items()),
@@ -115,34 +112,10 @@ def run_statuses(experiment: str, uri: str | None = None) -> list[str]:
 
 def children_of(run_id: str, experiment: str, uri: str | None = None, limit: int = _PAGE) -> list[str]:
     """Ids of the newest children of a run, as a page of MLflow lists them."""
-    import mlflow
-
-    client = _client(uri, mlflow)
-    found = client.get_experiment_by_name(experiment)
     wanted = f"tags.`mlflow.parentRunId` = '{run_id}'"
-    return [run.info.run_id for run in client.search_runs([found.experiment_id], wanted, max_results=limit)]
-
-
-def _client(uri: str | None, mlflow: Any) -> Any:
-    """MLflow's client, without its advice and progress bars.
-
-    Raises:
-        UserError: the store is a file that is no database of MLflow's, or half of one.
-    """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    where = uri or mlflow.get_tracking_uri()
-    try:
-        return mlflow.MlflowClient(where)
-    except Exception as error:
-        raise _out_of_reach(error, where) from None
-
-
-def _out_of_reach(error: Exception, where: str) -> UserError:
-    """A store that does not answer; SQLAlchemy shows its statements too, which are left out."""
-    reason = " ".join(bare(str(error)).partition("[SQL")[0].split())[:160]
-    return must("--tracking-uri", "an MLflow store that can be reached", bare(where), remedy=reason)
+    with asking(uri) as client:
+        found = client.get_experiment_by_name(experiment)
+        return [run.info.run_id for run in client.search_runs([found.experiment_id], wanted, max_results=limit)]
 
 
 def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
@@ -153,14 +126,11 @@ def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
     """
     import mlflow
 
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     where = uri or mlflow.get_tracking_uri()
     if (file := database(where)) and not file.exists():  # MLflow would make an empty one
         remedy = "Run it where the trainings ran, or name their store."
         raise must("--tracking-uri", "an MLflow store that is there", bare(where), remedy=remedy)
-    try:
-        client = _client(uri, mlflow)
+    with asking(uri) as client:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             names = ", ".join(sorted(e.name for e in client.search_experiments())) or "none"
@@ -175,20 +145,6 @@ def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
             token = page.token
             if not token:
                 return runs
-    except UserError:
-        raise
-    except Exception as error:  # MLflow raises its own, and those of SQLAlchemy
-        _raise_if_refused(error, where)
-        raise _out_of_reach(error, where) from None
-
-
-def _raise_if_refused(error: Exception, where: str) -> None:
-    """A server that does not let its asker in, told so that the asker can do something."""
-    if "error code 401" in str(error) or "error code 403" in str(error):
-        raise UserError(
-            f"The tracking server at {bare(where)} does not let you in. Set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD to those of a user who may."
-        ) from None
 
 
 def _sweep_name(sweep: str, uri: str | None) -> str:
@@ -198,13 +154,8 @@ def _sweep_name(sweep: str, uri: str | None) -> str:
         return str(json.loads(file.read_text(encoding="utf-8"))["name"])
     if not re.fullmatch(r"[0-9a-f]{32}", sweep):
         return sweep.replace("'", "")
-    import mlflow
-
-    try:
-        tags = _client(uri, mlflow).get_run(sweep).data.tags
-    except mlflow.MlflowException as error:
-        raise must("The sweep", "the id of a run that MLflow knows", sweep, remedy=str(error).split("\n")[0]) from None
-    return str(tags.get("sweep", sweep))
+    with asking(uri) as client, _known("The sweep", sweep):
+        return str(client.get_run(sweep).data.tags.get("sweep", sweep))
 
 
 def _with_manifests(rows: list[dict[str, Any]], file: Path) -> list[dict[str, Any]]:
@@ -263,22 +214,29 @@ def run_directory(run: str, uri: str | None = None, option: str = "--run") -> Pa
     """
     if Path(run).is_dir():
         return Path(run)
-    import mlflow
-
     if not re.fullmatch(r"[0-9a-f]{32}", run):
-        raise must(option, "the directory of a run, or its id in MLflow", run)
-    where = uri or mlflow.get_tracking_uri()
-    client = _client(uri, mlflow)
+        raise must(option, "the directory of a run, or its id in MLflow", bare(run))
+    with asking(uri) as client:
+        with _known(option, run):
+            names = [file.path for file in client.list_artifacts(run)]
+        if not {_MAP, _TRIALS} & set(names):
+            raise must(option, "the id of a run that has recorded its map", run)
+        copy = tempfile.mkdtemp(prefix="somgrad-")
+        atexit.register(shutil.rmtree, copy, ignore_errors=True)
+        return Path(client.download_artifacts(run, "", copy))
+
+
+@contextlib.contextmanager
+def _known(field: str, run: str) -> Iterator[None]:
+    """A run that the store does not know, told as what was given for it."""
+    from mlflow import MlflowException
+
     try:
-        names = [file.path for file in client.list_artifacts(run)]
-    except mlflow.MlflowException as error:
-        _raise_if_refused(error, where)
-        raise must(option, "the id of a run that MLflow knows", run, remedy=str(error).split("\n")[0]) from None
-    if not {_MAP, _TRIALS} & set(names):
-        raise must(option, "the id of a run that has recorded its map", run)
-    copy = tempfile.mkdtemp(prefix="somgrad-")
-    atexit.register(shutil.rmtree, copy, ignore_errors=True)
-    return Path(client.download_artifacts(run, "", copy))
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise must(field, "the id of a run that MLflow knows", run, remedy=reason_of(error)) from None
 
 
 def _row(run: Any) -> dict[str, Any]:

@@ -1,16 +1,17 @@
 """Stores and registries that refuse: one line, exit code 2, and what was trained stays."""
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from jobs._exit import USER, exit_code
+from jobs._exit import USER, end, exit_code
 from jobs.results import results
-from pipeline.errors import UserError
-from pipeline.serving.model import log_model
-from pipeline.tracking.results import tracked_runs
+from pipeline.errors import MachineError, UserError
+from pipeline.serving.model import log_model, model_directory
+from pipeline.tracking.results import kept_of, run_directory, tracked_runs
 from pipeline.training.trainer import train
 from tests.training import small
 
@@ -94,3 +95,43 @@ def test_results_of_a_store_that_cannot_be_asked(uri, refusing):
     with pytest.raises(UserError, match="--tracking-uri must be an MLflow store that can be reached. Got") as caught:
         tracked_runs("somgrad", refusing if uri == "refusing" else uri)
     assert exit_code(caught.value) == USER and "\n" not in str(caught.value) and "PASSWORD" not in str(caught.value)
+
+
+ASKED = {
+    "a model": lambda uri: model_directory("models:/x/1", uri),
+    "a run": lambda uri: run_directory("a" * 32, uri),
+    "a sweep": lambda uri: tracked_runs("study", uri, "a" * 32),
+    "what is kept": lambda uri: kept_of("a" * 32, uri),
+    "a model by its address": lambda uri: model_directory(f"{uri}/x"),
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_no_password_is_said_where_a_server_does_not_answer(what):
+    with pytest.raises(UserError, match="127.0.0.1:9") as caught:
+        ASKED[what]("http://mlflow:PASSWORD@127.0.0.1:9")
+    assert "PASSWORD" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_password_is_said_where_a_model_cannot_be_logged(tmp_path):
+    with pytest.raises(
+        MachineError, match="The model could not be logged: API request to http://127.0.0.1:9"
+    ) as caught:
+        log_model(tmp_path, "a" * 32, "http://mlflow:PASSWORD@127.0.0.1:9")
+    assert "PASSWORD" not in str(caught.value)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_no_password_is_in_the_last_line_of_a_job_or_in_its_traceback(debug, capsys):
+    with pytest.raises(SystemExit):
+        end(RuntimeError("API request to http://mlflow:PASSWORD@host:5000/api failed"), debug)
+    said = capsys.readouterr().err
+    assert "API request to http://host:5000/api failed" in said and "PASSWORD" not in said
+
+
+def test_a_driver_that_is_missing_is_told_by_the_option(monkeypatch):
+    for driver in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, driver, None)
+    for ask in (ASKED["a model"], ASKED["a run"]):
+        with pytest.raises(UserError, match="--tracking-uri must be an MLflow store .* 'postgresql://h/x'. .*psycopg"):
+            ask("postgresql://u:PASSWORD@h/x")

@@ -1,8 +1,11 @@
 """A trained model as its users meet it: raw samples in, through Python, MLflow and a plain directory."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -167,6 +170,11 @@ def test_tables_that_cannot_be_read(numbers, frame, sentence):
         Predictor.load(numbers)(twice)
 
 
+def test_a_column_of_complex_numbers_is_refused(numbers):
+    with pytest.raises(UserError, match="Column 'x1' must be numbers. Got 'complex128'"):
+        Predictor.load(numbers)(pd.DataFrame({"x0": [1.0], "x1": [1 + 2j]}))
+
+
 @pytest.mark.parametrize("column", [[None, 2], [None, 2.5], pd.array([None, 2], "Int64"), [None, None]])
 def test_what_is_missing_in_a_column_of_any_kind_is_missing(numbers, column):
     read = Predictor.load(numbers).spec.read(pd.DataFrame({"x0": pd.Series(column, dtype=None), "x1": [1.0, 1.0]}))
@@ -254,3 +262,114 @@ def test_a_model_is_logged_with_its_run_and_registered(numbers, tracking_uri, tm
     with pytest.raises(UserError, match="^--run 'models:/nothing/1' cannot be fetched"):
         export("models:/nothing/1", tmp_path / "m.onnx", tracking_uri)
     assert mlflow.get_tracking_uri() == before
+
+
+@pytest.fixture(scope="module")
+def gaps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gaps")
+    features = np.where(np.arange(80).reshape(40, 2) % 9 == 0, np.nan, np.arange(80.0).reshape(40, 2))
+    train(small("sssom", table(folder / "table", features, missing="mask")), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def served(images, numbers, gaps, tmp_path_factory):
+    """What MLflow's server answers with each of the three models: status and body of a request."""
+    import mlflow
+    from mlflow.pyfunc.scoring_server import invocations
+
+    folder, models = tmp_path_factory.mktemp("served"), {}
+    for name, place in {"images": images, "numbers": numbers, "gaps": gaps}.items():
+        models[name] = mlflow.pyfunc.load_model(str(save_model(place, folder / name)))
+
+    def ask(name, body):
+        model = models[name]
+        answer = invocations(json.dumps(body), "application/json", model, model.metadata.get_input_schema())
+        return answer.status, json.loads(answer.response)
+
+    ask.models = models
+    return ask
+
+
+@pytest.mark.slow
+def test_samples_as_json_has_them(served, images, numbers, gaps, digits):
+    given = Dataset.open(digits).read_raw("test", slice(0, 2)).numpy()
+    whole, one = given.tolist(), Predictor.load(images)(given)["node"].tolist()
+    records, columns = [{"x0": 210, "x1": -1}, {"x1": 0.5, "x0": 480}], {"x0": [210, 480], "x1": [-1, 0.5]}
+    two = Predictor.load(numbers)(pd.DataFrame(columns))["node"].tolist()
+    three = Predictor.load(gaps)(pd.DataFrame({"x0": [1.0, 2.0], "x1": [np.nan, 3.0]}))["node"].tolist()
+    known = {"images": one, "numbers": two, "gaps": three}
+    asked = [
+        ("images", {"inputs": whole}),
+        ("images", {"inputs": {"features": whole}}),
+        ("images", {"inputs": [{"features": image} for image in whole]}),
+        ("images", {"instances": [{"features": image} for image in whole]}),
+        ("images", {"dataframe_records": [{"features": image} for image in whole]}),
+        *(("numbers", {kind: records}) for kind in ("inputs", "instances", "dataframe_records")),
+        ("numbers", {"inputs": columns}),
+        ("numbers", {"inputs": [[210, -1], [480, 0.5]]}),
+        ("numbers", {"instances": [{"features": [210, -1]}, {"features": [480, 0.5]}]}),
+        *(("gaps", {kind: [{"x0": 1, "x1": None}, {"x0": 2, "x1": 3}]}) for kind in ("inputs", "instances")),
+        ("gaps", {"inputs": [[1, None], [2, 3]]}),
+        ("gaps", {"inputs": [{"features": [1, None]}, {"features": [2, 3]}]}),
+        ("gaps", {"inputs": {"x0": [1, 2], "x1": [None, 3]}}),
+    ]  # fmt: skip
+    for name, body in asked:
+        status, answer = served(name, body)
+        assert status == 200, (name, body.keys(), answer)
+        assert [row["node"] for row in answer["predictions"]] == known[name], (name, body.keys())
+    assert [row["node"] for row in served("numbers", {"inputs": records[0]})[1]["predictions"]] == two[:1]
+    assert served.models["numbers"].predict(records[0])["node"].tolist() == two[:1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", [{"inputs": []}, {"instances": []}, {"dataframe_records": []}])
+@pytest.mark.parametrize("name", ["images", "numbers"])
+def test_no_samples_over_http_get_no_answers(served, name, body):
+    assert served(name, body) == (200, {"predictions": []})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "given", "sentence"),
+    [
+        ("numbers", {"x0": [1, 2], "x1": [1]}, "Samples must be a record, a list of records, or columns of one length"),
+        ("numbers", {"x0": 1}, "Columns 'x1' must be there. Got x0."),
+        ("numbers", [{"x0": 1, "x1": None}], "Row 0: a value is missing"),
+        ("numbers", [[1, None]], "Row 0: a value is missing"),
+        ("numbers", [{"x0": 1, "x1": "two"}], "Column 'x1' must be numbers"),
+        ("gaps", [["a", None]], "Samples must be numbers. Got 'object'"),
+        ("images", {"pixels": [[1, 2]]}, "Columns must be 'features' with the samples. Got"),
+        ("images", {"features": 3}, "Samples must be of shape"),
+    ],
+)
+def test_what_json_cannot_mean_is_refused_in_words(served, name, given, sentence):
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match=sentence) as caught:  # the server makes an answer of it
+        served(name, {"inputs": given})
+    assert caught.value.get_http_status_code() == 400
+
+
+@pytest.mark.slow
+def test_a_model_whose_code_is_not_what_answers_is_told(numbers, tmp_path):
+    save_model(numbers, tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "same")
+    shutil.copytree(tmp_path / "first", tmp_path / "other")
+    code = "BEYOND = 0.5", "BEYOND = 0.6"
+    with (
+        zipfile.ZipFile(tmp_path / "first" / "code" / "somgrad.zip") as before,
+        zipfile.ZipFile(tmp_path / "other" / "code" / "somgrad.zip", "w") as after,
+    ):
+        for name in before.namelist():
+            content = before.read(name).decode() if name == "pipeline/predictor.py" else before.read(name)
+            after.writestr(name, content.replace(*code) if isinstance(content, str) else content)
+    script = "import mlflow, sys\nfor name in sys.argv[1:]: mlflow.pyfunc.load_model(name)"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    for names, told in ((("first", "same"), False), (("other",), False), (("first", "other"), True)):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *names],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert ("Load each version in a process of its own" in done.stderr) is told, (names, done.stderr)

@@ -150,6 +150,8 @@ def test_the_best_run_for_people(runs, tracking_uri):
     about = about_best(row, "accuracy", chooser, kept, "sqlite:///a b.db")
     assert list(about["The best run"])[:3] == ["accuracy", "validation_accuracy", "chosen_by"]
     assert about["The best run"]["evaluate"].endswith(f"--run {row['run_id']} --tracking-uri 'sqlite:///a b.db'")
+    far = about_best(row, "accuracy", chooser, kept, "http://mlflow:PASSWORD@host:5000")
+    assert far["The best run"]["evaluate"].endswith(f"--run {row['run_id']} --tracking-uri http://host:5000")
     assert about["Settings that differ from the defaults"] == {"encoder.width": 7, "deep.tune_rate": 0.5}
 
 

@@ -136,7 +136,7 @@ def test_the_cache_is_built_once_and_found_again(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("SOMGRAD_CACHE", str(tmp_path / "cache"))
     Dataset.open(digits).labels("train")
     (file,) = (tmp_path / "cache").glob("*.rows")
-    assert file.stat().st_size == 1438 * (64 + 8)
+    assert file.stat().st_size == 1438 * (64 + 8) + 8
     stamp = file.stat().st_mtime_ns
     Dataset.open(digits).labels("train")
     assert file.stat().st_mtime_ns == stamp
@@ -145,9 +145,22 @@ def test_the_cache_is_built_once_and_found_again(digits, tmp_path, monkeypatch):
     left = file.with_name(f"{file.stem}.killed.new")
     left.write_bytes(b"what a killed process had unpacked so far")
     first = Dataset.open(digits).read_raw("train", [1437])
-    assert file.stat().st_size == 1438 * (64 + 8), "a cut file is made again"
+    assert file.stat().st_size == 1438 * (64 + 8) + 8, "a cut file is made again"
     assert not left.exists()
     assert (first.numpy() == collect(open_source("digits"))["train"][0][[1437]]).all()
+
+
+@pytest.mark.parametrize("place", [0, 1437 * 64, 1438 * 64 + 8, -1], ids=["rows", "last row", "labels", "checksum"])
+def test_a_damaged_copy_is_made_again(digits, tmp_path, monkeypatch, place):
+    monkeypatch.setenv("SOMGRAD_CACHE", str(tmp_path / "cache"))
+    Dataset.open(digits).labels("train")
+    (file,) = (tmp_path / "cache").glob("*.rows")
+    whole = file.read_bytes()
+    content = bytearray(whole)
+    content[place] ^= 255
+    file.write_bytes(content)
+    Dataset.open(digits).labels("train")
+    assert file.read_bytes() == whole
 
 
 def test_a_data_set_that_was_removed_is_not_made_again(tmp_path):
