@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs._epochs import counted
 from jobs._run import job, run
 from jobs._shown import say
 
@@ -48,7 +49,7 @@ def predict(
     bad = f", {result['errors']} set aside in _errors.csv" if result["errors"] else ""
     known = "compare with the training rows, docs/operations.md"
     far = f", {result['beyond']} of them beyond the map (novelty > {BEYOND}: {known})" if result["beyond"] else ""
-    say(f"{result['scored']} rows scored{far}{bad}; {result['files']} files in {result['out']}.")
+    say(f"{counted(result['scored'], 'row')} scored{far}{bad}; {counted(result['files'], 'file')} in {result['out']}.")
     return result
 
 

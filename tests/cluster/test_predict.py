@@ -121,7 +121,7 @@ def test_rows_that_the_map_would_not_accept_are_counted(model, rows, tmp_path, c
         last = capsys.readouterr().err.splitlines()[-1]
         assert done["beyond"] == wanted
         far = f"{wanted} of them beyond the map (novelty > 0.5: compare with the training rows, docs/operations.md)"
-        assert last.startswith(f"80 rows scored, {far}; 1 files in ")
+        assert last.startswith(f"80 rows scored, {far}; 1 file in ")
 
 
 def test_numbers_of_every_kind_that_is_prepared_are_scored(model, rows, tmp_path):
