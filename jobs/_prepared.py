@@ -94,17 +94,11 @@ def _tell_of_columns(constant: Sequence[str], coarse: Mapping[str, Sequence[floa
 
 def _excluding(names: Sequence[str]) -> str:
     """The option that leaves columns out, ready to be copied where they are few; a comma parts its patterns."""
+    from pipeline.sources.columns import as_pattern
+
     if len(names) > _MOST:
         return "--exclude-columns"
-    return f"--exclude-columns {shlex.quote(','.join(map(_pattern, names)))}"
-
-
-def _pattern(name: str) -> str:
-    """A name as the option takes it, in one line: ? stands for a comma and for what cannot be printed."""
-    name = name.strip()
-    if name.isprintable() and "," not in name:
-        return name
-    return "".join(sign if sign.isprintable() and sign not in ",[*" else "?" for sign in name)
+    return f"--exclude-columns {shlex.quote(','.join(map(as_pattern, names)))}"
 
 
 def _some(names: Sequence[str]) -> str:

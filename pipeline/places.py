@@ -25,7 +25,7 @@ from typing import IO, Any
 from pipeline.errors import OutputError, UserError, line_of
 
 LOCK = ".lock"  # of whoever works in a folder
-_LOGIN = re.compile(r"//[^/@?]*:[^/@?]*@")
+_LOGIN = re.compile(r"^([\w+.-]+://)[^/@?]*:[^/@?]*@")
 _ATOMIC = ("s3", "gcs", "abfs")  # an object is there when its upload ends, or not at all
 
 
@@ -61,7 +61,7 @@ class Place:
         text = os.fspath(where)
         if "://" not in text:
             return cls(fs.LocalFileSystem(), str(Path(text)), text)
-        if (bare := _LOGIN.sub("//", text)) != text:
+        if (bare := _LOGIN.sub(r"\1", text)) != text:
             remedy = "Put them where the store's own tools look for them, such as AWS_ACCESS_KEY_ID."
             raise UserError(f"'{bare}' must be given without its keys, which every run would keep. {remedy}")
         try:

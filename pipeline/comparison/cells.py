@@ -237,12 +237,14 @@ def measure(
     import torch
 
     from pipeline.comparison import measures as of
+    from pipeline.deep.user_encoder import allow
     from pipeline.prepared.shards import Dataset
     from pipeline.serving.trained import Trained
     from pipeline.training.rundir import RunDirectory
     from pipeline.training.trainer import train
 
     torch.set_num_threads(1)
+    allow(settings.get("encoder.name", ""))  # of a cell that is trained already, too
     dataset = Dataset.open(settings["data.path"])
     fraction, seed = settings["train.labelled_fraction"], settings["train.seed"]
     withheld = settings.get("train.validation_fraction", 0.0)

@@ -29,6 +29,7 @@ from pipeline.tracking.stores import bare
 from pipeline.training.rundir import MAP, RunDirectory
 
 ALIAS = "latest-trained"
+_IN_STORE = ("models:", "runs:", "mlflow-artifacts:")  # other addresses need no store
 CODE = "somgrad.zip"  # where `pipeline.serving.pyfunc` finds it
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch")
@@ -118,7 +119,7 @@ def model_directory(place: str, uri: str | None = None, option: str = "--model")
         raise must(option, wanted, place)
     import mlflow
 
-    with _quiet(), _store(uri), asking(uri):
+    with _quiet(), _store(uri), asking(uri) if place.startswith(_IN_STORE) else contextlib.nullcontext():
         try:
             local = Path(mlflow.artifacts.download_artifacts(artifact_uri=place))
         except Exception as error:  # MLflow raises its own, and those of stores of files

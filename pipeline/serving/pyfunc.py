@@ -91,8 +91,8 @@ def _samples(given: Any) -> Any:
         given = {name: _unwrapped(values) for name, values in given.items()}
         if given and all(map(is_scalar, given.values())):
             given = [given]
-        else:  # a column of whole samples is an array of several axes
-            given = {name: list(values) if np.ndim(values) > 1 else values for name, values in given.items()}
+        else:
+            given = {name: _column(name, values) for name, values in given.items()}
     elif isinstance(given, list) and given and all(isinstance(row, dict) for row in given):
         given = [{name: _unwrapped(value) for name, value in row.items()} for row in given]
     elif not isinstance(given, pd.DataFrame):
@@ -103,6 +103,13 @@ def _samples(given: Any) -> Any:
         wanted = "a record, a list of records, or columns of one length"
         raise UserError(f"Samples must be {wanted}. {line_of(error)}") from None
     return [] if table.shape == (0, 0) else table
+
+
+def _column(name: str, values: Any) -> Any:
+    """Cells of a column: whole samples, which are arrays, or numbers, perhaps each in a row of its own, (n, 1)."""
+    if np.ndim(values) < 2:
+        return values
+    return np.ravel(values) if np.shape(values)[1:] == (1,) and name != "features" else list(values)
 
 
 def _unwrapped(value: Any) -> Any:

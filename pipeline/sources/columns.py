@@ -43,13 +43,26 @@ def matching(columns: Collection[str], patterns: str | None, option: str) -> set
         names = {c for c in columns if pattern in (c, c.strip()) or fnmatch.fnmatchcase(c.strip(), pattern)}
         if not names:
             with_comma = next((c.strip() for c in columns if "," in c and pattern in _parts(c)), None)
-            remedy = f" A comma parts names: write '{with_comma.replace(',', '?')}'." if with_comma else ""
+            remedy = f" A comma parts names: write '{as_pattern(with_comma)}'." if with_comma else ""
             raise UserError(
                 f"{option} must match columns of the table. '{pattern}' matches none of: "
                 f"{', '.join(list(columns)[:20])}.{remedy}"
             )
         found |= names
     return found
+
+
+def as_pattern(name: str) -> str:
+    """A name as `matching` takes it, in one line: ? stands for a comma and for what cannot be printed.
+
+    Example:
+        >>> as_pattern("length"), as_pattern("length [mm], outer")
+        ('length', 'length ?mm]? outer')
+    """
+    name = name.strip()
+    if name.isprintable() and "," not in name:
+        return name
+    return "".join(sign if sign.isprintable() and sign not in ",[*" else "?" for sign in name)
 
 
 def _parts(text: str) -> list[str]:

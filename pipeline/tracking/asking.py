@@ -11,6 +11,8 @@ from typing import Any
 from pipeline.errors import UserError, line_of, must, theirs_to_mend
 from pipeline.tracking.stores import bare
 
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+
 
 @contextlib.contextmanager
 def asking(uri: str | None) -> Iterator[Any]:
@@ -24,18 +26,21 @@ def asking(uri: str | None) -> Iterator[Any]:
     """
     import mlflow
 
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     where = uri or mlflow.get_tracking_uri()
+    given = {name: value for name, value in _IMPATIENT.items() if name not in os.environ}
+    os.environ.update(given)
     try:
         yield mlflow.MlflowClient(where)
     except Exception as error:  # MLflow raises its own, and those of SQLAlchemy, of drivers, of stores of files
         if theirs_to_mend(error):
             raise
         raise _told(error, bare(where)) from None
+    finally:
+        for name in given:  # a training that follows has a patience of its own
+            os.environ.pop(name, None)
 
 
 def reason_of(error: Exception, most: int = 160) -> str:

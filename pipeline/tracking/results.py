@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config import parse_setting
-from pipeline.errors import UserError, must
+from pipeline.errors import UserError, must, theirs_to_mend
 from pipeline.tracking.asking import asking, reason_of
 from pipeline.tracking.result_rows import data_names, read_trials
 from pipeline.tracking.stores import bare, database
@@ -216,9 +216,8 @@ def run_directory(run: str, uri: str | None = None, option: str = "--run") -> Pa
         return Path(run)
     if not re.fullmatch(r"[0-9a-f]{32}", run):
         raise must(option, "the directory of a run, or its id in MLflow", bare(run))
-    with asking(uri) as client:
-        with _known(option, run):
-            names = [file.path for file in client.list_artifacts(run)]
+    with asking(uri) as client, _known(option, run):
+        names = [file.path for file in client.list_artifacts(run)]
         if not {_MAP, _TRIALS} & set(names):
             raise must(option, "the id of a run that has recorded its map", run)
         copy = tempfile.mkdtemp(prefix="somgrad-")
@@ -228,7 +227,7 @@ def run_directory(run: str, uri: str | None = None, option: str = "--run") -> Pa
 
 @contextlib.contextmanager
 def _known(field: str, run: str) -> Iterator[None]:
-    """A run that the store does not know, told as what was given for it."""
+    """A run that the store does not know, or whose files it cannot give, told as what was given for it."""
     from mlflow import MlflowException
 
     try:
@@ -237,6 +236,10 @@ def _known(field: str, run: str) -> Iterator[None]:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         raise must(field, "the id of a run that MLflow knows", run, remedy=reason_of(error)) from None
+    except Exception as error:  # of the files' own store, whatever keeps them
+        if theirs_to_mend(error):
+            raise
+        raise UserError(f"The files of run {run} cannot be fetched: {reason_of(error, 200)}") from None
 
 
 def _row(run: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 URI = "MLFLOW_TRACKING_URI"
 _KIND = re.compile(r"([A-Za-z][\w+.-]*):")
-# user:password@ behind ://, where a password may hold a slash, but host:port/ is none
-_LOGIN = re.compile(r"(?<=://)(?:[^:/?\s]*:(?!\d+/)[^?\s]*|[^/?\s]*)@")
+# user:password@ behind ://, where a password may hold a slash, but host:port/ is none, nor the container@ of Azure
+_LOGIN = re.compile(r"(?<=://)(?:[^:/?\s]*:(?!\d+/)[^?\s]*|(?<!(?:abfs|wasb)://)(?<!(?:abfs|wasb)s://)[^/?\s]*)@")
 _WORD = re.compile(r"(?<=[?&])[^=&\s]*(?:user|pass|pwd|token|secret)[^=&\s]*=[^&\s]*&?", re.IGNORECASE)
 
 
@@ -26,6 +26,8 @@ def bare(text: str) -> str:
         'postgresql://db/mlflow?sslmode=require'
         >>> bare("http://mlflow:5000/"), bare("sqlite:////srv/a@b/mlflow.db")
         ('http://mlflow:5000/', 'sqlite:////srv/a@b/mlflow.db')
+        >>> bare("abfs://container@account/x"), bare("abfss://account:PASSWORD@host/x")
+        ('abfs://container@account/x', 'abfss://host/x')
     """
     kept = _WORD.sub("", _LOGIN.sub("", text))
     return kept if kept == text else kept.rstrip("?&")

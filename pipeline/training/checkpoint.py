@@ -7,6 +7,7 @@ of any filesystem (`pipeline.places`), where a crash leaves either the old or th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 import hashlib
@@ -92,9 +93,14 @@ class CheckpointStore:
         self.identity = dict(identity)
         self.keep = keep
         self._place = Place.of(directory)
+        self._seen: set[str] = set()  # names that are known to be of this run
 
     def save(self, snapshot: Snapshot) -> str:
-        """Writes the newest checkpoint and drops those beyond the last `keep`; returns its name."""
+        """Writes the newest checkpoint and drops those beyond the last `keep`; returns its name.
+
+        Raises:
+            OutputError: another run has begun to write there, too.
+        """
         record = {
             "version": VERSION,
             **self.identity,
@@ -104,9 +110,13 @@ class CheckpointStore:
             "extra": snapshot.extra,
         }
         name = f"round-{snapshot.state.round:010d}.safetensors"
+        for strange in set(self._names()) - self._seen:
+            with contextlib.suppress(TornCheckpoint), self._place.fetched(strange) as path:
+                self._refuse_foreign(strange, read(path)[1])
         self._place.write(name, _to_bytes(snapshot, record))
         for old in self._names()[self.keep :] + self._names(_PART):
             self._place.delete(old)
+        self._seen = set(self._names())
         return name
 
     def refuse_used(self) -> None:
@@ -141,6 +151,7 @@ class CheckpointStore:
             OutputError: a checkpoint is of another version, configuration or data set, or none can be read.
         """
         names = self._names()
+        self._seen = set(names)
         for name in names:
             try:
                 with self._place.fetched(name) as path:
@@ -169,7 +180,7 @@ class CheckpointStore:
                 raise OutputError(
                     f"Checkpoint {checkpoint} belongs to another {what} "
                     f"({name} {str(record.get(name))[:12]}, this run {value[:12]}). "
-                    "Give the same one to go on, or another --out to start anew."
+                    "Give the same one to go on, or another --out to start anew (and other train.checkpoints, if any)."
                 )
 
 

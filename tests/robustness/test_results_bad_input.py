@@ -107,10 +107,12 @@ ASKED = {
 
 
 @pytest.mark.parametrize("what", ASKED)
-def test_no_password_is_said_where_a_server_does_not_answer(what):
+def test_no_password_is_said_where_a_server_does_not_answer(what, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="127.0.0.1:9") as caught:
         ASKED[what]("http://mlflow:PASSWORD@127.0.0.1:9")
     assert "PASSWORD" not in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir()), "no store of MLflow's own is made"
 
 
 def test_no_password_is_said_where_a_model_cannot_be_logged(tmp_path):

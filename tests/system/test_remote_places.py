@@ -72,21 +72,21 @@ def test_checkpoints_are_kept_and_a_torn_one_is_passed_over(place):
         store.refuse_used()
 
 
-def test_of_two_runs_that_begin_in_one_place_one_goes_on(place, monkeypatch):
-    first = Snapshot(blank_state(4, 3, num_classes=2))
-    earlier, later = (CheckpointStore(place, {**IDENTITY, "config_hash": hash_}, keep=2) for hash_ in "ab")
-    save = CheckpointStore.save
-
-    def both(store, snapshot):  # `later` has looked before `earlier` writes, and writes after it
-        save(store, snapshot)
-        save(later, snapshot)
-
-    monkeypatch.setattr(CheckpointStore, "save", both)
+def test_of_two_runs_in_one_place_one_goes_on(place, monkeypatch):
+    snapshots = [Snapshot(dataclasses.replace(blank_state(4, 3, num_classes=2), round=round_)) for round_ in (0, 5, 6)]
+    one, other = (CheckpointStore(place, {**IDENTITY, "config_hash": hash_}, keep=2) for hash_ in "ab")
+    monkeypatch.setattr(other, "refuse_used", lambda: one.begin(snapshots[0]))  # it begins just after the look
     with pytest.raises(OutputError, match="belongs to another configuration"):
-        earlier.begin(first)
-    assert later.load_newest().state.digest() == first.state.digest()
-    with pytest.raises(OutputError, match="must be a directory without checkpoints"):
-        earlier.begin(first)
+        other.begin(snapshots[0])
+    one.save(snapshots[1])
+    with pytest.raises(OutputError, match="belongs to another configuration"):
+        other.save(snapshots[2])
+    assert one.load_newest().state.round == 5
+    again = CheckpointStore(place, one.identity, keep=2)  # the same run, on a machine that took over
+    assert again.load_newest().state.round == 5
+    one.save(snapshots[2])
+    again.save(snapshots[2])
+    assert again.load_newest().state.round == 6
 
 
 def test_a_data_set_in_a_bucket_is_the_one_on_disk(uploaded, digits, local, tmp_path, monkeypatch):

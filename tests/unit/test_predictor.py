@@ -366,10 +366,10 @@ def test_a_model_whose_code_is_not_what_answers_is_told(numbers, tmp_path):
             after.writestr(name, content.replace(*code) if isinstance(content, str) else content)
     script = "import mlflow, sys\nfor name in sys.argv[1:]: mlflow.pyfunc.load_model(name)"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    for names, told in ((("first", "same"), False), (("other",), False), (("first", "other"), True)):
-        done = subprocess.run(
-            [sys.executable, "-c", script, *names],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert ("Load each version in a process of its own" in done.stderr) is told, (names, done.stderr)
+    done = subprocess.run(
+        [sys.executable, "-c", script, "first", "same", "other"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if "Load each version in a process of its own" in line]
+    assert len(told) == 1 and f"The model in '{tmp_path / 'other'}' has code of its own" in told[0], done.stderr

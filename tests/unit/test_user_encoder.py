@@ -8,11 +8,16 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.comparison.cells import measure
+from pipeline.comparison.contestants import contestants
 from pipeline.config import RunConfig
+from pipeline.deep import user_encoder
 from pipeline.deep.encoders import SampleShape, make_encoder
-from pipeline.errors import UserError
+from pipeline.deep.model import DeepModel
+from pipeline.errors import OutputError, UserError
 from pipeline.prepared.shards import Dataset
 from pipeline.training.plan import make_plan
+from pipeline.training.trainer import train
 from tests.training import small
 
 SAMPLE = SampleShape("image", (1, 8, 8))
@@ -195,6 +200,18 @@ class After(Beside):
 
     def forward(self, samples):
         return self.unused(samples).relu()
+
+
+def test_a_cell_that_was_trained_before_is_measured_in_another_process(digits, tmp_path, monkeypatch):
+    (one,) = contestants(["deep"], [])
+    name = rows(nn.LayerNorm(64))
+    settings = small("deep", digits, encoder__name=name, encoder__dim=6, map__epochs=1, train__seed=0,
+                     deep__on_collapse="go_on")  # fmt: skip
+    train(settings, tmp_path)
+    monkeypatch.setattr(user_encoder, "_named_here", set())  # as another process has it
+    with pytest.raises(OutputError, match=f"would run '{name}'"):
+        DeepModel.load(tmp_path)
+    assert measure(one, settings, tmp_path, [settings["train.labelled_fraction"]], 50)["accuracy"]
 
 
 @pytest.mark.parametrize(("kind", "what"), [(Beside, r"never calls Linear\("), (After, r"does not give what Linear\(")])
