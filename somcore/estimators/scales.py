@@ -60,9 +60,10 @@ def warn_of_lost_classes(state: MapState, classes: Sequence[int]) -> None:
     said = set(state.classes[state.alive].tolist()) - {UNLABELLED}
     lost = [name for code, name in enumerate(classes) if code not in said]
     if lost:
+        nodes = f"{state.num_nodes} node{'' if state.num_nodes == 1 else 's'}"
         named = ", ".join(map(str, lost[:_NAMED])) + (f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else "")
         warnings.warn(
-            f"Every class should have a node, else it is never said. Got {state.num_nodes} nodes for {len(classes)} "
+            f"Every class should have a node, else it is never said. Got {nodes} for {len(classes)} "
             f"classes, none for {named}. A lower min_win_share, a higher capacity or, if few nodes win all samples, a "
             "larger relevance_slope (0.3) keeps their nodes.",
             UserWarning,
