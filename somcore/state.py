@@ -91,6 +91,11 @@ class MapState:
         return int(self.alive.sum())
 
     @property
+    def said_classes(self) -> set[int]:
+        """Classes that some node has, which alone the map can say (reads the device once)."""
+        return set(self.classes[self.alive].tolist()) - {UNLABELLED}
+
+    @property
     def device(self) -> torch.device:
         """Where the tensors live."""
         return self.prototypes.device

@@ -72,7 +72,7 @@ def lost_classes(state: MapState, names: Sequence[str], labels: Tensor) -> str |
         >>> lost_classes(state, ["cat", "dog"], torch.tensor([0, 1, 1])).split(":")[0]
         'No node has the class cat (1 labelled row)'
     """
-    said = set(state.classes[state.alive].tolist()) - {UNLABELLED}
+    said = state.said_classes
     if not said:
         return None
     known = torch.bincount(labels[labels != UNLABELLED], minlength=len(names)).tolist()

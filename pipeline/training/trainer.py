@@ -295,6 +295,6 @@ class Training:
         if snapshot is None or snapshot.state.round == 0:
             return "No round was finished yet." if self._started else "Nothing was trained yet in this sitting."
         where = self._run.train.checkpoints or self._directory.path
-        if self._save(snapshot):
-            return f"State saved after round {snapshot.state.round} in {where}; --resume goes on."
-        return f"The state is NOT saved; --resume goes on from the last checkpoint in {where}, if there is one."
+        if not self._save(snapshot):
+            return f"The state is NOT saved; --resume goes on from the last checkpoint in {where}, if there is one."
+        return f"State saved after round {snapshot.state.round} in {where}; --resume goes on."

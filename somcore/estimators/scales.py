@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from somcore.config import UNLABELLED
 from somcore.state import MapState
 
 _SMALL, _SMALL_TO_GROW = 1e-6, 1e-3
@@ -57,7 +56,7 @@ def warn_of_constants(features: Tensor) -> None:
 
 def warn_of_lost_classes(state: MapState, classes: Sequence[int]) -> None:
     """Classes (C,) that the training had labels of and no node of the map has: their nodes won too little to stay."""
-    said = set(state.classes[state.alive].tolist()) - {UNLABELLED}
+    said = state.said_classes
     lost = [name for code, name in enumerate(classes) if code not in said]
     if lost:
         nodes = f"{state.num_nodes} node{'' if state.num_nodes == 1 else 's'}"
