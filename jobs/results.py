@@ -50,7 +50,7 @@ def results(
     columns = [name.strip() for name in group_by.split(",")]
     if len(set(columns)) < len(columns):
         raise must("--group-by", "columns, each of them once", group_by)
-    from pipeline.tracking.result_rows import about_best, best_run, grouped, of_data, without
+    from pipeline.tracking.result_rows import SCORES, about_best, best_run, grouped, of_data, without
     from pipeline.tracking.results import kept_of, tracked_runs
 
     runs = tracked_runs(experiment, tracking_uri, sweep)
@@ -61,7 +61,9 @@ def results(
         about = about_best(row, metric, chooser, kept, tracking_uri)
         row = {"chosen_by": chooser, "model_uri": kept["model_uri"], **row}
         tell(about) if format == "table" else show([row], format)
-        note(without(runs, metric)[1])
+        note(without(runs, chooser)[1])
+        if chooser == metric and metric in SCORES:
+            note(f"No run has validation_{metric}: chosen by {metric} itself, which then looks better than it is.")
         return row
     rows = grouped(runs, metric, columns)
     shown = [_spread(row, metric) for row in rows] if format == "table" else rows

@@ -126,9 +126,9 @@ def grouped(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> list[Row]:
 
 
 def best_run(runs: pd.DataFrame, metric: str) -> tuple[Row, str]:
-    """The best run, chosen by the metric on validation rows, else on training rows, where all runs have it.
+    """The best run, chosen by the metric on validation rows, else (errors) on training rows, else by the metric itself.
 
-    Runs without the metric are left out.
+    Runs without the score that chooses are left out. Ties go to the smaller map, then to the lower trial, as in sweeps.
 
     Returns:
         The run's row, and the metric that chose it: choosing by a test metric flatters, so say which it was.
@@ -146,11 +146,14 @@ def best_run(runs: pd.DataFrame, metric: str) -> tuple[Row, str]:
             f"--best must be of runs on one data set. These are on {len(sets)}: {_some(sets)}. "
             f"Choose one, e.g. --data {shlex.quote(sets[0])}, or a sweep of one with --sweep."
         )
-    known = [name for name in choosers_of(metric) if name in able and able[name].notna().all()]
+    known = [name for name in choosers_of(metric) if name in able and able[name].notna().any()]
     chooser = known[0] if known else metric
     lower = metric.startswith("loss_") or metric.endswith(_LOWER)
-    order = able[chooser].rank(ascending=lower, method="first")
-    return plain_row(able.loc[order.idxmin()].to_dict()), chooser
+    ties = [name for name in ("nodes", "trial") if name in able]
+    order = able.dropna(subset=[chooser]).sort_values(
+        [chooser, *ties], ascending=[lower, *(True for _ in ties)], kind="stable"
+    )
+    return plain_row(order.iloc[0].to_dict()), chooser
 
 
 def about_best(row: Row, metric: str, chooser: str, kept: Mapping[str, Any], uri: str | None) -> dict[str, Row]:

@@ -9,7 +9,9 @@ import pytest
 from jobs.results import results
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
-from pipeline.tracking.result_rows import about_best, best_run, data_names, grouped, of_data, without
+from pipeline.sweeps.selection import best_trial
+from pipeline.sweeps.trials import FINISHED
+from pipeline.tracking.result_rows import about_best, best_run, data_names, grouped, of_data, plain_row, without
 from pipeline.tracking.results import kept_of, run_directory, tracked_runs
 from pipeline.training.rundir import changed_settings, stored_settings
 
@@ -48,6 +50,22 @@ def test_the_best_run_is_chosen_on_validation_rows(runs):
     assert chooser == "validation_accuracy" and row["accuracy"] == 0.5
     row, chooser = best_run(runs.drop(columns="validation_accuracy"), "accuracy")
     assert chooser == "accuracy" and row["accuracy"] == 0.8
+
+
+def test_a_run_without_validation_rows_does_not_make_test_rows_choose(runs):
+    row, chooser = best_run(runs.assign(validation_accuracy=[0.6, 0.9, None]), "accuracy")
+    assert (chooser, row["accuracy"]) == ("validation_accuracy", 0.7)
+
+
+def test_ties_go_to_the_smaller_map_then_to_the_lower_trial_as_in_sweeps(runs):
+    tied = runs.assign(validation_accuracy=0.9, nodes=[30, 20, 20], trial=["c", "b", "a"])
+    rows = [plain_row(row) | {"status": FINISHED} for row in tied.to_dict("records")]
+    assert best_run(tied, "accuracy")[0]["trial"] == best_trial(rows, "accuracy")["trial"] == "a"
+
+
+def test_a_score_that_chose_itself_is_told(of_three_sets, capsys):
+    assert of_three_sets(best=True, data="digits", metric="nmi")["chosen_by"] == "nmi"
+    assert "No run has validation_nmi: chosen by nmi itself" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("metric", ["loss_push", "seconds", "validation_quantization_error", "misplaced_share"])
@@ -110,7 +128,9 @@ def of_three_sets(tracking_uri):
         for key, value in {**params, "map.capacity": 50, "train.seed": 3}.items():
             client.log_param(run.info.run_id, key, value)
         client.log_metric(run.info.run_id, "system/cpu", 50.0)
-        if accuracy is not None:
+        if accuracy is None:
+            client.log_metric(run.info.run_id, "nmi", 0.4)
+        else:
             client.log_metric(run.info.run_id, "accuracy", accuracy)
             client.log_metric(run.info.run_id, "validation_accuracy", accuracy)
         client.set_terminated(run.info.run_id)
@@ -139,7 +159,7 @@ def test_the_best_run_is_of_one_data_set(of_three_sets, capsys):
     assert [words[0] for words in lines[:3]] == ["The", "accuracy", "validation_accuracy"]
     assert lines[-2][:3] == ["Settings", "that", "differ"] and lines[-1] == ["map.capacity", "50"]
     assert len(lines) < 20 and "system/" not in out and "checkpoint" not in out
-    assert err.startswith("Left out, having no accuracy: 1 of 2 runs")
+    assert err.startswith("Left out, having no validation_accuracy: 1 of 2 runs (kohonen 1)")
 
 
 def test_the_best_run_for_people(runs, tracking_uri):
