@@ -212,7 +212,7 @@ class SOMLayer(nn.Module):
 
     @torch.no_grad()
     def predict_proba(self, features: Tensor) -> Tensor:
-        """(n, C) float64 probability of each class, of the softness that the losses train with."""
+        """(n, C) float64 probability of each class: softmax of −min ρ / ϑ, with the ϑ that the losses train with."""
         expect("features", features, self._shape(features))
         state = self.state
         temperature, _ = self.losses.decisions(self.error_threshold)

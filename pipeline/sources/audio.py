@@ -22,6 +22,8 @@ from pipeline.sources.npz import Npz
 
 _BROKEN = (ValueError, EOFError, OSError, IndexError, TypeError, UnboundLocalError, ZeroDivisionError, struct.error)
 _SHORTEST_S = 0.001
+_MOST_HZ = 768_000  # what recorders have; a damaged header may say billions, which no memory resamples
+_MOST_FLOAT = 4.0  # full scales that a float sample may reach before it is one of another scale
 _MOST_SAMPLES = 2**31 - 1  # that an array of Arrow has in a row
 _OPTIONS = ("test_fraction", "seed", "unlabelled_value", "duration_s", "sample_rate")
 
@@ -32,6 +34,8 @@ def open_audio(root: Path | None, options: SourceOptions) -> AudioFolder | Audio
     options.only("audio", *_OPTIONS)
     if not _SHORTEST_S <= options.duration_s < float("inf"):
         raise must("--duration", f"at least {_SHORTEST_S} seconds, and finite", options.duration_s)
+    if options.sample_rate is not None and options.sample_rate > _MOST_HZ:
+        raise must("--sample-rate", f"at most {_MOST_HZ} Hz", options.sample_rate)
     archives = [root] if root.is_file() else sorted(root.glob("*.npz"))
     if root.is_file() and root.suffix != ".npz":
         raise UserError(f"--root must be a folder of wav files or an .npz file. Got {root}.")
@@ -133,11 +137,11 @@ class AudioNpz:
 def _rate(npz: Npz) -> int:
     """The array `rate`: Hz of all recordings."""
     shape, dtype = npz.shape("rate"), npz.dtype("rate")
-    wanted = "one whole number of Hz, >= 1"
+    wanted = f"one whole number of Hz, 1 to {_MOST_HZ}"
     if shape != () or dtype.kind not in "iuf":
         raise must("array 'rate'", wanted, f"shape {shape}, {dtype}", where=npz.path.name)
     rate = npz.array("rate").item()
-    if not 1 <= rate < float("inf") or rate != int(rate):
+    if not 1 <= rate <= _MOST_HZ or rate != int(rate):
         raise must("array 'rate'", wanted, rate, where=npz.path.name)
     return int(rate)
 
@@ -154,14 +158,20 @@ def _read_wav(path: Path) -> tuple[int, np.ndarray]:
             warnings.filterwarnings("error", "Reached EOF")  # a truncated file is not
             rate, data = wavfile.read(path)
     except (*_BROKEN, wavfile.WavFileWarning) as error:
-        raise unreadable(f"{path} is not a readable wav file ({error}).", "files") from error
-    if rate < 1:
-        raise unreadable(f"{path}: sample rate must be >= 1 Hz. Got {rate}.", "files")
+        reason = (
+            "no samples" if isinstance(error, UnboundLocalError) else error
+        )  # SciPy found no chunk to read them from
+        raise unreadable(f"{path} is not a readable wav file ({reason}).", "files") from error
+    if not 1 <= rate <= _MOST_HZ:
+        raise unreadable(f"{path}: sample rate must be 1 to {_MOST_HZ} Hz. Got {rate}.", "files")
     if data.size == 0:
         raise unreadable(f"{path} holds no samples.", "files")
     if data.dtype.kind == "f":
         if not np.isfinite(data).all():
             raise unreadable(f"{path} holds NaN or infinite samples.", "files")
+        if (peak := float(np.abs(data).max())) > _MOST_FLOAT:
+            told = f"{path}: float samples must lie in -1 to 1. Got {peak:.6g}, of another scale."
+            raise unreadable(f"{told} Write them as int16, or divide them.", "files")
         values = data.astype(np.float64) * 32768.0
     else:  # 8 bit is unsigned, 24 bit comes left-aligned in 32
         shift = 128.0 if data.dtype.itemsize == 1 else 0.0

@@ -112,11 +112,12 @@ def test_broken_and_empty_wav_files_are_named(tmp_path):
         ({"samples": np.zeros(10)}, "samples must be a vector of int16"),
         ({"offsets": np.array([0, 4])}, "offsets must be rising from 0 to 10"),
         ({"offsets": np.array([0, 12, 4, 10])}, "offsets must be rising from 0 to 10"),
-        ({"rate": [8000]}, r"array 'rate' must be one whole number of Hz, >= 1. Got 'shape \(1,\), int64'"),
-        ({"rate": "8000"}, "array 'rate' must be one whole number of Hz, >= 1. Got 'shape"),
-        ({"rate": 0}, "array 'rate' must be one whole number of Hz, >= 1. Got 0"),
-        ({"rate": 0.5}, "array 'rate' must be one whole number of Hz, >= 1. Got 0.5"),
-        ({"rate": np.nan}, "array 'rate' must be one whole number of Hz, >= 1. Got nan"),
+        ({"rate": [8000]}, r"array 'rate' must be one whole number of Hz, 1 to 768000. Got 'shape \(1,\), int64'"),
+        ({"rate": "8000"}, "array 'rate' must be one whole number of Hz, 1 to 768000. Got 'shape"),
+        ({"rate": 0}, "array 'rate' must be one whole number of Hz, 1 to 768000. Got 0"),
+        ({"rate": 0.5}, "array 'rate' must be one whole number of Hz, 1 to 768000. Got 0.5"),
+        ({"rate": 800_000}, "array 'rate' must be one whole number of Hz, 1 to 768000. Got 800000"),
+        ({"rate": np.nan}, "array 'rate' must be one whole number of Hz, 1 to 768000. Got nan"),
         ({"labels": np.arange(3)}, r"array 'labels' must be of shape \(2,\)"),
     ],
 )
@@ -164,14 +165,42 @@ def test_a_duration_that_no_recording_has_is_refused(tmp_path, duration, message
         _audio(tmp_path, duration_s=duration)
 
 
-def test_a_wav_file_of_rate_0_is_named(tmp_path):
+@pytest.mark.parametrize("wrong", [0, 2**31 - 1])
+def test_a_wav_file_of_a_rate_that_no_recorder_has_is_named(tmp_path, wrong):
     write_wav(tmp_path / "x" / "a.wav", np.arange(100))
     content = bytearray((tmp_path / "x" / "a.wav").read_bytes())
-    content[24:32] = bytes(8)  # rate, and bytes per second
+    content[24:28] = wrong.to_bytes(4, "little")
+    content[28:32] = (2 * wrong % 2**32).to_bytes(4, "little")  # bytes per second
     (tmp_path / "x" / "a.wav").write_bytes(content)
     for rate in (None, 8000):
-        with pytest.raises(UserError, match="a.wav: sample rate must be >= 1 Hz. Got 0"):
+        with pytest.raises(UserError, match=f"a.wav: sample rate must be 1 to 768000 Hz. Got {wrong}"):
             collect(_audio(tmp_path, sample_rate=rate))
+
+
+def test_a_wanted_rate_that_no_recorder_has_is_refused(tmp_path):
+    write_wav(tmp_path / "x" / "a.wav", np.arange(100))
+    with pytest.raises(UserError, match="--sample-rate must be at most 768000 Hz. Got 800000"):
+        _audio(tmp_path, sample_rate=800_000)
+
+
+def test_float_samples_of_another_scale_are_named_instead_of_clipped(tmp_path):
+    from scipy.io import wavfile
+
+    (tmp_path / "x").mkdir()
+    wavfile.write(tmp_path / "x" / "a.wav", 8000, np.float32([0.5, 1.5]))  # a peak that was mixed too high is clipped
+    assert collect(_audio(tmp_path))["train"][0][0][:2].tolist() == [16384, 32767]
+    wavfile.write(tmp_path / "x" / "b.wav", 8000, np.float32([100.0, -20000.0]))
+    with pytest.raises(DataError, match="b.wav: float samples must lie in -1 to 1. Got 20000, of another scale"):
+        collect(_audio(tmp_path))
+
+
+def test_a_wav_file_that_ends_behind_its_header_is_named(tmp_path):
+    write_wav(tmp_path / "x" / "a.wav", np.arange(100))
+    content = bytearray((tmp_path / "x" / "a.wav").read_bytes()[:44])
+    content[4:8] = content[40:44] = bytes(4)  # as a recorder leaves it that was killed
+    (tmp_path / "x" / "a.wav").write_bytes(content)
+    with pytest.raises(DataError, match="a.wav (is not a readable wav file .no samples|holds no samples)"):
+        collect(_audio(tmp_path))
 
 
 def test_a_wav_file_without_channels_is_named(tmp_path):
