@@ -34,7 +34,7 @@ SCHEDULERS = ("none", "asha")
 SCREENING = ("auto", "on", "off")
 _SAMPLES = 10
 # What may differ when a sweep goes on: it changes which trials are done, not what one of them is.
-_FREE = ("samples", "scheduler", "screening")
+FREE = ("samples", "scheduler", "screening")
 _OF_RUNS = ("tracking.report", "tracking.moments")
 _OF_SWEEP = ("data.path", "train.model", "train.seed", "train.labelled_fraction", "train.validation_fraction")
 
@@ -100,8 +100,6 @@ class SweepPlan:
     @property
     def num_sets(self) -> int:
         """Sets of hyper-parameters."""
-        if self.definition["search"] == "grid":
-            return len(self.space.grid())
         return int(self.definition["samples"]) if self.space.columns else 1
 
     @property
@@ -179,9 +177,9 @@ def make_plan(
     definition, space = _definition(options, data_sets, asked_before, say)
     for key, value in definition.items():
         before = asked_before.get(key, value)
-        fewer = key == "samples" and value < before
+        fewer = key == "samples" and value < before and definition["search"] != "grid"
         parts = [lasting({**part, "train.model": model}) if key == "settings" else part for part in (before, value)]
-        if fewer or (key not in _FREE and parts[0] != parts[1]):
+        if fewer or (key not in FREE and parts[0] != parts[1]):
             was, got = _in_words(key, before), _in_words(key, value)
             wanted = f"at least {was}" if fewer else f"{was} as it was" if key in ("space", "data") else was
             same = "the same data under the same names by --data, or " if key == "data" else ""
@@ -236,8 +234,11 @@ def _definition(
     asked_for = {key: getattr(options, key) for key in defaults}
     given = {k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in asked_for.items()}
     chosen = {k: v if v is not None else before.get(k, defaults[k]) for k, v in given.items()}
-    if not before and chosen["search"] == "grid" and options.samples not in (None, num_sets := len(space.grid())):
-        raise must("--samples", f"left out with --search grid, which takes all {num_sets} sets", options.samples)
+    if chosen["search"] == "grid":
+        chosen["samples"] = len(space.grid())
+        if options.samples not in (None, chosen["samples"]):
+            requirement = f"left out with --search grid, which takes all {chosen['samples']} sets"
+            raise must("--samples", requirement, options.samples)
     manifests = {data.key: data.manifest_hash for data in data_sets}
     return {"model": options.model, "data": manifests, **chosen, "settings": settings, "space": space.describe()}, space
 

@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.environment import environment
 from pipeline.errors import MachineError, TrackingUnavailable
 from pipeline.places import write_atomically
-from pipeline.sweeps.plan import SWEEP, TRIALS, SweepPlan
+from pipeline.sweeps.plan import FREE, SWEEP, TRIALS, SweepPlan
 from pipeline.sweeps.trials import Trial, stop_trial
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.sender import Sender
@@ -90,6 +90,7 @@ class Recorder:
         about = {"sweep": self._plan.name, "kind": "sweep", "model": self._plan.model}
         about["data"] = ",".join(dict.fromkeys(data.name for data in self._plan.data_sets))
         about["labelled_fraction"] = ",".join(f"{f:g}" for f in self._plan.definition["fractions"])
+        about |= {key: str(self._plan.definition[key]) for key in FREE}
         about["mlflow.note.content"] = f"{self._plan.num_trials} trials in {self._plan.folder}"
         self._parent.start(f"sweep-{self._plan.model}-{self._plan.name}", _plain(self._plan), environment() | about)
         self._thread.start()
@@ -194,8 +195,8 @@ class Recorder:
 
 
 def _plain(plan: SweepPlan) -> dict[str, Any]:
-    """The definition as flat parameters, by the keys of the command line."""
-    asked = {k: v for k, v in plan.definition.items() if k not in ("model", "data", "space", "settings")}
+    """The definition as flat parameters, by the keys of the command line; what may change later is in tags."""
+    asked = {k: v for k, v in plan.definition.items() if k not in ("model", "data", "space", "settings", *FREE)}
     texts = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in asked.items()}
     where = ",".join(data.path for data in plan.data_sets)
     about = {"data.path": where, "train.model": plan.model, "space": plan.space.name}

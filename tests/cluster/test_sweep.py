@@ -79,13 +79,17 @@ def test_a_sweep_keeps_going_where_a_trial_fails_and_records_a_child_for_each(
             assert run.data.metrics["validation_accuracy"] == pytest.approx(row["validation_accuracy"])
 
 
-def test_what_was_done_is_not_repeated_and_a_sweep_can_be_extended(ray_cluster, digits, space, tmp_path):
-    first = sweep(options([digits], space, samples=1), str(tmp_path / "out"), tracking_uri="none")
+def test_what_was_done_is_not_repeated_and_a_sweep_can_be_extended(ray_cluster, digits, space, tracking_uri, tmp_path):
+    first = sweep(options([digits], space, samples=1), str(tmp_path / "out"), tracking_uri=tracking_uri, experiment="x")
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "trials").glob("*/trial.json")}
-    more = sweep(options([digits], None, samples=2), tmp_path / "out", resume=True, tracking_uri="none")
+    more = sweep(
+        options([digits], None, samples=2), tmp_path / "out", resume=True, tracking_uri=tracking_uri, experiment="x"
+    )
     assert len(done) == 2 and more["trials"] == more["finished"] == 4
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
     assert metrics(first["rows"]).items() <= metrics(more["rows"]).items()
+    (parent,) = [run for run in runs_of(tracking_uri, "x") if run.data.tags["kind"] == "sweep"]
+    assert parent.data.tags["samples"] == "2" and "samples" not in parent.data.params
 
 
 @pytest.mark.parametrize("changes", [{"search": "optuna"}, {"scheduler": "asha", "samples": 3}])

@@ -140,7 +140,10 @@ def test_a_grid_takes_all_its_sets(digits, tmp_path):
     asked = {"data": [str(digits)], "model": "sssom", "search": "grid", "space": str(tmp_path / "space.yaml")}
     with pytest.raises(UserError, match="--samples must be left out with --search grid, which takes all 3 .* Got 2"):
         make_plan(SweepOptions(**asked, samples=2), tmp_path / "out", resume=False)
-    assert make_plan(SweepOptions(**asked), tmp_path / "out", resume=False).num_sets == 3
+    plan = make_plan(SweepOptions(**asked), tmp_path / "out", resume=False)
+    assert plan.num_sets == plan.definition["samples"] == 3
+    with pytest.raises(UserError, match="--samples must be left out with --search grid, which takes all 3 .* Got 50"):
+        make_plan(SweepOptions(samples=50), tmp_path / "out", resume=True)
 
 
 def test_one_data_set_given_twice(digits, tmp_path):
