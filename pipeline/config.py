@@ -274,8 +274,10 @@ def _parse_file(path: Path) -> Any:
         return json.loads(text)
     import yaml
 
+    from pipeline.plain_yaml import read_yaml
+
     try:
-        return yaml.safe_load(text) or {}
+        return read_yaml(text) or {}
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
 

@@ -181,6 +181,7 @@ def make_plan(
         parts = [lasting({**part, "train.model": model}) if key == "settings" else part for part in (before, value)]
         if fewer or (key not in FREE and parts[0] != parts[1]):
             was, got = _in_words(key, before), _in_words(key, value)
+            got += f" with other {_changed(before, value)}" if key == "space" and got == was else ""
             wanted = f"at least {was}" if fewer else f"{was} as it was" if key in ("space", "data") else was
             same = "the same data under the same names by --data, or " if key == "data" else ""
             raise OutputError(
@@ -283,6 +284,13 @@ def _check(plan: SweepPlan, workers: int) -> bool:
         requirement = "auto or off except for growing maps on small tables without missing values, a C compiler at hand"
         raise must("--screening", requirement, f"on ({got})")
     return possible
+
+
+def _changed(before: Mapping[str, Any], value: Mapping[str, Any]) -> str:
+    """What two spaces of one name differ in."""
+    parts = [{column[0]: column[1:] for column in space["columns"]} | space["fixed"] for space in (before, value)]
+    names = [name for name in dict.fromkeys((*parts[0], *parts[1])) if parts[0].get(name) != parts[1].get(name)]
+    return f"ranges or values of {', '.join(names)}" if names else "steps"
 
 
 def _in_words(key: str, value: Any) -> str:

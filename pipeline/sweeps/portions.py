@@ -138,7 +138,7 @@ def _distribution(optuna: Any, column: Column) -> Any:
     kinds = optuna.distributions
     if column.kind == "choice":
         return kinds.CategoricalDistribution(column.choices)
-    if column.kind == "integer":
+    if column.kind in ("integer", "whole"):
         return kinds.IntDistribution(math.ceil(column.low), math.floor(column.high))
     if column.kind == "log10":
         return kinds.FloatDistribution(10.0**column.low, 10.0**column.high, log=True)

@@ -30,7 +30,8 @@ class Column:
         name: the parameter.
         low: lower end; of the exponent (base ten) on a logarithmic scale.
         high: upper end.
-        kind: "real", "integer" (rounded), "log10", or "choice".
+        kind: "real", "integer" (rounded, so that both ends are half as likely), "whole" (integers, equally likely),
+            "log10", or "choice".
         choices: values of a "choice", equally likely.
     """
 
@@ -44,6 +45,8 @@ class Column:
         """The value at quantile u in [0, 1)."""
         if self.kind == "choice":
             return self.choices[int(u * len(self.choices))]
+        if self.kind == "whole":
+            return int(self.low) + int(u * (self.high - self.low + 1))
         x = self.low + u * (self.high - self.low)
         if self.kind == "integer":
             return round(x)

@@ -134,8 +134,10 @@ def open_space(text: str | None) -> Space:
         raise must("--space", f"a yaml file or one of {', '.join(PUBLISHED)}", text)
     import yaml
 
+    from pipeline.plain_yaml import read_yaml
+
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid yaml: {line_of(error)}") from None
     if not isinstance(content, Mapping) or not content:
@@ -164,7 +166,7 @@ def _of_file(content: dict[str, Any], name: str) -> Space:
                 points[key] = _steps(columns[-1], value["steps"])
         elif isinstance(value, list):
             columns.append(_choice(key, value))
-            points[key] = list(value)
+            points[key] = list(dict.fromkeys(value))
         else:
             fixed[key] = value
     start = _published(base).columns if base else ()
@@ -216,7 +218,7 @@ def _range(key: str, value: Mapping[str, Any]) -> Column:
         raise must(key, "a range with low > 0 where log is true", dict(value))
     if log:
         return Column(key, math.log10(low), math.log10(high), "log10")
-    return Column(key, low, high, "integer" if integer else "real")
+    return Column(key, low, high, "whole" if integer else "real")
 
 
 def _choice(key: str, values: list[Any]) -> Column:
@@ -228,4 +230,5 @@ def _choice(key: str, values: list[Any]) -> Column:
 def _steps(column: Column, steps: Any) -> list[Any]:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
         raise must(f"{column.name}: steps", "an integer >= 2", steps)
-    return list(dict.fromkeys(column.value(step / (steps - 1)) for step in range(steps)))
+    even = replace(column, kind="integer") if column.kind == "whole" else column  # rounded, so that both ends are steps
+    return list(dict.fromkeys(even.value(step / (steps - 1)) for step in range(steps)))

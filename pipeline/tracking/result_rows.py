@@ -23,7 +23,7 @@ SCORES = (
     "accuracy", "balanced_accuracy", "clustering_accuracy", "grouped_accuracy", "nmi", "ari", "purity",
     "quantization_error", "topographic_error",
 )  # fmt: skip
-_COLUMNS = ("data", "model", "labelled_fraction", "seed", "fold", "sweep")  # that results are mostly grouped by
+_COLUMNS = ("data", "model", "labelled_fraction", "seed", "fold", "sweep", "set")  # that results are mostly grouped by
 _ABOUT = (
     "data",
     "split",

@@ -21,7 +21,7 @@ from pipeline.tracking.result_rows import data_names, read_trials
 from pipeline.tracking.stores import bare, database
 
 _PAGE = 1000
-_TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "data", "fold", "screened", "split")
+_TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "set", "data", "fold", "screened", "split")
 _SWEEP, _TRIALS, _MAP, _RECORD = "sweep.json", "trials.csv", "map.safetensors", "run.json"
 
 

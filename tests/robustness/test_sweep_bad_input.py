@@ -135,6 +135,19 @@ def test_optuna_takes_the_published_spaces(digits, tmp_path, model):
     assert make_plan(asked, tmp_path / "out", resume=False).num_sets == 10
 
 
+def test_a_space_that_was_edited_is_told_by_what_is_other(digits, tmp_path):
+    file = tmp_path / "space.yaml"
+    file.write_text("map.capacity: [20, 30]\nmap.bmu_rate: {low: 0.01, high: 0.2}\nmap.batch_size: 64")
+    asked = SweepOptions(data=[str(digits)], model="sssom", space=str(file))
+    make_plan(asked, tmp_path / "out", resume=False)
+    file.write_text(file.read_text().replace("0.2", "0.3").replace("64", "32"))
+    told = (
+        "space must be 'space' as it was to go on .* Got 'space' with other ranges or values of map.bmu_rate, map"
+    )
+    with pytest.raises(UserError, match=told):
+        make_plan(asked, tmp_path / "out", resume=True)
+
+
 def test_a_grid_takes_all_its_sets(digits, tmp_path):
     (tmp_path / "space.yaml").write_text("map.capacity: [20, 30, 40]")
     asked = {"data": [str(digits)], "model": "sssom", "search": "grid", "space": str(tmp_path / "space.yaml")}

@@ -2,12 +2,14 @@
 
 import re
 import textwrap
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
+from pipeline.plain_yaml import read_yaml
 from pipeline.sweeps import spaces
 from pipeline.sweeps.published_spaces import map_config
 from pipeline.sweeps.spaces import PUBLISHED, open_space
@@ -49,6 +51,32 @@ def test_ten_sets_of_a_hypercube_fill_ten_strata(tmp_path):
     space = opened(tmp_path, "map.relevance_slope: {low: 0.0, high: 1.0}")
     values = sorted(space.drawn(index, "lhs")["map.relevance_slope"] for index in range(10))
     assert [int(10 * value) for value in values] == list(range(10))
+
+
+@pytest.mark.parametrize("search", ["lhs", "random"])
+def test_whole_numbers_are_equally_likely(tmp_path, search):
+    space = opened(tmp_path, "map.candidates_per_group: {low: 1, high: 3, integer: true}")
+    drawn = Counter(space.drawn(index, search)["map.candidates_per_group"] for index in range(3000))
+    assert set(drawn) == {1, 2, 3} and max(drawn.values()) - min(drawn.values()) < 200
+
+
+def test_numbers_may_have_an_exponent_without_a_point(tmp_path):
+    space = opened(
+        tmp_path, "map.bmu_rate: {low: 1e-3, high: 1E-1, log: true}\nmap.relevance_rate: [1e-3, .5e-1, 2e-2]"
+    )
+    assert [column.low for column in space.columns] == [-3.0, 0.0]
+    assert space.columns[1].choices == (1e-3, 5e-2, 2e-2)
+    assert read_yaml("{a: 1e3, b: 1.e+3, c: e3, d: 1e, e: 12}") == {
+        "a": 1000.0,
+        "b": 1000.0,
+        "c": "e3",
+        "d": "1e",
+        "e": 12,
+    }
+
+
+def test_a_grid_takes_a_value_once(tmp_path):
+    assert len(opened(tmp_path, "map.capacity: [20, 20, 30]").grid()) == 2
 
 
 def test_a_grid_has_all_combinations(tmp_path):
