@@ -141,9 +141,7 @@ def test_a_space_that_was_edited_is_told_by_what_is_other(digits, tmp_path):
     asked = SweepOptions(data=[str(digits)], model="sssom", space=str(file))
     make_plan(asked, tmp_path / "out", resume=False)
     file.write_text(file.read_text().replace("0.2", "0.3").replace("64", "32"))
-    told = (
-        "space must be 'space' as it was to go on .* Got 'space' with other ranges or values of map.bmu_rate, map"
-    )
+    told = "space must be 'space' as it was to go on .* Got 'space' with other ranges or values of map.bmu_rate, map"
     with pytest.raises(UserError, match=told):
         make_plan(asked, tmp_path / "out", resume=True)
 
