@@ -53,3 +53,8 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def writes_of(tensor: Tensor) -> int:
+    """How often a tensor was written to; −1 where torch does not count."""
+    return -1 if tensor.is_inference() else tensor._version

@@ -8,7 +8,7 @@ Axes: n samples of a tile, K nodes, D features.
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from somcore import device
 from somcore.state import MapState
 
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
+_CACHED = 2**18  # values of a block of differences, 2 MB: what a processor keeps near
 _SHARED = 2**15  # values of a single sum from which on torch shares it among threads, with other bits
 
 
@@ -179,18 +180,33 @@ def exact_errors(state: MapState, tile: Tile, nodes: Tensor) -> Tensor:
     if tile.observed is not None:
         relevances = relevances * tile.observed.unsqueeze(1)
     residual = tile.features.unsqueeze(1) - state.prototypes[nodes]
-    shared = nodes.numel() == 1 and state.num_features >= _SHARED
-    with device.one_thread() if shared else nullcontext():
+    with _unshared(nodes.numel(), state.num_features):
         errors = torch.linalg.vecdot(relevances * residual, residual) / relevances.sum(2)
     return torch.where(state.alive[nodes], errors, torch.inf)
 
 
+def _unshared(num_sums: int, num_features: int) -> AbstractContextManager[object]:
+    """One thread where there is a single long sum."""
+    return device.one_thread() if num_sums == 1 and num_features >= _SHARED else nullcontext()
+
+
 def squared_errors(state: MapState, tile: Tile) -> Tensor:
-    """Exact ρ between every sample and every node: (n, K) float64, +inf for dead nodes."""
-    every = torch.arange(state.capacity, device=tile.features.device).expand(tile.features.shape[0], -1)
+    """Exact ρ between every sample and every node: (n, K) float64, +inf for dead nodes; the bits of `exact_errors`."""
     if device.is_recorded():
+        every = torch.arange(state.capacity, device=tile.features.device).expand(tile.features.shape[0], -1)
         return exact_errors(state, tile, every)
-    step = max(1, 2**24 // max(1, state.capacity * state.num_features))  # at most 128 MB at a time
-    rows = torch.arange(every.shape[0], device=every.device).split(step)
-    parts = [exact_errors(state, tile.take(part), every[part]) for part in rows]
-    return torch.cat(parts) if parts else every.to(torch.float64)
+    nodes = rows_where(state.alive)
+    prototypes, relevances = state.prototypes[nodes], state.relevances[nodes]
+    mass = relevances.sum(1)
+    errors = mass.new_full((tile.features.shape[0], state.capacity), torch.inf)
+    rows = torch.arange(errors.shape[0], device=errors.device)
+    for part in rows.split(max(1, _CACHED // max(1, prototypes.numel()))):
+        residual = tile.features[part].unsqueeze(1) - prototypes
+        weights, sums = relevances, mass
+        if tile.observed is not None:
+            weights = relevances * tile.observed[part].unsqueeze(1)
+            sums = weights.sum(2)
+        with _unshared(len(part) * len(nodes), state.num_features):
+            found = torch.linalg.vecdot(weights * residual, residual) / sums
+        errors[part.unsqueeze(1), nodes] = torch.where(state.alive[nodes], found, torch.inf)
+    return errors

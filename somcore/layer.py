@@ -5,6 +5,7 @@ Axes: n samples of a tile, K nodes, D features, C classes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from somcore.config import DEEP_RELEVANCE_FLOOR, LABEL_AWARE, UNLABELLED, MapConfig
-from somcore.device import asking_is_free
+from somcore.device import asking_is_free, writes_of
 from somcore.expected import expect, expect_map, expect_saved, expect_tile, warn_of_fall
 from somcore.initial import initial_state
 from somcore.loss_config import LossConfig, check_decisions
@@ -49,8 +50,8 @@ class SOMLayer(nn.Module):
 
     Raises:
         ValueError: a threshold-free variant without temperature and margin, missing="mask", an algorithm other than
-            superstep, num_classes or bound out of range, num_samples below 1 or none for a lattice, or a state that
-            `install` refuses.
+            superstep, dim, num_classes, num_samples or bound out of range, no num_samples for a lattice, or a state
+            that `install` refuses.
 
     Source: this project, docs/deep.md.
 
@@ -75,8 +76,10 @@ class SOMLayer(nn.Module):
         state: MapState | None = None,
     ) -> None:
         super().__init__()
-        num_classes, bound = plain(num_classes), plain(bound)
+        dim, num_classes, num_samples, bound = map(plain, (dim, num_classes, num_samples, bound))
+        check("dim", dim, ">= 1", whole=True)
         check("num_classes", num_classes, ">= 0", whole=True)
+        check("num_samples", 1 if num_samples is None else num_samples, ">= 1", whole=True)
         check("bound", bound, "> 0", whole=False)
         if config.missing != "error":
             raise ValueError("missing must be 'error' in a SOMLayer. Got 'mask'; fill gaps before the encoder.")
@@ -187,10 +190,12 @@ class SOMLayer(nn.Module):
 
         Raises:
             ValueError: features, labels, positions or views of another shape or kind; on a CPU, features and views
-                that are not finite and labels that are neither a class nor UNLABELLED (without `num_classes` none is).
+                that are not finite and labels that are neither a class nor UNLABELLED (without `num_classes` none is);
+                with exact sums, a bound or prototypes that are too large for them.
         """
         if labels is None:
             labels = torch.full(features.shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
+        scale = (self._scale or round_scale(self.state, self.bound, self.config.batch_size)) if exact else None
         expect_tile(features, labels, views, positions, self._shape(features), self.num_classes)
         return measure(
             self.state,
@@ -201,7 +206,7 @@ class SOMLayer(nn.Module):
             error_threshold=self.error_threshold,
             views=views,
             positions=positions,
-            scale=self._scale if exact else None,
+            scale=scale,
         )
 
     @torch.no_grad()
@@ -229,16 +234,18 @@ class SOMLayer(nn.Module):
         """What is no tensor of the map, put in a buffer: where only tensors are copied, `_read_scalars` finds it."""
         self._written, device = self._all_scalars, self.get_buffer("prototypes").device
         self._scalar_buffer = torch.tensor(self._written, dtype=torch.float64, device=device)
-        self._writes_read = _writes(self._scalar_buffer)
-        self._scale = 40 if device.type == "meta" else round_scale(self.state, self.bound, self.config.batch_size)
+        self._writes_read = writes_of(self._scalar_buffer)
+        self._scale = 40 if device.type == "meta" else 0
+        with contextlib.suppress(ValueError):  # no exact sums of such numbers: said where they are asked for
+            self._scale = self._scale or round_scale(self.state, self.bound, self.config.batch_size)
 
     def _read_scalars(self) -> None:
         """Takes over scalars and threshold copied into the buffer; an accelerator is asked once after each copy."""
         buffer = self._scalar_buffer
         if torch.compiler.is_compiling() or buffer.device.type == "meta":
             return
-        if asking_is_free(buffer) or _writes(buffer) != self._writes_read:
-            self._writes_read = _writes(buffer)
+        if asking_is_free(buffer) or writes_of(buffer) != self._writes_read:
+            self._writes_read = writes_of(buffer)
             if buffer.tolist() != self._written:
                 self.set_extra_state(buffer)
 
@@ -276,11 +283,6 @@ class SOMLayer(nn.Module):
             if moved.dtype != tensor.dtype:
                 setattr(self, name, tensor.to(moved.device))
         return self
-
-
-def _writes(tensor: Tensor) -> int:
-    """How often a tensor was written to; −1 where torch does not count."""
-    return -1 if tensor.is_inference() else tensor._version
 
 
 def deep_config(config: MapConfig) -> MapConfig:

@@ -30,6 +30,41 @@ def trained_layer(generator, rounds=4, **options):
     return layer
 
 
+def test_features_beyond_exact_sums_are_refused_where_these_are_asked_for(generator):
+    layer = SOMLayer(MapConfig(capacity=20, batch_size=64), dim=8)
+    z = 1e7 * torch.rand(64, 8, generator=generator)
+    layer.calibrate(z)
+    layer.install(advance(layer.state, layer(z, exact=False).statistics, layer.config))
+    assert layer.state.num_nodes > 1 and layer(z, exact=False).count == 64
+    with pytest.raises(ValueError, match="Features must be small enough for exact sums"):
+        layer(z)
+    copied = SOMLayer(MapConfig(capacity=20, batch_size=64), dim=8)
+    copied.load_state_dict(layer.state_dict())
+    assert copied.state.digest() == layer.state.digest()
+    layer.install(initial_state(layer.config, 8))
+    assert layer(torch.rand(4, 8)).count == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_samples": 2.5}, "num_samples must be a whole number >= 1. Got 2.5"),
+        ({"num_samples": 0}, "num_samples must be a whole number >= 1. Got 0"),
+        ({"dim": -1}, "dim must be a whole number >= 1. Got -1"),
+        ({"dim": "8"}, "dim must be a whole number >= 1. Got '8'"),
+    ],
+)
+def test_sizes_are_whole_numbers(options, message):
+    with pytest.raises(ValueError, match=message):
+        SOMLayer(MapConfig(), **{"dim": 4, **options})
+
+
+def test_sizes_may_be_numbers_of_numpy():
+    layer = SOMLayer(MapConfig(), np.int64(4), np.int32(3), num_samples=np.int64(10_000), bound=np.float32(2))
+    same = SOMLayer(MapConfig(), 4, 3, num_samples=10_000, bound=2.0)
+    assert (layer.config, layer.num_classes, layer.bound) == (same.config, same.num_classes, same.bound)
+
+
 def test_forward_never_changes_the_map_and_prototypes_get_no_gradient(generator):
     layer = trained_layer(generator)
     encoder = nn.Linear(4, 6)
@@ -297,8 +332,6 @@ def test_wrong_uses_are_named(generator):
             SOMLayer(MapConfig(variant=variant, rows=2, columns=2), dim=4, num_samples=9)
     with pytest.raises(ValueError, match="labels must be -1 where num_classes is 0. Got 2 in row 1 of the tile."):
         SOMLayer(MapConfig(), dim=4)(torch.rand(3, 4, generator=generator), torch.tensor([-1, 2, 0]))
-    with pytest.raises(ValueError, match="must have at least 1 row. Got 0."):
-        SOMLayer(MapConfig(), dim=4, num_classes=2, num_samples=0)
     with pytest.raises(ValueError, match="num_classes must be a whole number >= 0. Got -1."):
         SOMLayer(MapConfig(), dim=4, num_classes=-1)
     for bound in (0, -3.0, float("inf")):

@@ -76,6 +76,27 @@ def test_one_wide_error_has_the_same_bits_for_any_number_of_threads(generator):
     torch.set_num_threads(before)
     assert torch.equal(found[0], squared_errors(state, tile))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    one = dataclasses.replace(state, alive=torch.arange(6) == 2)
+    torch.set_num_threads(3)
+    assert torch.equal(found[0][:, 2], squared_errors(one, tile)[:, 2])
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("missing", ["error", "mask"])
+@pytest.mark.parametrize(("capacity", "dim", "rows"), [(7, 3, 40), (300, 50, 70), (5, 900, 90), (1, 1, 1), (9, 4, 0)])
+def test_errors_of_all_nodes_have_the_bits_of_the_errors_of_given_ones(capacity, dim, rows, missing, generator):
+    config = MapConfig(variant="larfdssom", capacity=capacity).resolve(num_samples=9, num_features=dim)
+    numbers = torch.rand(2, capacity, dim, generator=generator, dtype=torch.float64)
+    alive = torch.arange(capacity) % 3 != 1
+    state = dataclasses.replace(
+        initial_state(config, dim), prototypes=numbers[0], relevances=0.1 + 0.9 * numbers[1], alive=alive
+    )
+    samples = torch.rand(rows, dim, generator=generator, dtype=torch.float64)
+    if missing == "mask" and dim > 1:
+        samples[:, 1:] = torch.where(torch.rand(rows, dim - 1, generator=generator) < 0.4, torch.nan, samples[:, 1:])
+    tile = Tile.of(samples, missing)
+    every = torch.arange(capacity).expand(rows, -1)
+    assert torch.equal(squared_errors(state, tile), exact_errors(state, tile, every))
 
 
 @pytest.mark.parametrize("missing", ["error", "mask"])
