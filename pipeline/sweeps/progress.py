@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.sweeps.selection import chooser_of, score_of
-from pipeline.sweeps.trials import FAILED, FINISHED, STOPPED, told_of
+from pipeline.sweeps.selection import best_trial
+from pipeline.sweeps.trials import FAILED, STOPPED, told_of
 
 _RECORD_S = 5.0
 
@@ -33,7 +33,7 @@ class Progress:
         self._total, self._metric, self._tell, self._record = total, metric, tell, record
         self._counts: Counter[str] = Counter()
         self._recorded_at = time.monotonic()
-        self._best: tuple[float, str, str] | None = None
+        self._best: dict[str, Any] | None = None
 
     @property
     def done(self) -> int:
@@ -51,8 +51,9 @@ class Progress:
         parts = [f"{self._counts[s]} {s}" for s in (FAILED, STOPPED) if self._counts[s]]
         numbers: dict[str, float | None] = {"trials_done": done, "trials_failed": self._counts[FAILED]}
         if self._best is not None:
-            parts.append(f"best {self._best[2]} {abs(self._best[0]):.4g} ({self._best[1]})")
-            numbers["best_score"] = abs(self._best[0])
+            chooser = self._best["chosen_by"]
+            parts.append(f"best {chooser} {self._best[chooser]:.4g} ({self._best['trial']})")
+            numbers["best_score"] = self._best[chooser]
         self._tell(done, self._total, ", ".join([*parts, *told_of(row)]))
         if now - self._recorded_at >= _RECORD_S or done >= self._total:
             self._recorded_at = now
@@ -60,6 +61,5 @@ class Progress:
 
     def _count(self, status: str, row: Mapping[str, Any]) -> None:
         self._counts[status] += 1
-        score = score_of(row, self._metric)
-        if status == FINISHED and score is not None and (self._best is None or score > self._best[0]):
-            self._best = (score, row["trial"], chooser_of(self._metric, row))
+        rows = [{**row, "status": status}] if self._best is None else [self._best, {**row, "status": status}]
+        self._best = best_trial(rows, self._metric)

@@ -245,14 +245,14 @@ def test_the_best_of_the_finished_trials_is_told_and_recorded_every_few_seconds(
     seen = progress.Progress(5, "quantization_error", lambda *line: told.append(line), lambda *n: recorded.append(n))
     seen.known("failed", {"trial": "0"})
     for now[0], status, error in ((1.0, "finished", 0.5), (5.0, "finished", 0.25), (9.0, "stopped", 0.125)):
-        seen.ended(status, {"trial": str(now[0]), "training_quantization_error": error})
-    seen.ended("finished", {"trial": "last", "training_quantization_error": 0.5, "nodes": 7.0, "accuracy": 0.75})
+        seen.ended(status, {"trial": str(now[0]), "training_quantization_error": error, "nodes": 9.0})
+    seen.ended("finished", {"trial": "last", "training_quantization_error": 0.25, "nodes": 7.0, "accuracy": 0.75})
     best = "best training_quantization_error"
     assert told == [
-        (2, 5, f"1 failed, {best} 0.5 (1.0)"),
-        (3, 5, f"1 failed, {best} 0.25 (5.0)"),
-        (4, 5, f"1 failed, 1 stopped, {best} 0.25 (5.0)"),
-        (5, 5, f"1 failed, 1 stopped, {best} 0.25 (5.0), last: 7 nodes, accuracy 0.750"),
+        (2, 5, f"1 failed, {best} 0.5 (1.0), last: 9 nodes"),
+        (3, 5, f"1 failed, {best} 0.25 (5.0), last: 9 nodes"),
+        (4, 5, f"1 failed, 1 stopped, {best} 0.25 (5.0), last: 9 nodes"),
+        (5, 5, f"1 failed, 1 stopped, {best} 0.25 (last), last: 7 nodes, accuracy 0.750"),
     ]
     numbers = {"trials_failed": 1, "best_score": 0.25}
     assert recorded == [({"trials_done": 3, **numbers}, 3), ({"trials_done": 5, **numbers}, 5)], "the last one always"
