@@ -18,6 +18,8 @@ from pydantic import Field, ValidationError
 from pipeline.deep.config import DeepConfig, EncoderConfig, map_defaults
 from pipeline.deep.user_encoder import allow
 from pipeline.errors import nearest
+from pipeline.plain_yaml import flatten, read_yaml
+from pipeline.recipes import names, recipe_path
 from pipeline.rivals.config import MAP_DEFAULTS as RIVAL_MAP_DEFAULTS
 from pipeline.rivals.config import RIVALS, RivalConfig, check_rival, reads
 from pipeline.section import Section
@@ -236,8 +238,6 @@ def read_file(path: str | Path) -> dict[str, Any]:
     """Reads a yaml, toml or json file with nested sections or dotted keys, or a recipe by its name; flat keys."""
     path = Path(path)
     if not path.is_file():
-        from pipeline.recipes import names, recipe_path
-
         known = recipe_path(str(path))
         if known is None:
             recipes = ", ".join(names())
@@ -253,17 +253,6 @@ def read_file(path: str | Path) -> dict[str, Any]:
     return flatten(content)
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{'map': {'capacity': 5}} -> {'map.capacity': 5}; dotted keys stay as they are."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def _parse_file(path: Path) -> Any:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".toml":
@@ -272,14 +261,7 @@ def _parse_file(path: Path) -> Any:
         return tomllib.loads(text)
     if path.suffix == ".json":
         return json.loads(text)
-    import yaml
-
-    from pipeline.plain_yaml import read_yaml
-
-    try:
-        return read_yaml(text) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+    return read_yaml(text) or {}
 
 
 def _sentence(error: ValidationError) -> str:

@@ -24,7 +24,7 @@ from pipeline.errors import must
 from pipeline.places import alone_in, write_atomically
 from pipeline.prepared.shards import Dataset
 from pipeline.report.sweep_data import read_sweep
-from pipeline.sweeps.trials import FINISHED
+from pipeline.sweeps.folder import FINISHED
 from pipeline.training.rundir import RunDirectory
 from pipeline.training.trainer import train
 

@@ -18,6 +18,7 @@ from pipeline.benchmarks.shared import Report, machine, table
 from pipeline.errors import MachineError, UserError
 from pipeline.prepare import prepare
 from pipeline.sources import open_source
+from pipeline.sweeps.folder import SWEEP
 
 _TIMEOUT_S = 3600.0
 _SPACE = """
@@ -71,7 +72,7 @@ def measure(kills: int, samples: int, epochs: int, seed: int, address: str | Non
                     f"--samples and --epochs must leave trials for {kills} kills. Got {samples} and {epochs}: all "
                     f"trials had ended by kill {number + 1}. Ask for more of them."
                 )
-        disturbed = _run([*command, "--resume"] if (scratch / "out" / "sweep.json").exists() else command)
+        disturbed = _run([*command, "--resume"] if (scratch / "out" / SWEEP).exists() else command)
         seconds = time.monotonic() - began
         after = _finished(scratch / "out")
         repeated = sum(after.get(key) != when for key, when in finished.items())
@@ -120,7 +121,7 @@ def _command(
 
 def _killed(command: list[str], out: Path, sign: signal.Signals, wanted: int, pause_s: float) -> int:
     """Starts a sitting and ends its driver when so many trials are finished, and a moment later."""
-    resume = ["--resume"] if (out / "sweep.json").exists() else []
+    resume = ["--resume"] if (out / SWEEP).exists() else []
     process = subprocess.Popen(
         [*command, *resume], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_hear_interrupts
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.plain_yaml import flatten, read_yaml
+
 _FOLDER = Path(__file__).resolve().parent
 
 
@@ -33,9 +35,7 @@ def recipe(name: str) -> dict[str, Any]:
         >>> recipe("mnist")["encoder.augment"]
         'digits'
     """
-    from pipeline.config import read_file
-
     path = recipe_path(name)
     if path is None:
         raise ValueError(f"recipe must be one of {', '.join(names())}. Got '{name}'.")
-    return read_file(path)
+    return flatten(read_yaml(path.read_text(encoding="utf-8")))

@@ -13,12 +13,11 @@ import numpy as np
 
 from pipeline.baselines import baseline_accuracies
 from pipeline.errors import OutputError, UserError
-from pipeline.sweeps.plan import TRIALS
+from pipeline.sweeps.folder import SWEEP, TABLE, TRIALS
 from pipeline.sweeps.selection import metric_of, selected
 from pipeline.tracking.result_rows import read_trials
 from pipeline.training.rundir import RunDirectory
 
-SWEEP, TABLE = "sweep.json", "trials.csv"
 _SECTIONS = ("map.", "deep.", "loss.", "encoder.", "train.")
 
 

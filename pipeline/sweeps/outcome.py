@@ -11,11 +11,10 @@ from typing import Any
 from pipeline.errors import MachineError, UserError
 from pipeline.places import write_atomically
 from pipeline.report.palette import printed
-from pipeline.sweeps.plan import SWEEP
+from pipeline.sweeps.folder import FAILED, FIGURE, FINISHED, PAGE, STOPPED, SWEEP, TABLE
 from pipeline.sweeps.selection import best_trial, on_split, selected
-from pipeline.sweeps.trials import FAILED, FINISHED, STOPPED, settled
+from pipeline.sweeps.trials import settled
 
-TABLE, PAGE, FIGURE = "trials.csv", "results.md", "fractions.png"
 Row = dict[str, Any]
 
 

@@ -21,13 +21,13 @@ from pipeline.config import MODELS, RunConfig
 from pipeline.errors import OutputError, must
 from pipeline.places import absolute, write_atomically
 from pipeline.sweeps.data_sets import TrialData, open_data_sets
+from pipeline.sweeps.folder import SWEEP
 from pipeline.sweeps.screened_trial import FEWEST_TRIALS, screenable
 from pipeline.sweeps.spaces import PUBLISHED, Space, Values, open_space
 from pipeline.sweeps.trials import Trial
 from pipeline.training.checkpoint import refuse_shared
 from pipeline.training.rundir import RUN, lasting
 
-SWEEP, TRIALS = "sweep.json", "trials"
 VERSION = 1
 SEARCHES = ("random", "lhs", "optuna", "grid")
 SCHEDULERS = ("none", "asha")

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipeline.sweeps.folder import FAILED, STOPPED
 from pipeline.sweeps.selection import best_trial
-from pipeline.sweeps.trials import FAILED, STOPPED, told_of
+from pipeline.sweeps.trials import told_of
 
 _RECORD_S = 5.0
 

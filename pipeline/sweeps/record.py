@@ -18,7 +18,8 @@ from typing import Any
 from pipeline.environment import environment
 from pipeline.errors import MachineError, TrackingUnavailable
 from pipeline.places import write_atomically
-from pipeline.sweeps.plan import FREE, SWEEP, TRIALS, SweepPlan
+from pipeline.sweeps.folder import SWEEP, TRIALS
+from pipeline.sweeps.plan import FREE, SweepPlan
 from pipeline.sweeps.trials import Trial, stop_trial
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.sender import Sender

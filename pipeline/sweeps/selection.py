@@ -14,10 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.config import SEMI_SUPERVISED
-from pipeline.sweeps.trials import FINISHED, finite
+from pipeline.sweeps.folder import FINISHED
 
 Row = dict[str, Any]
 ERROR = "quantization_error"
+
+
+def finite(value: Any) -> bool:
+    """Whether it is a number one can compare."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def metric_of(model: str, num_classes: int) -> str:

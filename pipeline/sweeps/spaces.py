@@ -24,6 +24,7 @@ import numpy as np
 
 from pipeline.config import keys, unknown_key
 from pipeline.errors import UserError, line_of, must
+from pipeline.plain_yaml import read_yaml
 from pipeline.sweeps.published_spaces import SPACES, Column, map_config, pick
 
 Values = dict[str, Any]
@@ -132,13 +133,9 @@ def open_space(text: str | None) -> Space:
     path = Path(text)
     if not path.is_file():
         raise must("--space", f"a yaml file or one of {', '.join(PUBLISHED)}", text)
-    import yaml
-
-    from pipeline.plain_yaml import read_yaml
-
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is not valid yaml: {line_of(error)}") from None
     if not isinstance(content, Mapping) or not content:
         raise must(str(path), "a mapping of settings to ranges, lists or values", type(content).__name__)

@@ -20,14 +20,15 @@ from pipeline.errors import must
 from pipeline.places import alone_in
 from pipeline.report import automatic
 from pipeline.signals import unhurried
+from pipeline.sweeps.folder import ENDED, FAILED, STOPPED, TRIALS
 from pipeline.sweeps.outcome import all_failed, summarise, write_results, write_so_far
-from pipeline.sweeps.plan import TRIALS, SweepOptions, SweepPlan, make_plan
+from pipeline.sweeps.plan import SweepOptions, SweepPlan, make_plan
 from pipeline.sweeps.portions import Listed, Optuna, TrialSource, portion_size
 from pipeline.sweeps.progress import Progress
 from pipeline.sweeps.record import Recorder, kept_place
 from pipeline.sweeps.resources import refuse_client, trial_resources
 from pipeline.sweeps.selection import chooser_of, chosen_trials, metric_of
-from pipeline.sweeps.trials import ENDED, FAILED, STOPPED, Trial, TrialDirectory, row_of, sets_begun, settled
+from pipeline.sweeps.trials import Trial, TrialDirectory, row_of, sets_begun, settled
 
 Say = Callable[[str], None]
 OnTrials = Callable[[int, int, str], None]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,13 +18,13 @@ from typing import Any
 
 from pipeline.errors import Collapsed, Diverged, MachineError, theirs_to_mend
 from pipeline.places import locked, write_atomically
+from pipeline.sweeps.folder import ENDED, FAILED, FINISHED, RUNNING, STOPPED, TRIAL
+from pipeline.sweeps.selection import finite
 from pipeline.tracking.journal import JOURNAL, Journal
 from pipeline.tracking.sender import POSITION
 from pipeline.training.rundir import CHECKPOINTS
 
-TRIAL, LOCK = "trial.json", ".trial.lock"  # a run holds a lock of its own in there
-FINISHED, STOPPED, FAILED, RUNNING = "finished", "stopped", "failed", "running"
-ENDED = (FINISHED, STOPPED, FAILED)
+LOCK = ".trial.lock"  # a run holds a lock of its own in there
 ATTEMPTS = 2
 _HELD_S = 60.0
 _LASTING = tuple(f"{kind.__name__}: " for kind in (Collapsed, Diverged))
@@ -274,8 +273,3 @@ def _end_journal(trial: Trial, path: Path, status: str, tags: Mapping[str, str])
     if "start" not in kinds:
         journal.write("start", name=trial.key, params=trial.settings, tags={})
     journal.write("end", status=status, tags=dict(tags))
-
-
-def finite(value: Any) -> bool:
-    """Whether it is a number one can compare."""
-    return isinstance(value, int | float) and math.isfinite(value)

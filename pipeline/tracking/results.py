@@ -16,13 +16,14 @@ import pandas as pd
 
 from pipeline.config import parse_setting
 from pipeline.errors import UserError, must, theirs_to_mend
+from pipeline.sweeps.folder import SWEEP, TABLE
 from pipeline.tracking.asking import asking, reason_of
 from pipeline.tracking.result_rows import data_names, read_trials
 from pipeline.tracking.stores import bare, database
 
 _PAGE = 1000
 _TAGS = ("map_digest", "manifest_hash", "sweep", "trial", "set", "data", "fold", "screened", "split")
-_SWEEP, _TRIALS, _MAP, _RECORD = "sweep.json", "trials.csv", "map.safetensors", "run.json"
+_MAP, _RECORD = "map.safetensors", "run.json"
 
 
 def tracked_runs(experiment: str, uri: str | None = None, sweep: str | None = None) -> pd.DataFrame:
@@ -67,9 +68,9 @@ def sweep_rows(sweep: str, experiment: str, uri: str | None = None) -> list[dict
     Raises:
         UserError: no such sweep.
     """
-    table = Path(sweep) / _TRIALS
+    table = Path(sweep) / TABLE
     if table.is_file():
-        return _with_manifests(read_trials(table), Path(sweep) / _SWEEP)
+        return _with_manifests(read_trials(table), Path(sweep) / SWEEP)
     name = _sweep_name(sweep, uri)
     found = _search(experiment, uri, f"tags.sweep = '{name}'")
     rows = [_trial_row(run) for run in found if run.data.tags.get("kind") == "trial"]
@@ -149,7 +150,7 @@ def _search(experiment: str, uri: str | None, wanted: str) -> list[Any]:
 
 def _sweep_name(sweep: str, uri: str | None) -> str:
     """The tag of a sweep, from its folder, the id of its run, or itself."""
-    file = Path(sweep) / _SWEEP
+    file = Path(sweep) / SWEEP
     if file.is_file():
         return str(json.loads(file.read_text(encoding="utf-8"))["name"])
     if not re.fullmatch(r"[0-9a-f]{32}", sweep):
@@ -218,7 +219,7 @@ def run_directory(run: str, uri: str | None = None, option: str = "--run") -> Pa
         raise must(option, "the directory of a run, or its id in MLflow", bare(run))
     with asking(uri) as client, _known(option, run):
         names = [file.path for file in client.list_artifacts(run)]
-        if not {_MAP, _TRIALS} & set(names):
+        if not {_MAP, TABLE} & set(names):
             raise must(option, "the id of a run that has recorded its map", run)
         copy = tempfile.mkdtemp(prefix="somgrad-")
         atexit.register(shutil.rmtree, copy, ignore_errors=True)

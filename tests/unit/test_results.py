@@ -9,8 +9,8 @@ import pytest
 from jobs.results import results
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
+from pipeline.sweeps.folder import FINISHED
 from pipeline.sweeps.selection import best_trial
-from pipeline.sweeps.trials import FINISHED
 from pipeline.tracking.result_rows import about_best, best_run, data_names, grouped, of_data, plain_row, without
 from pipeline.tracking.results import kept_of, run_directory, tracked_runs
 from pipeline.training.rundir import changed_settings, stored_settings

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from pipeline.sweeps import screening, trials
+from pipeline.sweeps.folder import FINISHED
 from pipeline.sweeps.screened_trial import screenable, train_screened
 from pipeline.sweeps.spaces import open_space
-from pipeline.sweeps.trials import FINISHED, Trial, TrialDirectory, confirm_trial, row_of, run_trial
+from pipeline.sweeps.trials import Trial, TrialDirectory, confirm_trial, row_of, run_trial
 from pipeline.tracking.journal import Journal
 from pipeline.training.trainer import train
 from tests.training import table

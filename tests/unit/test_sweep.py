@@ -10,8 +10,9 @@ import pytest
 from pipeline.errors import MachineError, UserError
 from pipeline.sweeps import outcome, progress
 from pipeline.sweeps import sweep as module
+from pipeline.sweeps.folder import TRIALS
 from pipeline.sweeps.outcome import in_one_line, page, summarise
-from pipeline.sweeps.plan import TRIALS, SweepOptions, make_plan
+from pipeline.sweeps.plan import SweepOptions, make_plan
 from pipeline.sweeps.portions import Listed, Optuna
 from pipeline.sweeps.record import Recorder, kept_place
 from pipeline.sweeps.sweep import _Sitting
