@@ -2,10 +2,13 @@
 
 import contextlib
 import inspect
+import pickle
 import warnings
 
+import joblib
 import numpy as np
 import pytest
+import skops.io
 import torch
 from sklearn import config_context
 from sklearn.datasets import load_digits, load_iris
@@ -125,6 +128,30 @@ def test_predictions_of_a_kohonen_map_are_nearest_prototypes(iris):
     np.testing.assert_array_equal(som.predict(X), pairwise_distances_argmin(X, som.prototypes_))
     np.testing.assert_array_equal(som.labels_, som.fit_predict(X))
     assert som.score(X) == -som.quantization_error(X)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_pickle_joblib_and_skops_keep_all_of_an_estimator(kind, iris, tmp_path):
+    X, y = iris
+    som = kind(epochs=2, seed=np.int64(3)).fit(X, y)
+    joblib.dump(som, tmp_path / "som.joblib")
+    written = skops.io.dumps(som)
+    types = skops.io.get_untrusted_types(data=written)
+    assert types == ["somcore.config.MapConfig", f"{kind.__module__}.{kind.__name__}"]
+    older = kind()
+    older.__setstate__(vars(som))  # the map as a value of its own
+    read = [
+        pickle.loads(pickle.dumps(som)),
+        joblib.load(tmp_path / "som.joblib", mmap_mode="r"),
+        skops.io.loads(written, trusted=types),
+        older,
+    ]
+    for other in read:
+        assert other.state_.digest() == som.state_.digest() and other.config_ == som.config_
+        assert vars(other).keys() == vars(som).keys() and repr(other) == repr(som)
+        np.testing.assert_array_equal(other.predict(X), som.predict(X))
+        assert other.partial_fit(X, y).state_.digest() != som.state_.digest()
+    assert vars(skops.io.loads(skops.io.dumps(kind()), trusted=types)) == vars(kind())
 
 
 @pytest.mark.parametrize("kind", [KohonenSOM, DSSOM, LARFDSSOM])
