@@ -67,6 +67,12 @@ def map_quality(state: MapState, features: Tensor, config: MapConfig) -> MapQual
 
     Source: Kiviluoto 1996 for the topographic error; docs/concepts.md (scores).
     """
+    distances, torn = sample_quality(state, features, config)
+    return MapQuality(len(features), _sum_units(distances), int(torn.sum()))
+
+
+def sample_quality(state: MapState, features: Tensor, config: MapConfig) -> tuple[Tensor, Tensor]:
+    """(n,) distance of each sample to its BMU, and (n,) bool, whether its second BMU is not adjacent to that."""
     if not bool(state.alive.any()):
         raise ValueError("The map must have at least one node to measure its quality. Got an empty map.")
     tile = Tile.of(features, config.missing)
@@ -79,11 +85,7 @@ def map_quality(state: MapState, features: Tensor, config: MapConfig) -> MapQual
     if tile.observed is not None:
         relevances = relevances * tile.observed
     torn = (second >= 0) & ~state.neighbours[first, second]
-    return MapQuality(
-        sample_count=int(features.shape[0]),
-        distance_units=_sum_units((rho * relevances.sum(1)).sqrt()),
-        torn_count=int(torn.sum()),
-    )
+    return (rho * relevances.sum(1)).sqrt().clamp_max(_FARTHEST), torn
 
 
 def _sum_units(distances: Tensor) -> int:
@@ -98,7 +100,7 @@ def _sum_units(distances: Tensor) -> int:
         raise ValueError("The map and the samples must be finite to measure its quality. Got a distance that is NaN.")
     far = distances >= _FAR
     whole = (distances.masked_fill(far, 0.0) * _UNITS).round().to(torch.int64)
-    beyond = sum(map(int, (distances[far].clamp_max(_FARTHEST) * _UNITS).tolist()))
+    beyond = sum(map(int, (distances[far] * _UNITS).tolist()))
     return beyond + (int((whole >> 31).sum()) << 31) + int((whole & (2**31 - 1)).sum())
 
 

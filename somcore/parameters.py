@@ -24,6 +24,8 @@ def parameter(default: Any, symbol: str, valid: str, meaning: str, unit: str = "
 class Parameters:
     """A frozen dataclass all of whose fields are made by `parameter`; only fields whose default is None take it.
 
+    Numbers of NumPy and torch are kept as Python's, so that equal parameters are written alike.
+
     Raises:
         ValueError: a value is out of its range.
     """
@@ -33,7 +35,8 @@ class Parameters:
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
+            value = plain(getattr(self, each.name))
+            object.__setattr__(self, each.name, value)
             if value is not None or each.default is not None:
                 check(each.name, value, each.metadata["valid"], whole=str(each.type).startswith("int"))
 
@@ -55,8 +58,8 @@ class Parameters:
 
 
 def plain(value: Any) -> Any:
-    """A number of NumPy or torch as one of Python's; anything else as it is."""
-    return value.item() if hasattr(value, "item") else value
+    """A number of NumPy or torch as one of Python's; anything else, arrays too, as it is."""
+    return value.item() if hasattr(value, "item") and value.ndim == 0 else value
 
 
 def check(name: str, value: Any, valid: str, whole: bool) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pipeline.deep.audio import WORD_FRAMES, LogMel, LogMelWord, SpectrogramCNN
 from pipeline.deep.pretrained import frozen_features
-from pipeline.deep.user_encoder import user_encoder
+from pipeline.deep.user_encoder import calls_of, user_encoder
 from pipeline.errors import UserError
 from pipeline.prepared.manifest import Manifest
 from somcore.device import one_thread
@@ -249,7 +249,7 @@ def initialise(module: nn.Module, seed: int) -> None:
 
 @torch.no_grad()
 def spread_features(encoder: nn.Module, samples: Tensor) -> None:
-    """Scales the last linear layer so that each feature before the squashing has mean 0 and deviation 0.7.
+    """Scales the linear layer that is called last: each feature before the squashing has mean 0 and deviation 0.7 then.
 
     Untrained features hardly differ between samples: a map on them says little, and its losses are flat. The bits of a
     convolution may depend on the number of threads, so there is one, whoever calls.
@@ -259,8 +259,9 @@ def spread_features(encoder: nn.Module, samples: Tensor) -> None:
         samples: (n, P) scaled samples.
     """
     assert isinstance(encoder, nn.Sequential)
-    last = [layer for layer in encoder.modules() if isinstance(layer, nn.Linear)][-1]
     with one_thread():
+        _, calls = calls_of(encoder[:-1], samples[:1])
+        last = [layer for layer, _ in calls if isinstance(layer, nn.Linear)][-1]
         before = torch.cat([encoder[:-1](part) for part in samples.split(_SPREAD_TILE)]).to(torch.float64)
         mean, deviation = before.mean(0), before.std(0, correction=0)
         gain = torch.where(deviation > _CONSTANT, _SPREAD / deviation.clamp_min(_CONSTANT), 1.0)

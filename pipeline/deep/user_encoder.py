@@ -61,19 +61,16 @@ def user_encoder(name: str, sample: SampleShape, dim: int, width: int) -> nn.Mod
         A module from (n, P) to (n, D) that ends in a linear layer, its values those of torch's global generator.
 
     Raises:
-        UserError: no such function, or it fails; no such module, or nothing to train in it; features that are not
-            finite or do not depend on their sample alone; samples that it changes; frozen values that are others the
-            next time.
+        UserError: no such function, or it fails; no such module, a compiled one, or nothing to train in it; another
+            end; features that are not finite or do not depend on their sample alone; samples that it changes; frozen
+            values that are others the next time.
     """
     chance = torch.random.get_rng_state()
     made = _made(name, sample, dim, width)
-    leaves = [layer for layer in made.modules() if not list(layer.children())]
-    last = leaves[-1]
-    if not isinstance(last, nn.Linear) or last.bias is None or last.out_features != dim:
-        raise _refused(f"of a module that ends in nn.Linear(..., {dim}) with a bias", name, f"which ends in {last}")
+    _refuse_compiled(made, name)
     if not any(parameter.requires_grad for parameter in made.parameters()):
         raise _refused("of a module with something to train", name, "where no parameter has requires_grad")
-    _try(made, last, name, sample)
+    _try(made, name, sample, dim)
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(chance)
         _compare(made, _made(name, sample, dim, width), name)
@@ -89,6 +86,52 @@ def _made(name: str, sample: SampleShape, dim: int, width: int) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise _refused("a function that returns a torch module", name, f"which returns {type(made).__name__}")
     return made
+
+
+def calls_of(module: nn.Module, samples: Tensor) -> tuple[Any, list[tuple[nn.Module, Any]]]:
+    """What a module gives of samples, and the layers that it calls for that, in turn, each with what it gives.
+
+    Layers are those without others in them, and linear ones.
+    """
+    calls: list[tuple[nn.Module, Any]] = []
+
+    def note(layer: nn.Module, _: Any, given: Any) -> None:
+        calls.append((layer, given.clone() if isinstance(given, Tensor) else given))  # it may be changed in place
+
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear) or not list(layer.children())]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        return module(samples), calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _refuse_compiled(made: nn.Module, name: str) -> None:
+    """What is compiled hides its layers, and its rounding may depend on which tiles came before."""
+    for layer in made.modules():
+        original = getattr(layer, "_orig_mod", layer)
+        scripted = isinstance(layer, torch.jit.ScriptModule)
+        if scripted or original is not layer or layer._compiled_call_impl is not None:
+            raise _refused(
+                "of a module that is not compiled, by torch.compile or torch.jit",
+                name,
+                f"whose {type(original).__name__} is: return it as it was before",
+            )
+
+
+def _refuse_end(calls: list[tuple[nn.Module, Any]], name: str, dim: int) -> None:
+    """The last layer gives the features, has them to itself, and can be scaled by its weight and bias."""
+    last = calls[-1][0] if calls else None
+    if not isinstance(last, nn.Linear) or last.bias is None or last.out_features != dim:
+        what = "which calls none of its layers" if last is None else f"which ends in {last}"
+        raise _refused(f"of a module that ends in nn.Linear(..., {dim}) with a bias", name, what)
+    own = [key for key, value in last.named_parameters(recurse=False) if value.requires_grad]
+    if "weight" not in own or "bias" not in own:
+        what = "where they are frozen, or made of others by weight_norm or its like; leave that out there"
+        raise _refused("of a module whose last layer has a weight and a bias to train", name, what)
+    if sum(layer is last for layer, _ in calls) > 1:
+        raise _refused("of a module that calls its last nn.Linear once", name, f"which calls {last} more often")
 
 
 def _compare(made: nn.Module, again: nn.Module, name: str) -> None:
@@ -109,24 +152,22 @@ def _frozen(module: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _try(made: nn.Module, last: nn.Linear, name: str, sample: SampleShape) -> None:
+def _try(made: nn.Module, name: str, sample: SampleShape, dim: int) -> None:
     """Features of few samples, twice and without the others, as in training, and once as the trained model gives them.
 
     Buffers are not part of a model: what a layer notes there of the samples it saw would be lost with it.
     """
     samples = torch.rand(_ROWS, torch.Size(sample.shape).numel(), generator=torch.Generator().manual_seed(0))
     before = {key: buffer.clone() for key, buffer in made.named_buffers()}
-    dim, ends = last.out_features, []
-    hook = last.register_forward_hook(lambda _, __, features: ends.append(features))
     try:
         given = [part.clone() for part in (samples, samples, samples[: _ROWS // 2], samples)]
-        first, again, alone = (made.train()(part) for part in given[:3])
+        first, calls = calls_of(made.train(), given[0])
+        again, alone = made(given[1]), made(given[2])
         later = made.eval()(given[3])
     except Exception as error:  # of the user's own code
         wanted = f"of a module that takes (n, {samples.shape[1]}) samples"
         raise _refused(wanted, name, f"which failed: {_reason(error)}") from error
-    finally:
-        hook.remove()
+    _refuse_end(calls, name, dim)
     if not isinstance(first, Tensor) or first.shape != (_ROWS, dim):
         got = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
         raise _refused(
@@ -136,9 +177,9 @@ def _try(made: nn.Module, last: nn.Linear, name: str, sample: SampleShape) -> No
         raise _refused("of a module that leaves its samples as they are", name, "which changes them in place")
     if not all(torch.isfinite(features).all() for features in (first, again, alone, later)):
         raise _refused("of a module whose features are finite", name, "which gave NaN or infinite ones")
-    if not ends or not torch.equal(ends[0], first):
-        what = f"which does not give what {last} gives" if ends else f"which never calls {last}"
-        raise _refused("of a module that ends in its last nn.Linear", name, what)
+    last, features = calls[-1]
+    if not torch.equal(features, first):
+        raise _refused("of a module that ends in its last nn.Linear", name, f"which does not give what {last} gives")
     alike = [_close(first, again), _close(first[: len(alone)], alone)]
     if not all(alike):
         why = "the other samples of its tile" if alike[0] else "chance"

@@ -27,6 +27,7 @@ from somcore.estimators.training import Samples, resolved, resume, start, train
 from somcore.estimators.weights import counts_of
 from somcore.matching import activations, predict_nodes, subspace_members
 from somcore.metrics import MapQuality, map_quality, u_matrix
+from somcore.parameters import plain
 from somcore.state import MapState
 
 _ROWS = 2048  # samples looked at together outside of training: every decision is exact, so any number would do
@@ -73,9 +74,8 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise
 
     def _map_config(self) -> MapConfig:
-        used = MapConfig.fields_of(self._variant)
-        values = {name: _plain(value) for name, value in self.get_params(deep=False).items() if name in used}
-        return MapConfig(variant=self._variant, **values)
+        used = set(MapConfig.fields_of(self._variant)) & set(self.get_params(deep=False))
+        return MapConfig(variant=self._variant, **{name: getattr(self, name) for name in used})
 
     def _features(self, X: Any, y: Any = None, *, reset: bool) -> tuple[Tensor, Any]:
         """Validated features on the device of the map, and the validated target if there is one."""
@@ -153,8 +153,7 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _by_parts(self, features: Tensor, function: Callable[[Tensor], Tensor]) -> np.ndarray:
         """Apply a row-wise function of features to all rows, a bounded number at a time."""
-        parts = [function(features[i : i + _ROWS]).cpu() for i in range(0, len(features), _ROWS)]
-        return torch.cat(parts).numpy()
+        return torch.cat([function(part).cpu() for part in features.split(_ROWS)]).numpy()
 
     def _nodes(self, features: Tensor) -> np.ndarray:
         """(N,) node of each sample, -1 = noise."""
@@ -196,8 +195,8 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _quality(self, X: Any) -> MapQuality:
         features, total = self._read(X), MapQuality()
-        for i in range(0, len(features), _ROWS):
-            total = total.merge(map_quality(self.state_, features[i : i + _ROWS], self.config_))
+        for part in features.split(_ROWS):
+            total = total.merge(map_quality(self.state_, part, self.config_))
         return total
 
     def quantization_error(self, X: Any) -> float:
@@ -233,14 +232,13 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             path: the file; replaced if it exists.
         """
         check_is_fitted(self, "state_")
-        parameters = self.get_params(deep=False)
-        names = getattr(self, "feature_names_in_", None)
+        parameters = {name: plain(value) for name, value in self.get_params(deep=False).items()}
         document = {
             "estimator": type(self).__name__,
-            "parameters": {name: _plain(value) for name, value in parameters.items()},
+            "parameters": parameters | {"device": str(self.device)},
             "config": self.config_.to_dict(),
             "state_digest": self.state_.digest(),
-            "feature_names": None if names is None else list(names),
+            "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
         }
         arrays = {name: torch.from_numpy(array) for name, array in self._saved_arrays().items()}
         state = {f"state.{name}": tensor for name, tensor in self.state_.to_tensors().items()}
@@ -265,6 +263,19 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise ValueError(f"'{path}' must hold a complete {cls.__name__}. It does not: {error}.") from error
         return estimator
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle, joblib and skops write: the map as arrays of NumPy, which all of them know."""
+        fields: dict[str, Any] = super().__getstate__()
+        if "state_" not in fields:
+            return fields
+        return fields | {"state_": {name: each.cpu().numpy() for name, each in self.state_.to_tensors().items()}}
+
+    def __setstate__(self, fields: dict[str, Any]) -> None:
+        super().__setstate__(fields)
+        if isinstance(state := fields.get("state_"), dict):  # in older pickles it is a `MapState`
+            tensors = {name: torch.tensor(array, device=self.device) for name, array in state.items()}
+            self.state_ = MapState.from_tensors(tensors)
+
     def _saved_arrays(self) -> dict[str, np.ndarray]:
         """Fitted arrays that are not part of the state."""
         return {"labels": self.labels_}
@@ -287,10 +298,3 @@ class MapEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.missing == "mask"
         return tags
-
-
-def _plain(value: Any) -> Any:
-    """A parameter in JSON's terms."""
-    if isinstance(value, torch.device):
-        return str(value)
-    return value.item() if isinstance(value, np.generic) else value

@@ -18,6 +18,7 @@ from torch import Tensor
 from somcore.config import MapConfig
 from somcore.device import one_thread
 from somcore.distance import project
+from somcore.fixed_point import fixed_point_scale
 from somcore.initial import initial_indices, initial_state
 from somcore.sampling import sample_indices
 from somcore.search import Each, PreparedSamples, batch_statistics, pays, winners
@@ -187,6 +188,9 @@ def _moments(samples: Samples) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D) in float64, by tiles; a missing value counts as the mean of its feature.
 
     A sample of weight m counts as m equal samples.
+
+    Raises:
+        ValueError: the features are too large for sums of their squares.
     """
     features, weights = samples.features, samples.weights
     if weights is not None:
@@ -197,6 +201,8 @@ def _moments(samples: Samples) -> tuple[Tensor, Tensor]:
         part = slice(first, first + 4096)
         gap = (features[part].to(torch.float64) - mean).nan_to_num(0.0)
         covariance += (gap if weights is None else gap * weights[part]).T @ gap
+    if not bool(mean.isfinite().all() & covariance.isfinite().all()):
+        fixed_point_scale(samples.max_abs, len(samples))  # refuses them: no round could add them up either
     return mean, covariance / (len(features) if weights is None else weights.sum())
 
 

@@ -9,8 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClusterMixin
+from sklearn.utils.validation import _check_sample_weight
 
 from somcore.estimators.base import MapEstimator
+from somcore.metrics import sample_quality
 
 
 class Unsupervised(ClusterMixin, MapEstimator):
@@ -55,6 +57,17 @@ class Unsupervised(ClusterMixin, MapEstimator):
         """(N,) node of each sample, an index into `prototypes_`; -1 = noise (with `noise_filter`)."""
         return self._nodes(self._read(X))
 
-    def score(self, X: Any, y: Any = None) -> float:
-        """Minus the quantization error: larger is better."""
-        return -self.quantization_error(X)
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Minus the quantization error: larger is better.
+
+        Args:
+            X: (N, D) samples, feature units.
+            y: ignored.
+            sample_weight: (N,) numbers >= 0, not all 0: how much each sample counts in the mean.
+        """
+        if sample_weight is None:
+            return -self.quantization_error(X)
+        features = self._read(X)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        distances = self._by_parts(features, lambda part: sample_quality(self.state_, part, self.config_)[0])
+        return -float(np.average(distances, weights=weights))

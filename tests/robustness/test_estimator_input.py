@@ -208,6 +208,16 @@ def test_sample_weights_that_cannot_be_counted_exactly(kind, data, weight, reach
             getattr(kind(), act)(X, y, sample_weight=weights)
 
 
+@pytest.mark.parametrize("kind", [*ESTIMATORS, lambda: KohonenSOM(initialisation="linear")])
+@pytest.mark.parametrize("reach", [1e150, 1e160, 1.7e308])  # squares overflow from 1e154 on, sums of two at 1e308
+@pytest.mark.filterwarnings("ignore:Features should lie in")
+def test_features_too_large_for_any_sum_are_refused_in_the_same_words(kind, data, reach):
+    X, y = data
+    for act in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match=r"^Features must be small enough .* are needed\)\. Scale the features"):
+            getattr(kind(), act)(X * reach, y)
+
+
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_the_largest_sample_weight_is_counted(kind, data):
     weights = np.ones(40)

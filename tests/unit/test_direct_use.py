@@ -1,11 +1,13 @@
 """What a direct caller of the core is told about numbers that cannot be used."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from somcore import MapConfig, accumulate, initial_state
+from somcore import LossConfig, MapConfig, accumulate, initial_state
 from somcore.fixed_point import EXACT_ROWS, error_scale, fixed_point_scale
 
 CONFIG = MapConfig(variant="sssom", activation_threshold=0.9)
@@ -47,3 +49,21 @@ def test_sums_of_the_largest_values_and_distances_fit(num_samples, num_features)
     for largest, bits in ((1.0, scale), (2 * math.sqrt(num_features), of_errors)):
         assert EXACT_ROWS * largest * 2.0**bits <= 2**53 and num_samples * largest * 2.0**bits <= 2**62
     assert of_errors > scale - math.log2(2 * math.sqrt(num_features)) - 1, "and no bit is given away"
+
+
+def test_numbers_of_numpy_and_torch_are_those_of_python():
+    given = {"capacity": np.int64(5), "bmu_rate": np.float32(0.1), "relevance_slope": torch.tensor(0.25)}
+    config = MapConfig(**given, noise_filter=np.True_, fallback=np.str_("threshold"))
+    same = MapConfig(
+        capacity=5, bmu_rate=float(np.float32(0.1)), relevance_slope=0.25, noise_filter=True, fallback="threshold"
+    )
+    assert config == same and json.dumps(config.to_dict()) == json.dumps(same.to_dict()) and repr(config) == repr(same)
+    assert repr(LossConfig(pull_weight=np.float64(0.5))) == repr(LossConfig(pull_weight=0.5))
+    for wrong in (np.float64(5.0), np.True_, np.array([5, 6]), np.array([5]), torch.ones(2)):
+        with pytest.raises(ValueError, match=r"^capacity must be a whole number in \[1, 16384\]"):
+            MapConfig(capacity=wrong)
+    for wrong in (np.float32("nan"), np.int8(-1), np.array([0.1, 0.2]), torch.zeros(2)):
+        with pytest.raises(ValueError, match=r"^pull_weight must be a number in \[0, inf\)"):
+            LossConfig(pull_weight=wrong)
+    with pytest.raises(ValueError, match=r"^activation_threshold must be a number in \(0, 1\) \| auto"):
+        MapConfig(activation_threshold=np.array([0.5, 0.9]))

@@ -2,13 +2,18 @@
 
 import contextlib
 import inspect
+import pickle
 import warnings
 
+import joblib
 import numpy as np
 import pytest
+import skops.io
 import torch
+from sklearn import config_context
 from sklearn.datasets import load_digits, load_iris
 from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
+from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import minmax_scale
 
 from somcore import ALTSSSOM, DSSOM, LARFDSSOM, SSSOM, KohonenSOM, MapConfig
@@ -123,6 +128,60 @@ def test_predictions_of_a_kohonen_map_are_nearest_prototypes(iris):
     np.testing.assert_array_equal(som.predict(X), pairwise_distances_argmin(X, som.prototypes_))
     np.testing.assert_array_equal(som.labels_, som.fit_predict(X))
     assert som.score(X) == -som.quantization_error(X)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_pickle_joblib_and_skops_keep_all_of_an_estimator(kind, iris, tmp_path):
+    X, y = iris
+    som = kind(epochs=2, seed=np.int64(3)).fit(X, y)
+    joblib.dump(som, tmp_path / "som.joblib")
+    written = skops.io.dumps(som)
+    types = skops.io.get_untrusted_types(data=written)
+    assert types == ["somcore.config.MapConfig", f"{kind.__module__}.{kind.__name__}"]
+    older = kind()
+    older.__setstate__(vars(som))  # the map as a value of its own
+    read = [
+        pickle.loads(pickle.dumps(som)),
+        joblib.load(tmp_path / "som.joblib", mmap_mode="r"),
+        skops.io.loads(written, trusted=types),
+        older,
+    ]
+    for other in read:
+        assert other.state_.digest() == som.state_.digest() and other.config_ == som.config_
+        assert vars(other).keys() == vars(som).keys() and repr(other) == repr(som)
+        np.testing.assert_array_equal(other.predict(X), som.predict(X))
+        assert other.partial_fit(X, y).state_.digest() != som.state_.digest()
+    assert vars(skops.io.loads(skops.io.dumps(kind()), trusted=types)) == vars(kind())
+
+
+@pytest.mark.parametrize("kind", [KohonenSOM, DSSOM, LARFDSSOM])
+def test_the_score_weighs_its_samples(kind, iris):
+    X = iris[0]
+    som = kind(epochs=2).fit(X)
+    counts = np.arange(len(X)) % 3
+    assert som.score(X, sample_weight=counts) == pytest.approx(som.score(np.repeat(X, counts, axis=0)), abs=1e-9)
+    assert som.score(X, sample_weight=counts * 0.1) == pytest.approx(som.score(X, None, counts))
+    assert som.score(X, sample_weight=2.5) == pytest.approx(som.score(X), abs=1e-9)  # one for all, as `fit` takes it
+    far = np.vstack([X, np.full(X.shape[1], 1e300)])
+    assert som.score(far, sample_weight=[1] * len(X) + [0]) == pytest.approx(som.score(X), abs=1e-9)
+    for weights, sentence in (
+        (counts - 1, "(?i)negative values"),
+        (0, "non-zero"),
+        (counts[1:], "sample_weight.shape"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            som.score(X, sample_weight=weights)
+
+
+def test_a_search_hands_its_weights_to_the_score(iris):
+    X, counts = iris[0], np.arange(len(iris[0])) % 3 + 1
+    som = KohonenSOM(rows=3, columns=3, epochs=2)
+    halves = [(np.arange(0, 150, 2), np.arange(1, 150, 2))]
+    with config_context(enable_metadata_routing=True):
+        asking = som.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        search = GridSearchCV(asking, {"seed": [0]}, cv=halves).fit(X, sample_weight=counts)
+    by_hand = KohonenSOM(rows=3, columns=3, epochs=2).fit(X[::2], sample_weight=counts[::2])
+    assert search.best_score_ == by_hand.score(X[1::2], sample_weight=counts[1::2]) != by_hand.score(X[1::2])
 
 
 def test_a_kohonen_map_unfolds():

@@ -12,7 +12,7 @@ from pipeline.comparison.cells import measure
 from pipeline.comparison.contestants import contestants
 from pipeline.config import RunConfig
 from pipeline.deep import user_encoder
-from pipeline.deep.encoders import SampleShape, make_encoder
+from pipeline.deep.encoders import SampleShape, make_encoder, spread_features
 from pipeline.deep.model import DeepModel
 from pipeline.errors import OutputError, UserError
 from pipeline.prepared.shards import Dataset
@@ -184,22 +184,61 @@ def test_frozen_values_that_are_others_the_next_time_are_refused():
         make_encoder(name, SAMPLE, dim=6, width=8)
 
 
-class Beside(nn.Module):
-    """Its last linear layer is never asked."""
+class Twisted(nn.Module):
+    """Its last layer is registered first, and one that it does not call last."""
 
     def __init__(self, dim):
         super().__init__()
-        self.used, self.unused = nn.Linear(64, dim), nn.Linear(64, dim)
+        self.last, self.body, self.unused = nn.Linear(48, dim), nn.Linear(64, 48), nn.Linear(64, dim)
 
     def forward(self, samples):
-        return self.used(samples)
+        return self.last(self.body(samples).relu())
 
 
-class After(Beside):
+class After(Twisted):
     """Something follows its last linear layer."""
 
     def forward(self, samples):
-        return self.unused(samples).relu()
+        return super().forward(samples).relu()
+
+
+class AfterInPlace(Twisted):
+    """The same, in the memory of the layer's own answer."""
+
+    def forward(self, samples):
+        return super().forward(samples).relu_()
+
+
+class Twice(nn.Module):
+    """Its last layer has two places: scaling it for one would change the other."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, dim), nn.Linear(dim, dim)
+
+    def forward(self, samples):
+        return self.last(self.last(self.first(samples)).relu())
+
+
+class Alone(nn.Module):
+    """It multiplies, and calls no layer."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.layer = nn.Linear(64, dim)
+
+    def forward(self, samples):
+        return samples @ self.layer.weight.T + self.layer.bias
+
+
+def test_the_last_layer_is_the_one_that_is_called_last(generator):
+    encoder = make_encoder(function(lambda sample, dim, width: Twisted(dim)), SAMPLE, dim=6, width=8)
+    samples = torch.rand(300, 64, generator=generator)
+    spread_features(encoder, samples)
+    with torch.no_grad():
+        before = encoder[:-1](samples)
+    torch.testing.assert_close(before.mean(0), torch.zeros(6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(before.std(0, correction=0), torch.full((6,), 0.7))
 
 
 def test_a_cell_that_was_trained_before_is_measured_in_another_process(digits, tmp_path, monkeypatch):
@@ -214,10 +253,50 @@ def test_a_cell_that_was_trained_before_is_measured_in_another_process(digits, t
     assert measure(one, settings, tmp_path, [settings["train.labelled_fraction"]], 50)["accuracy"]
 
 
-@pytest.mark.parametrize(("kind", "what"), [(Beside, r"never calls Linear\("), (After, r"does not give what Linear\(")])
-def test_what_does_not_end_in_its_last_linear_layer_is_refused(kind, what):
-    with pytest.raises(UserError, match=rf"that ends in its last nn.Linear. .* which {what}"):
+def normed(norm):
+    return lambda dim: nn.Sequential(nn.Linear(64, 48), nn.ReLU(), norm(nn.Linear(48, dim)))
+
+
+def compiled_in_place(dim):
+    made = Twisted(dim)
+    made.body.compile()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (After, r"that ends in its last nn.Linear. .* which does not give what Linear\(in_features=48, .* gives"),
+        (
+            AfterInPlace,
+            r"that ends in its last nn.Linear. .* which does not give what Linear\(in_features=48, .* gives",
+        ),
+        (Twice, r"that calls its last nn.Linear once. .* which calls Linear\(in_features=6, .* more often"),
+        (Alone, r"that ends in nn.Linear\(..., 6\) with a bias. .* which calls none of its layers"),
+        (
+            normed(nn.utils.weight_norm),
+            "whose last layer has a weight and a bias to train. .* leave that out there",
+        ),
+        (normed(nn.utils.spectral_norm), "whose last layer has a weight and a bias to train"),
+        (normed(lambda last: last.requires_grad_(False)), "whose last layer has a weight and a bias to train"),
+        (normed(nn.utils.parametrizations.weight_norm), "whose last layer has a weight and a bias to train"),
+        (
+            lambda dim: torch.compile(Twisted(dim)),
+            "that is not compiled, .* whose Twisted is: return it as it was before",
+        ),
+        (compiled_in_place, "that is not compiled, .* whose Linear is: return"),
+        (lambda dim: torch.jit.trace(Twisted(dim), torch.rand(4, 64)), "that is not compiled, .* whose TopLevelTraced"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # torch's own, of what is old
+def test_a_last_layer_that_is_not_what_it_must_be_is_refused_for_what_it_is(kind, sentence):
+    with pytest.raises(UserError, match=f"^encoder.name must be of a module {sentence}") as caught:
         make_encoder(function(lambda sample, dim, width: kind(dim)), SAMPLE, dim=6, width=8)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_layer_that_is_not_the_last_may_be_normed():
+    make_encoder(rows(nn.utils.parametrizations.weight_norm(nn.Linear(64, 64))), SAMPLE, dim=6, width=8)
 
 
 class Doubled(nn.Linear):
