@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.deep.encoders import SampleShape, initialise, make_decoder
+from pipeline.deep.encoders import initialise, make_decoder
+from pipeline.deep.sample_shape import SampleShape
 from somcore.sampling import sample_indices
 
 _WIDTH, _BATCH, _EPOCHS, _RATE = 16, 128, 10, 2e-3

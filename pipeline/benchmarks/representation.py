@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pipeline.benchmarks.paths import path_measures, probe_decoder
 from pipeline.benchmarks.supervised import train_supervised
-from pipeline.deep.encoders import SampleShape
 from pipeline.deep.model import DeepModel
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.errors import must
 from pipeline.prepared.shards import Dataset
 from pipeline.training.rundir import RunDirectory

@@ -7,7 +7,6 @@ neither its tile nor its worker can be seen in them. n samples, D latent feature
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,34 +14,14 @@ from torch.nn import functional
 
 from pipeline.deep.audio import WORD_FRAMES, LogMel, LogMelWord, SpectrogramCNN
 from pipeline.deep.pretrained import frozen_features
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.deep.user_encoder import calls_of, user_encoder
 from pipeline.errors import UserError
-from pipeline.prepared.manifest import Manifest
 from somcore.device import one_thread
 
 GROUPS = 4
 _SPREAD, _SPREAD_TILE, _CONSTANT = 0.7, 128, 1e-6
 _SHORTEST = 1e-6  # filter
-
-
-@dataclass(frozen=True)
-class SampleShape:
-    """What an encoder sees.
-
-    Attributes:
-        kind: image, table or audio.
-        shape: (C, H, W), (P,) or (samples,).
-        sample_rate: of audio, in Hz.
-    """
-
-    kind: str
-    shape: tuple[int, ...]
-    sample_rate: int = 0
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> SampleShape:
-        """Of a prepared data set."""
-        return cls(manifest.kind, manifest.shape, int(manifest.details.get("sample_rate", 0)))
 
 
 class Latent(nn.Module):

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from pipeline.deep.config import DeepConfig, EncoderConfig
-from pipeline.deep.encoders import SampleShape
 from pipeline.deep.network import Network
 from pipeline.deep.plan import DeepPlan, deep_map_config, encode, error_threshold
 from pipeline.deep.pretrained import placed
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.deep.user_encoder import refuse_unnamed
 from pipeline.errors import OutputError
 from pipeline.rivals.config import RivalPlan

@@ -16,16 +16,10 @@ from torch import Tensor
 
 from pipeline.deep.augment import View, views_of
 from pipeline.deep.config import DeepConfig, EncoderConfig
-from pipeline.deep.encoders import (
-    LinearClassifier,
-    SampleShape,
-    initialise,
-    make_decoder,
-    make_encoder,
-    spread_features,
-)
+from pipeline.deep.encoders import LinearClassifier, initialise, make_decoder, make_encoder, spread_features
 from pipeline.deep.network import Network, NetworkState, StepSize, flat_parameters, load_flat
 from pipeline.deep.pretrained import check_weights, weights_digest
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.errors import must
 from pipeline.rivals.config import RivalPlan
 from pipeline.training.reduction import dealt

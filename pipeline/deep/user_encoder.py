@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.errors import OutputError, UserError, must
 
 if TYPE_CHECKING:
-    from pipeline.deep.encoders import SampleShape
+    from pipeline.deep.sample_shape import SampleShape
 
 ALLOWED = "SOMGRAD_ENCODERS"  # in the environment: "module:function", more than one with commas between
 _ROWS = 4

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from pipeline.deep.encoders import SampleShape, make_decoder, make_encoder
+from pipeline.deep.encoders import make_decoder, make_encoder
 from pipeline.deep.network import Network
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.rivals.base import Rival, Term, Terms, Tile, unsquashed
 from pipeline.rivals.clusters import k_means, settled
 from pipeline.rivals.world import World

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from pipeline.config import RunConfig
-from pipeline.deep.encoders import SampleShape
 from pipeline.deep.plan import DeepPlan, resolve_deep
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.errors import DataError, ManifestError
 from pipeline.places import absolute
 from pipeline.prepared.labels import kept_labels

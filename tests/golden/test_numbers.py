@@ -14,7 +14,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from pipeline.deep.encoders import SampleShape, initialise, make_encoder
+from pipeline.deep.encoders import initialise, make_encoder
+from pipeline.deep.sample_shape import SampleShape
 from somcore import ALTSSSOM, DSSOM, LARFDSSOM, SSSOM, KohonenSOM, sample_indices
 
 FILE = Path(__file__).with_name("numbers.json")

@@ -11,10 +11,10 @@ from torch import nn
 from pipeline.config import RunConfig, read_file
 from pipeline.deep import refresh
 from pipeline.deep.collapse import Limits, judged, measures_of, monitored
-from pipeline.deep.encoders import SampleShape
 from pipeline.deep.network import NetworkState, StepSize, adam_step, flat_gradient, flat_parameters, load_flat
 from pipeline.deep.plan import DeepPlan, DeepRound, resolve_deep
 from pipeline.deep.refresh import look_at, rows_to_look_at
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.deep.step import packed_terms, term_sums
 from pipeline.errors import Collapsed, UserError
 from pipeline.recipes import names, recipe

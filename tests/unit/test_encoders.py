@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from pipeline.deep.audio import WORD_FRAMES, LogMel, LogMelWord, mel_filters
-from pipeline.deep.encoders import SampleShape, initialise, make_decoder, make_encoder, spread_features
+from pipeline.deep.encoders import initialise, make_decoder, make_encoder, spread_features
 from pipeline.deep.network import narrowed
 from pipeline.deep.pretrained import FrozenFeatures
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.errors import UserError
 
 GREY, COLOUR = SampleShape("image", (1, 28, 28)), SampleShape("image", (3, 32, 32))

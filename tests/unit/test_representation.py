@@ -7,7 +7,7 @@ import torch
 
 from pipeline.benchmarks.paths import path_measures, probe_decoder
 from pipeline.benchmarks.representation import markdown, relevance_measures, study
-from pipeline.deep.encoders import SampleShape
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.prepared.shards import Dataset
 from pipeline.training.trainer import train
 from somcore.state import blank_state

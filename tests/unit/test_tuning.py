@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pipeline.deep.encoders import SampleShape, initialise, make_encoder
+from pipeline.deep.encoders import initialise, make_encoder
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.deep.tuning import labelled_parts, tuned
 from pipeline.prepared.shards import Dataset
 from pipeline.training.reduction import LocalReduction

@@ -12,8 +12,9 @@ from pipeline.comparison.cells import measure
 from pipeline.comparison.contestants import contestants
 from pipeline.config import RunConfig
 from pipeline.deep import user_encoder
-from pipeline.deep.encoders import SampleShape, make_encoder, spread_features
+from pipeline.deep.encoders import make_encoder, spread_features
 from pipeline.deep.model import DeepModel
+from pipeline.deep.sample_shape import SampleShape
 from pipeline.errors import OutputError, UserError
 from pipeline.prepared.shards import Dataset
 from pipeline.training.plan import make_plan
