@@ -18,7 +18,7 @@ from somcore import device
 from somcore.state import MapState
 
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
-_CACHED = 2**18  # values of a block of differences, 2 MB: what a processor keeps near
+CACHED = 2**18  # values of a block of differences, 2 MB: what a processor keeps near
 _SHARED = 2**15  # values of a single sum from which on torch shares it among threads, with other bits
 
 
@@ -200,7 +200,7 @@ def squared_errors(state: MapState, tile: Tile) -> Tensor:
     mass = relevances.sum(1)
     errors = mass.new_full((tile.features.shape[0], state.capacity), torch.inf)
     rows = torch.arange(errors.shape[0], device=errors.device)
-    for part in rows.split(max(1, _CACHED // max(1, prototypes.numel()))):
+    for part in rows.split(max(1, CACHED // max(1, prototypes.numel()))):
         residual = tile.features[part].unsqueeze(1) - prototypes
         weights, sums = relevances, mass
         if tile.observed is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from somcore import device
 from somcore.config import UNLABELLED, MapConfig
 from somcore.distance import (
+    CACHED,
     Projection,
     Scores,
     Tile,
@@ -350,7 +351,7 @@ def subspace_members(state: MapState, features: Tensor, config: MapConfig) -> Te
 
 def _depleted_members(state: MapState, tile: Tile, config: MapConfig) -> Tensor:
     rows = torch.arange(len(tile.features), device=tile.features.device)
-    step = max(1, _AT_ONCE // state.prototypes.numel())
+    step = max(1, CACHED // state.prototypes.numel())
     return torch.cat([_depleted(state, tile.take(part), config) for part in rows.split(step)])
 
 
@@ -360,11 +361,13 @@ def _depleted(state: MapState, tile: Tile, config: MapConfig) -> Tensor:
     squared = (tile.features.unsqueeze(1) - state.prototypes).square()
     active = torch.ones_like(members[:, 0])  # every sample has a winner, whatever is left of it afterwards
     for _ in range(config.max_members):
-        weights = state.relevances * residual.unsqueeze(1)
-        errors = (weights * squared).sum(2) / weights.sum(2).clamp_min(1e-300)
+        rows = rows_where(active)
+        weights = state.relevances * residual[rows].unsqueeze(1)
+        errors = (weights * squared[rows]).sum(2) / weights.sum(2).clamp_min(1e-300)
         winner = errors.argmin(dim=1)
-        members |= torch.nn.functional.one_hot(winner, state.capacity).bool() & active.unsqueeze(1)
-        residual = torch.where(active.unsqueeze(1), residual * (1 - state.relevances[winner]), residual)
+        members[rows, winner] |= active[rows]
+        left = residual[rows] * (1 - state.relevances[winner])
+        residual[rows] = torch.where(active[rows].unsqueeze(1), left, residual[rows])
         active = residual.amax(dim=1) > config.residual_threshold
     if config.noise_filter:
         rho = exact_errors(state, tile, squared_errors(state, tile).argmin(1, keepdim=True)).squeeze(1)
