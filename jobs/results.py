@@ -61,7 +61,8 @@ def results(
         about = about_best(row, metric, chooser, kept, tracking_uri)
         row = {"chosen_by": chooser, "model_uri": kept["model_uri"], **row}
         tell(about) if format == "table" else show([row], format)
-        note(without(runs, chooser)[1])
+        note(without(runs, metric)[1])
+        note(without(runs.dropna(subset=[metric]), chooser)[1])
         if chooser == metric and metric in SCORES:
             note(f"No run has validation_{metric}: chosen by {metric} itself, which then looks better than it is.")
         return row

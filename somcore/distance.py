@@ -19,6 +19,7 @@ from somcore.state import MapState
 
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
 CACHED = 2**18  # values of a block of differences, 2 MB: what a processor keeps near
+_AT_ONCE = 2**24  # elsewhere, where few large steps are quickest: 128 MB
 _SHARED = 2**15  # values of a single sum from which on torch shares it among threads, with other bits
 
 
@@ -197,16 +198,16 @@ def squared_errors(state: MapState, tile: Tile) -> Tensor:
         return exact_errors(state, tile, every)
     nodes = rows_where(state.alive)
     prototypes, relevances = state.prototypes[nodes], state.relevances[nodes]
-    mass = relevances.sum(1)
+    with _unshared(len(nodes), state.num_features):
+        mass = relevances.sum(1)
     errors = mass.new_full((tile.features.shape[0], state.capacity), torch.inf)
     rows = torch.arange(errors.shape[0], device=errors.device)
-    for part in rows.split(max(1, CACHED // max(1, prototypes.numel()))):
+    at_once = CACHED if device.asking_is_free(rows) else _AT_ONCE
+    for part in rows.split(max(1, at_once // max(1, prototypes.numel()))):
         residual = tile.features[part].unsqueeze(1) - prototypes
-        weights, sums = relevances, mass
-        if tile.observed is not None:
-            weights = relevances * tile.observed[part].unsqueeze(1)
-            sums = weights.sum(2)
+        weights = relevances if tile.observed is None else relevances * tile.observed[part].unsqueeze(1)
         with _unshared(len(part) * len(nodes), state.num_features):
+            sums = mass if tile.observed is None else weights.sum(2)
             found = torch.linalg.vecdot(weights * residual, residual) / sums
         errors[part.unsqueeze(1), nodes] = torch.where(state.alive[nodes], found, torch.inf)
     return errors

@@ -83,6 +83,8 @@ def expect_map(state: MapState, shape: tuple[int, ...], config: MapConfig, num_c
         raise ValueError(f"The map must have num_classes={num_classes}. Got {state.num_classes}.")
     if state.device.type == "meta":
         return
+    if not bool(state.prototypes.isfinite().all()):
+        raise ValueError("The map must have finite prototypes. Got one that is infinite or NaN.")
     if config.is_growing and _is_plain_lattice(state):
         raise ValueError(f"The map must be one that grows, for {config.variant}. Got a lattice.")
     if not config.is_growing:

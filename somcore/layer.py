@@ -195,10 +195,10 @@ class SOMLayer(nn.Module):
         """
         if labels is None:
             labels = torch.full(features.shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
-        scale = (self._scale or round_scale(self.state, self.bound, self.config.batch_size)) if exact else None
+        state = self.state  # which takes over what was copied into the buffers, and with it the scale
         expect_tile(features, labels, views, positions, self._shape(features), self.num_classes)
         return measure(
-            self.state,
+            state,
             features,
             labels,
             self.config,
@@ -206,7 +206,7 @@ class SOMLayer(nn.Module):
             error_threshold=self.error_threshold,
             views=views,
             positions=positions,
-            scale=scale,
+            scale=(self._scale or round_scale(state, self.bound, self.config.batch_size)) if exact else None,
         )
 
     @torch.no_grad()

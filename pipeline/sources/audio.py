@@ -158,9 +158,8 @@ def _read_wav(path: Path) -> tuple[int, np.ndarray]:
             warnings.filterwarnings("error", "Reached EOF")  # a truncated file is not
             rate, data = wavfile.read(path)
     except (*_BROKEN, wavfile.WavFileWarning) as error:
-        reason = (
-            "no samples" if isinstance(error, UnboundLocalError) else error
-        )  # SciPy found no chunk to read them from
+        # SciPy found no chunk to read samples from, and then looks for what it has not read.
+        reason = "no samples" if isinstance(error, UnboundLocalError) else error
         raise unreadable(f"{path} is not a readable wav file ({reason}).", "files") from error
     if not 1 <= rate <= _MOST_HZ:
         raise unreadable(f"{path}: sample rate must be 1 to {_MOST_HZ} Hz. Got {rate}.", "files")

@@ -23,7 +23,7 @@ from pipeline.places import absolute, write_atomically
 from pipeline.sweeps.data_sets import TrialData, open_data_sets
 from pipeline.sweeps.folder import SWEEP
 from pipeline.sweeps.screened_trial import FEWEST_TRIALS, screenable
-from pipeline.sweeps.spaces import PUBLISHED, Space, Values, open_space
+from pipeline.sweeps.spaces import PUBLISHED, Space, Values, difference, open_space
 from pipeline.sweeps.trials import Trial
 from pipeline.training.checkpoint import refuse_shared
 from pipeline.training.rundir import RUN, lasting
@@ -181,7 +181,7 @@ def make_plan(
         parts = [lasting({**part, "train.model": model}) if key == "settings" else part for part in (before, value)]
         if fewer or (key not in FREE and parts[0] != parts[1]):
             was, got = _in_words(key, before), _in_words(key, value)
-            got += f" with other {_changed(before, value)}" if key == "space" and got == was else ""
+            got += f" with other {difference(before, value)}" if key == "space" and got == was else ""
             wanted = f"at least {was}" if fewer else f"{was} as it was" if key in ("space", "data") else was
             same = "the same data under the same names by --data, or " if key == "data" else ""
             raise OutputError(
@@ -230,12 +230,14 @@ def _definition(
     if decided := space.given(settings):
         say(f"Given for all sets, so not searched: {', '.join(decided)}.")
     space = space.without(settings)
+    if before and space.continues(known := Space.of(before["space"])):
+        space = known
     defaults: dict[str, Any] = {"fractions": [1.0], "seeds": [0], "samples": _SAMPLES if space.columns else 1}
     defaults |= {"search": "lhs", "scheduler": "none", "validation_fraction": 0.2, "screening": "auto"}
     asked_for = {key: getattr(options, key) for key in defaults}
     given = {k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in asked_for.items()}
     chosen = {k: v if v is not None else before.get(k, defaults[k]) for k, v in given.items()}
-    if chosen["search"] == "grid":
+    if chosen["search"] == before.get("search", chosen["search"]) == "grid":
         chosen["samples"] = len(space.grid())
         if options.samples not in (None, chosen["samples"]):
             requirement = f"left out with --search grid, which takes all {chosen['samples']} sets"
@@ -284,13 +286,6 @@ def _check(plan: SweepPlan, workers: int) -> bool:
         requirement = "auto or off except for growing maps on small tables without missing values, a C compiler at hand"
         raise must("--screening", requirement, f"on ({got})")
     return possible
-
-
-def _changed(before: Mapping[str, Any], value: Mapping[str, Any]) -> str:
-    """What two spaces of one name differ in."""
-    parts = [{column[0]: column[1:] for column in space["columns"]} | space["fixed"] for space in (before, value)]
-    names = [name for name in dict.fromkeys((*parts[0], *parts[1])) if parts[0].get(name) != parts[1].get(name)]
-    return f"ranges or values of {', '.join(names)}" if names else "steps"
 
 
 def _in_words(key: str, value: Any) -> str:

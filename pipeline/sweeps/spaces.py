@@ -71,6 +71,15 @@ class Space:
         parts = {"name": self.name, "columns": columns, "fixed": self.fixed, "points": self.points}
         return {**parts, "published": self.published}
 
+    def continues(self, other: Space) -> bool:
+        """Whether this is what the other was, which may be written as spaces were before whole numbers were a kind."""
+        return self._written_before() == other._written_before()
+
+    def _written_before(self) -> Space:
+        kinds = {"whole": "integer"}
+        columns = tuple(replace(column, kind=kinds.get(column.kind, column.kind)) for column in self.columns)
+        return replace(self, columns=columns, points={name: _once(values) for name, values in self.points.items()})
+
     def given(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """Columns that the settings of all trials decide, so that there is nothing to search."""
         decided = {*settings, *_published_names(settings)}
@@ -120,6 +129,15 @@ class Space:
         return {**changed, **self.fixed, **own}
 
 
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What is other in one of two spaces of one name, as `describe` gives them."""
+    parts = [{column[0]: column[1:] for column in space["columns"]} | space["fixed"] for space in (before, now)]
+    names = [name for name in dict.fromkeys((*parts[0], *parts[1])) if parts[0].get(name) != parts[1].get(name)]
+    if names:
+        return f"ranges or values of {', '.join(names)}"
+    return "steps" if before["points"] != now["points"] else "order of its entries, or another published space"
+
+
 def open_space(text: str | None) -> Space:
     """A published space by its name, a space file, or nothing to search.
 
@@ -163,7 +181,7 @@ def _of_file(content: dict[str, Any], name: str) -> Space:
                 points[key] = _steps(columns[-1], value["steps"])
         elif isinstance(value, list):
             columns.append(_choice(key, value))
-            points[key] = list(dict.fromkeys(value))
+            points[key] = _once(value)
         else:
             fixed[key] = value
     start = _published(base).columns if base else ()
@@ -219,9 +237,14 @@ def _range(key: str, value: Mapping[str, Any]) -> Column:
 
 
 def _choice(key: str, values: list[Any]) -> Column:
-    if not values or any(isinstance(value, list | Mapping) for value in values):
+    if not values or not all(isinstance(value, str | int | float | None) for value in values):
         raise must(key, "a list of at least one plain value", values)
     return Column(key, kind="choice", choices=tuple(values))
+
+
+def _once(values: Iterable[Any]) -> list[Any]:
+    """Each value once; 1 and 1.0 are two."""
+    return [value for _, value in dict.fromkeys((type(value), value) for value in values)]
 
 
 def _steps(column: Column, steps: Any) -> list[Any]:

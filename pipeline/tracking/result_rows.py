@@ -149,11 +149,11 @@ def best_run(runs: pd.DataFrame, metric: str) -> tuple[Row, str]:
     known = [name for name in choosers_of(metric) if name in able and able[name].notna().any()]
     chooser = known[0] if known else metric
     lower = metric.startswith("loss_") or metric.endswith(_LOWER)
-    ties = [name for name in ("nodes", "trial") if name in able]
-    order = able.dropna(subset=[chooser]).sort_values(
-        [chooser, *ties], ascending=[lower, *(True for _ in ties)], kind="stable"
-    )
-    return plain_row(order.iloc[0].to_dict()), chooser
+    ties = {name: able[name].fillna(nothing) for name, nothing in (("nodes", 0), ("trial", "")) if name in able}
+    order = pd.DataFrame({chooser: able[chooser], **ties}).dropna(subset=[chooser])
+    ascending = [lower, *(True for _ in ties)]
+    best = order.sort_values(list(order), ascending=ascending, kind="stable").index[0]
+    return plain_row(able.loc[best].to_dict()), chooser
 
 
 def about_best(row: Row, metric: str, chooser: str, kept: Mapping[str, Any], uri: str | None) -> dict[str, Row]:

@@ -8,7 +8,7 @@ from tests.architecture.test_style import REPOSITORY, SOURCES
 
 PAGE = (REPOSITORY / "docs/references.md").read_text(encoding="utf-8")
 # Surname of the first author, what may stand before the year (other authors, "et al.", a venue), the year.
-WORK = re.compile(r"([A-Z][a-z]\w+)(?: et al\.)?[^;:.]{0,60}?\b((?:19|20)\d\d)\b")
+WORK = re.compile(r"([A-Z][a-z]\w*)(?:, Proc\.| et al\.)?[^;:.]{0,60}?\b((?:19|20)\d\d)\b")
 
 
 def _sources() -> set[tuple[str, str]]:

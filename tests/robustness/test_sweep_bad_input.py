@@ -1,5 +1,6 @@
 """What a sweep refuses, in one line, before anything is started."""
 
+import json
 import subprocess
 import sys
 
@@ -144,6 +145,34 @@ def test_a_space_that_was_edited_is_told_by_what_is_other(digits, tmp_path):
     told = "space must be 'space' as it was to go on .* Got 'space' with other ranges or values of map.bmu_rate, map"
     with pytest.raises(UserError, match=told):
         make_plan(asked, tmp_path / "out", resume=True)
+
+
+def test_a_sweep_that_was_begun_before_whole_numbers_were_a_kind_goes_on_with_its_file(digits, tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "map.capacity: {low: 20, high: 40, integer: true, steps: 3}\nmap.batch_size: [64, 64, 32]"
+    )
+    asked = SweepOptions(data=[str(digits)], model="sssom", space=str(tmp_path / "space.yaml"), search="grid")
+    make_plan(asked, tmp_path / "out", resume=False)
+    file = tmp_path / "out" / "sweep.json"
+    content = json.loads(file.read_text())
+    space = content["definition"]["space"]
+    space["columns"][0][1], space["points"]["map.batch_size"] = "integer", [64, 64, 32]
+    content["definition"]["samples"] = 10
+    file.write_text(json.dumps(content))
+    plan = make_plan(asked, tmp_path / "out", resume=True)
+    assert plan.space.columns[0].kind == "integer" and plan.num_sets == 9
+    assert make_plan(SweepOptions(), tmp_path / "out", resume=True) == plan
+
+
+def test_another_order_or_number_of_steps_is_told(digits, tmp_path):
+    file, lines = tmp_path / "space.yaml", ["map.bmu_rate: {low: 0.1, high: 0.2, steps: 3}", "map.epochs: [1, 2]"]
+    file.write_text("\n".join(lines))
+    asked = SweepOptions(data=[str(digits)], model="sssom", space=str(file))
+    make_plan(asked, tmp_path / "out", resume=False)
+    for text, told in (("\n".join(lines[::-1]), "order of its entries"), ("\n".join(lines).replace("3", "9"), "steps")):
+        file.write_text(text)
+        with pytest.raises(UserError, match=f"Got 'space' with other {told}"):
+            make_plan(asked, tmp_path / "out", resume=True)
 
 
 def test_a_grid_takes_all_its_sets(digits, tmp_path):

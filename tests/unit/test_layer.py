@@ -408,6 +408,26 @@ def test_a_layer_whose_tensors_alone_are_copied_is_that_layer(generator, monkeyp
     assert copied(z, labels).statistics == layer(z, labels).statistics
 
 
+def test_a_layer_whose_tensors_alone_are_copied_has_the_scale_of_its_new_numbers(generator):
+    layer, copied = (SOMLayer(MapConfig(activation_threshold=0.95), dim=4) for _ in range(2))
+    z = 5000 * torch.rand(64, 4, generator=generator)
+    layer.install(advance(layer.state, layer(z, exact=False).statistics, layer.config))
+    for name, buffer in layer.named_buffers():
+        copied.get_buffer(name).copy_(buffer)
+    assert layer.state.num_nodes > 1 and copied(z).statistics == layer(z).statistics
+
+
+def test_a_map_that_is_not_finite_is_refused_and_nothing_replaced(generator):
+    layer = trained_layer(generator)
+    digest = layer.state.digest()
+    for wrong in (torch.inf, torch.nan):
+        prototypes = layer.state.prototypes.clone()
+        prototypes[0, 0] = wrong
+        with pytest.raises(ValueError, match="The map must have finite prototypes"):
+            layer.install(dataclasses.replace(layer.state, prototypes=prototypes))
+    assert layer.state.digest() == digest
+
+
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("way", ["export", "trace"])
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])

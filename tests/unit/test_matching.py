@@ -76,10 +76,24 @@ def test_one_wide_error_has_the_same_bits_for_any_number_of_threads(generator):
     torch.set_num_threads(before)
     assert torch.equal(found[0], squared_errors(state, tile))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
-    one = dataclasses.replace(state, alive=torch.arange(6) == 2)
-    torch.set_num_threads(3)
-    assert torch.equal(found[0][:, 2], squared_errors(one, tile)[:, 2])
+
+
+@pytest.mark.parametrize("missing", ["error", "mask"])
+@pytest.mark.parametrize("wide", [98_304, 100_003])
+def test_all_errors_of_one_node_have_the_same_bits_for_any_number_of_threads(wide, missing, generator):
+    config = MapConfig(variant="larfdssom", capacity=2).resolve(num_samples=9, num_features=wide)
+    numbers = torch.rand(2, 2, wide, generator=generator, dtype=torch.float64)
+    state = dataclasses.replace(
+        initial_state(config, wide), prototypes=numbers[0], relevances=numbers[1], alive=torch.arange(2) == 1
+    )
+    tile = Tile.of(torch.rand(1, wide, generator=generator, dtype=torch.float64), missing)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 3, 4):
+        torch.set_num_threads(threads)
+        found.append(squared_errors(state, tile))
+        assert torch.equal(found[-1], exact_errors(state, tile, torch.arange(2).expand(1, -1)))
     torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found)
 
 
 @pytest.mark.parametrize("missing", ["error", "mask"])

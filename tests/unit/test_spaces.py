@@ -77,6 +77,9 @@ def test_numbers_may_have_an_exponent_without_a_point(tmp_path):
 
 def test_a_grid_takes_a_value_once(tmp_path):
     assert len(opened(tmp_path, "map.capacity: [20, 20, 30]").grid()) == 2
+    assert opened(tmp_path, "map.capacity: [1, 1.0, true, 1]").points["map.capacity"] == [1, 1.0, True]
+    with pytest.raises(UserError, match="map.capacity must be a list of at least one plain value"):
+        opened(tmp_path, "map.capacity: [!!set {a: }, 1]")
 
 
 def test_a_grid_has_all_combinations(tmp_path):
