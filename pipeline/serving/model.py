@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import MachineError, UserError, must
+from pipeline.errors import MachineError, UserError, must, theirs_to_mend
 from pipeline.predictor import Predictor
 from pipeline.prepared.samples import InputSpec
 from pipeline.prepared.shards import Dataset
@@ -50,8 +50,8 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
         model_uri, and version where it was registered (the alias `latest-trained` points there).
 
     Raises:
-        UserError: this user may not do that there.
-        MachineError: the server cannot be reached, or refuses.
+        UserError: this user may not do that there, or a model that cannot be logged.
+        MachineError: the server or the store of its files cannot be reached, or refuses.
     """
     import mlflow
 
@@ -65,14 +65,17 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
             version = mlflow.register_model(info.model_uri, name, await_registration_for=60)
             mlflow.MlflowClient().set_registered_model_alias(name, ALIAS, version.version)
             return {"model_uri": f"models:/{name}/{version.version}", "version": int(version.version)}
-    except mlflow.exceptions.MlflowException as error:
+    except UserError:
+        raise
+    except Exception as error:  # MLflow's own, or that of the store of its files, whatever keeps them
         reason = f"The model could not be logged: {reason_of(error, 200)}"
         kept = f"The run is kept in '{directory}'; the same command with --resume logs it again."
         if getattr(error, "error_code", "") in _NO_RIGHTS:
             raise UserError(f"{reason}. Ask for the right, or give another --register. {kept}") from None
         if name is not None and getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
             raise UserError(f"{reason}. {kept.replace('--resume', '--resume and another --register')}") from None
-        raise MachineError(f"{reason}. {kept}") from None
+        kind = UserError if theirs_to_mend(error) else MachineError
+        raise kind(f"{reason}. {kept}") from None
 
 
 def _logged(directory: Path, run_id: str) -> Any:
@@ -84,7 +87,7 @@ def _logged(directory: Path, run_id: str) -> Any:
         try:
             with _arguments(directory) as arguments:
                 info = mlflow.pyfunc.log_model(name="model", **arguments)
-        except mlflow.exceptions.MlflowException as error:
+        except Exception as error:
             failed = error
     if failed is not None:
         raise failed

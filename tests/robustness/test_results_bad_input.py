@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from jobs._exit import USER, end, exit_code
+from jobs._exit import FAULT, USER, end, exit_code
 from jobs.results import results
 from pipeline.errors import MachineError, UserError
 from pipeline.serving.model import log_model, model_directory
@@ -56,6 +56,25 @@ def test_a_registry_without_rights_loses_nothing(digits, tmp_path, refusing):
         log_model(tmp_path / "run", "0" * 32, refusing, "a name")
     assert exit_code(caught.value) == USER and "\n" not in str(caught.value)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("location", "code"), [("file", USER), ("s3://bucket/x", FAULT)])
+def test_a_store_of_files_that_fails_loses_nothing(digits, tmp_path, tracking_uri, location, code, monkeypatch):
+    import mlflow
+
+    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    train(small("kohonen", digits), tmp_path / "run")
+    (tmp_path / "file").touch()
+    client = mlflow.MlflowClient(tracking_uri)
+    where = (tmp_path / "file" / "x").as_uri() if location == "file" else location
+    run = client.create_run(client.create_experiment("x", artifact_location=where)).info.run_id
+    client.set_terminated(run)
+    with pytest.raises(Exception, match="The model could not be logged: .*--resume logs it again") as caught:
+        log_model(tmp_path / "run", run, tracking_uri)
+    assert exit_code(caught.value) == code and "\n" not in str(caught.value)
+    assert client.get_run(run).info.status == "FINISHED"
 
 
 def test_a_column_that_is_asked_for_twice():
