@@ -14,8 +14,10 @@ _MOST, _FEW = 10, 6  # names that are said, of all and of more than that
 _MEASURED = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 
 
-def report(source: str, out: Path, manifest: Manifest, not_read: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Lines for people, and the same for `--json`; `not_read` are files left out, by ending."""
+def report(
+    source: str, out: Path, manifest: Manifest, not_read: Mapping[str, int], which: str = "of other kinds"
+) -> dict[str, Any]:
+    """Lines for people, and the same for `--json`; `not_read` are files left out, by ending, and `which` says which."""
     if manifest.feature_names:
         print(f"features: {_some(manifest.feature_names)}")
     rows = ", ".join(_rows(name, split) for name, split in manifest.splits.items())
@@ -28,7 +30,6 @@ def report(source: str, out: Path, manifest: Manifest, not_read: Mapping[str, in
         print(f"{manifest.dropped_count} invalid rows left out{': ' if named else ''}{names}")
     if not_read:
         kinds = [f"{number} {ending}" for ending, number in sorted(not_read.items(), key=lambda of: (-of[1], of[0]))]
-        which = "in subfolders" if manifest.kind == "table" else "of other kinds"
         print(f"{counted(sum(not_read.values()), 'file')} {which} not read: {_some(kinds)}")
     fitted = manifest.provenance.get("fitted", {})
     if cut_or_padded := {how: number for how in ("cut", "padded") if (number := fitted.get(how))}:
@@ -57,7 +58,7 @@ def report(source: str, out: Path, manifest: Manifest, not_read: Mapping[str, in
         "class_histogram": {name: split.class_histogram for name, split in manifest.splits.items()},
         "dropped_count": manifest.dropped_count,
         "left_out": left_out,
-        "not_read": dict(not_read or {}),
+        "not_read": dict(not_read),
         "fitted": fitted,
         "manifest_hash": manifest.digest,
     }

@@ -84,11 +84,12 @@ def prepare(
             from pipeline.sources.readers import tables_below
 
             written = prepare_folds(source, root, options, columns, out, writing, progress)
-            below = tables_below(required_root(root, source))
-            return {"out": out, "folds": [report(source, out / name, written[name], below) for name in written]}
+            below = tables_below(required_root(root, source)), "in subfolders"
+            return {"out": out, "folds": [report(source, out / name, written[name], *below) for name in written]}
         opened = open_source(source, root, options)
         manifest = prepare(opened, out, writing, progress)
-    return report(source, out, manifest, getattr(opened, "not_read", {}))
+    which = getattr(opened, "which_not_read", "of other kinds")
+    return report(source, out, manifest, getattr(opened, "not_read", {}), which)
 
 
 app = job(example="python -m jobs.prepare digits --out data/digits")(prepare)

@@ -82,7 +82,7 @@ def _open_cifar10(root: Path | None, options: SourceOptions) -> Source:
 
 
 def _open_images(root: Path | None, options: SourceOptions) -> Source:
-    from pipeline.sources.images import ImageFolder, ImageNpz, ImageParquet, below
+    from pipeline.sources.images import ImageFolder, ImageNpz, ImageParquet
 
     root = required_root(root, "images")
     if root.is_dir():
@@ -90,7 +90,7 @@ def _open_images(root: Path | None, options: SourceOptions) -> Source:
         archives = sorted(root.glob("*.npz"))
         if not files and len(archives) == 1:
             return ImageNpz(archives[0], options)
-        return ImageParquet(files, options, not_read=below(root)) if files else ImageFolder(root, options)
+        return ImageParquet(files, options, folder=root) if files else ImageFolder(root, options)
     if root.suffix == ".npz":
         return ImageNpz(root, options)
     if root.suffix == ".parquet":

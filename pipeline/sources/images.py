@@ -7,6 +7,7 @@ is one whose values 8 bits of gray or RGB do not hold.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,19 @@ class ImageParquet:
         files: the parquet files; without a split column, files named train... and test... are these splits.
         name: of the source.
         options: see `SourceOptions`.
+        folder: that was given for the files.
+
+    Attributes:
+        not_read: pictures and parquet files in its subfolders (`which_not_read`), by ending.
     """
 
-    def __init__(self, files: list[Path], options: SourceOptions, name: str = "images") -> None:
+    which_not_read = "in subfolders"
+
+    def __init__(
+        self, files: list[Path], options: SourceOptions, name: str = "images", folder: Path | None = None
+    ) -> None:
         self.name, self.options = name, options
+        self.not_read = Counter() if folder is None else _below(folder)
         options.only(name, *_COMMON, "label_column", "split_column", "key_column", "image_column", "size", "channels")
         self._tables = [open_table(file) for file in files]
         check_columns(self._tables)
@@ -215,6 +225,13 @@ def _bytes(raw: Any, place: str) -> bytes:
     if not isinstance(value, bytes):
         raise must("image", "the bytes of an encoded image", type(value).__name__, where=place)
     return value
+
+
+def _below(folder: Path) -> Counter[str]:
+    """Pictures and parquet files in the subfolders of a folder, by ending; what is hidden does not count."""
+    paths = (path for path in folder.glob("*/**/*") if path.suffix.lower() in {*_SUFFIXES, ".parquet"})
+    seen = (path for path in paths if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts))
+    return Counter(path.suffix.lower() for path in seen if path.is_file())
 
 
 def _names_in_metadata(table: TableFile) -> list[str] | None:

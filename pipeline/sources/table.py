@@ -60,13 +60,13 @@ class Table:
         options: see `SourceOptions`.
 
     Attributes:
-        not_read: tables in subfolders, by ending.
+        not_read: tables in subfolders (`which_not_read`), by ending.
 
     Raises:
         UserError: an option or the data cannot be used; the message says which and why.
     """
 
-    name = "table"
+    name, which_not_read = "table", "in subfolders"
 
     def __init__(self, root: Path | None, options: SourceOptions) -> None:
         options.only(self.name, *_OPTIONS)

@@ -48,7 +48,7 @@ def test_it_is_said_how_many_are_cut_and_how_many_padded(tmp_path, capsys, lengt
         np.savez(root, samples=np.arange(offsets[-1], dtype=np.int16), offsets=offsets, rate=8000)
     for _ in range(2):  # the second time it is there already
         manifest = prepare(_audio(root, duration_s=0.02), tmp_path / "out")
-        assert sum(report("audio", tmp_path / "out", manifest)["fitted"].values()) == len(lengths)
+        assert sum(report("audio", tmp_path / "out", manifest, {})["fitted"].values()) == len(lengths)
         assert [line for line in capsys.readouterr().out.splitlines() if "recordings" in line] == [said] * bool(said)
 
 

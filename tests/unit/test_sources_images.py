@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from jobs.prepare import prepare as prepare_job
 from pipeline.errors import DataError, UserError
 from pipeline.sources import SourceOptions, Undecoded, open_source
 from pipeline.sources.decoding import Decoder
@@ -312,6 +313,17 @@ def test_parquet_files_named_by_split_and_names_of_classes_in_the_file(tmp_path,
     pq.write_table(table, tmp_path / "test-00000-of-00001.parquet")
     with pytest.raises(DataError, match="'label' must be in 0..2 or unlabelled. Got 3"):
         _images(tmp_path / "test-00000-of-00001.parquet")
+
+
+def test_what_lies_below_parquet_files_is_counted(tmp_path, rng, capsys):
+    table = pa.table({"image": [_png(image) for image in _pixels(rng, 6)], "label": [0, 1] * 3})
+    for name in ("all.parquet", "more/b.parquet", "more/deep/c.PNG", ".hidden/d.png", "_old/e.png", "more/notes.txt"):
+        (tmp_path / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, tmp_path / "raw" / name)
+    said = prepare_job("images", tmp_path / "out", root=tmp_path / "raw")
+    assert said["not_read"] == {".parquet": 1, ".png": 1}
+    assert "2 files in subfolders not read: 1 .parquet, 1 .png\n" in capsys.readouterr().out
+    assert prepare_job("images", tmp_path / "one", root=tmp_path / "raw" / "all.parquet")["not_read"] == {}
 
 
 def test_a_parquet_file_beside_train_that_is_no_split_is_named(tmp_path, rng):
