@@ -80,11 +80,11 @@ def prepare(
     with Progress("rows") as progress:
         if (columns := joined(folds)) is not None:
             from pipeline.prepared.folds import prepare_folds
-            from pipeline.sources.base import required_root
+            from pipeline.sources.base import BELOW, required_root
             from pipeline.sources.readers import tables_below
 
             written = prepare_folds(source, root, options, columns, out, writing, progress)
-            below = tables_below(required_root(root, source)), "in subfolders"
+            below = tables_below(required_root(root, source)), BELOW
             return {"out": out, "folds": [report(source, out / name, written[name], *below) for name in written]}
         opened = open_source(source, root, options)
         manifest = prepare(opened, out, writing, progress)

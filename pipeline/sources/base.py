@@ -19,6 +19,7 @@ from pipeline.prepared.labels import stratified_rows
 
 DEFAULT_TEST_FRACTION = 0.2
 BATCH_BYTES = 4 << 20
+BELOW = "in subfolders"  # which files were not read, in a line for people
 SPLIT_NAMES = {  # in any case, of a value, a folder or a file
     "train": "train",
     "training": "train",

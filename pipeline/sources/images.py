@@ -18,6 +18,7 @@ import pyarrow as pa
 from pipeline.errors import DataError, UnreadableSample, must
 from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import (
+    BELOW,
     Batch,
     SourceOptions,
     Undecoded,
@@ -73,7 +74,7 @@ class ImageParquet:
         not_read: pictures and parquet files in its subfolders (`which_not_read`), by ending.
     """
 
-    which_not_read = "in subfolders"
+    which_not_read = BELOW
 
     def __init__(
         self, files: list[Path], options: SourceOptions, name: str = "images", folder: Path | None = None

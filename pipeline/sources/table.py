@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pipeline.errors import DataError, UserError, must, some
 from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import (
+    BELOW,
     Batch,
     SourceOptions,
     SourceSpec,
@@ -66,7 +67,7 @@ class Table:
         UserError: an option or the data cannot be used; the message says which and why.
     """
 
-    name, which_not_read = "table", "in subfolders"
+    name, which_not_read = "table", BELOW
 
     def __init__(self, root: Path | None, options: SourceOptions) -> None:
         options.only(self.name, *_OPTIONS)
