@@ -60,7 +60,9 @@ def name_of(data: str | Path) -> str:
     return Path(str(data).partition("?")[0]).name
 
 
-def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish, say: Say) -> dict[str, Any]:
+def compare(
+    data: str | Path, out: str | Path, settings: Mapping[str, Any], wish: Wish, say: Say
+) -> dict[str, Any]:
     """Compare on one data set; finished cells in `out` are kept, so the same command goes on.
 
     Args:
@@ -77,6 +79,7 @@ def compare(data: str | Path, out: Path, settings: Mapping[str, Any], wish: Wish
         UserError: a name or number that cannot be; cells of other settings; data without classes or without labelled
             training or test rows; another comparison that runs there.
     """
+    out = Path(out)
     for fraction in wish.fractions:
         if not 0 < fraction <= 1:
             raise must("--fractions", "shares in (0, 1]", fraction)

@@ -50,12 +50,12 @@ _SECTIONS: dict[str, type[Section]] = {"train": TrainConfig, "cluster": ClusterC
 
 
 def report_of(
-    run: str,
-    out: Path,
+    run: str | Path,
+    out: str | Path,
     *,
     data: str | None = None,
     rows: int = ROWS,
-    figures: Path | None = None,
+    figures: str | Path | None = None,
     uri: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -76,6 +76,7 @@ def report_of(
     Raises:
         UserError: there is no such run, the data are others, or the file cannot be written.
     """
+    run, out = str(run), Path(out)
     if rows < 0:
         raise must("--rows", "an integer >= 0 (0: all)", rows)
     if out.is_dir():
@@ -93,7 +94,7 @@ def report_of(
         made = run_page(found, tables=tables), all_figures(found) if figures else {}
         about = {"nodes": found.num_nodes, "rows": len(found.train.rows) if found.train else 0}
     size = write_page(made[0], out)
-    files = save(made[1], figures) if figures else []
+    files = save(made[1], Path(figures)) if figures else []
     made_files = {"tables": [str(file) for file in tables], "figures": [str(file) for file in files]}
     return {"run": run, "out": str(out), "bytes": size, **about, **made_files}
 

@@ -72,7 +72,7 @@ def write_features(
     data: str | Path,
     out: Path,
     *,
-    run: str | None = None,
+    run: str | Path | None = None,
     weights: str | None = None,
     overwrite: bool = False,
     uri: str | None = None,
@@ -95,7 +95,7 @@ def write_features(
     if (run is None) == (weights is None):
         raise must("--run", "given, or --weights, one of both", "both" if run else "none")
     dataset = Dataset.open(data)
-    encoded = _of_run(run, dataset, uri) if run else _of_weights(weights, dataset)
+    encoded = _of_run(str(run), dataset, uri) if run else _of_weights(weights, dataset)
     return prepare(encoded, out, PrepareOptions(overwrite=overwrite), progress)
 
 

@@ -37,7 +37,7 @@ _EXAMPLE_ROWS = 3
 _NO_RIGHTS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
 
 
-def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | None = None) -> dict[str, Any]:
+def log_model(directory: str | Path, run_id: str | None, uri: str | None, name: str | None = None) -> dict[str, Any]:
     """Logs the model of a run to that run in MLflow.
 
     Args:
@@ -59,7 +59,7 @@ def log_model(directory: Path, run_id: str | None, uri: str | None, name: str | 
         raise MachineError("The model could not be logged: the run is not in MLflow, its server was not reached.")
     try:
         with _quiet(), _store(uri):
-            info = _logged(directory, run_id)
+            info = _logged(Path(directory), run_id)
             if name is None:
                 return {"model_uri": info.model_uri}
             version = mlflow.register_model(info.model_uri, name, await_registration_for=60)
@@ -104,12 +104,13 @@ def check_name(name: str) -> None:
         raise must("--register", "a name without '/' and ':' that MLflow takes", name, remedy="Give another one.")
 
 
-def model_directory(place: str, uri: str | None = None, option: str = "--model") -> Path:
+def model_directory(place: str | Path, uri: str | None = None, option: str = "--model") -> Path:
     """Where the map file of a model is: a run's directory or id, an MLflow model, `models:/NAME/VERSION`, `runs:/...`.
 
     Raises:
         UserError: there is no model.
     """
+    place = str(place)
     if ":/" not in place:
         for path in (Path(place), Path(place) / "artifacts"):
             if (path / MAP).is_file():

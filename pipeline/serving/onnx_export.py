@@ -157,7 +157,7 @@ class ModelGraph(nn.Module):
         return answers
 
 
-def export_model(directory: Path, out: Path) -> dict[str, Any]:
+def export_model(directory: str | Path, out: str | Path) -> dict[str, Any]:
     """Writes a trained model as ONNX, and compares it with torch on a few random samples.
 
     Args:
@@ -173,6 +173,7 @@ def export_model(directory: Path, out: Path) -> dict[str, Any]:
     """
     _require("onnx")
     _require("onnxscript")
+    out = Path(out)
     if out.suffix != ".onnx" or out.is_dir():
         raise must("--out", "a file that ends in .onnx", str(out))
     check_writable(out, "a file")

@@ -48,13 +48,13 @@ class Trained:
     crossings: Tensor | None = None
 
     @classmethod
-    def load(cls, directory: Path) -> Trained:
+    def load(cls, directory: str | Path) -> Trained:
         """The final model of a run.
 
         Raises:
             OutputError: there is none, or it is damaged.
         """
-        run = RunDirectory(directory)
+        run = RunDirectory(Path(directory))
         state, config, about = run.load_map()
         digest = run.record.get("summary", {}).get("map_digest") or about["digest"]
         if "deep" not in about:
@@ -99,7 +99,7 @@ class Trained:
 
 
 def evaluate_run(
-    run: str,
+    run: str | Path,
     data: str | Path | None,
     split: str | None,
     uri: str | None = None,
@@ -122,6 +122,7 @@ def evaluate_run(
     """
     from pipeline.tracking.results import run_directory
 
+    run = str(run)
     directory = run_directory(run, uri)
     trained = Trained.load(directory)
     known = RunDirectory(directory).record.get("settings", {}).get("data.path")

@@ -25,7 +25,7 @@ def exported(request, tmp_path_factory):
     labels = np.arange(60) % 2
     data = table(tmp_path / "t", rng.normal(labels[:, None], 0.2, (60, 2)), labels)
     train(small(request.param, data, map__epochs=2), tmp_path / "run")
-    assert export_model(tmp_path / "run", tmp_path / "m.onnx")["checked"] == 64
+    assert export_model(str(tmp_path / "run"), str(tmp_path / "m.onnx"))["checked"] == 64
     return (tmp_path / "m.onnx").read_bytes(), Predictor.load(tmp_path / "run")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,7 +49,8 @@ from pipeline.report.placement import (
 from pipeline.report.score_charts import classes_then, confusion_chart, curves_chart
 from pipeline.report.sweeps import fractions_chart, fractions_figure, sweep_page
 from pipeline.report.tables import telling_features, write_tables
-from pipeline.serving.trained import evaluate_run
+from pipeline.serving.model import model_directory
+from pipeline.serving.trained import Trained, evaluate_run
 from pipeline.sources import SourceOptions, open_source
 from pipeline.sweeps import outcome
 from pipeline.training.history import History
@@ -472,6 +474,16 @@ def wine(tmp_path_factory):
     prepare(open_source("table", folder / "wine.csv", SourceOptions(label_column="target")), folder / "data")
     train(small("sssom", folder / "data", tracking__report=True), folder / "run")
     return folder / "run"
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_run_is_opened_and_written_of_by_text_or_path(wine, tmp_path, kind):
+    run = kind(wine)
+    assert Trained.load(run).digest == Trained.load(wine).digest
+    assert model_directory(run) == wine
+    assert evaluate_run(run, None, None)["run"] == str(wine)
+    made = report_of(run, kind(tmp_path / "page.html"), figures=kind(tmp_path / "figures"))
+    assert made["out"] == str(tmp_path / "page.html") and len(made["figures"]) > 2
 
 
 def test_nodes_are_told_as_tables_in_the_units_of_the_source(wine, tmp_path):
