@@ -31,6 +31,7 @@ def sweep(
         str | None,
         typer.Option(help="Look by compiled loops, train what is chosen: auto, on, off. [default: auto]"),
     ] = None,
+    metric: Annotated[str | None, typer.Option(help="What chooses, on validation rows. [default: accuracy]")] = None,
     config: Annotated[Path | None, typer.Option(help="yaml, toml or json file of settings, or a recipe.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of all trials.")] = None,
     epochs: Passes = None,
@@ -71,6 +72,7 @@ def sweep(
         settings=flat,
         validation_fraction=validation_fraction,
         screening=screening,
+        metric=metric,
     )
     with Progress("trials") as progress:
         result = sweep_maps(

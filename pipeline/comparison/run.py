@@ -60,9 +60,7 @@ def name_of(data: str | Path) -> str:
     return Path(str(data).partition("?")[0]).name
 
 
-def compare(
-    data: str | Path, out: str | Path, settings: Mapping[str, Any], wish: Wish, say: Say
-) -> dict[str, Any]:
+def compare(data: str | Path, out: str | Path, settings: Mapping[str, Any], wish: Wish, say: Say) -> dict[str, Any]:
     """Compare on one data set; finished cells in `out` are kept, so the same command goes on.
 
     Args:

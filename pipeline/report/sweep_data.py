@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.baselines import baseline_accuracies
 from pipeline.errors import OutputError, UserError
 from pipeline.sweeps.folder import SWEEP, TABLE, TRIALS
-from pipeline.sweeps.selection import metric_of, selected
+from pipeline.sweeps.selection import metrics_of, selected
 from pipeline.tracking.result_rows import read_trials
 from pipeline.training.rundir import RunDirectory
 
@@ -71,9 +71,11 @@ class SweepData:
         self.baselines = {name: self._baselines(name) for name in self.tables}
 
     def _metric(self) -> str:
+        if asked := self.definition.get("metric"):
+            return str(asked)
         model = str(self.rows[0]["model"]) if self.rows else ""
         classes = any(row.get("clustering_accuracy") is not None for row in self.rows)
-        return metric_of(model, 1 if classes else 0)
+        return metrics_of(model, 1 if classes else 0)[0]
 
     def _baselines(self, name: str) -> dict[str, dict[float, list[float]]]:
         if self.metric != "accuracy":

@@ -23,6 +23,7 @@ from pipeline.places import absolute, write_atomically
 from pipeline.sweeps.data_sets import TrialData, open_data_sets
 from pipeline.sweeps.folder import SWEEP
 from pipeline.sweeps.screened_trial import FEWEST_TRIALS, screenable
+from pipeline.sweeps.selection import metrics_of
 from pipeline.sweeps.spaces import PUBLISHED, Space, Values, difference, open_space
 from pipeline.sweeps.trials import Trial
 from pipeline.training.checkpoint import refuse_shared
@@ -34,7 +35,7 @@ SCHEDULERS = ("none", "asha")
 SCREENING = ("auto", "on", "off")
 _SAMPLES = 10
 # What may differ when a sweep goes on: it changes which trials are done, not what one of them is.
-FREE = ("samples", "scheduler", "screening")
+FREE = ("samples", "scheduler", "screening", "metric")
 _OF_RUNS = ("tracking.report", "tracking.moments")
 _OF_SWEEP = ("data.path", "train.model", "train.seed", "train.labelled_fraction", "train.validation_fraction")
 
@@ -56,6 +57,7 @@ class SweepOptions:
         validation_fraction: share of the labels that choose the best set, never read in training.
         screening: on = look at all trials by compiled loops and train the chosen ones by somcore; auto = in large
             sweeps, where the loops cover every trial; off.
+        metric: the score that chooses, on validation rows.
     """
 
     data: Sequence[str] = ()
@@ -69,6 +71,7 @@ class SweepOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
     validation_fraction: float | None = None
     screening: str | None = None
+    metric: str | None = None
 
 
 @dataclass(frozen=True)
@@ -208,10 +211,8 @@ def _known(folder: Path, resume: bool) -> dict[str, Any]:
     if known.get("version") != VERSION:
         raise OutputError(f"'{folder}' was written by another version ({known.get('version')}). Give another --out.")
     if not resume:
-        model = known["definition"]["model"]
-        raise OutputError(
-            f"'{folder}' already holds a sweep ({model}). Give another --out, or --resume to go on with it."
-        )
+        what = f"a sweep ({known['definition']['model']})"
+        raise OutputError(f"'{folder}' already holds {what}. Give another --out, or --resume to go on with it.")
     return known
 
 
@@ -234,6 +235,7 @@ def _definition(
         space = known
     defaults: dict[str, Any] = {"fractions": [1.0], "seeds": [0], "samples": _SAMPLES if space.columns else 1}
     defaults |= {"search": "lhs", "scheduler": "none", "validation_fraction": 0.2, "screening": "auto"}
+    defaults["metric"] = metrics_of(str(options.model), min(data.num_classes for data in data_sets))[0]
     asked_for = {key: getattr(options, key) for key in defaults}
     given = {k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in asked_for.items()}
     chosen = {k: v if v is not None else before.get(k, defaults[k]) for k, v in given.items()}
@@ -254,6 +256,8 @@ def _check(plan: SweepPlan, workers: int) -> bool:
     for name, choices in (("search", SEARCHES), ("scheduler", SCHEDULERS), ("screening", SCREENING)):
         if asked[name] not in choices:
             raise must(f"--{name}", f"one of {', '.join(choices)}", asked[name])
+    if asked["metric"] not in (able := metrics_of(plan.model, plan.num_classes)):
+        raise must("--metric", f"one of {', '.join(able)}, which {plan.model} has on these data", asked["metric"])
     if not isinstance(asked["samples"], int) or asked["samples"] < 1:
         raise must("--samples", "an integer >= 1", asked["samples"])
     if asked["samples"] > 1 and not plan.space.columns:

@@ -25,11 +25,12 @@ def finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def metric_of(model: str, num_classes: int) -> str:
-    """What a model is judged by: accuracy, agreement of nodes and classes, or the error of the map."""
+def metrics_of(model: str, num_classes: int) -> tuple[str, ...]:
+    """What a model can be judged by, the usual first: accuracy, agreement of nodes and classes, the map's error."""
     if num_classes == 0:
-        return ERROR
-    return "accuracy" if model in SEMI_SUPERVISED else "clustering_accuracy"
+        return (ERROR,)
+    of_nodes = ("clustering_accuracy", "grouped_accuracy", "nmi", "ari", "purity", ERROR)
+    return ("accuracy", "balanced_accuracy", *of_nodes) if model in SEMI_SUPERVISED else of_nodes
 
 
 def choosers_of(metric: str) -> tuple[str, ...]:

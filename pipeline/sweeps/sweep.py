@@ -27,7 +27,7 @@ from pipeline.sweeps.portions import Listed, Optuna, TrialSource, portion_size
 from pipeline.sweeps.progress import Progress
 from pipeline.sweeps.record import Recorder, kept_place
 from pipeline.sweeps.resources import refuse_client, trial_resources
-from pipeline.sweeps.selection import chooser_of, chosen_trials, metric_of
+from pipeline.sweeps.selection import chooser_of, chosen_trials
 from pipeline.sweeps.trials import Trial, TrialDirectory, row_of, sets_begun, settled
 
 Say = Callable[[str], None]
@@ -94,7 +94,7 @@ class _Sitting:
         self, plan: SweepPlan, recorder: Recorder, workers: int, concurrent: int | None, say: Say, on: OnTrials
     ) -> None:
         self.plan, self.recorder, self.workers, self.concurrent, self.say = plan, recorder, workers, concurrent, say
-        self.metric = metric_of(plan.model, plan.num_classes)
+        self.metric = str(plan.definition["metric"])
         self.name = uuid.uuid4().hex[:8]
         self.folder = plan.folder / TRIALS
         self.began = time.monotonic()

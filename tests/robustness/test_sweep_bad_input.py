@@ -22,6 +22,8 @@ from tests.training import REPOSITORY
         ({"model": "sssm"}, "train.model must be|--model must be"),
         ({"search": "annealing"}, "--search must be one of random, lhs, optuna, grid. Got 'annealing'."),
         ({"scheduler": "pbt"}, "--scheduler must be one of none, asha. Got 'pbt'."),
+        ({"metric": "f1"}, "--metric must be one of accuracy, .*, which sssom has on these data. Got 'f1'."),
+        ({"model": "kohonen", "metric": "accuracy"}, "--metric must be one of clustering_acc.* Got 'accuracy'."),
         ({"samples": 0}, "--samples must be an integer >= 1. Got 0."),
         ({"model": "kohonen", "samples": 3}, "--samples must be 1 where there is no --space, .*. Got 3."),
         ({"fractions": [2.0]}, r"--fractions must be shares in \[0, 1\], such as 0.05 for 5 %. Got \[2.0\]."),

@@ -56,6 +56,21 @@ def test_what_failed_is_left_to_do_but_not_what_has_collapsed(digits, tmp_path, 
     assert (result["failed"], result["to_retry"], result["finished"]) == (2, 1, 1)
 
 
+def test_a_sweep_that_goes_on_can_choose_by_another_metric(digits, tmp_path, space):
+    plan = sitting(digits, tmp_path / "out", space=space, samples=2).plan
+    assert plan.definition["metric"] == "accuracy"
+    for index, (plain, balanced) in enumerate([(0.9, 0.5), (0.8, 0.7)]):
+        (trial,) = plan.trials_of(index, plan.space.drawn(index, "lhs"))
+        scores = {"validation_accuracy": plain, "validation_balanced_accuracy": balanced, "balanced_accuracy": 0.6}
+        note(plan, trial, "finished", summary=scores)
+    again = sitting(digits, tmp_path / "out", resume=True, metric="balanced_accuracy")
+    again._look_around()
+    (choice,) = again._result()["selected"]
+    assert (choice["set"], choice["chosen_by"]) == (1, "validation_balanced_accuracy")
+    assert (choice["metric"], choice["mean"]) == ("balanced_accuracy", 0.6)
+    assert sitting(digits, tmp_path / "out", resume=True).plan.definition["metric"] == "balanced_accuracy"
+
+
 def test_a_trial_is_recorded_with_the_values_it_is_trained_with(digits, tmp_path, space):
     said = []
     asked = SweepOptions(data=[str(digits)], model="sssom", space="sssom", samples=2, settings={"map.epochs": 3})
