@@ -6,7 +6,9 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from pipeline.deep.network import NetworkState
 from pipeline.errors import OutputError
 from pipeline.places import write_atomically
 from pipeline.training import checkpoint
@@ -80,6 +82,18 @@ def test_a_torn_newest_one_falls_back_to_the_one_before_and_says_so(store, harm)
     assert len(lines) == 1
     assert lines[0].startswith("Checkpoint round-0000000006.safetensors is torn (")
     assert lines[0].endswith("Using the one before.")
+
+
+@pytest.mark.parametrize("part", ["prototypes", "network.values", "network.second", "memory.seen"])
+def test_a_tensor_of_map_network_or_memory_that_was_changed_is_torn(store, part):
+    network = NetworkState.of(torch.nn.Linear(3, 2))
+    store.save(Snapshot(a_map(5), network=network, memory={"seen": torch.arange(4)}))
+    path = store.directory / "round-0000000005.safetensors"
+    header, tensors = checkpoint.read_tensors(path)
+    assert checkpoint.read(path)[0].digest() == json.loads(header["record"])["digest"]
+    save_file(tensors | {part: tensors[part] + 1}, path, header)
+    with pytest.raises(TornCheckpoint, match="tensors do not match its digest"):
+        checkpoint.read(path)
 
 
 def test_when_all_are_torn_the_run_does_not_silently_start_again(store):

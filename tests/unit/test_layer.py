@@ -19,7 +19,7 @@ from somcore.losses import RoundTotals, Views
 from somcore.refresh import open_map, refreshed, with_every_class
 from somcore.relevance import corrected_deviations
 from somcore.statistics import BatchStatistics
-from somcore.update import accumulate
+from somcore.update import accumulate, round_scale
 
 
 def trained_layer(generator, rounds=4, **options):
@@ -63,6 +63,16 @@ def test_sizes_may_be_numbers_of_numpy():
     layer = SOMLayer(MapConfig(), np.int64(4), np.int32(3), num_samples=np.int64(10_000), bound=np.float32(2))
     same = SOMLayer(MapConfig(), 4, 3, num_samples=10_000, bound=2.0)
     assert (layer.config, layer.num_classes, layer.bound) == (same.config, same.num_classes, same.bound)
+
+
+@pytest.mark.parametrize("bound", [1.0, 8.0])
+def test_features_up_to_the_bound_are_summed_on_its_scale(bound, generator):
+    layer = SOMLayer(MapConfig(batch_size=64), dim=4, num_classes=3, num_samples=64, bound=bound)
+    z, labels = bound * torch.rand(64, 4, generator=generator), torch.arange(64) % 3
+    scale = round_scale(layer.state, bound, 64)
+    assert layer(z, labels).statistics == accumulate(layer.state, z, labels, layer.config, scale=scale)
+    with pytest.raises(ValueError, match=f"must be within the bound .*{bound:g}"):
+        layer(2 * z, labels)
 
 
 def test_forward_never_changes_the_map_and_prototypes_get_no_gradient(generator):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from somcore import LossConfig, MapConfig, match
+from somcore import losses as losses_module
 from somcore.latent import MOST_MOMENTS, LatentMoments, errors_to, node_errors
 from somcore.losses import (
     RoundTotals,
@@ -209,6 +210,51 @@ def test_sums_and_counts_of_tiles_add_up_to_those_of_the_round(name, scene):
     whole, parts = measure(slice(0, 40)), [measure(slice(0, 13)), measure(slice(13, 40))]
     assert int(whole.count) == sum(int(p.count) for p in parts)
     assert whole.sum.item() == pytest.approx(sum(p.sum.item() for p in parts), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["minimum", "soft"])
+def test_each_term_looks_at_its_own_view_with_its_own_constants(kind, scene, generator):
+    state, z, labels, found = scene
+    strong, inputs, decoded = (torch.rand(40, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    losses = LossConfig(
+        agreement_weight=1.0, balance_weight=1.0, reconstruction_weight=1.0, covariance_weight=1.0,
+        temperature=TEMPERATURE, margin=MARGIN, confidence=0.6, variance_floor=0.4, class_error=kind,
+    )  # fmt: skip
+    views = Views(strong=strong, inputs=inputs, decoded=decoded)
+    terms = loss_terms(state, z, labels, found, losses, error_threshold=RHO_T, views=views)
+    soft = TEMPERATURE if kind == "soft" else None
+    of_weak, of_strong = errors_to(state, z, soft=soft), errors_to(state, strong, soft=soft)
+    by_hand = {
+        "pull": pull(of_weak, found, labels),
+        "labelled_pull": labelled_pull(of_weak, found, labels),
+        "push": push(of_weak, found, labels, MARGIN),
+        "cross_entropy": cross_entropy(of_weak, labels, TEMPERATURE),
+        "consistency": consistency(of_weak, of_strong, labels, TEMPERATURE, 0.6),
+        "strong_cross_entropy": cross_entropy(of_strong, labels, TEMPERATURE),
+        "agreement": agreement(state, of_weak, of_strong, TEMPERATURE),
+        "balance": balance(state, of_weak, TEMPERATURE),
+        "reconstruction": reconstruction(inputs, decoded),
+        "variance": variance(z, 0.4),
+        "covariance": covariance(z),
+    }
+    assert list(terms) == [name for name in losses_module.TERMS if name in by_hand]
+    assert {name: term.sum.item() for name, term in terms.items()} == {n: t.sum.item() for n, t in by_hand.items()}
+    assert 0 < int(terms["consistency"].count) < 8
+
+
+def test_the_size_that_divides_a_term_is_that_of_the_samples_it_looks_at():
+    totals = RoundTotals(samples=100, labelled=30, tiles=4)
+    sizes = {"labelled": 30, "unlabelled": 70, "guessed": 70, "samples": 100, "tiles": 4}
+    of = {
+        "labelled": {"labelled_pull", "push", "cross_entropy", "strong_cross_entropy", "classifier",
+                     "strong_classifier"},
+        "unlabelled": {"pull"},
+        "guessed": {"consistency", "classifier_consistency"},
+        "samples": {"agreement", "reconstruction"},
+        "tiles": {"balance", "variance", "covariance"},
+    }  # fmt: skip
+    told = {name: totals.divisor(name) for name in losses_module.TERMS}
+    assert told == {name: sizes[size] for size, names in of.items() for name in names}
 
 
 def test_the_loss_divides_each_sum_by_its_own_size_of_the_round(scene):

@@ -10,6 +10,7 @@ import torch
 from pipeline.config import SEMI_SUPERVISED, RunConfig
 from pipeline.errors import DataError
 from pipeline.prepared.shards import Dataset
+from pipeline.training import rounds
 from pipeline.training.plan import make_plan, round_samples, training_labels
 from pipeline.training.rounds import RoundPlan, round_statistics, rounds_of
 from pipeline.training.rundir import RunDirectory
@@ -77,6 +78,16 @@ def test_the_tiles_of_a_round_are_dealt_whole_and_once(digits):
             assert [t.tolist() for t in dealt] == [t.tolist() for t in cut.tiles()]
     assert RoundPlan.of(3, config, 1438).num_samples == 1438 - 3 * 400
     assert RoundPlan.of(4, config, 1438) == RoundPlan(1, 0, 400, 64)
+
+
+@pytest.mark.parametrize("sampling", ["permutation", "replacement"])
+def test_an_order_too_long_to_be_kept_is_the_same_order(sampling, monkeypatch):
+    config = MapConfig(sampling=sampling, seed=5).resolve(num_samples=50, num_features=2)
+    positions = torch.tensor([3, 0, 49, 17])
+    kept = [rounds.rows_at(config, epoch, positions, 50) for epoch in range(4)]
+    monkeypatch.setattr(rounds, "_KEPT_ORDER", 49)
+    assert [rounds.rows_at(config, epoch, positions, 50).tolist() for epoch in range(4)] == [r.tolist() for r in kept]
+    assert len({tuple(rows.tolist()) for rows in kept}) == 4, "another order in each epoch"
 
 
 def test_a_round_tells_what_it_did_to_the_nodes():
