@@ -206,7 +206,8 @@ def chosen(text: str) -> list[str]:
 def markdown(result: dict[str, Any], command: str) -> str:
     """The section of the page."""
     labels = {
-        "kmeans": "scikit-learn KMeans(400), no map", "floor": "floor: two float32 matrix products per epoch",
+        "kmeans": "scikit-learn KMeans(400), no map",
+        "floor": "two float32 matrix products per epoch: all distances, all sums",
         "minisom": f"minisom (from {_MINISOM_SAMPLES} samples)", "xpysom": "xpysom (once)",
     }  # fmt: skip
     rows = []

@@ -34,34 +34,37 @@ _RATE_S = 5.0  # of measuring what the disk and the processor can do
 
 
 class RandomTable:
-    """Rows around 100 random points, made as they are read; of the same points, row by row, whatever N.
+    """Rows around random points, made as they are read; of the same points, row by row, whatever N.
 
     Args:
         num_samples: N.
         num_features: D.
         num_classes: C; rows of one point have one class. 0 = no labels.
+        num_points: how many there are.
     """
 
     name = "random"
     options = SourceOptions()
 
-    def __init__(self, num_samples: int, num_features: int = _FEATURES, num_classes: int = 0) -> None:
+    def __init__(
+        self, num_samples: int, num_features: int = _FEATURES, num_classes: int = 0, num_points: int = 100
+    ) -> None:
         names = tuple(f"x{i}" for i in range(num_features))
         classes = tuple(f"class {c}" for c in range(num_classes))
         self.spec = SourceSpec(
             kind="table", shape=(num_features,), dtype="float32", class_names=classes, feature_names=names,
             details={"rows": num_samples},
         )  # fmt: skip
-        self._number, self._features, self._classes = num_samples, num_features, num_classes
+        self._number, self._features, self._classes, self._points = num_samples, num_features, num_classes, num_points
 
     def batches(self) -> Iterator[Batch]:
         """All rows, some megabytes at a time."""
         rng = np.random.default_rng(0)
-        points = rng.random((100, self._features), dtype=np.float32)
+        points = rng.random((self._points, self._features), dtype=np.float32)
         for first in range(0, self._number, 16_384):
             rows = np.arange(first, min(first + 16_384, self._number))
             noise = 0.1 * rng.random((len(rows), self._features), dtype=np.float32)
-            chosen = rng.integers(0, 100, len(rows))
+            chosen = rng.integers(0, self._points, len(rows))
             features = 0.9 * points[chosen] + noise
             labels = chosen % self._classes if self._classes else np.full(len(rows), -1)
             yield Batch(features=features, labels=labels, keys=rows, rows=rows, split="train", place="random rows")

@@ -131,18 +131,19 @@ class Bench:
             workers: W.
             tiles: of T rows in a round, over all workers.
         """
-        path = self._place / f"{features}-{classes}"
+        points = nodes if classes else 10 * nodes  # nodes that no sample falls on would not be sent
+        path = self._place / f"{points}-{features}-{classes}"
         if not path.exists():
-            prepare(RandomTable(_TILES * self._tile_size, features, classes), path)
+            prepare(RandomTable(_TILES * self._tile_size, features, classes, points), path)
         settings = {
             "data.path": str(path), "train.model": model, "map.tile_size": self._tile_size,
             "map.batch_size": tiles * self._tile_size, "map.epochs": 100_000, "cluster.workers": workers,
         }  # fmt: skip
         side = round(nodes**0.5)
         settings |= (
-            {"map.rows": side, "map.columns": side, "map.algorithm": "superstep"}
+            {"map.rows": side, "map.columns": side, "map.algorithm": "superstep", "map.radius": 1.0}
             if model == "kohonen"
-            else {"map.capacity": nodes, "map.activation_threshold": 0.999}  # full of nodes from the first rounds on
+            else {"map.capacity": nodes, "map.activation_threshold": 0.99}  # rows of one point fall on one node
         )
         dataset = Dataset.open(path)
         plan = make_plan(RunConfig.build(settings), dataset)

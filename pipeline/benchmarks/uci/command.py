@@ -141,7 +141,10 @@ def page(
     searched = [line for line in lines if METHODS[line.method].space is not None]
     parts = [_head(store, request, design, options, left)]
     parts.append("## In short\n\n" + markdown.scoreboard(store, request))
-    behind = "Behind the slash: an earlier draft of the same rules, at one fixed setting."
+    behind = (
+        "Behind the slash: an earlier draft of the same rules, at one fixed setting; ✗ where we are below it by more "
+        "than the larger of .005 and one standard error."
+    )
     parts.append(f"## Default parameters, no selection (sanity)\n\n{behind}\n")
     for line in lines:
         if line.method in published.SANITY and not line.readout:
