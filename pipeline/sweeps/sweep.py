@@ -290,7 +290,8 @@ class _Sitting:
                     artifacts += automatic.report_of_sweep(self.plan.folder, self.say)
                 if best := result["best"]:
                     tags = {"best_trial": best["trial"], "chosen_by": best["chosen_by"], "best_run_id": best["run_id"]}
-                    self.recorder.progress({f"best_{self.metric}": best.get(self.metric)}, self.plan.num_trials)
+                    scores = {"best_score": best[best["chosen_by"]], f"best_{self.metric}": best.get(self.metric)}
+                    self.recorder.progress(scores, self.plan.num_trials)  # also where another metric chooses now
         except BaseException:
             status = "FAILED"
             raise
