@@ -663,6 +663,18 @@ def test_no_labels_at_all_is_a_map_without_classes(tmp_path, rng, model):
     assert bool((state.classes == -1).all())
 
 
+@pytest.mark.parametrize(
+    ("model", "fraction", "told"),
+    [("sssom", 1.0, True), ("dssom", 0.1, True), ("altsssom", 0.1, True), ("sssom", 0.0, False), ("dssom", 1.0, False)],
+)
+def test_where_labels_are_asked_for_and_there_are_none_that_is_said(tmp_path, rng, model, fraction, told):
+    said = []
+    data = table(tmp_path / "unlabelled", rng.random((60, 3)))
+    train(small(model, data, train__labelled_fraction=fraction), tmp_path / "run", say=said.append)
+    assert [line for line in said if "--label-column of jobs.prepare" in line] == said[:told]
+    assert all(line.startswith("No training row has a label: ") for line in said[:told])
+
+
 @pytest.mark.parametrize("model", SEMI_SUPERVISED)
 def test_labels_that_are_all_withheld_are_the_same_as_none(tmp_path, rng, model):
     features = rng.random((120, 4))
