@@ -1,4 +1,4 @@
-"""What a user is advised: of no labels, slow precision, too short a training before it, of capacity, classes after it."""
+"""What a user is advised: of missing labels and slow precision before a training, of capacity and classes after it."""
 
 from __future__ import annotations
 

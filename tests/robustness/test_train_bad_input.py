@@ -164,7 +164,7 @@ def test_names_of_models_are_refused_as_mlflow_refuses_them(name):
         check_name(good)
 
 
-def test_stores_are_those_that_mlflow_knows(monkeypatch):
+def test_stores_are_those_that_mlflow_knows(monkeypatch, tmp_path):
     from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
     folders = ("mlruns", "/data/mlruns", "file:///data/mlruns", "file:./mlruns")
@@ -175,6 +175,9 @@ def test_stores_are_those_that_mlflow_knows(monkeypatch):
     for folder in folders:
         with pytest.raises(UserError, match=f"Got '{folder}'. It is a folder, which MLflow takes with MLFLOW_ALLOW_"):
             check_store(folder)
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(UserError, match=f"It is a file: sqlite:///{tmp_path}/mlflow.db where it is an SQLite"):
+        check_store(str(tmp_path / "mlflow.db"))
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     for folder in folders:
         check_store(folder)
