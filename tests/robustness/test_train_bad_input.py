@@ -150,6 +150,16 @@ def test_every_job_refuses_an_empty_path():
                     task.make_context(module, [parameter.opts[0], ""])
 
 
+@pytest.mark.parametrize("job", ["predict", "evaluate", "export", "features", "report"])
+def test_a_trained_model_named_by_the_option_of_another_job_is_told_the_right_one(job):
+    right, wrong = ("--model", "--run") if job == "predict" else ("--run", "--model")
+    task = typer.main.get_command(importlib.import_module(f"jobs.{job}").app)
+    assert right in {option for parameter in task.params for option in parameter.opts}
+    for words in ([wrong, "runs/a"], ["--help-me", f"{wrong}=runs/a"]):
+        with pytest.raises(UserError, match=f"^The trained model must be named by {right} here. Got {wrong}.$"):
+            task.make_context(job, list(words))
+
+
 @pytest.mark.parametrize("name", ["a/b", "a:b", " ", ".", "..a"])
 def test_names_of_models_are_refused_as_mlflow_refuses_them(name):
     from mlflow.exceptions import MlflowException
