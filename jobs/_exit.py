@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from pipeline.errors import line_of, theirs_to_mend
+from pipeline.errors import line_of, not_in_utf8, theirs_to_mend
 from pipeline.tracking.stores import bare
 
 DONE, FAULT, USER, INTERRUPTED = 0, 1, 2, 130
@@ -33,6 +33,8 @@ def end(error: BaseException, debug: bool) -> NoReturn:
     cause = getattr(error, "cause", None)  # Ray wraps the error of a worker in one whose text is a traceback
     if isinstance(cause, BaseException):
         error = cause
+    if isinstance(error, UnicodeEncodeError):
+        error = not_in_utf8() or error
     if isinstance(error, BrokenPipeError) and nobody_reads():
         raise SystemExit(UNREAD)
     if debug:

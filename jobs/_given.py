@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from typer.core import TyperCommand
 
-from pipeline.errors import must
+from pipeline.errors import UserError, must
 
 # Never empty, nor are paths.
 _NAMES = {"data", "model", "run", "register", "source", "tracking_uri", "experiment", "address"}
 _ELSEWHERE = ("prepare", "features", "report", "export", "train")  # write a data set or a file, or look by themselves
+
+_RUN = {"predict": "--model"} | dict.fromkeys(("evaluate", "export", "features", "report"), "--run")  # names one
 
 
 def command_of(function: Callable[..., Any]) -> type[TyperCommand]:
@@ -28,6 +30,7 @@ def command_of(function: Callable[..., Any]) -> type[TyperCommand]:
 
     class Given(TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            refuse_other_name(function.__name__, args)
             typed, _, _ = self.make_parser(ctx).parse_args(args=list(args))
             for parameter in self.params:
                 value = typed.get(parameter.name or "")
@@ -40,6 +43,18 @@ def command_of(function: Callable[..., Any]) -> type[TyperCommand]:
             return super().parse_args(ctx, args)
 
     return Given
+
+
+def refuse_other_name(job: str, args: Sequence[str]) -> None:
+    """A trained model is named by one option here and by another there.
+
+    Raises:
+        UserError: it is named by the other one.
+    """
+    option = _RUN.get(job)
+    other = {"--run": "--model", "--model": "--run"}.get(option or "")
+    if option and any(word.partition("=")[0] == other for word in args):
+        raise UserError(f"The trained model must be named by {option} here. Got {other}.")
 
 
 def check(job: str, options: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ def report(
 ) -> dict[str, Any]:
     """Lines for people, and the same for `--json`; `not_read` are files left out, by ending, and `which` says which."""
     if manifest.feature_names:
-        print(f"features: {_some(manifest.feature_names)}")
+        print(f"features: {_some_and_last(manifest.feature_names)}")
     rows = ", ".join(_rows(name, split) for name, split in manifest.splits.items())
     print(f"{out}: {rows}, shape {'x'.join(map(str, manifest.shape))} {manifest.dtype}, ", end="")
     print(_classes(manifest.class_names))
@@ -106,6 +106,14 @@ def _some(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - _MOST
     return ", ".join(map(_in_one_line, names[:_MOST])) + (f" and {more} more" if more > 0 else "")
+
+
+def _some_and_last(names: Sequence[str]) -> str:
+    """The same and the last one, which is often the class: taken for a feature, it would not be seen."""
+    if len(names) <= _MOST:
+        return _some(names)
+    more, last = len(names) - _MOST - 1, _in_one_line(names[-1])
+    return f"{_some(names[:_MOST])}{f', {more} more' if more else ''} and {last}"
 
 
 def _in_one_line(name: str) -> str:

@@ -15,7 +15,7 @@ import typer
 
 from jobs._exit import DONE, USER, end
 from jobs._given import check, command_of
-from pipeline.errors import UserError, must
+from pipeline.errors import UserError, must, not_in_utf8
 
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -86,6 +86,8 @@ def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
 def run(app: typer.Typer, name: str | None = None) -> NoReturn:
     """Run a job as a program, at the bottom of its module, and exit with its code."""
     try:
+        if (wrong := not_in_utf8()) and not "".join([*sys.argv, os.getcwd()]).isascii():
+            raise wrong
         code = typer.main.get_command(app).main(prog_name=name, standalone_mode=False)
     except UserError as error:
         end(error, debug=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import sys
 import traceback
 from collections.abc import Iterable
 from typing import Any
@@ -128,6 +129,21 @@ def must(field: str, requirement: str, got: object, where: str = "", remedy: str
     front = f"{where}: " if where else ""
     tail = f" {remedy}" if remedy else ""
     return UserError(f"{front}{field} must be {requirement}. Got {got!r}.{tail}", field=field)
+
+
+def not_in_utf8() -> UserError | None:
+    """What is wrong where the names of files are not read as UTF-8, which is no fault of theirs; None where they are.
+
+    Example:
+        >>> not_in_utf8() is None  # with a locale of today
+        True
+    """
+    if (encoding := sys.getfilesystemencoding()) == "utf-8":
+        return None
+    return UserError(
+        f"Text must be read as UTF-8, and the locale (LC_ALL, LC_CTYPE or LANG) says {encoding}. Set PYTHONUTF8=1, or "
+        "a locale such as C.UTF-8."
+    )
 
 
 def some(names: Iterable[object], most: int) -> str:

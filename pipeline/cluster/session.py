@@ -102,6 +102,11 @@ class Session:
                 "workers, or for less by cluster.cpus_per_worker and cluster.gpus_per_worker."
             )
         around = "" if current is None else ", or give the placement group around this room for the workers"
+        if not around and (own := _own_cpus()):
+            around = (
+                f". The task or actor that trains here holds {own:g} CPUs itself: give it fewer (num_cpus), or train "
+                "in it (cluster.workers=0)"
+            )
         raise GroupTimeout(
             f"The cluster ({has}) had no room for {wanted} within {config.placement_s:g} s: others use it. "
             f"Wait, or give cluster.placement_s more{around}."
@@ -173,6 +178,16 @@ def _resolved(host: str) -> set[str]:
         return {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
         return set()
+
+
+def _own_cpus() -> float:
+    """What the task or actor that this is holds; 0 of a driver, of which Ray does not tell."""
+    import ray
+
+    try:
+        return float(ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0))
+    except AssertionError:
+        return 0.0
 
 
 def _bundle(config: ClusterConfig, rooms: Sequence[Mapping[str, float]], workers: int) -> dict[str, float]:

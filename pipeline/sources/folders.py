@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.errors import DataError, UnreadableSample, must
+from pipeline.errors import DataError, UnreadableSample, must, not_in_utf8
 from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import SPLIT_NAMES, Batch, SourceOptions, Undecoded, by_split, rows_for_test
 from pipeline.sources.classes import absent_value
@@ -71,7 +71,7 @@ class FolderListing:
         self.keys = np.array([file.relative_to(root).as_posix() for file in self.files], dtype=object)
         odd = next((key for key in self.keys if key.encode(errors="ignore").decode() != key), None)
         if odd is not None:
-            raise must("Names of files", "text in UTF-8", odd, remedy="Rename it.")
+            raise not_in_utf8() or must("Names of files", "text in UTF-8", odd, remedy="Rename it.")
         self.labels = np.array([codes[name] if name else UNLABELLED for _, name, _ in found], dtype=np.int64)
         self.splits = np.array([split for _, _, split in found], dtype=object)
         if not parts or options.test_fraction is not None:

@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.errors import OutputError, TrackingUnavailable, must
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.sender import Sender, store_of, takes_folders
-from pipeline.tracking.stores import bare
+from pipeline.tracking.stores import bare, sqlite
 from pipeline.tracking.system_metrics import SystemMetrics
 
 __all__ = ["Tracker", "check_store", "store_of"]
@@ -51,6 +51,8 @@ def check_store(uri: str | None, field: str = "--tracking-uri") -> None:
     folder = uri and uri not in ("none", "databricks", "uc") and (not separator or kind == "file")
     if folder and not takes_folders():
         remedy = "It is a folder, which MLflow takes with MLFLOW_ALLOW_FILE_STORE=true only."
+        if not separator and Path(uri or "").is_file():
+            remedy = f"It is a file: {sqlite(Path(uri or ''))} where it is an SQLite database."
         raise must(field, _WANTED, uri, remedy=remedy)
     if not separator or kind.split("+")[0] in _STORES:  # postgresql+psycopg2: a database and its driver
         return

@@ -1,4 +1,4 @@
-"""What a user is advised: of slow precision and too short a training before it, of capacity and classes after it."""
+"""What a user is advised: of missing labels and slow precision before a training, of capacity and classes after it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.config import RunConfig
 from pipeline.deep.plan import DeepPlan
 from pipeline.errors import some
-from somcore.config import UNLABELLED, MapConfig
+from pipeline.prepared.manifest import Manifest
+from somcore.config import LABEL_AWARE, UNLABELLED, MapConfig
 from somcore.state import MapState
 
 _OFTEN = 0.1  # share of the rounds
@@ -18,9 +20,22 @@ _NAMED = 5  # classes in a line
 _WITHOUT_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")  # processors, as torch names them
 
 
-def early_advice(deep: DeepPlan | None, precision: str, device: torch.device | str) -> list[str]:
-    """What to tell before a training, a line each: slow precision, what gets no turn."""
-    return [line for line in (slow_here(precision, device), deep and too_short(deep)) if line]
+def early_advice(run: RunConfig, deep: DeepPlan | None, device: torch.device | str, manifest: Manifest) -> list[str]:
+    """What to tell before a training, a line each: no labels, slow precision, what gets no turn."""
+    lines = unlabelled(run, manifest), slow_here(run.deep.precision, device), deep and too_short(deep)
+    return [line for line in lines if line]
+
+
+def unlabelled(run: RunConfig, manifest: Manifest) -> str | None:
+    """That there are no labels, where some are asked for: by a share of them, or a model that learns from them."""
+    asked = {0.0: False, 1.0: run.train.model in LABEL_AWARE}.get(run.train.labelled_fraction, True)
+    rows = manifest.splits["train"]
+    if not asked or rows.unlabelled_count < rows.num_samples:
+        return None
+    return (
+        "No training row has a label: the groups will have no classes. If a column has the labels, name it by "
+        "--label-column of jobs.prepare."
+    )
 
 
 def slow_here(precision: str, device: torch.device | str) -> str | None:

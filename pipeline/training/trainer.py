@@ -174,7 +174,7 @@ class Training:
         elif resume:
             self._say(f"Going on after round {state.round}.")
         else:
-            for line in early_advice(plan.deep, self._run.deep.precision, plan.device):
+            for line in early_advice(self._run, plan.deep, plan.device, self._dataset.manifest):
                 self._say(line)
         resolved = {f"map.{k}": v for k, v in plan.config.to_dict().items() if k not in ("variant", "seed")}
         resolved |= {} if plan.deep is None else plan.deep.flat()

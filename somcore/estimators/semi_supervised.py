@@ -43,6 +43,7 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
             The estimator.
         """
         with self._whole():
+            _refuse_missing_labels(y)
             features, y = self._features(X, y, reset=True)
             labels = None if y is None else _class_numbers(y, "y")
             self.classes_ = _seen(labels)
@@ -69,6 +70,7 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
         """
         with self._whole():
             first = not hasattr(self, "state_")
+            _refuse_missing_labels(y)
             features, y = self._features(X, y, reset=first)
             labels = None if y is None else _class_numbers(y, "y")
             named = None if classes is None else _seen(_named(classes, len(features)))
@@ -132,6 +134,7 @@ class SemiSupervised(ClassifierMixin, MapEstimator):
         """
         if y is None:
             raise ValueError("y must hold the classes to score against. Got None.")
+        _refuse_missing_labels(y)
         y = _class_numbers(column_or_1d(y, warn=True), "y")
         check_consistent_length(X, y, sample_weight)
         labelled = np.flatnonzero(y != UNLABELLED)
@@ -189,6 +192,15 @@ def _named(classes: Any, num_rows: int) -> np.ndarray:
             f"{given.shape} and type {given.dtype}; weights are given by name, sample_weight=..."
         )
     return _class_numbers(given, "classes")
+
+
+def _refuse_missing_labels(y: Any) -> None:
+    """NaN, None and NA of pandas mark a row without a label elsewhere; here -1 does."""
+    if y is None or (isinstance(y, np.ndarray) and y.dtype.kind in "iub"):
+        return
+    for row, value in enumerate(np.asarray(y, dtype=object).ravel()):
+        if value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value):
+            raise ValueError(f"y must hold class numbers, -1 = unlabelled. Got {value} at row {row}; write -1 there.")
 
 
 def _class_numbers(y: np.ndarray, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ import ray
 
 from pipeline.cluster.session import Session
 from pipeline.config import ClusterConfig
-from pipeline.errors import UserError
+from pipeline.errors import GroupTimeout, UserError
 
 SCRIPT = """
 import os, signal
@@ -102,3 +102,25 @@ def test_a_placement_group_around_a_training_is_used_where_it_has_room(ray_clust
         assert ray.get(placed.options(scheduling_strategy=strategy).remote(), timeout=120) == (taken, not taken, cpus)
     finally:
         ray.util.remove_placement_group(group)
+
+
+def test_a_task_that_holds_the_cpus_it_waits_for_is_told_so(ray_cluster):
+    """A driver holds none, and is told of others only."""
+    config = ClusterConfig(workers=4, cpus_per_worker=1, placement_s=1)
+
+    @ray.remote
+    def placed():
+        Session(config).place(config)
+
+    remedy = (
+        r"Wait, or .* more\. The task or actor that trains here holds 2 CPUs itself: give it fewer .*workers=0\)\.$"
+    )
+    with pytest.raises(GroupTimeout, match=r"(?m)" + remedy):
+        ray.get(placed.options(num_cpus=2).remote(), timeout=120)
+    busy = ray.util.placement_group([{"CPU": 1}])
+    try:
+        assert busy.wait(60)
+        with pytest.raises(GroupTimeout, match=r"Wait, or give cluster.placement_s more\.$"):
+            Session(config).place(config)
+    finally:
+        ray.util.remove_placement_group(busy)

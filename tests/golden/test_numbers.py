@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from pipeline.deep.encoders import initialise, make_encoder
 from pipeline.deep.sample_shape import SampleShape
 from somcore import ALTSSSOM, DSSOM, LARFDSSOM, SSSOM, KohonenSOM, sample_indices
+from somcore.state import blank_state, digest_of
 
 FILE = Path(__file__).with_name("numbers.json")
 MAPS = {
@@ -29,6 +30,9 @@ MAPS = {
 
 _IMAGE, _SOUND = SampleShape("image", (3, 16, 16)), SampleShape("audio", (4000,), 8000)
 ENCODERS = {"cnn": _IMAGE, "standardised": _IMAGE, "residual": _IMAGE, "mlp": _IMAGE, "audio": _SOUND, "word": _SOUND}
+
+
+DIGEST = "dc2f5067a885e7e50b74b19a58e1b9521e124591aeac01184fa5c488344a367c"  # of an empty map
 
 
 def order() -> list[int]:
@@ -64,6 +68,15 @@ def features(name: str) -> list[list[float]]:
 
 def test_order_of_samples():
     assert order() == json.loads(FILE.read_text())["order"]
+
+
+def test_the_digest_of_a_map():
+    assert blank_state(3, 2, 2).digest() == DIGEST
+
+
+@pytest.mark.parametrize("other", [{"b": torch.zeros(2, 3)}, {"a": torch.zeros(3, 2)}, {"a": torch.zeros(2, 3).int()}])
+def test_equal_bytes_of_another_name_shape_or_type_have_another_digest(other):
+    assert digest_of(other) != digest_of({"a": torch.zeros(2, 3)}) == digest_of({"a": torch.zeros(2, 3)})
 
 
 @pytest.mark.parametrize("name", MAPS)

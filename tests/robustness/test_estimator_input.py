@@ -112,6 +112,8 @@ def test_one_class_and_no_labels(kind, data):
     assert (none.predict(X) == -1).all() and none.classes_.size == 0
     with pytest.raises(ValueError, match="y must hold at least one label to score against"):
         none.score(X, np.full(40, -1))
+    with pytest.raises(ValueError, match="Got nan at row 0; write -1 there"):
+        none.score(X, np.full(40, np.nan))
 
 
 @pytest.mark.parametrize("kind", SEMI_SUPERVISED)
@@ -126,10 +128,14 @@ def test_a_class_without_a_single_labelled_row(kind, data):
     ("y", "message"),
     [
         ([0.5] * 40, "Unknown label type: continuous"),
-        ([np.nan] * 40, "Input y contains NaN"),
+        ([0, np.nan] * 20, "y must hold class numbers, -1 = unlabelled. Got nan at row 1; write -1 there."),
+        ([np.inf] * 40, "Input y contains infinity"),
         (np.array(["a", "-1"] * 20, dtype=object), "y must hold whole numbers, -1 = unlabelled. Got object; encode it"),
         (np.array([1, "2"] * 20, dtype=object), "y must hold whole numbers, -1 = unlabelled. Got object; encode it"),
-        ([None, 1] * 20, "y must hold whole numbers, -1 = unlabelled. Got object; encode it"),
+        ([None, 1] * 20, "y must hold class numbers, -1 = unlabelled. Got None at row 0; write -1 there."),
+        ([1, pd.NA] * 20, "y must hold class numbers, -1 = unlabelled. Got <NA> at row 1; write -1 there."),
+        (pd.Series([1, None] * 20, dtype="Int64"), "-1 = unlabelled. Got <NA> at row 1; write -1 there."),
+        (np.array([1, np.nan] * 20, np.float32), "-1 = unlabelled. Got nan at row 1; write -1 there."),
         (np.array([1, 0.5] * 20, dtype=object), "Unknown label type: continuous"),
         (["a", "-1"] * 20, "y must hold whole numbers, -1 = unlabelled. Got <U2; encode it first."),
         ([0, -2] * 20, "y must hold class numbers >= 0, or -1 for unlabelled. Got -2 at row 1."),

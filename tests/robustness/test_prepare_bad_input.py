@@ -139,12 +139,13 @@ def test_if_every_row_is_invalid_nothing_is_written(refused, table):
     assert line == "The train split must hold at least one row. Got every row was invalid and dropped."
 
 
-def test_the_names_of_features_are_said(table, tmp_path):
-    columns = [f"x{d}" for d in range(13)]
-    arguments = table("\n".join([",".join(columns), *(",".join(value * 13) for value in "12")]))
+@pytest.mark.parametrize(("number", "rest"), [(10, ""), (11, " and x10"), (13, ", 2 more and x12")])
+def test_the_first_names_of_features_and_the_last_are_said(table, tmp_path, number, rest):
+    columns = [f"x{d}" for d in range(number)]
+    arguments = table("\n".join([",".join(columns), *(",".join(value * number) for value in "12")]))
     command = [sys.executable, "-m", "jobs.prepare", *map(str, arguments), "--out", str(tmp_path / "out")]
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
-    assert said.splitlines()[0] == f"features: {', '.join(columns[:10])} and 3 more"
+    assert said.splitlines()[0] == f"features: {', '.join(columns[:10])}{rest}"
 
 
 def test_constant_columns_are_noted_and_read_as_zero(prepare, table, tmp_path):

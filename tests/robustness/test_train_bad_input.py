@@ -150,6 +150,16 @@ def test_every_job_refuses_an_empty_path():
                     task.make_context(module, [parameter.opts[0], ""])
 
 
+@pytest.mark.parametrize("job", ["predict", "evaluate", "export", "features", "report"])
+def test_a_trained_model_named_by_the_option_of_another_job_is_told_the_right_one(job):
+    right, wrong = ("--model", "--run") if job == "predict" else ("--run", "--model")
+    task = typer.main.get_command(importlib.import_module(f"jobs.{job}").app)
+    assert right in {option for parameter in task.params for option in parameter.opts}
+    for words in ([wrong, "runs/a"], ["--help-me", f"{wrong}=runs/a"]):
+        with pytest.raises(UserError, match=f"^The trained model must be named by {right} here. Got {wrong}.$"):
+            task.make_context(job, list(words))
+
+
 @pytest.mark.parametrize("name", ["a/b", "a:b", " ", ".", "..a"])
 def test_names_of_models_are_refused_as_mlflow_refuses_them(name):
     from mlflow.exceptions import MlflowException
@@ -164,7 +174,7 @@ def test_names_of_models_are_refused_as_mlflow_refuses_them(name):
         check_name(good)
 
 
-def test_stores_are_those_that_mlflow_knows(monkeypatch):
+def test_stores_are_those_that_mlflow_knows(monkeypatch, tmp_path):
     from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
     folders = ("mlruns", "/data/mlruns", "file:///data/mlruns", "file:./mlruns")
@@ -175,6 +185,9 @@ def test_stores_are_those_that_mlflow_knows(monkeypatch):
     for folder in folders:
         with pytest.raises(UserError, match=f"Got '{folder}'. It is a folder, which MLflow takes with MLFLOW_ALLOW_"):
             check_store(folder)
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(UserError, match=f"It is a file: sqlite:///{tmp_path}/mlflow.db where it is an SQLite"):
+        check_store(str(tmp_path / "mlflow.db"))
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     for folder in folders:
         check_store(folder)
@@ -661,6 +674,18 @@ def test_no_labels_at_all_is_a_map_without_classes(tmp_path, rng, model):
     assert result["nodes"] >= 1
     state, _, _ = RunDirectory(tmp_path / "run").load_map()
     assert bool((state.classes == -1).all())
+
+
+@pytest.mark.parametrize(
+    ("model", "fraction", "told"),
+    [("sssom", 1.0, True), ("dssom", 0.1, True), ("altsssom", 0.1, True), ("sssom", 0.0, False), ("dssom", 1.0, False)],
+)
+def test_where_labels_are_asked_for_and_there_are_none_that_is_said(tmp_path, rng, model, fraction, told):
+    said = []
+    data = table(tmp_path / "unlabelled", rng.random((60, 3)))
+    train(small(model, data, train__labelled_fraction=fraction), tmp_path / "run", say=said.append)
+    assert [line for line in said if "--label-column of jobs.prepare" in line] == said[:told]
+    assert all(line.startswith("No training row has a label: ") for line in said[:told])
 
 
 @pytest.mark.parametrize("model", SEMI_SUPERVISED)

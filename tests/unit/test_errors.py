@@ -150,6 +150,36 @@ def test_the_somgrad_command_runs_a_job(tmp_path):
     assert (wrong.returncode, wrong.stderr) == (2, "No such command 'prapare'. Try --help.\n")
 
 
+@pytest.mark.parametrize("named", ["wörter", "link"])
+def test_a_locale_that_is_not_utf_8_is_what_is_wrong_with_a_name(tmp_path, named):
+    """The words of the command are not ASCII, or the names of files that it meets are not."""
+    (tmp_path / "wörter" / "ä").mkdir(parents=True)
+    (tmp_path / "wörter" / "ä" / "1.png").touch()
+    (tmp_path / "link").symlink_to("wörter")
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.prepare", "images", "--root", tmp_path / named, "--out", tmp_path / "out"],
+        cwd=REPOSITORY,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert (
+        done.stderr.startswith("Text must be read as UTF-8, and the locale (LC_ALL, ") and "PYTHONUTF8=1" in done.stderr
+    )
+
+
+def test_text_that_cannot_be_printed_is_told_so_too(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        end(UnicodeEncodeError("ascii", "ü", 0, 1, "not in range"), debug=False)
+    assert capsys.readouterr().err.startswith("UnicodeEncodeError: ")
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(SystemExit) as ended:
+        end(UnicodeEncodeError("ascii", "ü", 0, 1, "not in range"), debug=False)
+    assert ended.value.code == 2 and "says ascii. Set PYTHONUTF8=1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("at_once", ["", "1"])
 @pytest.mark.parametrize("writes", ["print('x')", "print('x' * 100_000)", "say('x')"])
 def test_a_job_whose_output_nobody_reads_any_more_ends_quietly(writes, at_once):

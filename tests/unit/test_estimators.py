@@ -296,6 +296,15 @@ def test_partial_fit_learns_and_goes_on_after_fit(kind):
     assert fitted.partial_fit(X[200:300], y[200:300]).state_.digest() != before
 
 
+@pytest.mark.parametrize("kind", GROWING)
+def test_a_finished_map_grows_again_where_samples_come_from_elsewhere(kind, iris):
+    X, _ = iris
+    som = kind(epochs=3, pruning_epochs=2).fit(X)
+    nodes, far = som.n_nodes_, np.array([[9.0, 9.0, 9.0, 9.0], [-9.0, 9.0, -9.0, 9.0]])
+    assert not som.state_.growing
+    assert som.partial_fit(far).n_nodes_ > nodes
+
+
 def test_streams_of_a_batch_map_do_not_forget(iris):
     X, _ = iris
     som = KohonenSOM(rows=3, columns=3, epochs=10).fit(X)

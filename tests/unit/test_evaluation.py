@@ -1,6 +1,7 @@
 """Scores: the same as scikit-learn's on the same predictions, errors counted honestly, tiles invisible."""
 
 import dataclasses
+from itertools import permutations
 from types import SimpleNamespace
 
 import pytest
@@ -49,6 +50,28 @@ def test_scores_are_those_of_the_predictions(generator, monkeypatch, tile_rows, 
     assert scores["ari"] == pytest.approx(reference.adjusted_rand_score(truth, nodes))
     assert 0 < scores["clustering_accuracy"] <= scores["purity"] <= 1
     assert scores["topographic_error"] is None
+
+
+def test_each_class_weighs_the_same_in_the_balanced_accuracy(generator):
+    state, config, samples, truth = a_map(generator)
+    rows = ((truth == 0) | (torch.arange(300) % 2 == 0)).nonzero().squeeze(1)
+    scores = evaluate(state, config, reader(samples, truth), 300, 3, rows)
+    right = predict_classes(state, samples[rows], config) == truth[rows]
+    recalls = [float(right[truth[rows] == number].double().mean()) for number in range(3)]
+    assert scores["balanced_accuracy"] == pytest.approx(sum(recalls) / 3)
+    assert scores["balanced_accuracy"] != pytest.approx(scores["accuracy"], abs=0.01)
+
+
+def test_rows_of_no_node_are_in_no_group(generator):
+    state, config, samples, truth = a_map(generator)
+    config = dataclasses.replace(config, noise_filter=True, activation_threshold=0.999)
+    nodes = predict_nodes(state, samples, config)[0]
+    kept, wins = nodes >= 0, torch.bincount(nodes[nodes >= 0], minlength=state.capacity)
+    assert len(truth[~kept].unique()) == 3, "counted in any group they would be right at times"
+    groups = evaluation.groups_of(state, wins, 3, None)[nodes[kept]]
+    table = reference.cluster.contingency_matrix(groups, truth[kept])
+    best = max(sum(table[place, number] for number, place in enumerate(order)) for order in permutations(range(3)))
+    assert evaluate(state, config, reader(samples, truth), 300, 3)["grouped_accuracy"] == pytest.approx(best / 300)
 
 
 def test_a_row_without_a_predicted_class_is_wrong_and_one_without_a_class_is_not_counted(generator):

@@ -7,7 +7,7 @@ import torch
 
 from somcore import MapConfig, initial_state, matching
 from somcore.config import VARIANTS
-from somcore.distance import Tile, exact_errors, squared_errors
+from somcore.distance import Scores, Tile, exact_errors, project, squared_errors
 from somcore.matching import box, box_ratios, match, predict_classes
 
 
@@ -34,6 +34,17 @@ def test_portions_are_the_whole(monkeypatch, generator):
     portions = match(state, samples, config=config)
     assert max(size for size in sizes if size != len(rows)) <= 7 * 30
     assert torch.equal(whole.bmu, portions.bmu) and torch.equal(whole.rho, portions.rho)
+
+
+def test_scores_that_err_by_their_margin_in_both_directions_do_not_choose_the_winner():
+    """One node may look nearer by the margin than it is, the nearest one farther by as much."""
+    config = MapConfig(variant="kohonen", rows=1, columns=2).resolve(num_samples=2, num_features=1)
+    nodes = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    state = dataclasses.replace(initial_state(config, 1, samples=nodes), prototypes=nodes)
+    tile = Tile.of(torch.tensor([[0.49]], dtype=torch.float64), "error")  # errors 0.2601 and 0.2401
+    scores = Scores(torch.tensor([[0.1602, 0.3400]]), torch.tensor([0.1]))
+    node, rho = matching.nearest(state, tile, project(state, masked=False), scores)
+    assert node.tolist() == [1] and rho.tolist() == pytest.approx([0.2401])
 
 
 @pytest.mark.parametrize("missing", ["error", "mask"])

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import resource
+import stat
 import tempfile
 
 import numpy as np
@@ -84,6 +85,20 @@ def test_a_file_that_there_is_no_room_for_is_named_and_the_old_one_stays(tmp_pat
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(tmp_path, monkeypatch):
+    synced = []
+
+    def noted(descriptor):
+        about = os.fstat(descriptor)
+        synced.append("folder" if stat.S_ISDIR(about.st_mode) else about.st_size)
+        if synced[-1] == "folder":
+            assert (tmp_path / "file").read_bytes() == b"content"
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_atomically(tmp_path / "file", b"content")
+    assert synced == [len(b"content"), "folder"]
 
 
 def test_a_lock_that_is_a_link_leaves_the_file_behind_it_alone(tmp_path):

@@ -120,6 +120,15 @@ def test_columns_of_a_table_are_found_by_name_and_scaled(numbers, rows):
     assert far["novelty"][0] > answers["novelty"].max()
 
 
+def test_classes_keep_their_order_where_that_is_not_the_alphabets(tmp_path):
+    labels = np.repeat(np.arange(11), 6)
+    data = table(tmp_path / "table", np.eye(11)[labels], labels)
+    assert Dataset.open(data).class_names == tuple(map(str, range(11))), "10 follows 9"
+    train(small("sssom", data, train__labelled_fraction=1.0, map__epochs=10), tmp_path / "run")
+    answers = Predictor.load(tmp_path / "run")(np.eye(11))["class"]
+    assert answers.tolist() == list(map(str, range(11)))
+
+
 def test_tables_of_other_libraries_are_tables(numbers, rows):
     frame = pd.DataFrame(rows[0], columns=["x0", "x1"])
     swapped, model = frame[["x1", "x0"]], Predictor.load(numbers)

@@ -33,6 +33,11 @@ def runs(tracking_uri):
     return tracked_runs("study", tracking_uri)
 
 
+def test_runs_beyond_the_first_page_are_read_too(runs, tracking_uri, monkeypatch):
+    monkeypatch.setattr("pipeline.tracking.results._PAGE", 2)
+    assert tracked_runs("study", tracking_uri).equals(runs) and len(runs) == 3
+
+
 def test_mean_and_spread_by_group(runs):
     rows = grouped(runs, "accuracy", ["labelled_fraction"])
     assert [row["labelled_fraction"] for row in rows] == [0.1, 1.0]

@@ -9,9 +9,10 @@ import dataclasses
 import pytest
 import torch
 
-from somcore import LossConfig, MapConfig, SOMLayer, advance
-from somcore.growth import reconnect
+from somcore import LossConfig, MapConfig, SOMLayer, accumulate, advance
+from somcore.growth import keep_nodes, prune, reconnect
 from somcore.state import blank_state
+from somcore.statistics import TALLIES
 
 PULL_PUSH = LossConfig(
     cross_entropy_weight=0.0, variance_weight=0.0, reconstruction_weight=0.0, relevance_warmup_rounds=0
@@ -223,3 +224,31 @@ def test_16_a_missing_sub_batch_adds_nothing_and_never_nan(labels):
     assert all(int(term.count) > 0 for name, term in out.terms.items() if name not in missing)
     out.loss_sum.backward()
     assert torch.isfinite(z.grad).all() and z.grad.abs().sum() > 0
+
+
+def test_a_weight_counts_as_so_many_samples_in_a_contest_too():
+    """Two classes contest a node without one: its clone takes over the wins of its whole class."""
+    layer = layer_with([(MIDDLE, None)])
+    rows, labels, weights = torch.tensor([MIDDLE, MIDDLE]), torch.tensor([0, 1]), torch.tensor([3, 2])
+    summed = accumulate(layer.state, rows, labels, layer.config, scale=40, weights=weights)
+    every = [part.repeat_interleave(weights, dim=0) for part in (rows, labels)]
+    after = advance(layer.state, summed, layer.config)
+    assert sorted(after.wins[after.alive].tolist()) == [2, 3]
+    assert (
+        after.digest()
+        == advance(layer.state, accumulate(layer.state, *every, layer.config, scale=40), layer.config).digest()
+    )
+
+
+def test_the_last_node_stays_also_where_it_won_nothing_and_is_not_the_first():
+    layer = layer_with([(LEFT, None), (MIDDLE, 1), (RIGHT, 0)], capacity=4, clock=1000)
+    state = keep_nodes(layer.state, torch.tensor([False, True, True, False]))
+    pruned, ended = prune(state, layer.config)
+    assert ended and pruned.alive.tolist() == [False, True, False, False] and pruned.classes[1] == 1
+
+
+def test_a_labelled_sample_is_misplaced_only_at_a_node_of_another_class():
+    layer = layer_with([(LEFT, None), (RIGHT, 1)])
+    rows, labels = torch.tensor([LEFT, RIGHT, RIGHT, RIGHT]), torch.tensor([0, 0, 1, -1])
+    tally = accumulate(layer.state, rows, labels, layer.config, scale=40).sums["tally"]
+    assert dict(zip(TALLIES, tally.tolist(), strict=True))["misplaced"] == 1

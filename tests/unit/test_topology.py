@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from somcore import MapConfig, initial_state
 from somcore.topology import (
     adjacency,
     decayed_radius,
@@ -125,3 +126,15 @@ def test_errors_name_the_value() -> None:
         schedule("cosine", 1.0, 0.1, 0.5)
     with pytest.raises(ValueError, match="positive values"):
         schedule("inverse", 1.0, 0.0, 0.5)
+
+
+@pytest.mark.parametrize(("rows", "columns", "along"), [(3, 3, "columns"), (2, 4, "columns"), (4, 2, "rows")])
+def test_the_longer_side_of_a_linear_start_lies_along_the_first_axis_and_columns_where_both_are_equal(
+    rows: int, columns: int, along: str
+) -> None:
+    config = MapConfig(variant="kohonen", rows=rows, columns=columns, initialisation="linear")
+    config = config.resolve(num_samples=10, num_features=2)
+    moments = torch.zeros(2, dtype=torch.float64), torch.tensor([[1.0, 0.0], [0.0, 9.0]], dtype=torch.float64)
+    grid = initial_state(config, 2, moments=moments).prototypes.reshape(rows, columns, 2)
+    first = grid[0, :, 1] if along == "columns" else grid[:, 0, 1]
+    assert first[[0, -1]].tolist() == pytest.approx([-3.0, 3.0]), "3 is the deviation of the wider feature"

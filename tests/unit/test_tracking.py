@@ -31,7 +31,8 @@ def patience(monkeypatch):
 
 
 def record(tracker: Tracker, tmp_path, status: str = "FINISHED") -> None:
-    tracker.start("a run", PARAMS, {"manifest_hash": "abc"})
+    where = {"tracking.uri": "a place", "tracking.moments": 3}  # where it is recorded is no parameter of a run
+    tracker.start("a run", PARAMS | where, {"manifest_hash": "abc"})
     for epoch in range(1, 4):
         metrics = {"accuracy": 0.1 * epoch, "nodes": epoch, "nmi": None, "topographic_error": float("nan")}
         tracker.metrics(metrics, epoch)
