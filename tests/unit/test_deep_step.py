@@ -1,22 +1,161 @@
 """One tile and one round of deep training, without a run around them."""
 
+import copy
+import dataclasses
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from pipeline.config import RunConfig
+from pipeline.deep.augment import Draws, table_view
+from pipeline.deep.network import Network, trainable
+from pipeline.deep.plan import DeepPlan
 from pipeline.deep.rounds import DeepRounds
-from pipeline.deep.step import TileStep
+from pipeline.deep.sample_shape import SampleShape
+from pipeline.deep.step import TileStep, term_sums
 from pipeline.prepared.shards import Dataset
 from pipeline.training.first import first_snapshot
 from pipeline.training.plan import make_plan, training_labels
 from pipeline.training.reduction import LocalReduction
 from pipeline.training.trainer import train
 from somcore import LossConfig, MapConfig
-from somcore.latent import errors_to
-from somcore.losses import consistency
+from somcore.latent import LatentMoments, errors_to
+from somcore.losses import TERMS, RoundTotals, consistency
+from somcore.state import blank_state
+from somcore.update import accumulate
 from tests.training import small
+
+TEMPERATURE, MARGIN, RHO_T = 0.02, 0.03, 0.01
+WEIGHED = LossConfig(
+    pull_weight=2.0, labelled_pull_weight=3.0, push_weight=5.0, cross_entropy_weight=1.5, consistency_weight=2.5,
+    strong_cross_entropy_weight=3.5, classifier_weight=0.5, agreement_weight=1.25, balance_weight=4.0,
+    reconstruction_weight=6.0, variance_weight=7.0, covariance_weight=80.0, variance_floor=0.3, confidence=0.7,
+    temperature=TEMPERATURE, margin=MARGIN, consistency_start=4, relevance_warmup_rounds=0,
+)  # fmt: skip
+
+
+def terms_by_hand(state, losses, network, weak, strong, labels, tiles):
+    """Sum and number of each term of a round, from its definition, sample by sample; `state` has one dead slot."""
+    sums, counts = defaultdict(float), defaultdict(int)
+
+    def add(name, value):
+        sums[name], counts[name] = sums[name] + value, counts[name] + 1
+
+    def errors(z):
+        gap = (z.unsqueeze(1) - state.prototypes[:-1]).square()
+        return (gap * state.relevances[:-1]).sum(2) / state.relevances[:-1].sum(1)
+
+    def of_class(rho):
+        joined = [rho[[k for k, own in enumerate(classes) if own == c]] for c in (0, 1)]
+        if losses.class_error == "soft":
+            return torch.stack([-TEMPERATURE * torch.logsumexp(-one / TEMPERATURE, 0) for one in joined])
+        return torch.stack([one.min() for one in joined])
+
+    def entropy(scores, label):
+        return -torch.log_softmax(scores, 0)[label]
+
+    classes, started = state.classes[:-1].tolist(), state.round >= losses.consistency_start
+    z, other = network.encoder(weak), network.encoder(strong)
+    rho, far, decoded = errors(z), errors(other), network.decoder(z)
+    scores, strong_scores = network.classifier(z), network.classifier(other)
+    for i, y in enumerate(labels.tolist()):
+        near, strongly = of_class(rho[i]), -of_class(far[i]) / TEMPERATURE
+        best = min((k for k, own in enumerate(classes) if y == -1 or own in (y, -1)), key=lambda k: rho[i, k].item())
+        accepted = rho[i, best].item() <= RHO_T
+        add("reconstruction", (weak[i] - decoded[i]).square().mean())
+        if y == -1 and accepted:
+            add("pull", rho[i, best])
+        if y >= 0 and (accepted or y < 2):
+            own = rho[i, best] if accepted else near[y]
+            add("labelled_pull", own)
+            add("push", (MARGIN + own - torch.stack([near[c] for c in (0, 1) if c != y]).min()).clamp_min(0))
+        if y in (0, 1):  # no node has class 2
+            add("cross_entropy", entropy(-near / TEMPERATURE, y))
+            add("strong_cross_entropy", entropy(strongly, y))
+        if y >= 0:
+            add("classifier", entropy(scores[i], y))
+            add("strong_classifier", entropy(strong_scores[i], y))
+        likely = torch.softmax(-near.detach() / TEMPERATURE, 0)
+        if started and y == -1 and likely.max() >= losses.confidence:
+            add("consistency", entropy(strongly, likely.argmax()))
+            add("classifier_consistency", entropy(strong_scores[i], likely.argmax()))
+        if started and losses.agreement_weight:
+            add("agreement", entropy(-far[i] / TEMPERATURE, rho[i].argmin()))
+    for part in tiles:
+        used = torch.softmax(-rho[part] / TEMPERATURE, 1).mean(0)
+        if started:
+            add("balance", torch.tensor(5.0).double().log() + (used * used.log()).sum())
+        add("variance", (losses.variance_floor - z[part].std(0, correction=0)).clamp_min(0).mean())
+        table = torch.cov(z[part].T)
+        add("covariance", (table - table.diagonal().diag()).square().sum() / 3)
+    return {name: (sums[name], counts[name]) for name in TERMS if name in sums}
+
+
+@pytest.mark.parametrize(
+    ("round_index", "changes"),
+    [(4, {}), (4, {"agreement_weight": 0.0}), (3, {}), (4, {"class_error": "soft", "agreement_weight": 0.0})],
+    ids=["all terms", "strong views of some rows", "before consistency", "soft classes"],
+)
+def test_the_tiles_of_a_round_give_the_gradient_of_its_loss(round_index, changes):
+    """Against plain torch in float64: views, network, terms, weights and divisors, statistics of the whole round."""
+    generator = torch.Generator().manual_seed(2)  # a scene in which every term has something to say
+
+    def rand(*size):
+        return torch.rand(*size, generator=generator)
+
+    losses, base = dataclasses.replace(WEIGHED, **changes), RunConfig.build({"data.path": "x", "train.model": "deep"})
+    plan = DeepPlan(
+        encoder=base.encoder.model_copy(update={"augment": "table"}), settings=base.deep, losses=losses,
+        sample=SampleShape("table", (5,)), rounds=9, extra=0, num_labelled=20, num_classes=3,
+    )  # fmt: skip
+    network = Network(nn.Sequential(nn.Linear(5, 3), nn.Sigmoid()), nn.Linear(3, 5), nn.Linear(3, 3))
+    for parameter in trainable(network):
+        parameter.data = 6 * rand(*parameter.shape) - 3
+    exact = copy.deepcopy(network).double()
+    config = MapConfig(activation_threshold=1 / (1 + RHO_T), capacity=6, seed=7)
+    config = config.resolve(num_samples=60, num_features=3, num_classes=3)
+    samples, labels = rand(60, 5), torch.where(torch.arange(60) % 3 == 0, torch.arange(60) // 3 % 3, -1)
+    state = dataclasses.replace(
+        blank_state(6, 3, 3),
+        alive=torch.arange(6) < 5,
+        prototypes=network(samples[:6]).detach().double() + 0.05 * rand(6, 3).double(),
+        relevances=0.2 + 0.8 * rand(6, 3).double(),
+        classes=torch.tensor([0, 1, 0, 1, -1, -1]),
+        round=round_index,
+    )
+    step = TileStep(plan, network, state, config, RoundTotals(60, 20, 2), 40, str)
+    tiles, positions, rows = (slice(0, 32), slice(32, 60)), 100 + torch.arange(60), torch.arange(60)
+    found = [step(samples[t], labels[t], 3, positions[t], t.start, rows[t]) for t in tiles]
+
+    weak = table_view(samples, False, Draws(7, 3, positions, "weak"))
+    strong = table_view(samples, True, Draws(7, 3, positions, "strong"))
+    by_hand = terms_by_hand(state, losses, exact, weak.double(), strong.double(), labels, tiles)
+    factors = {
+        "pull": 2.0 / 40, "labelled_pull": 3.0 / 20, "push": 5.0 / 20, "cross_entropy": 1.5 / 20,
+        "consistency": 2.5 / 40, "strong_cross_entropy": 3.5 / 20, "classifier": 0.5 / 20,
+        "strong_classifier": 0.5 * 3.5 / 20, "classifier_consistency": 0.5 * 2.5 / 40,
+        "agreement": losses.agreement_weight / 60, "balance": 4.0 / 2, "reconstruction": 6.0 / 60,
+        "variance": 7.0 / 2, "covariance": 80.0 / 2,
+    }  # fmt: skip
+    loss = sum(factors[name] * total for name, (total, _) in by_hand.items())
+    slope = torch.cat([part.flatten() for part in torch.autograd.grad(loss, trainable(exact))])
+    assert torch.allclose(sum(one.gradient for one in found).double(), slope, rtol=1e-4, atol=1e-5)
+    assert bool((slope != 0).all())
+    told = term_sums(TERMS, sum(one.tallies for one in found))
+    for name, (total, count) in told.items():
+        wanted, number = by_hand.get(name, (torch.zeros(()), 0))
+        assert (total, count) == (pytest.approx(wanted.item(), rel=1e-4, abs=1e-5), number), name
+    if round_index == 4:
+        assert 5 < by_hand["consistency"][1] < 35, "of 40"
+    assert 0 < by_hand["pull"][1] < 40 and 0 < by_hand["labelled_pull"][1] < 20
+
+    features = torch.cat([network(weak[part]).detach() for part in tiles])
+    whole = accumulate(state, features, labels, config, scale=40)
+    assert found[0].statistics.merge(found[1].statistics) == whole
+    assert torch.equal(found[0].moments.merge(found[1].moments).table, LatentMoments.of(features).table)
 
 
 @pytest.mark.parametrize("kind", ["minimum", "soft"])
