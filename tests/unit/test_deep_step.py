@@ -13,6 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.deep.augment import Draws, table_view
 from pipeline.deep.network import Network, trainable
 from pipeline.deep.plan import DeepPlan
+from pipeline.deep.refresh import rows_to_look_at
 from pipeline.deep.rounds import DeepRounds
 from pipeline.deep.sample_shape import SampleShape
 from pipeline.deep.step import TileStep, term_sums
@@ -232,6 +233,85 @@ def test_a_round_without_anything_to_learn_is_no_step_of_the_optimiser(digits):
     assert after.state.num_nodes > 0 and after.network.steps == 0
     assert torch.equal(after.network.values, before.network.values)
     assert rounds.play(after, LocalReduction(), lambda: None).network.steps == 1
+
+
+@pytest.mark.parametrize(("variant", "averaged"), [("sssom", True), ("kohonen", False)])
+def test_a_growing_map_settles_on_the_averaged_encoder_in_another_order_of_all_rows_each_time(
+    variant, averaged, digits, monkeypatch
+):
+    """A lattice keeps the encoder that it was trained with."""
+    looked = []
+
+    def seen(*given):
+        looked.append(rows_to_look_at(*given))
+        return looked[-1]
+
+    monkeypatch.setattr("pipeline.deep.rounds.rows_to_look_at", seen)
+    changes = {"deep__variant": variant, "deep__on_collapse": "go_on", "encoder__width": 4, "encoder__dim": 8}
+    settings = small("deep", digits, **changes, deep__labelled_only=True, map__epochs=1)
+    if variant == "kohonen":
+        settings |= {"map.rows": 3, "map.columns": 3}
+        del settings["map.pruning_epochs"]  # of growing maps
+    dataset = Dataset.open(digits)
+    plan = make_plan(RunConfig.build(settings), dataset)
+    rounds, snapshot = DeepRounds(plan), first_snapshot(plan, dataset)
+    while not snapshot.state.finished:
+        assert snapshot.network.steps == 0 or not torch.equal(snapshot.network.values, snapshot.network.average)
+        snapshot = rounds.play(snapshot, LocalReduction(), lambda: None)
+    assert torch.equal(snapshot.network.values, snapshot.network.average) is averaged
+    orders = {tuple(rows.tolist()) for rows in looked[-plan.deep.settings.final_passes :]}
+    trained = plan.deep.trained_rows(*training_labels(plan, dataset.labels("train"))).tolist()
+    assert all(sorted(order) == trained for order in orders) and len(orders) == (3 if averaged else 0)
+
+
+@pytest.mark.parametrize(
+    ("growth_rounds", "round_index", "classes", "grown"),
+    [
+        (None, 99, [0, 1], False),
+        (5, 4, [0, 1], False),
+        (5, 5, [0, 1], True),
+        (5, 99, [1, 0], True),
+        (5, 99, [0, 0], False),
+        (5, 99, [0, -1], False),
+    ],
+)
+def test_a_map_is_grown_when_its_rounds_of_growth_are_over_and_every_class_has_a_node(
+    growth_rounds, round_index, classes, grown
+):
+    """A third node, of class 1, is dead."""
+    rounds = SimpleNamespace(_deep=SimpleNamespace(settings=SimpleNamespace(growth_rounds=growth_rounds)))
+    rounds._classes = torch.tensor([0, 1])
+    alive = torch.tensor([True, True, False])
+    state = dataclasses.replace(
+        blank_state(3, 2, 2), classes=torch.tensor([*classes, 1]), alive=alive, round=round_index
+    )
+    assert DeepRounds._is_grown(rounds, state) is grown
+
+
+@pytest.mark.parametrize(
+    ("classes", "labelled", "tunable"), [(2, 3, True), (2, 2, False), (2, 0, False), (0, 3, False)]
+)
+def test_prototypes_are_tuned_where_more_rows_are_labelled_than_there_are_nodes(classes, labelled, tunable):
+    rounds = SimpleNamespace(_deep=SimpleNamespace(num_labelled=labelled))
+    state = dataclasses.replace(blank_state(3, 2, classes), alive=torch.tensor([True, True, False]))
+    assert DeepRounds._is_tunable(rounds, state) is tunable
+
+
+@pytest.mark.parametrize(
+    ("every", "due"),
+    [(13, [*range(3, 52, 3), 52, 65, 78]), (1, list(range(1, 80))), (0, [])],
+)
+def test_refreshes_are_four_times_as_frequent_in_the_beginning(every, due):
+    rounds = SimpleNamespace(
+        _plan=SimpleNamespace(config=MapConfig()),
+        _deep=SimpleNamespace(settings=SimpleNamespace(refresh_rounds=every)),
+    )
+    network, unmeasured = SimpleNamespace(threshold=0.5), SimpleNamespace(threshold=0.0)
+    found = [r for r in range(80) if DeepRounds._refresh_due(rounds, SimpleNamespace(round=r), network)]
+    assert found == due
+    assert DeepRounds._refresh_due(rounds, SimpleNamespace(round=0), unmeasured)
+    rounds._plan.config = MapConfig(variant="kohonen")
+    assert not DeepRounds._refresh_due(rounds, SimpleNamespace(round=0), unmeasured)
 
 
 @pytest.mark.parametrize(

@@ -291,9 +291,12 @@ def test_views_that_are_not_given_leave_their_terms_out_and_weights_of_zero_too(
     terms = loss_terms(state, z, labels, found, LossConfig(push_weight=0.0), error_threshold=RHO_T)
     assert set(terms) == {"pull", "labelled_pull", "cross_entropy", "variance"}
     views = Views(strong=z, inputs=z, decoded=z)
-    late = LossConfig(consistency_start=1)
-    assert "consistency" in loss_terms(state, z, labels, found, LossConfig(), error_threshold=RHO_T, views=views)
-    assert "consistency" not in loss_terms(state, z, labels, found, late, error_threshold=RHO_T, views=views)
+    later = {"consistency", "agreement", "balance"}
+    losses = LossConfig(agreement_weight=1.0, balance_weight=1.0, consistency_start=0)
+    begun = set(loss_terms(state, z, labels, found, losses, error_threshold=RHO_T, views=views))
+    late = dataclasses.replace(losses, consistency_start=1)
+    assert set(loss_terms(state, z, labels, found, late, error_threshold=RHO_T, views=views)) == begun - later
+    assert later < begun
 
 
 def test_a_classifier_beside_the_map_learns_labels_and_what_the_map_is_sure_of(scene):
@@ -420,6 +423,19 @@ def test_temperature_and_margin_follow_the_threshold_unless_they_are_given():
     assert LossConfig().decisions(0.1) == (pytest.approx(0.02), 0.1)
     assert LossConfig(temperature=0.5, margin=0.0).decisions(0.1) == (0.5, 0.0)
     assert LossConfig(temperature_share=1.0).decisions(0.1)[0] == 0.1
+
+
+def test_warm_up_lasts_an_epoch_and_consistency_begins_after_it_unless_they_are_given():
+    def resolved(**given):
+        losses = LossConfig(**given).resolve(7)
+        return losses.relevance_warmup_rounds, losses.consistency_start
+
+    assert resolved() == (7, 7)
+    assert resolved(relevance_warmup_rounds=3) == (3, 3)
+    assert resolved(consistency_start=2) == (7, 2)
+    assert resolved(consistency_start=0, relevance_warmup_rounds=0) == (0, 0)
+    begun = LossConfig(consistency_start=2)
+    assert [begun.started(r) for r in (0, 1, 2, 3)] == [False, False, True, True]
 
 
 def test_an_unknown_weight_is_named_with_its_neighbour_and_every_field_is_described():
