@@ -8,7 +8,7 @@ import torch
 
 from somcore import LossConfig, MapConfig, match
 from somcore import losses as losses_module
-from somcore.latent import MOST_MOMENTS, LatentMoments, errors_to, node_errors
+from somcore.latent import MOST_MOMENTS, Errors, LatentMoments, errors_to, node_errors
 from somcore.losses import (
     RoundTotals,
     Views,
@@ -17,6 +17,7 @@ from somcore.losses import (
     consistency,
     cross_entropy,
     labelled_pull,
+    learns,
     loss_terms,
     pseudo_labels,
     pull,
@@ -271,6 +272,54 @@ def test_the_loss_divides_each_sum_by_its_own_size_of_the_round(scene):
         + 11 * terms["variance"].sum / 2
     )
     assert weighted_sum(terms, losses, totals).item() == pytest.approx(by_hand.item())
+
+
+def test_nothing_is_pushed_where_no_node_has_another_class(scene):
+    state, z, labels, _ = scene
+    alone = dataclasses.replace(state, classes=torch.where(state.classes == 1, 1, -1))
+    labels = torch.where(labels >= 0, 1, -1)
+    term = push(errors_to(alone, z), match(alone, z, labels, config=CONFIG), labels, MARGIN)
+    assert (int(term.count), term.sum.item()) == (0, 0.0)
+
+
+def test_a_probability_of_just_the_confidence_makes_a_pseudo_label():
+    errors = Errors(torch.tensor([[0.2, 0.2]]), torch.tensor([[0.2, 0.2]]))
+    for confidence, sure in ((0.5, True), (0.51, False)):
+        assert pseudo_labels(errors, torch.tensor([-1]), TEMPERATURE, confidence)[1].tolist() == [sure]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_a_map_without_classes_is_sure_of_nothing(classes, generator):
+    """Not even of the only class there is, nor of as much as all classes have alike."""
+    state = random_map(generator, classes=classes)
+    z, labels = torch.rand(40, 3, generator=generator), torch.full((40,), -1)
+    for nodes in (torch.full_like(state.classes, -1), torch.where(state.alive, -1, 0)):
+        errors = errors_to(dataclasses.replace(state, classes=nodes), z)
+        assert not pseudo_labels(errors, labels, TEMPERATURE, 0.3)[1].any()
+        assert int(consistency(errors, errors, labels, TEMPERATURE, 0.3).count) == 0
+    known = errors_to(dataclasses.replace(state, classes=torch.zeros_like(state.classes)), z)
+    guess, sure = pseudo_labels(known, labels, TEMPERATURE, 0.95)
+    assert sure.all() and not guess.any(), "of the only class that nodes have"
+
+
+@pytest.mark.parametrize(
+    ("weights", "with_labels", "without"),
+    [
+        ({}, False, False),
+        ({"pull_weight": 1.0}, True, True),
+        ({"variance_weight": 1.0}, True, True),
+        ({"agreement_weight": 1.0}, True, True),
+        ({"push_weight": 1.0}, True, False),
+        ({"consistency_weight": 1.0}, True, False),
+        ({"strong_cross_entropy_weight": 1.0}, True, False),
+        ({"classifier_weight": 1.0}, True, False),
+    ],
+    ids=lambda value: next(iter(value), "none") if isinstance(value, dict) else None,
+)
+def test_a_loss_learns_from_terms_that_have_something_to_look_at(weights, with_labels, without):
+    off = {name: 0.0 for name in LossConfig().to_dict() if name.endswith("_weight")}
+    losses = LossConfig(**off | weights)
+    assert (learns(losses, labelled=True), learns(losses, labelled=False)) == (with_labels, without)
 
 
 @pytest.mark.parametrize("term", ["consistency", "classifier_consistency"])
