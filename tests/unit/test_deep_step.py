@@ -11,8 +11,8 @@ from torch import nn
 
 from pipeline.config import RunConfig
 from pipeline.deep.augment import Draws, table_view
-from pipeline.deep.network import Network, trainable
-from pipeline.deep.plan import DeepPlan
+from pipeline.deep.network import Network, flat_parameters, load_flat, trainable
+from pipeline.deep.plan import DeepPlan, DeepRound, deep_map_config
 from pipeline.deep.refresh import rows_to_look_at
 from pipeline.deep.rounds import DeepRounds
 from pipeline.deep.sample_shape import SampleShape
@@ -20,13 +20,15 @@ from pipeline.deep.step import TileStep, term_sums
 from pipeline.prepared.shards import Dataset
 from pipeline.training.first import first_snapshot
 from pipeline.training.plan import make_plan, training_labels
-from pipeline.training.reduction import LocalReduction
+from pipeline.training.reduction import LocalReduction, scale_of
 from pipeline.training.trainer import train
 from somcore import LossConfig, MapConfig
 from somcore.latent import LatentMoments, errors_to
-from somcore.losses import TERMS, RoundTotals, consistency
+from somcore.losses import TERMS, RoundTotals, Views, consistency
+from somcore.measure import measure
+from somcore.refresh import with_plain_relevances
 from somcore.state import blank_state
-from somcore.update import accumulate
+from somcore.update import accumulate, advance, empty_statistics
 from tests.training import small
 
 TEMPERATURE, MARGIN, RHO_T = 0.02, 0.03, 0.01
@@ -221,6 +223,57 @@ def test_an_accelerator_computes_strong_views_of_all_rows_without_being_asked():
     samples, features = torch.rand(5, 8, device="meta"), torch.rand(5, 3, device="meta")
     numbers = torch.arange(5, device="meta")
     assert TileStep._strong_features(step, samples, numbers, features, 0, numbers).shape == (5, 3)
+
+
+def tiles_by_hand(dataset, cut, frozen, config, deep, network):
+    """Loss of a round, and its statistics."""
+    count, known, left, right = len(cut.rows), int((cut.labels >= 0).sum()), *deep.views()
+    scale, loss = scale_of(frozen, count, "exact"), 0.0
+    merged = empty_statistics(frozen, config, scale)
+    for start in range(0, count, 64):
+        part = slice(start, start + 64)
+        samples, positions = dataset.read("train", cut.rows[part])[0], cut.positions[part]
+        weak = left(samples, Draws(0, cut.epoch, positions, "weak"))
+        strong = right(samples, Draws(0, cut.epoch, positions, "strong"))
+        z = network(weak)
+        views = Views(strong=network(strong), inputs=weak, decoded=network.decoder(z))
+        out = measure(
+            frozen, z, cut.labels[part], config, deep.losses, error_threshold=config.error_threshold, views=views,
+            positions=torch.arange(count)[part], scale=scale,
+        )  # fmt: skip
+        loss = loss + out.loss(RoundTotals(count, known, -(-count // 64)))
+        merged = merged.merge(out.statistics)
+    return loss, merged
+
+
+def test_a_round_is_one_step_of_adamw_on_the_loss_of_its_tiles_and_one_of_the_map_on_their_statistics(digits):
+    """Through the end of growth and the begin of consistency in round 2, of the epoch and the warm-up in round 4."""
+    changes = {"encoder__width": 4, "encoder__dim": 8, "deep__refresh_rounds": 0, "deep__growth_rounds": 2}
+    changes |= {"deep__weight_decay": 0.5, "deep__clip_norm": 0.1, "train__labelled_fraction": 0.1}
+    changes |= {"loss__consistency_start": 2, "loss__confidence": 0.5, "loss__variance_floor": 0.5}
+    dataset = Dataset.open(digits)
+    plan = make_plan(RunConfig.build(small("deep", digits, **changes)), dataset)
+    labels, deep = training_labels(plan, dataset.labels("train"))[0], plan.deep
+    rounds, snapshot = DeepRounds(plan), first_snapshot(plan, dataset)
+    network = deep.loaded(snapshot.network.values)
+    adam = torch.optim.AdamW(trainable(network), weight_decay=0.5)
+    for number in range(6):
+        after = rounds.play(snapshot, LocalReduction(), lambda: None)
+        load_flat(network, snapshot.network.values)
+        config = deep_map_config(plan.config, after.network.threshold)
+        frozen = dataclasses.replace(with_plain_relevances(snapshot.state, 4), growing=number < 2)
+        cut = DeepRound.of(number, config, labels, torch.arange(1438), 100)
+        loss, merged = tiles_by_hand(dataset, cut, frozen, config, deep, network)
+        adam.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trainable(network), 0.1)
+        adam.param_groups[0]["lr"] = deep.step_size.at(number)
+        adam.step()
+        assert torch.allclose(flat_parameters(network), after.network.values, atol=1e-6), number
+        moved = dataclasses.replace(advance(frozen, merged, config), growing=True, finished=False)
+        assert moved.digest() == after.state.digest() and after.state.round == number + 1
+        snapshot = after
+    assert snapshot.state.num_nodes > 10
 
 
 def test_a_round_without_anything_to_learn_is_no_step_of_the_optimiser(digits):
