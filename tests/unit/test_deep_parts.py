@@ -49,6 +49,17 @@ def test_the_step_is_that_of_adam_with_decoupled_weight_decay(generator):
     assert network.steps == 5 and not torch.equal(network.average, network.values)
 
 
+def test_the_average_follows_the_first_steps_closely_and_later_ones_as_its_decay_says():
+    network = NetworkState(*(torch.zeros(2) for _ in range(4)))
+    average = network.average
+    for kept in (1 / 11, 2 / 12, 0.2, 0.2):  # of the average before; the third step would be 3 / 13
+        network = adam_step(network, torch.ones(2).double(), 0.1, weight_decay=0.0, clip_norm=0.0, average_decay=0.2)
+        average = kept * average + (1 - kept) * network.values
+        assert torch.allclose(network.average, average, rtol=1e-6)
+    network = adam_step(network, torch.ones(2).double(), 0.1, weight_decay=0.0, clip_norm=0.0, average_decay=0.0)
+    assert torch.equal(network.average, network.values)
+
+
 def test_a_long_gradient_is_shortened():
     network = NetworkState(*(torch.zeros(2) for _ in range(4)))
     options = {"weight_decay": 0.0, "average_decay": 0.0}
@@ -127,6 +138,14 @@ def test_rounds_take_each_sample_of_an_epoch_once_and_labelled_ones_beside_them(
     assert sorted(extra[:3]) == [3, 50, 97] == sorted(extra[3:6])  # one permutation after the other
     places = [t for rank in range(3) for t in DeepRound.of(0, config, labels, torch.arange(100), 2).tiles(rank, 3)]
     assert [t.start for t in places] == sorted(t.start for t in places) and places[-1].stop == 34
+
+
+def test_labelled_samples_come_in_another_order_in_each_of_their_passes():
+    labels = torch.where(torch.arange(100) % 10 == 0, 1, -1)
+    config = MapConfig(batch_size=32, seed=3).resolve(num_samples=100, num_features=2)
+    passes = [DeepRound.of(r, config, labels, torch.arange(100), extra=10).rows[-10:].tolist() for r in range(8)]
+    assert all(sorted(rows) == list(range(0, 100, 10)) for rows in passes)
+    assert len({tuple(rows) for rows in passes}) == 8
 
 
 def resolved(flat=None, num_labelled=9, num_classes=2, **options):

@@ -535,8 +535,24 @@ def test_a_class_without_a_node_takes_one_that_another_class_can_spare():
     assert with_every_class(votes.argmax(1), votes).tolist() == [0, 0, 1, 2]  # most of its samples are there
     rare = torch.tensor([[9, 1, 1], [8, 0, 0]])
     assert with_every_class(rare.argmax(1), rare).tolist() == [1, 0]  # one to spare: the lower of two as rare
+    two = torch.tensor([[9, 1, 4], [8, 0, 0]])
+    assert with_every_class(two.argmax(1), two).tolist() == [2, 0]  # one to spare: the class with more samples
     assert with_every_class(torch.tensor([0]), torch.tensor([[5, 4]])).tolist() == [0]  # none to spare
     assert with_every_class(torch.tensor([-1, 0]), torch.tensor([[0, 0], [5, 0]])).tolist() == [-1, 0]
+
+
+def test_a_node_keeps_no_class_that_no_labelled_sample_gives_it_now():
+    layer = SOMLayer(MapConfig(capacity=5, activation_threshold=0.9), dim=1, num_classes=3)
+    state = dataclasses.replace(
+        layer.state,
+        prototypes=torch.tensor([[0.1], [0.5], [0.9], [0.0], [0.0]], dtype=torch.float64),
+        alive=torch.arange(5) < 3,
+        classes=torch.tensor([0, 1, -1, -1, -1]),
+    )
+    features, labels = torch.tensor([[0.1], [0.12], [0.5], [0.5], [0.5], [0.9]]), torch.tensor([-1, -1, 1, 0, 0, 2])
+    opened, open_config = open_map(state, layer.config)
+    after = refreshed(state, accumulate(opened, features, labels, open_config, scale=40), layer.config)
+    assert after.classes[:3].tolist() == [-1, 0, 2] and after.alive.tolist() == state.alive.tolist()
 
 
 def test_a_full_map_loses_no_class_in_a_refresh():

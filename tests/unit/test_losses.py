@@ -8,7 +8,7 @@ import torch
 
 from somcore import LossConfig, MapConfig, match
 from somcore import losses as losses_module
-from somcore.latent import MOST_MOMENTS, LatentMoments, errors_to, node_errors
+from somcore.latent import MOST_MOMENTS, Errors, LatentMoments, errors_to, node_errors
 from somcore.losses import (
     RoundTotals,
     Views,
@@ -17,6 +17,7 @@ from somcore.losses import (
     consistency,
     cross_entropy,
     labelled_pull,
+    learns,
     loss_terms,
     pseudo_labels,
     pull,
@@ -273,6 +274,54 @@ def test_the_loss_divides_each_sum_by_its_own_size_of_the_round(scene):
     assert weighted_sum(terms, losses, totals).item() == pytest.approx(by_hand.item())
 
 
+def test_nothing_is_pushed_where_no_node_has_another_class(scene):
+    state, z, labels, _ = scene
+    alone = dataclasses.replace(state, classes=torch.where(state.classes == 1, 1, -1))
+    labels = torch.where(labels >= 0, 1, -1)
+    term = push(errors_to(alone, z), match(alone, z, labels, config=CONFIG), labels, MARGIN)
+    assert (int(term.count), term.sum.item()) == (0, 0.0)
+
+
+def test_a_probability_of_just_the_confidence_makes_a_pseudo_label():
+    errors = Errors(torch.tensor([[0.2, 0.2]]), torch.tensor([[0.2, 0.2]]))
+    for confidence, sure in ((0.5, True), (0.51, False)):
+        assert pseudo_labels(errors, torch.tensor([-1]), TEMPERATURE, confidence)[1].tolist() == [sure]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_a_map_without_classes_is_sure_of_nothing(classes, generator):
+    """Not even of the only class there is, nor of as much as all classes have alike."""
+    state = random_map(generator, classes=classes)
+    z, labels = torch.rand(40, 3, generator=generator), torch.full((40,), -1)
+    for nodes in (torch.full_like(state.classes, -1), torch.where(state.alive, -1, 0)):
+        errors = errors_to(dataclasses.replace(state, classes=nodes), z)
+        assert not pseudo_labels(errors, labels, TEMPERATURE, 0.3)[1].any()
+        assert int(consistency(errors, errors, labels, TEMPERATURE, 0.3).count) == 0
+    known = errors_to(dataclasses.replace(state, classes=torch.zeros_like(state.classes)), z)
+    guess, sure = pseudo_labels(known, labels, TEMPERATURE, 0.95)
+    assert sure.all() and not guess.any(), "of the only class that nodes have"
+
+
+@pytest.mark.parametrize(
+    ("weights", "with_labels", "without"),
+    [
+        ({}, False, False),
+        ({"pull_weight": 1.0}, True, True),
+        ({"variance_weight": 1.0}, True, True),
+        ({"agreement_weight": 1.0}, True, True),
+        ({"push_weight": 1.0}, True, False),
+        ({"consistency_weight": 1.0}, True, False),
+        ({"strong_cross_entropy_weight": 1.0}, True, False),
+        ({"classifier_weight": 1.0}, True, False),
+    ],
+    ids=lambda value: next(iter(value), "none") if isinstance(value, dict) else None,
+)
+def test_a_loss_learns_from_terms_that_have_something_to_look_at(weights, with_labels, without):
+    off = {name: 0.0 for name in LossConfig().to_dict() if name.endswith("_weight")}
+    losses = LossConfig(**off | weights)
+    assert (learns(losses, labelled=True), learns(losses, labelled=False)) == (with_labels, without)
+
+
 @pytest.mark.parametrize("term", ["consistency", "classifier_consistency"])
 def test_a_pseudo_label_never_weighs_more_than_a_label(term):
     few, many = RoundTotals(samples=40, labelled=8), RoundTotals(samples=40, labelled=32)
@@ -291,9 +340,12 @@ def test_views_that_are_not_given_leave_their_terms_out_and_weights_of_zero_too(
     terms = loss_terms(state, z, labels, found, LossConfig(push_weight=0.0), error_threshold=RHO_T)
     assert set(terms) == {"pull", "labelled_pull", "cross_entropy", "variance"}
     views = Views(strong=z, inputs=z, decoded=z)
-    late = LossConfig(consistency_start=1)
-    assert "consistency" in loss_terms(state, z, labels, found, LossConfig(), error_threshold=RHO_T, views=views)
-    assert "consistency" not in loss_terms(state, z, labels, found, late, error_threshold=RHO_T, views=views)
+    later = {"consistency", "agreement", "balance"}
+    losses = LossConfig(agreement_weight=1.0, balance_weight=1.0, consistency_start=0)
+    begun = set(loss_terms(state, z, labels, found, losses, error_threshold=RHO_T, views=views))
+    late = dataclasses.replace(losses, consistency_start=1)
+    assert set(loss_terms(state, z, labels, found, late, error_threshold=RHO_T, views=views)) == begun - later
+    assert later < begun
 
 
 def test_a_classifier_beside_the_map_learns_labels_and_what_the_map_is_sure_of(scene):
@@ -420,6 +472,19 @@ def test_temperature_and_margin_follow_the_threshold_unless_they_are_given():
     assert LossConfig().decisions(0.1) == (pytest.approx(0.02), 0.1)
     assert LossConfig(temperature=0.5, margin=0.0).decisions(0.1) == (0.5, 0.0)
     assert LossConfig(temperature_share=1.0).decisions(0.1)[0] == 0.1
+
+
+def test_warm_up_lasts_an_epoch_and_consistency_begins_after_it_unless_they_are_given():
+    def resolved(**given):
+        losses = LossConfig(**given).resolve(7)
+        return losses.relevance_warmup_rounds, losses.consistency_start
+
+    assert resolved() == (7, 7)
+    assert resolved(relevance_warmup_rounds=3) == (3, 3)
+    assert resolved(consistency_start=2) == (7, 2)
+    assert resolved(consistency_start=0, relevance_warmup_rounds=0) == (0, 0)
+    begun = LossConfig(consistency_start=2)
+    assert [begun.started(r) for r in (0, 1, 2, 3)] == [False, False, True, True]
 
 
 def test_an_unknown_weight_is_named_with_its_neighbour_and_every_field_is_described():

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from pipeline.config import SEMI_SUPERVISED, RunConfig
-from pipeline.errors import DataError
+from pipeline.errors import DataError, RoundFailed
 from pipeline.prepared.shards import Dataset
 from pipeline.training import rounds
+from pipeline.training.first import first_snapshot
 from pipeline.training.plan import make_plan, round_samples, training_labels
+from pipeline.training.reduction import LocalReduction
 from pipeline.training.rounds import RoundPlan, round_statistics, rounds_of
 from pipeline.training.rundir import RunDirectory
 from pipeline.training.tallies import map_tallies
@@ -137,7 +139,7 @@ def test_what_is_not_repeated_comes_from_the_run_that_goes_on(digits, tmp_path):
     assert RunDirectory(tmp_path / "run").record["settings"]["train.seed"] == 3
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1.5])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1.5, -1.5])
 def test_a_value_that_cannot_be_summed_is_named_with_its_row(bad):
     run = RunConfig.build({"data.path": "x", "train.model": "larfdssom", "map.activation_threshold": 0.9})
     config = run.map_config().resolve(num_samples=20, num_features=3)
@@ -147,6 +149,19 @@ def test_a_value_that_cannot_be_summed_is_named_with_its_row(bad):
     cut = RoundPlan.of(0, config, 20)
     with pytest.raises(ValueError, match=r"Training row 7, feature 1 must be a number in \[-1, 1\]"):
         round_statistics(state, lambda rows: (samples[rows], None), config, cut, 20, scale=40, max_abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "samples", "counted"), [("sssom", 400, 3 * 64), ("kohonen", 1438, 11 * 64), ("deep", 400, 3 * 64)]
+)
+def test_a_round_whose_reduction_loses_tiles_fails(digits, model, samples, counted):
+    """Three of seven, or eleven of 23, are computed: those of the other worker never come."""
+    plan = plan_of(small(model, digits, map__batch_size=400, train__labelled_fraction=1.0))
+    reduction = LocalReduction()
+    reduction.world_size = 2
+    first = first_snapshot(plan, Dataset.open(digits))
+    with pytest.raises(RoundFailed, match=f"Round 0 must count each of its {samples} samples once. Got {counted}."):
+        rounds_of(plan).play(first, reduction, lambda: None)
 
 
 def test_rounds_grow_with_the_data_unless_a_size_is_given():

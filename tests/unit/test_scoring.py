@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from jobs._epochs import Epochs, sentence
 from pipeline.config import RunConfig
@@ -15,6 +16,7 @@ from pipeline.training.plan import make_plan
 from pipeline.training.rundir import RunDirectory
 from pipeline.training.scoring import Scorer
 from pipeline.training.trainer import train
+from somcore.sampling import sample_indices
 from tests.training import small, table
 
 
@@ -34,6 +36,18 @@ def test_the_end_looks_at_some_training_rows_or_at_all_test_rows(rng, tmp_path, 
     settings = small("kohonen", data, train__evaluate_epochs=0, map__rows=2, map__columns=2)
     summary = train(settings, tmp_path / "run")
     assert seen == [looked_at] and summary["split"] == ("test" if test_fraction else "train")
+
+
+def test_rows_that_are_scored_are_drawn_apart_from_those_that_a_round_takes(digits):
+    dataset = Dataset.open(digits)
+    plan = make_plan(RunConfig.build(small("sssom", digits, train__seed=3)), dataset)
+    scorer = Scorer(plan, dataset, 100)
+    count, drawn = dataset.num_samples(scorer.split), scorer._sample.tolist()
+    assert drawn == sorted(set(drawn)) == Scorer(plan, dataset, 100)._sample.tolist() and len(drawn) == 100 < count
+    for epoch in range(6):
+        taken = sample_indices(3, epoch, torch.arange(100), count).tolist()
+        assert len(set(taken) & set(drawn)) < 60, "28 by chance"
+    assert Scorer(plan, dataset, 0)._sample is None, "all"
 
 
 @pytest.mark.parametrize("splits", [("train",), ("train", "test"), ("train", "test", "validation")])

@@ -53,6 +53,16 @@ def test_the_slope_is_that_of_the_cross_entropy(generator):
     assert not slope[2].any() and not slope[5].any()  # dead, and without a class
 
 
+def test_of_nodes_of_a_class_that_are_equally_near_the_first_alone_represents_it(generator):
+    state = a_map(generator)
+    state.prototypes[3], state.relevances[3] = state.prototypes[0], state.relevances[0]  # twins
+    features, labels = torch.rand(20, 4, generator=generator), torch.arange(20) % 3
+    slope = prototype_slope(state, features, labels, TEMPERATURE)
+    alone = dataclasses.replace(state, alive=state.alive & (torch.arange(7) != 3))
+    assert torch.allclose(slope, prototype_slope(alone, features, labels, TEMPERATURE))
+    assert slope[0].any() and not slope[3].any()
+
+
 def test_a_class_without_a_node_and_no_samples_have_no_slope(generator):
     state = dataclasses.replace(a_map(generator), classes=torch.tensor([0, 1, 1, 0, 1, -1, 0]))
     features = torch.rand(5, 4, generator=generator)
