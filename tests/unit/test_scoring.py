@@ -143,6 +143,7 @@ def test_progress_tells_an_error_where_it_was_measured(capsys, error, told):
 def test_a_map_that_had_no_room_to_grow_says_so_though_it_is_pruned(rng, tmp_path, capacity, given, remedy):
     """Samples without clusters: nodes for all are asked for, and most of those that there are win too little."""
     data = table(tmp_path / "t", rng.random((400, 8)))
+    given = given | {"train__labelled_fraction": 0.0}  # there are none
     settings = small("larfdssom", data, map__epochs=4, map__pruning_epochs=2, map__capacity=capacity, **given)
     said: list[str] = []
     summary = train(settings | {"map.batch_size": 100, "map.min_win_share": 0.2}, tmp_path / "run", say=said.append)
