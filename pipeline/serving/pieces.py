@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, UserError, line_of, must
-from pipeline.places import locked
 from pipeline.prepared.samples import InputSpec
 from pipeline.serving.readable import check_schema
 
@@ -72,29 +69,6 @@ def cut_input(source: Path, spec: InputSpec, key_column: str, piece_rows: int) -
         odd = next(path for path, kind in keys.items() if kind != keys[str(files[0])])
         raise DataError(f"{odd}: column '{key_column}' must be as in {files[0]}. Use --key-column to name another one.")
     return pieces, bool(keys[str(files[0])])
-
-
-@contextlib.contextmanager
-def part_of(target: Path) -> Iterator[Path]:
-    """What is written beside a file and becomes it at the end; whoever writes it holds its lock."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with locked(part):
-        try:
-            yield part
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-def remove_parts(targets: Iterable[Path]) -> None:
-    """Removes what processes that died have left beside these files, not what one that lives is writing."""
-    files = set(targets)
-    for part in [part for folder in {file.parent for file in files} for part in folder.glob(".*.part")]:
-        if part.with_name(part.name[1:].rsplit(".", 2)[0]) in files:
-            with contextlib.suppress(OSError), locked(part, 0.0) as is_dead:
-                if is_dead:
-                    part.unlink()
 
 
 def _files(source: Path) -> list[Path]:

@@ -34,7 +34,7 @@ from pipeline.errors import DataError, OutputError, UserError, line_of, must, so
 from pipeline.places import full_disk_named, write_atomically
 from pipeline.predictor import BEYOND, TILE_ROWS, Predictor
 from pipeline.prepared.samples import InputSpec
-from pipeline.serving.pieces import PIECE_ROWS, Piece, cut_input, part_of, remove_parts
+from pipeline.serving.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.serving.readable import check_schema, refuse_another_kind, refuse_prepared_otherwise, samples_of
 from pipeline.signals import unhurried
 from pipeline.training.rundir import RunDirectory
@@ -106,7 +106,6 @@ def predict(
     for rows in _here(scorer, waiting) if actors == 0 else _on_ray(scorer, waiting, actors, address):
         done += rows
         on_piece(done, total)
-    remove_parts(_answers(out, piece) for piece in pieces)
     bad = _gather_errors(out, pieces)
     seconds = time.monotonic() - began
     return {
@@ -147,12 +146,14 @@ class Scorer:
         """Scores one piece; returns the number of its rows."""
         piece = Piece(**content)
         target = _answers(self._out, piece)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
         errors: list[list[Any]] = []
         file, seen = pq.ParquetFile(piece.file), 0
         key_type = file.schema_arrow.field(self._key).type if self._key else pa.int64()
         schema = SCHEMA.insert(0, pa.field("key", key_type))
-        with full_disk_named(target), part_of(target) as part:
-            with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        try:
+            with full_disk_named(target), pq.ParquetWriter(part, schema, compression="zstd") as writer:
                 groups = list(range(piece.first, piece.last))
                 wanted = check_schema(file.schema_arrow, self._predictor.spec, "")
                 wanted += [self._key] if self._key else []
@@ -161,6 +162,9 @@ class Scorer:
                     writer.write_table(self._score(batch, piece, seen, errors, schema))
                     seen += batch.num_rows
             self._set_aside(piece, errors)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
         return {"rows": seen}
 
     def _score(

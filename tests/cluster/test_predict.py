@@ -18,7 +18,7 @@ from pipeline.errors import UserError, line_of
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
 from pipeline.prepared.shards import Dataset
-from pipeline.serving.pieces import Piece, cut_input, part_of
+from pipeline.serving.pieces import Piece, cut_input
 from pipeline.serving.predict import Scorer, batch_rows, predict
 from pipeline.sources import SourceOptions, open_source
 from pipeline.training.trainer import train
@@ -108,24 +108,6 @@ def test_only_missing_files_are_made(model, source, tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     keys = pd.read_parquet(tmp_path / "out")["key"].tolist()
     assert keys == [n for n in range(80) if n not in (12, 61)], "without a column of keys they are row numbers"
-
-
-def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_are_not(model, source, tmp_path):
-    out = tmp_path / "out"
-    predict(model, source, out, actors=0, piece_rows=20)
-    dead, foreign = out / ".a-00001.parquet.15383.part", out / ".notes.parquet.7.part"
-    dead.touch()
-    foreign.touch()
-    with part_of(out / "b-00000.parquet") as living:
-        living.touch()
-        predict(model, source, out, actors=0, piece_rows=20)
-        assert [path for path in (dead, foreign, living) if path.exists()] == [foreign, living]
-        living.write_bytes((out / "b-00000.parquet").read_bytes())
-    assert sorted(path.name for path in out.glob(".*")) == [foreign.name]
-    with pytest.raises(ZeroDivisionError), part_of(out / "b-00000.parquet") as part:
-        part.write_bytes(b"half")
-        raise ZeroDivisionError
-    assert not part.exists() and len(pd.read_parquet(out)) == 78
 
 
 def test_rows_that_the_map_would_not_accept_are_counted(model, rows, tmp_path, capsys):
