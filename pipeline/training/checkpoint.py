@@ -114,7 +114,8 @@ class CheckpointStore:
             with contextlib.suppress(TornCheckpoint), self._place.fetched(strange) as path:
                 self._refuse_foreign(strange, read(path)[1])
         self._place.write(name, _to_bytes(snapshot, record))
-        for old in self._names()[self.keep :] + self._names(_PART):
+        past = [one for one in self._names() if one <= name]  # a later one is torn: this run went on from before it
+        for old in past[self.keep :] + self._names(_PART):
             self._place.delete(old)
         self._seen = set(self._names())
         return name

@@ -96,6 +96,16 @@ def test_a_tensor_of_map_network_or_memory_that_was_changed_is_torn(store, part)
         checkpoint.read(path)
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_torn_checkpoint_is_not_one_of_those_that_are_kept(store, keep):
+    saved(store, 5, 6, 9)
+    (store.directory / "round-0000000009.safetensors").write_bytes(b"cut short")
+    again = CheckpointStore(store.directory, IDENTITY, keep=keep)
+    assert again.load_newest().state.round == 6
+    saved(again, 7)
+    assert again.load_newest().state.round == 7
+
+
 def test_when_all_are_torn_the_run_does_not_silently_start_again(store):
     saved(store, 5)
     (store.directory / "round-0000000005.safetensors").write_bytes(b"x")
