@@ -33,8 +33,8 @@ def end(error: BaseException, debug: bool) -> NoReturn:
     cause = getattr(error, "cause", None)  # Ray wraps the error of a worker in one whose text is a traceback
     if isinstance(cause, BaseException):
         error = cause
-    if isinstance(error, UnicodeEncodeError):
-        error = not_in_utf8() or error
+    if isinstance(error, UnicodeEncodeError) and (wrong := not_in_utf8()):
+        wrong.__cause__, error = error, wrong
     if isinstance(error, BrokenPipeError) and nobody_reads():
         raise SystemExit(UNREAD)
     if debug:

@@ -31,7 +31,7 @@ def sweep(
         str | None,
         typer.Option(help="Look by compiled loops, train what is chosen: auto, on, off. [default: auto]"),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="What chooses, on validation rows. [default: accuracy]")] = None,
+    metric: Annotated[str | None, typer.Option(help="What chooses, on validation rows. [default: by model]")] = None,
     config: Annotated[Path | None, typer.Option(help="yaml, toml or json file of settings, or a recipe.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of all trials.")] = None,
     epochs: Passes = None,

@@ -291,7 +291,7 @@ class _Sitting:
                 if best := result["best"]:
                     tags = {"best_trial": best["trial"], "chosen_by": best["chosen_by"], "best_run_id": best["run_id"]}
                     scores = {"best_score": best[best["chosen_by"]], f"best_{self.metric}": best.get(self.metric)}
-                    self.recorder.progress(scores, self.plan.num_trials)  # also where another metric chooses now
+                    self.recorder.progress(scores, self.progress.done)  # also where another metric chooses now
         except BaseException:
             status = "FAILED"
             raise
