@@ -21,7 +21,7 @@ def sweep(
     search: Annotated[str | None, typer.Option(help="random, lhs, optuna or grid. [default: lhs]")] = None,
     scheduler: Annotated[str | None, typer.Option(help="none or asha (ends weak trials). [default: none]")] = None,
     space: Annotated[str | None, typer.Option(help="yaml file, or one published: sssom, altsssom, larfdssom.")] = None,
-    workers: Annotated[int, typer.Option(help="Ray actors of each trial; 0 = each in one process.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Actors of each trial; 0 = one process. [default: 0]")] = None,
     concurrent: Annotated[int | None, typer.Option(help="Trials at the same time. [default: as CPUs allow]")] = None,
     time_budget: Annotated[float | None, typer.Option(help="Minutes; what is left then waits for --resume.")] = None,
     validation_fraction: Annotated[

@@ -17,6 +17,8 @@ LATTICES = ("kohonen", "dssom")
 VARIANTS = LATTICES + GROWING
 LABEL_AWARE = ("sssom", "altsssom")
 UNLABELLED = -1
+MAX_CAPACITY = 16384
+"""Nodes of the largest map."""
 DEEP_RELEVANCE_FLOOR = 0.1  # of a growing map behind an encoder, where none is given
 
 Decay = Literal["linear", "exponential", "inverse", "constant"]
@@ -51,7 +53,7 @@ class MapConfig(Parameters):
     OWNER: ClassVar[str] = "a map"
 
     variant: str = _parameter("sssom", "–", " | ".join(VARIANTS), VARIANTS, "which rules the map composes")
-    capacity: int | None = _parameter(None, "K", "[1, 16384]", GROWING, "upper bound of nodes", "slots")
+    capacity: int | None = _parameter(None, "K", f"[1, {MAX_CAPACITY}]", GROWING, "upper bound of nodes", "slots")
     activation_threshold: float | str = _parameter(
         "auto", "a_t", "(0, 1) | auto", _WITH_THRESHOLD, "activation a node must reach to accept a sample"
     )

@@ -65,7 +65,8 @@ class SweepData:
         self.metric = self._metric()
         self.finished = [row for row in self.rows if row["status"] == "finished" and row.get(self.metric) is not None]
         if not self.finished:
-            raise UserError(f"The sweep in '{directory}' must have a finished trial to be looked at. It has none.")
+            wanted = f"a finished trial with {self.metric} to be looked at"
+            raise UserError(f"The sweep in '{directory}' must have {wanted}. It has none.")
         self.tables = sorted({str(row["data"]) for row in self.finished})
         self.chosen = selected(self.rows, self.metric)
         self.baselines = {name: self._baselines(name) for name in self.tables}

@@ -27,16 +27,15 @@ class TrialSource(Protocol):
         """A portion was done."""
 
 
-def portion_size(plan: SweepPlan, num_left: int, workers: int, concurrent: int) -> int:
+def portion_size(plan: SweepPlan, num_left: int, concurrent: int) -> int:
     """Trials that a process does at once: small ones take less time than its start; a scheduler looks at single ones.
 
     Args:
         plan: the sweep.
         num_left: trials that are left to do.
-        workers: of each trial.
         concurrent: processes at the same time.
     """
-    if workers or plan.stops_early:
+    if plan.workers or plan.stops_early:
         return 1
     most = _MAX_SCREENED if plan.screened else _MAX_PORTION
     return max(1, min(most, math.ceil(num_left / (4 * concurrent))))

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from somcore.config import MapConfig
+from somcore.config import MAX_CAPACITY, MapConfig
 
 BLOCK = 10
 """Sets per Latin hypercube."""
@@ -122,7 +122,7 @@ def map_config(variant: str, values: ParameterSet, num_samples: int, num_feature
     Args:
         variant: "sssom", "altsssom" or "larfdssom".
         values: drawn columns; empty = the defaults.
-        num_samples: training rows, the capacity of the published SS-SOM.
+        num_samples: training rows, the capacity of the published SS-SOM, as far as a map can have it.
         num_features: D; turns the programs' `minwd` into `connection_threshold`.
         seed: seed of the map.
     """
@@ -136,7 +136,7 @@ def map_config(variant: str, values: ParameterSet, num_samples: int, num_feature
     if "minwd" in given:
         given["connection_threshold"] = float(given.pop("minwd")) / math.sqrt(num_features)
     if variant == "sssom":
-        given["capacity"] = num_samples
+        given["capacity"] = min(num_samples, MAX_CAPACITY)
     return MapConfig(variant=variant, sampling="replacement", seed=seed, **given)  # type: ignore[arg-type]
 
 

@@ -22,7 +22,8 @@ from pipeline.report import automatic
 from pipeline.signals import unhurried
 from pipeline.sweeps.folder import ENDED, FAILED, STOPPED, TRIALS
 from pipeline.sweeps.outcome import all_failed, summarise, write_results, write_so_far
-from pipeline.sweeps.plan import SweepOptions, SweepPlan, make_plan
+from pipeline.sweeps.plan import SweepOptions, SweepPlan
+from pipeline.sweeps.planning import make_plan
 from pipeline.sweeps.portions import Listed, Optuna, TrialSource, portion_size
 from pipeline.sweeps.progress import Progress
 from pipeline.sweeps.record import Recorder, kept_place
@@ -39,7 +40,7 @@ def sweep(
     out: Path | str,
     *,
     resume: bool = False,
-    workers: int = 0,
+    workers: int | None = None,
     concurrent: int | None = None,
     time_budget_s: float | None = None,
     address: str | None = None,
@@ -54,7 +55,7 @@ def sweep(
         options: what is swept.
         out: folder of the sweep; must not hold another one.
         resume: go on with the sweep in `out`; what is finished is neither lost nor repeated.
-        workers: of each trial; 0 = each trial in one process.
+        workers: of each trial; 0 = each trial in one process; None = that of a sweep that goes on, else 0.
         concurrent: trials at the same time; None = as many as there are CPUs for.
         time_budget_s: start and leave nothing running after this; None = no limit.
         address: a Ray cluster; None = one of its own.
@@ -75,8 +76,6 @@ def sweep(
     for name, number in (("--concurrent", concurrent), ("--time-budget", minutes)):
         if number is not None and not 0 < number < math.inf:
             raise must(name, "a finite number > 0", number)
-    if workers < 0:
-        raise must("--workers", "an integer >= 0 (0: in one process)", workers)
     refuse_client(address)
     with alone_in(out, "a sweep"):
         plan = make_plan(options, out, resume, workers, say)
@@ -84,16 +83,14 @@ def sweep(
         from pipeline.sweeps import tune  # noqa: F401 - a thread imports MLflow later, and trips over half of an import
 
         recorder = Recorder(plan, store, experiment, say, resume)
-        return _Sitting(plan, recorder, workers, concurrent, say, on_trials).run(time_budget_s, address)
+        return _Sitting(plan, recorder, concurrent, say, on_trials).run(time_budget_s, address)
 
 
 class _Sitting:
     """A sitting of a sweep, as its driver sees it."""
 
-    def __init__(
-        self, plan: SweepPlan, recorder: Recorder, workers: int, concurrent: int | None, say: Say, on: OnTrials
-    ) -> None:
-        self.plan, self.recorder, self.workers, self.concurrent, self.say = plan, recorder, workers, concurrent, say
+    def __init__(self, plan: SweepPlan, recorder: Recorder, concurrent: int | None, say: Say, on: OnTrials) -> None:
+        self.plan, self.recorder, self.concurrent, self.say = plan, recorder, concurrent, say
         self.metric = str(plan.definition["metric"])
         self.name = uuid.uuid4().hex[:8]
         self.folder = plan.folder / TRIALS
@@ -107,7 +104,7 @@ class _Sitting:
         self._ends_at = math.inf
         self.source: TrialSource = Listed([], 1)
         each_epoch = {"train.evaluate_epochs": 1} if plan.stops_early else {}
-        self._changes: dict[str, Any] = {"cluster.workers": workers, **each_epoch}  # of the settings of all trials
+        self._changes: dict[str, Any] = {"cluster.workers": plan.workers, **each_epoch}  # of the settings of all trials
 
     def run(self, time_budget_s: float | None, address: str | None) -> dict[str, Any]:
         """Does what is left to do; the record is ended whatever happens."""
@@ -167,10 +164,10 @@ class _Sitting:
 
         session = Session(ClusterConfig(address=address))
         try:
-            asked = self.plan.definition["settings"], self.workers, self.concurrent
+            asked = self.plan.definition["settings"], self.plan.workers, self.concurrent
             cpus = [node["CPU"] for node in nodes() if node.get("CPU")] or [1.0]
             request, concurrent, each = trial_resources(*asked, cpus)
-            if self.workers:
+            if self.plan.workers:
                 self._changes["cluster.cpus_per_worker"] = each
             self._ends_at = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
 
@@ -180,7 +177,7 @@ class _Sitting:
 
             left = [trial for key, trial in self.trials.items() if key not in self.status]
             if not self.plan.learns:
-                self.source = Listed(left, portion_size(self.plan, len(left), self.workers, concurrent))
+                self.source = Listed(left, portion_size(self.plan, len(left), concurrent))
             if left or self.plan.learns:
                 fit()
             while time.monotonic() < self._ends_at and (chosen := self._unconfirmed()):

@@ -9,7 +9,8 @@ import pytest
 from jobs._run import numbers
 from pipeline.errors import UserError
 from pipeline.places import alone_in
-from pipeline.sweeps.plan import SweepOptions, make_plan
+from pipeline.sweeps.plan import SweepOptions
+from pipeline.sweeps.planning import make_plan
 from pipeline.sweeps.record import kept_place
 from pipeline.sweeps.spaces import PUBLISHED
 from pipeline.sweeps.sweep import sweep

@@ -13,7 +13,8 @@ from pipeline.prepared.folds import prepare_folds
 from pipeline.prepared.writer import PrepareOptions
 from pipeline.sources import SourceOptions, open_source
 from pipeline.sweeps.data_sets import open_data_sets
-from pipeline.sweeps.plan import SweepOptions, make_plan
+from pipeline.sweeps.plan import SweepOptions
+from pipeline.sweeps.planning import make_plan
 
 OPTIONS = SourceOptions(label_column="y", split_column="split")
 

@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.sweeps.published_spaces import BLOCK, SPACES, map_config, pick, shortened
+from somcore.config import MAX_CAPACITY
 
 
 def first(number, space, method, **seed):
@@ -53,6 +54,11 @@ def test_every_drawn_set_is_a_valid_configuration(variant):
         assert config.connection_threshold == pytest.approx(values["minwd"] / 2)  # sqrt(D) = 2
         assert config.pruning_period == max(1, round(100 * values["pruning_epochs"]))
         assert config.capacity == {"sssom": 100, "altsssom": 250, "larfdssom": 70}[variant]
+
+
+def test_the_capacity_of_a_large_table_is_what_a_map_can_have():
+    values = pick(SPACES["sssom"], "lhs", 0)
+    assert map_config("sssom", values, 60_000, 4, 0).capacity == MAX_CAPACITY
 
 
 def test_the_empty_set_is_the_documented_defaults():

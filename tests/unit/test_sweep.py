@@ -12,7 +12,8 @@ from pipeline.sweeps import outcome, progress
 from pipeline.sweeps import sweep as module
 from pipeline.sweeps.folder import TRIALS
 from pipeline.sweeps.outcome import in_one_line, page, summarise
-from pipeline.sweeps.plan import SweepOptions, make_plan
+from pipeline.sweeps.plan import SweepOptions
+from pipeline.sweeps.planning import make_plan
 from pipeline.sweeps.portions import Listed, Optuna
 from pipeline.sweeps.record import Recorder, kept_place
 from pipeline.sweeps.sweep import _Sitting
@@ -25,7 +26,7 @@ SPACE = "map.bmu_rate: {low: 0.01, high: 0.2, log: true}\n"
 def sitting(data, folder, resume=False, say=lambda line: None, uri="none", **asked):
     plan = make_plan(SweepOptions(data=[str(data)], model="sssom", **asked), folder, resume)
     recorder = Recorder(plan, uri, "x", say, resume)
-    return _Sitting(plan, recorder, 0, None, say, lambda *_: None)
+    return _Sitting(plan, recorder, None, say, lambda *_: None)
 
 
 @pytest.fixture
@@ -69,6 +70,30 @@ def test_a_sweep_that_goes_on_can_choose_by_another_metric(digits, tmp_path, spa
     assert (choice["set"], choice["chosen_by"]) == (1, "validation_balanced_accuracy")
     assert (choice["metric"], choice["mean"]) == ("balanced_accuracy", 0.6)
     assert sitting(digits, tmp_path / "out", resume=True).plan.definition["metric"] == "balanced_accuracy"
+
+
+def test_a_metric_that_finished_trials_do_not_have_cannot_choose_among_them(digits, tmp_path, space):
+    plan = sitting(digits, tmp_path / "out", space=space, samples=2).plan
+    known = (tmp_path / "out" / "sweep.json").read_text()
+    first, second = (plan.trials_of(index, plan.space.drawn(index, "lhs"))[0] for index in (0, 1))
+    note(plan, first, "finished", summary={"validation_accuracy": 0.9})
+    wanted = f"--metric must be accuracy, or .*Got 'nmi'. Trial {first.key} has no validation_nmi."
+    with pytest.raises(UserError, match=wanted):
+        sitting(digits, tmp_path / "out", resume=True, metric="nmi")
+    assert (tmp_path / "out" / "sweep.json").read_text() == known
+    note(plan, first, "finished", summary={"validation_accuracy": 0.9, "validation_nmi": 0.7})
+    note(plan, second, "finished", summary={})  # no row could be withheld: no metric is the reason
+    assert sitting(digits, tmp_path / "out", resume=True, metric="nmi").metric == "nmi"
+
+
+def test_a_sweep_goes_on_with_the_workers_it_had(digits, tmp_path):
+    asked = SweepOptions(data=[str(digits)], model="sssom")
+    assert make_plan(asked, tmp_path, resume=False, workers=2).workers == 2
+    assert make_plan(SweepOptions(), tmp_path, resume=True).workers == 2
+    assert make_plan(SweepOptions(), tmp_path, resume=True, workers=0).workers == 0
+    assert make_plan(SweepOptions(), tmp_path, resume=True).workers == 0
+    with pytest.raises(UserError, match=r"--workers must be an integer >= 0 .*Got -1"):
+        make_plan(SweepOptions(), tmp_path, resume=True, workers=-1)
 
 
 def test_a_trial_is_recorded_with_the_values_it_is_trained_with(digits, tmp_path, space):
