@@ -14,7 +14,8 @@ from pipeline.errors import UserError, must
 _NAMES = {"data", "model", "run", "register", "source", "tracking_uri", "experiment", "address"}
 _ELSEWHERE = ("prepare", "features", "report", "export", "train")  # write a data set or a file, or look by themselves
 
-_RUN = {"predict": "--model"} | dict.fromkeys(("evaluate", "export", "features", "report"), "--run")  # names one
+# By which option a model is named.
+_RUN = {"predict": "--model"} | dict.fromkeys(("evaluate", "export", "features", "report"), "--run")
 
 
 def command_of(function: Callable[..., Any]) -> type[TyperCommand]:

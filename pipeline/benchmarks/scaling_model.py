@@ -74,9 +74,10 @@ def _head(result: dict[str, Any]) -> str:
     return (
         f"Random tables, tiles of {result['tile_size']:,} rows, workers of one thread on {about['cpus']} CPUs, "
         f"load {about['load']}. "
-        "Bytes are what one worker hands to collectives in a round: nodes with news alone travel, most of a lattice's; "
-        "maps of sssom are growing, and samples that may become nodes travel too. Share: the exact reduction (packing, "
-        "collectives, unpacking) in a round without the time that a worker waits for the slowest.\n\n"
+        "Bytes are what one worker hands to collectives in a round: only nodes that have news travel, which are most "
+        "of a lattice; maps of sssom are growing, and samples that may become nodes travel too. Share: the exact "
+        "reduction (packing, collectives, unpacking) in a round without the time that a worker waits for the "
+        "slowest.\n\n"
         "Weak scaling at K=400, D=784: samples per second of 2 workers over those of 1, measured in turns; target 1.8. "
         + "; ".join(f"{tiles} tiles each: {in_words(spread(found))}" for tiles, found in result["weak"].items())
         + "."

@@ -32,10 +32,10 @@ def unlabelled(run: RunConfig, manifest: Manifest) -> str | None:
     rows = manifest.splits["train"]
     if not asked or rows.unlabelled_count < rows.num_samples:
         return None
-    return (
-        "No training row has a label: the groups will have no classes. If a column has the labels, name it by "
-        "--label-column of jobs.prepare."
+    place = (
+        " If a column has the labels, name it by --label-column of jobs.prepare." if manifest.kind == "table" else ""
     )
+    return f"No training row has a label: the groups will have no classes.{place}"
 
 
 def slow_here(precision: str, device: torch.device | str) -> str | None:
