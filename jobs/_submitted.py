@@ -33,11 +33,21 @@ def follow(cluster: Cluster, job: str) -> dict[str, Any]:
 
 def _interrupted(cluster: Cluster, job: str) -> str:
     """Ctrl-C: stop the job, or leave it alone?"""
-    if sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm(f"\nStop job {job}?", err=True):
+    if _wants_to_stop(job):
         row = cluster.stop(job)
         became = f"is {row['status'].lower()}; submit it again with --resume to go on"
         return f"Job {job} {became if row['ended'] else _WAITS}."
     return f"Job {job} goes on. See --logs {job}, --stop {job}."
+
+
+def _wants_to_stop(job: str) -> bool:
+    """The answer of who sits at a terminal; another Ctrl-C is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    try:
+        return typer.confirm(f"\nStop job {job}?", err=True)
+    except typer.Abort:
+        return False
 
 
 def end(cluster: Cluster, job: str) -> dict[str, Any]:

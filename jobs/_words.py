@@ -12,11 +12,15 @@ import typer
 
 from jobs.cli import JOBS
 from pipeline.cluster.task import module_of
+from pipeline.config import parse_setting, read_file
 from pipeline.errors import UserError, must
 from pipeline.recipes import recipe_path
+from pipeline.tracking.stores import is_relative
 
-_FILES = ("config", "unlabelled_config", "space")  # options whose files travel with the command
+_SETTINGS = ("config", "unlabelled_config")
+_FILES = (*_SETTINGS, "space")  # options whose files travel with the command
 _PLACES = ("run", "model")  # options that may be a directory, a name or an id
+_KEYS = ("data.path", "train.checkpoints", "tracking.uri")  # settings that say a place
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,11 @@ def understand(typed: Sequence[str], workdir: str | None) -> Words:
     for name, value in context.params.items():
         for one in value if isinstance(value, list | tuple) else [value]:
             if name in _FILES and one is not None and Path(str(one)).is_file():
-                given[str(one)] = Path(str(one))
+                given |= {word: Path(word) for word in words if Path(word) == Path(str(one))}
             elif workdir is None and _relative(name, one):
-                raise UserError(
-                    f"{options[name]} must be an absolute path that all nodes see, or --workdir the folder there that "
-                    f"relative paths mean. Got '{one}'."
-                )
+                raise _not_absolute(options[name], one)
+    if workdir is None:
+        _check_settings(context.params)
     if (address := context.params.get("address")) not in (None, "auto"):
         raise must("--address of the job", "left out: it runs on the cluster it is submitted to", address)
     tracked = "tracking_uri" in options and context.params["tracking_uri"] is None
@@ -77,7 +80,25 @@ def _parts(word: str) -> list[str]:
     return word.split("=", 1) if word.startswith("--") and "=" in word else [word]
 
 
+def _check_settings(options: dict[str, Any]) -> None:
+    """No setting may say a place that is relative, whether it is typed or in a file that travels."""
+    found = [parse_setting(text) for text in options.get("settings") or ()]
+    found += [setting for name in _SETTINGS if (file := options.get(name)) for setting in read_file(file).items()]
+    for key, value in found:
+        if key in _KEYS and _relative("tracking_uri" if key == "tracking.uri" else "data", value):
+            raise _not_absolute(key, value)
+
+
+def _not_absolute(option: str, value: Any) -> UserError:
+    return UserError(
+        f"{option} must be an absolute path that all nodes see, or --workdir the folder there that relative paths mean."
+        f" Got '{value}'."
+    )
+
+
 def _relative(name: str, value: Any) -> bool:
+    if name == "tracking_uri":
+        return isinstance(value, str) and value != "none" and is_relative(value)
     if name.endswith("config") and recipe_path(str(value)) is not None:
         return False  # it is among the code
     if name == "data" and isinstance(value, str):

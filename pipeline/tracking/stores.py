@@ -49,6 +49,19 @@ def is_local(uri: str) -> bool:
     return _kind(uri) in ("", "file", "sqlite")
 
 
+def is_relative(uri: str) -> bool:
+    """Whether another store is meant in another directory.
+
+    Example:
+        >>> is_relative("sqlite:///runs.db"), is_relative("mlruns"), is_relative("file:mlruns")
+        (True, True, True)
+        >>> is_relative("sqlite:////srv/runs.db"), is_relative("/srv"), is_relative("http://mlflow:5000")
+        (False, False, False)
+    """
+    place = {"sqlite": "sqlite:///", "file": "file:", "": ""}.get(_kind(uri))
+    return place is not None and not uri.removeprefix(place).startswith("/")
+
+
 def database(uri: str) -> Path | None:
     """The file of a store that is an SQLite database; None = another store.
 

@@ -11,13 +11,14 @@ import threading
 import time
 
 import pytest
+import typer
 
 from jobs._submitted import end, follow, show
 from jobs._words import understand
 from jobs.submit import submit
 from pipeline.cluster.package import GIVEN, check, files_of, lock_of, stage
 from pipeline.cluster.submission import Cluster
-from pipeline.cluster.task import Task, module_of, variables
+from pipeline.cluster.task import CODE, Task, module_of, variables
 from pipeline.errors import MachineError, UserError
 from tests.training import REPOSITORY
 
@@ -148,6 +149,12 @@ def test_every_spelling_of_a_command_is_understood(typed):
         ("train --data /mnt/d --model sssom --out /mnt/r --address 1.2.3.4:6379", "left out"),
         ("train --data /mnt/d --model sssom --out /mnt/r --tracking-uri http://me:pw@host", "free of passwords"),
         ("evaluate --run runs/first", "--run must be an absolute path"),
+        (
+            "train --data /d --model sssom --out /o --tracking-uri sqlite:///x.db",
+            "--tracking-uri must be an absolute path .* Got 'sqlite:///x.db'",
+        ),
+        ("train --data /d --model sssom --out /o --set train.checkpoints=ck", "train.checkpoints must be an absolute"),
+        ("train --data /d --model sssom --out /o --set tracking.uri=mlruns", "tracking.uri must be an absolute path"),
         ("train --data /mnt/d --model sssom", "^Missing option '--out'. Try python -m jobs.train --help.$"),
         ("train --data /d --model sssom --out /o --lerning-rate 1", "(?i)no such option: --lerning-rate"),
         (
@@ -164,15 +171,26 @@ def test_a_command_that_cannot_run_there_is_refused(typed, said):
 
 
 def test_files_of_settings_travel_and_recipes_do_not(tmp_path, monkeypatch):
-    monkeypatch.chdir(named(tmp_path, {"conf.yaml": b""}))
+    monkeypatch.chdir(named(tmp_path, {"conf.yaml": b"train: {seed: 1}"}))
     words = understand(["train", "--data", "d", "--model", "sssom", "--out", "o", "--config=conf.yaml"], "/mnt")
     assert list(words.given) == ["conf.yaml"] and words.resumable and words.tracked
     assert not understand(["train", "--data", "d", "--model", "deep", "--out", "o", "--config", "mnist"], "/mnt").given
 
 
+def test_a_file_of_settings_travels_however_it_is_typed_and_says_no_relative_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(named(tmp_path, {"conf.yaml": b"train: {checkpoints: kept, seed: 1}"}))
+    words = ["train", "--data", "/d", "--model", "sssom", "--out", "/o", "--tracking-uri", "sqlite:////mnt/x.db"]
+    for typed in ("conf.yaml", "./conf.yaml", ".//conf.yaml"):
+        found = understand([*words, "--config", typed], "/mnt")
+        spoken = Task(found.words, found.given).entrypoint()
+        assert f'"${CODE}"/{GIVEN}/0-conf.yaml' in spoken and "./" not in spoken
+    with pytest.raises(UserError, match="^train.checkpoints must be an absolute path .* Got 'kept'.$"):
+        understand([*words, "--config", "conf.yaml"], None)
+
+
 @pytest.mark.parametrize("workdir", ["/mnt", None])
 def test_a_recipe_needs_no_path_and_every_file_of_settings_travels(tmp_path, monkeypatch, workdir):
-    monkeypatch.chdir(named(tmp_path, {"conf.yaml": b""}))
+    monkeypatch.chdir(named(tmp_path, {"conf.yaml": b"train: {seed: 1}"}))
     assert not understand(
         ["train", "--data", "/d", "--model", "deep", "--out", "/o", "--config", "mnist"], workdir
     ).given
@@ -282,6 +300,21 @@ def dashboard(monkeypatch):
     yield server
     server.shutdown()
     server.server_close()
+
+
+def test_ctrl_c_twice_leaves_the_job_alone_and_says_so(monkeypatch):
+    class Following:
+        def follow(self, job, write, say):
+            raise KeyboardInterrupt
+
+    def again(*_, **__):
+        raise typer.Abort
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(typer, "confirm", again)
+    with pytest.raises(KeyboardInterrupt, match="^Job j goes on. See --logs j, --stop j.$"):
+        follow(Following(), "j")
 
 
 def test_a_log_that_is_not_to_be_had_is_no_fault(dashboard):
