@@ -19,7 +19,9 @@ def prepare(
     label_column: Annotated[str | None, typer.Option(help="Column of the labels (table, images).")] = None,
     unlabelled_value: Annotated[str | None, typer.Option(help='Label of unlabelled, or "none". [default: -1]')] = None,
     split_column: Annotated[str | None, typer.Option(help="Column with train, test or validation.")] = None,
-    test_fraction: Annotated[float | None, typer.Option(help="Where there is no split. [default: 0.2]")] = None,
+    test_fraction: Annotated[
+        float | None, typer.Option(help="Draws the split, also where there is one. [default: 0.2 where there is none]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of that split.")] = 0,
     where: Annotated[list[str] | None, typer.Option(help="Rows to take, by comma, e.g. rep=1,fold=1 (table).")] = None,
     folds: Annotated[

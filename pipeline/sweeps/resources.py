@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.cluster.room import even_share
@@ -58,3 +59,33 @@ def trial_resources(
         raise UserError(f"The cluster must have room for {concurrent} trials. It has {cpus:g} CPUs; ask for fewer.")
     worker = {"CPU": each, **gpus}
     return [worker] if workers == 0 else [{"CPU": own}, *([worker] * workers)], concurrent, each
+
+
+class Room:
+    """Says once that no trial has had room on the cluster for long: a cluster that grows may take its time.
+
+    Args:
+        bundles: what a trial asks for.
+        patience_s: what is long.
+        say: told in one line.
+    """
+
+    def __init__(self, bundles: Sequence[Mapping[str, float]], patience_s: float, say: Callable[[str], None]) -> None:
+        self._bundles, self._patience_s, self._say = bundles, patience_s, say
+        self._since = time.monotonic()
+        self._said = False
+
+    def running(self, count: int) -> None:
+        """Told every moment how many trials have a process."""
+        now = time.monotonic()
+        if count:
+            self._since = now
+        if self._said or now - self._since < self._patience_s:
+            return
+        self._said = True
+        *first, last = (" and ".join(f"{amount:g} {name}" for name, amount in b.items()) for b in self._bundles)
+        wanted = f"{len(first)} workers of {last}" if first else last
+        self._say(
+            f"The cluster has had no room for a trial ({wanted}) for {self._patience_s:g} s. The sweep waits for it; "
+            "Ctrl-C ends it, and --resume goes on, with less by --workers or cluster.cpus_per_worker."
+        )

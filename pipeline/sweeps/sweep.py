@@ -27,7 +27,7 @@ from pipeline.sweeps.planning import make_plan
 from pipeline.sweeps.portions import Listed, Optuna, TrialSource, portion_size
 from pipeline.sweeps.progress import Progress
 from pipeline.sweeps.record import Recorder, kept_place
-from pipeline.sweeps.resources import refuse_client, trial_resources
+from pipeline.sweeps.resources import Room, refuse_client, trial_resources
 from pipeline.sweeps.selection import chooser_of, chosen_trials
 from pipeline.sweeps.trials import Trial, TrialDirectory, row_of, sets_begun, settled
 
@@ -167,6 +167,8 @@ class _Sitting:
             asked = self.plan.definition["settings"], self.plan.workers, self.concurrent
             cpus = [node["CPU"] for node in nodes() if node.get("CPU")] or [1.0]
             request, concurrent, each = trial_resources(*asked, cpus)
+            patience_s = float(asked[0].get("cluster.placement_s", ClusterConfig().placement_s))
+            self.running = Room(request, patience_s, self.say).running  # told by Tune
             if self.plan.workers:
                 self._changes["cluster.cpus_per_worker"] = each
             self._ends_at = math.inf if time_budget_s is None else time.monotonic() + time_budget_s

@@ -45,6 +45,9 @@ class Sitting(Protocol):
     def may_stop(self, tune_id: str) -> bool:
         """Whether a scheduler may stop a process."""
 
+    def running(self, count: int) -> None:
+        """How many processes there are at this moment."""
+
 
 _SITTINGS: dict[str, Sitting] = {}
 
@@ -175,6 +178,10 @@ class Listener(tune.Callback):
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """A process has reported."""
         _SITTINGS[self._name].told(result)
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Tune has looked around."""
+        _SITTINGS[self._name].running(sum(trial.status == trial.RUNNING for trial in trials))
 
 
 def _work(config: dict[str, Any]) -> None:

@@ -115,8 +115,9 @@ class Training:
         elif self._run.train.checkpoints:
             self._store.refuse_used()
         first = None if resume else first_snapshot(self._plan, self._dataset)
-        with self._directory.alone(resume) as self._directory:  # nobody adds to what is read from here on
-            self._tracker.watch(lambda: self._directory.is_lost)
+        with self._directory.alone(resume) as directory:  # nobody adds to what is read from here on
+            self._directory = directory
+            self._tracker.watch(lambda: directory.is_lost)
             snapshot = first or self._store.load_newest(self._say) or first_snapshot(self._plan, self._dataset)
             if first and self._run.train.checkpoints:
                 self._store.begin(first)

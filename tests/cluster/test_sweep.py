@@ -99,6 +99,15 @@ def test_optuna_and_asha(ray_cluster, digits, space, tmp_path, changes):
     assert result["best"]["validation_accuracy"] > 0.3
 
 
+def test_a_sweep_that_waits_for_room_says_so(ray_cluster, digits, tmp_path):
+    said = []
+    room = {"cluster.cpus_per_worker": 64.0, "cluster.placement_s": 1.0}
+    asked = SweepOptions(data=[str(digits)], model="sssom", settings=room)
+    result = sweep(asked, tmp_path / "out", tracking_uri="none", time_budget_s=8.0, say=said.append)
+    assert (result["waiting"], result["finished"]) == (1, 0)
+    assert any(line.startswith("The cluster has had no room for a trial (64 CPU) for 1 s.") for line in said), said
+
+
 def test_trials_with_workers_of_their_own_give_the_same_maps(ray_cluster, digits, space, tmp_path):
     asked = options([digits], space, samples=1, fractions=[1.0])
     alone = sweep(asked, tmp_path / "alone", tracking_uri="none")

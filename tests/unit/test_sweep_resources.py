@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.sweeps.plan import SweepOptions
-from pipeline.sweeps.resources import trial_resources
+from pipeline.sweeps.resources import Room, trial_resources
 from pipeline.sweeps.sweep import sweep
 
 CPUS, GPUS = "cluster.cpus_per_worker", "cluster.gpus_per_worker"
@@ -52,3 +52,16 @@ def test_a_sweep_is_not_driven_through_ray_client(monkeypatch, tmp_path, field):
     with pytest.raises(UserError, match=f"^{field} must be HOST:PORT or auto for a sweep. Got '{named}'"):
         sweep(SweepOptions(data=["nowhere"]), tmp_path / "out", address=named if field == "--address" else None)
     assert not (tmp_path / "out").exists()
+
+
+def test_that_no_trial_has_room_is_said_once(monkeypatch):
+    said, clock = [], [0.0]
+    monkeypatch.setattr("pipeline.sweeps.resources.time.monotonic", lambda: clock[0])
+    room = Room([{"CPU": 0.01}, {"CPU": 8.0, "GPU": 1}, {"CPU": 8.0, "GPU": 1}], 60.0, said.append)
+    for clock[0], count in ((59.0, 0), (61.0, 1), (120.0, 0)):
+        room.running(count)
+    assert said == []
+    for clock[0] in (121.0, 122.0, 300.0):
+        room.running(0)
+    assert len(said) == 1
+    assert said[0].startswith("The cluster has had no room for a trial (2 workers of 8 CPU and 1 GPU) for 60 s.")
