@@ -161,4 +161,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     found = content.get("state_dict", content) if isinstance(content, dict) else {}
     if not isinstance(found, dict) or not found:
         raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which holds none. {_SAVED}")
+    odd = next(
+        (key for key, value in found.items() if torch.is_tensor(value) and not torch.isfinite(value).all()), None
+    )
+    if odd is not None:
+        raise UserError(f"encoder.weights must hold finite numbers. Got infinity or NaN in '{odd}' of '{path}'.")
     return {str(key).removeprefix("module."): value for key, value in found.items()}

@@ -1,6 +1,8 @@
 """What a run resolves to: the same for any number of workers, and what its labels are."""
 
 import dataclasses
+import gc
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -181,3 +183,19 @@ def test_rivals_are_computed_on_the_cpu(digits):
     settings = {"data.path": str(digits), "train.model": "fixmatch", "cluster.workers": 0, "cluster.device": "cuda"}
     with pytest.raises(ValueError, match="cluster.device must be cpu for fixmatch. Got cuda"):
         RunConfig.build(settings)
+
+
+@pytest.mark.parametrize("model", ["sssom", "deep"])
+def test_a_training_that_has_ended_holds_no_file_of_its_data(digits, tmp_path, model):
+    def held() -> list[str]:
+        links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+        return sorted(os.readlink(link) for link in links if os.path.exists(link) and ".rows" in os.readlink(link))
+
+    gc.collect()
+    before = held()
+    gc.disable()
+    try:
+        train(small(model, digits), tmp_path / "run")
+        assert held() == before
+    finally:
+        gc.enable()

@@ -26,6 +26,16 @@ def test_a_file_that_holds_no_weights_is_one_line(tmp_path, content, said):
     assert "weights_only" not in str(error.value)
 
 
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    weights = models.shufflenet_v2_x0_5(weights=None).state_dict()
+    weights["conv1.0.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(weights, tmp_path / "w.pth")
+    with pytest.raises(
+        UserError, match="must hold finite numbers. Got infinity or NaN in 'conv1.0.weight' of '.*w.pth'"
+    ):
+        frozen_features(f"shufflenet_v2_x0_5:{tmp_path / 'w.pth'}", (1, 8, 8))
+
+
 @pytest.mark.parametrize("form", ["plain", "state_dict", "module"])
 def test_weights_of_an_own_training_are_read_without_their_head(tmp_path, form):
     whole = models.shufflenet_v2_x0_5(weights=None, num_classes=5).eval()
