@@ -356,6 +356,18 @@ def test_a_journal_that_ends_in_half_a_line_is_read_up_to_there(tmp_path):
     assert [line["kind"] for line in journal.lines()] == ["start", "torn", "end"]
 
 
+def test_lines_that_are_no_records_count_as_nothing(tmp_path, tracking_uri):
+    """As a disk leaves them that lost its power."""
+    junk = [b"\x9c\xff\x10", b"\0" * 300, b"[1, 2]", b'[["kind", "end"]]', b"7", b"{}", b""]
+    journal = Journal(tmp_path)
+    journal.path.write_bytes(b"\n".join(junk) + b"\n")
+    tracker = Tracker(tmp_path, tracking_uri, "some experiment")
+    assert tracker.last_step("nodes") == 0
+    record(tracker, tmp_path)
+    assert [line["kind"] for line in journal.lines()][:8] == ["torn"] * 7 + ["start"]
+    check(tracking_uri, tracker.run_id)
+
+
 def test_two_processes_worth_of_trackers_share_one_new_store(tmp_path):
     """Creating one SQLite store from several sides at once breaks it; they take turns."""
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
