@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -631,6 +632,22 @@ def test_each_epoch_is_recorded_once_wherever_a_run_ended(digits, tmp_path, trac
     assert [numbers["epoch"] for numbers in History.load(out / HISTORY).epochs] == steps
     assert train(settings, out, resume=True)["map_digest"] == result["map_digest"]
     assert [metric.step for metric in client.get_metric_history(result["run_id"], "nodes")] == steps
+
+
+def test_a_journal_that_cannot_be_read_in_the_end_does_not_hide_why_a_run_failed(digits, tmp_path, monkeypatch):
+    def unreadable(self):
+        raise OSError(errno.EIO, "Input/output error")
+
+    def fail(epoch, expected, metrics):
+        monkeypatch.setattr(Path, "read_bytes", unreadable)
+        raise RuntimeError("something of ours broke")
+
+    lines: list[str] = []
+    settings = small("sssom", digits, tracking__uri=f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(RuntimeError, match="something of ours broke"):
+        train(settings, tmp_path / "run", on_epoch=fail, say=lines.append)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert f"'{tmp_path / 'run' / 'tracking.jsonl'}': Input/output error. Training goes on" in lines[-1]
 
 
 def test_an_error_in_the_middle_ends_the_record_too(digits, tmp_path, tracking_uri):

@@ -65,6 +65,12 @@ def sent(tmp_path, uri: str) -> str | None:
     return sender.run_id
 
 
+def wait_for(condition) -> None:
+    until = time.monotonic() + 60
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
 def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -366,6 +372,24 @@ def test_lines_that_are_no_records_count_as_nothing(tmp_path, tracking_uri):
     record(tracker, tmp_path)
     assert [line["kind"] for line in journal.lines()][:8] == ["torn"] * 7 + ["start"]
     check(tracking_uri, tracker.run_id)
+
+
+def test_a_journal_that_cannot_be_read_for_a_moment_does_not_end_the_sending(tmp_path, tracking_uri):
+    lines: list[str] = []
+    tracker = Tracker(tmp_path, tracking_uri, "some experiment", lines.append)
+    journal, aside = tmp_path / "tracking.jsonl", tmp_path / "aside"
+    tracker.start("a run", PARAMS, {})
+    wait_for(lambda: '"sent": 1' in (tmp_path / "tracking.json").read_text())
+    journal.rename(aside)
+    journal.mkdir()
+    tracker.metrics({"nodes": 1}, 1)
+    wait_for(lambda: len(lines) == 2)
+    journal.rmdir()
+    aside.rename(journal)
+    assert f"Tracking: '{journal}': Is a directory. Training goes on; the records are kept in" in "".join(lines)
+    tracker.finish("FINISHED")
+    run = mlflow.MlflowClient(tracking_uri).get_run(tracker.run_id)
+    assert (run.info.status, run.data.metrics["nodes"]) == ("FINISHED", 1)
 
 
 def test_two_processes_worth_of_trackers_share_one_new_store(tmp_path):
