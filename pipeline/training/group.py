@@ -8,6 +8,7 @@ one from after. W workers.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -88,10 +89,12 @@ class WorkerGroup:
 
     def latest(self) -> Snapshot:
         """Leaves the running block; the map of the most advanced worker, or the last one seen here."""
-        self._leave(self._members)
-        answers = [(m, m.actor.snapshot.remote()) for m in self._members]
-        snapshots = [s for s in answered(answers, _ANSWER_S).values() if s is not None]
-        return max([self._last, *snapshots], key=lambda s: s.state.round)
+        snapshots = [self._last]
+        with contextlib.suppress(Exception):  # asked when something went wrong: it may be Ray that is gone
+            self._leave(self._members)
+            answers = [(m, m.actor.snapshot.remote()) for m in self._members]
+            snapshots += [s for s in answered(answers, _ANSWER_S).values() if s is not None]
+        return max(snapshots, key=lambda s: s.state.round)
 
     def close(self) -> None:
         """Ends the actors and gives the placement back."""

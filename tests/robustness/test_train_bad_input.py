@@ -22,7 +22,8 @@ import typer
 from jobs.benchmark import BENCHMARKS
 from jobs.cli import JOBS
 from pipeline import places
-from pipeline.errors import OutputLost, UserError
+from pipeline.config import ClusterConfig
+from pipeline.errors import OutputLost, UserError, WorkerLost
 from pipeline.prepared.shards import Dataset
 from pipeline.serving.model import check_name
 from pipeline.tracking import journal, sender
@@ -32,6 +33,7 @@ from pipeline.training import checkpoint, history, rundir, trainer
 from pipeline.training.checkpoint import CheckpointStore, Snapshot
 from pipeline.training.history import HISTORY, History
 from pipeline.training.keepsakes import keepsakes
+from pipeline.training.local import LocalGroup
 from pipeline.training.plan import make_plan
 from pipeline.training.rundir import RunDirectory
 from pipeline.training.scoring import Scorer
@@ -564,6 +566,21 @@ def test_a_state_that_could_not_be_saved_is_not_called_saved(digits, tmp_path, m
     monkeypatch.setattr(CheckpointStore, "save", full)
     with pytest.raises(KeyboardInterrupt, match="The state is NOT saved; --resume goes on from the last checkpoint"):
         train(small("sssom", digits), tmp_path / "run", on_epoch=interrupt)
+
+
+def test_workers_that_cannot_be_asked_for_their_map_do_not_hide_why_a_run_ended(digits, tmp_path):
+    class Lost(LocalGroup):
+        def wait(self):
+            raise WorkerLost("Worker 1 was lost")
+
+        def latest(self):
+            raise ValueError("nobody answers")
+
+    lines: list[str] = []
+    with pytest.raises(WorkerLost, match="Worker 1 was lost"):
+        train(small("sssom", digits), tmp_path / "run", group=Lost(ClusterConfig()), say=lines.append)
+    assert lines[0] == "nobody answers" and lines[1].startswith("The state is NOT saved; --resume goes on from")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
 def test_two_processes_do_not_train_in_one_directory(digits, tmp_path):

@@ -8,7 +8,9 @@ import ray
 from pipeline.config import ClusterConfig
 from pipeline.errors import WorkerLost
 from pipeline.training import members
+from pipeline.training.checkpoint import Snapshot
 from pipeline.training.group import WorkerGroup
+from somcore.state import blank_state
 
 
 def test_an_answer_lost_with_its_node_is_that_of_a_lost_worker(monkeypatch):
@@ -44,3 +46,14 @@ def test_waiting_is_named_only_where_it_could_have_helped(gone, said):
     with pytest.raises(WorkerLost) as error:
         group._recover("workers 0, 1 were lost")
     assert str(error.value) == f"Workers 0, 1 were lost, and {said}. --resume goes on from the last checkpoint."
+
+
+def test_where_ray_is_gone_the_map_that_the_driver_saw_is_the_latest():
+    def gone():
+        raise ConnectionError("the client is not connected")
+
+    group = object.__new__(WorkerGroup)
+    group._last = Snapshot(blank_state(4, 2, 2, "cpu"))
+    control = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=gone))
+    group._members = [SimpleNamespace(actor=SimpleNamespace(leave=control))]
+    assert group.latest() is group._last
