@@ -61,8 +61,9 @@ class WorkerGroup:
         self._leave(self._members)
         self._plan, self._last = ray.put(plan), snapshot
         self._members = self._present()
-        if len(self._members) < len(self._all):
-            self._say(f"Starting with {len(self._members)} of {len(self._all)} workers; the others join later.")
+        if others := [m for m in self._all if m not in self._members]:
+            how = "are gone" if all(m.gone for m in others) else "join later"
+            self._say(f"Starting with {len(self._members)} of {len(self._all)} workers; the others {how}.")
         self._install(self._members, ray.put(snapshot))
         if not self._form():
             self._recover("the group could not be formed")
@@ -124,10 +125,9 @@ class WorkerGroup:
         wanted = min(needed(self._config), len(self._all))
         present = assemble(self._all, wanted, self._config.start_s)
         self._refuse_strangers()
-        gone = [m.gone for m in self._all if m.gone]
-        if gone:
-            raise WorkerLost(f"A worker could not start: {gone[0]}")
         if len(present) < wanted:
+            if gone := [m.gone for m in self._all if m.gone]:
+                raise WorkerLost(f"A worker could not start: {gone[0]}")
             raise GroupTimeout(
                 f"{wanted - len(present)} of {wanted} workers did not start within "
                 f"{self._config.start_s:g} s. Give cluster.start_s more, or ask for fewer workers."

@@ -1,5 +1,6 @@
 """Answers that went with the node that held them: a lost worker, not the end of a run."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -57,3 +58,13 @@ def test_where_ray_is_gone_the_map_that_the_driver_saw_is_the_latest():
     control = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=gone))
     group._members = [SimpleNamespace(actor=SimpleNamespace(leave=control))]
     assert group.latest() is group._last
+
+
+@pytest.mark.parametrize(("least", "here"), [(1, 1), (None, 0)])
+def test_a_worker_that_is_gone_stops_a_start_only_where_too_few_are_left(least, here):
+    there = SimpleNamespace(number=0, gone="", stranger="", answers=lambda wait_s: True)
+    lost = SimpleNamespace(number=1, gone="its actor died", stranger="", answers=lambda wait_s: False)
+    group = object.__new__(WorkerGroup)
+    group._config, group._all = ClusterConfig(workers=2, min_workers=least, restarts=0), [there, lost]
+    with nullcontext() if here else pytest.raises(WorkerLost, match="A worker could not start: its actor died"):
+        assert group._present() == [there]
