@@ -1,5 +1,6 @@
 """Where a question to the device is free, and where it would stall its queue."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -7,6 +8,13 @@ import torch
 from torch import Tensor
 
 _ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-8}
+
+
+class _Here(threading.local):
+    one_thread = False
+
+
+_here, _lock, _others = _Here(), threading.Lock(), list[int]()
 
 
 def asking_is_free(tensor: Tensor) -> bool:
@@ -46,13 +54,27 @@ def unnarrowed(tensor: Tensor) -> AbstractContextManager[object]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """For products of numbers that are not whole: their bits may depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """For products of numbers that are not whole: their bits may depend on the number of threads.
+
+    Python's threads may be in here at the same time. Each has a number of its own, but begins with that which another
+    one has set last: there it is what that one had before.
+    """
+    if _here.one_thread:
+        yield
+        return
+    with _lock:
+        own = torch.get_num_threads()
+        before = _others[-1] if _others and own == 1 else own
+        _others.append(before)
+        torch.set_num_threads(1)
+    _here.one_thread = True
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _here.one_thread = False
+        with _lock:
+            _others.remove(before)
+            torch.set_num_threads(before)
 
 
 def writes_of(tensor: Tensor) -> int:
