@@ -116,10 +116,11 @@ def flat_parameters(module: nn.Module) -> Tensor:
 
 
 def load_flat(module: nn.Module, values: Tensor) -> None:
-    """Writes flat values into the module's parameters."""
+    """Writes flat values into the module's parameters; a gradient that a broken step left there is none of theirs."""
     start = 0
     with torch.no_grad():
         for parameter in trainable(module):
+            parameter.grad = None
             parameter.copy_(values[start : start + parameter.numel()].view_as(parameter))
             start += parameter.numel()
     if start != values.numel():

@@ -30,6 +30,15 @@ from somcore.threshold import pair_histogram
 BASE = {"data.path": "somewhere", "train.model": "deep"}
 
 
+def test_a_gradient_that_a_broken_step_left_is_not_that_of_the_next_round():
+    """As Ctrl-C does after a backward pass, in a process that goes on with the same workers."""
+    module = nn.Linear(5, 3)
+    values = flat_parameters(module)
+    module(torch.ones(2, 5)).sum().backward()
+    load_flat(module, values)
+    assert not flat_gradient(module).any()
+
+
 def test_the_step_is_that_of_adam_with_decoupled_weight_decay(generator):
     module = nn.Linear(5, 3)
     reference = nn.Linear(5, 3)
