@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.config import RunConfig
 from pipeline.deep.collapse import MEASURES, verdict
 from pipeline.deep.model import described
+from pipeline.deep.network import single_precision
 from pipeline.environment import environment
 from pipeline.errors import Collapsed, MachineError, OutputLost, UserError, line_of
 from pipeline.prepared.samples import InputSpec
@@ -77,7 +78,7 @@ def train(
     run = RunConfig.build(directory.settings(settings, resume))
     check_store(run.tracking.uri, "tracking.uri")
     dataset = open_data(run.data.path, None if "data.path" in settings else str(out))
-    with ThreadPoolExecutor(1) as aside:
+    with single_precision(), ThreadPoolExecutor(1) as aside:
         planning = aside.submit(make_plan, run, dataset)
         with contextlib.nullcontext(group) if group else open_group(run.cluster, say) as workers:
             training = Training(run, planning.result(), dataset, directory, workers, say, on_epoch)
