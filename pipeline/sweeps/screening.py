@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from functools import lru_cache
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def _built(compiler: list[str]) -> ctypes.CDLL | None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     target = folder / f"{name}.so"
     if not target.exists():
-        part = folder / f"{name}.{os.getpid()}.part"
+        part = folder / f"{name}.{uuid.uuid4().hex[:12]}.part"
         built = subprocess.run([*compiler, *_FLAGS, str(SOURCE), "-o", str(part), "-lm"], capture_output=True)
         if built.returncode:
             return None
