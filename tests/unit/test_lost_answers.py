@@ -8,7 +8,7 @@ import ray
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import WorkerLost
-from pipeline.training import members
+from pipeline.training import group, members
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.group import WorkerGroup
 from somcore.state import blank_state
@@ -58,6 +58,22 @@ def test_where_ray_is_gone_the_map_that_the_driver_saw_is_the_latest():
     control = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=gone))
     group._members = [SimpleNamespace(actor=SimpleNamespace(leave=control))]
     assert group.latest() is group._last
+
+
+def test_a_group_whose_actors_cannot_be_made_gives_its_room_back(monkeypatch):
+    def actor(config, placement, number, kind):
+        if number == 1:
+            raise ConnectionError("the cluster is gone")
+        return f"actor {number}"
+
+    undone = []
+    util = SimpleNamespace(remove_placement_group=undone.append)
+    monkeypatch.setattr(group, "ray", SimpleNamespace(kill=lambda one, no_restart: undone.append(one), util=util))
+    room = SimpleNamespace(ours=True, group="the room")
+    session = SimpleNamespace(driver="here", place=lambda config: room, actor=actor)
+    with pytest.raises(ConnectionError, match="the cluster is gone"):
+        WorkerGroup(ClusterConfig(workers=3), session, print)
+    assert undone == ["actor 0", "the room"]
 
 
 @pytest.mark.parametrize(("least", "here"), [(1, 1), (None, 0)])
