@@ -1,20 +1,15 @@
 """Where a question to the device is free, and where it would stall its queue."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
 _ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-8}
-
-
-class _Here(threading.local):
-    one_thread = False
-
-
-_here, _lock, _others = _Here(), threading.Lock(), list[int]()
+_within = ContextVar("within", default=False)  # of each of Python's threads
+_others: list[int] = []  # what those within had before
 
 
 def asking_is_free(tensor: Tensor) -> bool:
@@ -59,22 +54,20 @@ def one_thread() -> Iterator[None]:
     Python's threads may be in here at the same time. Each has a number of its own, but begins with that which another
     one has set last: there it is what that one had before.
     """
-    if _here.one_thread:
+    if _within.get():
         yield
         return
-    with _lock:
-        own = torch.get_num_threads()
-        before = _others[-1] if _others and own == 1 else own
-        _others.append(before)
-        torch.set_num_threads(1)
-    _here.one_thread = True
+    own = torch.get_num_threads()
+    before = next(iter(_others), own) if own == 1 else own
+    _others.append(before)
+    _within.set(True)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
-        _here.one_thread = False
-        with _lock:
-            _others.remove(before)
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)
+        _within.set(False)
+        _others.remove(before)
 
 
 def writes_of(tensor: Tensor) -> int:
