@@ -17,6 +17,7 @@ import shutil
 import stat
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ class Place:
             return
         path = self._path(name)
         atomic = self.filesystem.type_name in _ATOMIC
-        part = path if atomic else self._path(f".{name}.{os.getpid()}.part")
+        part = path if atomic else self._path(f".{name}.{uuid.uuid4().hex[:12]}.part")
         begun = False
         try:
             if not atomic:
@@ -212,7 +213,7 @@ def is_data_set(place: Path) -> bool:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside the place, syncs, renames: `path` holds its old content or the new one, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         with open(part, "wb") as file:
             file.write(content)

@@ -38,9 +38,20 @@ def _ignored(*asking: signal.Signals) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in asking}
-    try:
+    with contextlib.ExitStack() as restored:
+        for number in asking:
+            handler = signal.getsignal(number)
+            restored.callback(signal.signal, number, signal.SIG_DFL if handler is None else handler)
+        _ignore(asking)
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _ignore(asking: tuple[signal.Signals, ...]) -> None:
+    """One that comes before its turn interrupts what would ignore it, which then begins again."""
+    try:
+        for number in asking:
+            signal.signal(number, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        if signal.SIGINT not in asking:  # it may be Ctrl-C, which was to be heard
+            raise
+        _ignore(asking)

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
 _ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-8}
+_within = ContextVar("within", default=False)  # of each of Python's threads
+_others: list[int] = []  # what those within had before
 
 
 def asking_is_free(tensor: Tensor) -> bool:
@@ -46,13 +49,25 @@ def unnarrowed(tensor: Tensor) -> AbstractContextManager[object]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """For products of numbers that are not whole: their bits may depend on the number of threads."""
-    before = torch.get_num_threads()
+    """For products of numbers that are not whole: their bits may depend on the number of threads.
+
+    Python's threads may be in here at the same time. Each has a number of its own, but begins with that which another
+    one has set last: there it is what that one had before.
+    """
+    if _within.get():
+        yield
+        return
+    own = torch.get_num_threads()
+    before = next(iter(_others), own) if own == 1 else own
+    _others.append(before)
+    _within.set(True)
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        _within.set(False)
+        _others.remove(before)
 
 
 def writes_of(tensor: Tensor) -> int:

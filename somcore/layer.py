@@ -94,8 +94,7 @@ class SOMLayer(nn.Module):
         self.config = deep_config(config).resolve(num_samples=rows, num_features=dim, num_classes=num_classes)
         if num_samples is None:
             self.config = dataclasses.replace(self.config, num_rounds=None)
-        if losses is None:
-            losses = LossConfig.semi_supervised() if num_classes else LossConfig.unsupervised()
+        losses = losses or (LossConfig.semi_supervised() if num_classes else LossConfig.unsupervised())
         self.losses = losses.resolve(self.config.rounds_per_epoch(rows))
         self.bound = bound
         self.num_classes = num_classes if self.config.variant in LABEL_AWARE else 0
@@ -111,10 +110,14 @@ class SOMLayer(nn.Module):
 
     @property
     def state(self) -> MapState:
-        """The map: a value that shares its tensors with the buffers."""
+        """The map: a value of its own, which nothing that happens to the layer changes."""
+        return self._map.copy()
+
+    @property
+    def _map(self) -> MapState:
+        """The map, in the buffers themselves; not for others, as who copies into buffers would change it."""
         self._read_scalars()
-        tensors = {name: getattr(self, name) for name in TENSORS}
-        return MapState(**tensors, **self._scalars, num_classes=self.num_classes)
+        return MapState(**{n: getattr(self, n) for n in TENSORS}, **self._scalars, num_classes=self.num_classes)
 
     @property
     def error_threshold(self) -> float:
@@ -135,12 +138,11 @@ class SOMLayer(nn.Module):
         Raises:
             ValueError: its shape or classes are others, or it is a lattice where the layer's map grows, or the reverse.
         """
-        assert self.losses.relevance_warmup_rounds is not None
         expect_map(state, self._extent, self.config, self.num_classes)
         warn_of_fall(self.get_buffer("alive"), state, self.config.has_threshold)
-        warm = with_plain_relevances(state, self.losses.relevance_warmup_rounds)
+        warm = with_plain_relevances(state, self.losses.relevance_warmup_rounds or 0).copy()
         for name in TENSORS:
-            setattr(self, name, getattr(warm, name).detach().to(self.get_buffer(name).device))
+            setattr(self, name, getattr(warm, name).to(self.get_buffer(name).device))
         self._scalars: dict[str, Any] = {name: getattr(state, name) for name in _SCALARS}
         self._write_scalars()
 
@@ -195,7 +197,7 @@ class SOMLayer(nn.Module):
         """
         if labels is None:
             labels = torch.full(features.shape[:1], UNLABELLED, dtype=torch.int64, device=features.device)
-        state = self.state  # which takes over what was copied into the buffers, and with it the scale
+        state = self._map  # which takes over what was copied into the buffers, and with it the scale
         expect_tile(features, labels, views, positions, self._shape(features), self.num_classes)
         return measure(
             state,
@@ -213,15 +215,14 @@ class SOMLayer(nn.Module):
     def predict(self, features: Tensor) -> Tensor:
         """(n,) int64 class of each sample, UNLABELLED where none can be said."""
         expect("features", features, self._shape(features))
-        return predict_classes(self.state, features, self.config)
+        return predict_classes(self._map, features, self.config)
 
     @torch.no_grad()
     def predict_proba(self, features: Tensor) -> Tensor:
         """(n, C) float64 probability of each class: softmax of −min ρ / ϑ, with the ϑ that the losses train with."""
         expect("features", features, self._shape(features))
-        state = self.state
         temperature, _ = self.losses.decisions(self.error_threshold)
-        return class_probabilities(state, features, self.config, temperature)
+        return class_probabilities(self._map, features, self.config, temperature)
 
     def _shape(self, features: Tensor) -> tuple[int, ...]:
         return (*features.shape[:1], self.get_buffer("prototypes").shape[1])
@@ -237,7 +238,7 @@ class SOMLayer(nn.Module):
         self._writes_read = writes_of(self._scalar_buffer)
         self._scale = 40 if device.type == "meta" else 0
         with contextlib.suppress(ValueError):  # no exact sums of such numbers: said where they are asked for
-            self._scale = self._scale or round_scale(self.state, self.bound, self.config.batch_size)
+            self._scale = self._scale or round_scale(self._map, self.bound, self.config.batch_size)
 
     def _read_scalars(self) -> None:
         """Takes over scalars and threshold copied into the buffer; an accelerator is asked once after each copy."""
@@ -264,12 +265,12 @@ class SOMLayer(nn.Module):
         self._write_scalars()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Refuses a map of another kind or shape before anything of the layer is replaced; values given away stay."""
+        """Refuses a map of another kind or shape before anything of the layer is replaced; those given away stay."""
         own = {name: self.get_buffer(name) for name in TENSORS}
         saved = {name: state_dict[prefix + name] for name in own if prefix + name in state_dict}
         kind = state_dict.get(f"{prefix}_extra_state", torch.zeros(0)).tolist()[len(_SCALARS) + 1 :]
         expect_saved(saved, own, kind, self.config.variant, self.num_classes)
-        for name, tensor in own.items():  # torch writes into them, and maps that were given away share them
+        for name, tensor in own.items():  # torch writes into them, and a state_dict that was given away shares them
             setattr(self, name, tensor.clone())
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
@@ -279,8 +280,7 @@ class SOMLayer(nn.Module):
         own = {name: self.get_buffer(name) for name in (*TENSORS, "_scalar_buffer")}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, tensor in own.items():
-            moved = self.get_buffer(name)
-            if moved.dtype != tensor.dtype:
+            if (moved := self.get_buffer(name)).dtype != tensor.dtype:
                 setattr(self, name, tensor.to(moved.device))
         return self
 

@@ -104,6 +104,11 @@ class MapState:
         """The same state on another device."""
         return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in TENSORS})
 
+    def copy(self) -> MapState:
+        """The same state in tensors of its own, which can be trained on also where inference mode made it."""
+        with torch.inference_mode(False):
+            return dataclasses.replace(self, **{name: getattr(self, name).detach().clone() for name in TENSORS})
+
     def digest(self) -> str:
         """sha256 over the canonical little-endian bytes of every field, in a fixed order."""
         return digest_of(self.to_tensors())

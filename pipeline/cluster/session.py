@@ -103,8 +103,9 @@ class Session:
             )
         around = "" if current is None else ", or give the placement group around this room for the workers"
         if not around and (own := _own_cpus()):
+            held = "1 CPU" if own == 1 else f"{own:g} CPUs"
             around = (
-                f". The task or actor that trains here holds {own:g} CPUs itself: give it fewer (num_cpus), or train "
+                f". The task or actor that trains here holds {held} itself: give it fewer (num_cpus), or train "
                 "in it (cluster.workers=0)"
             )
         raise GroupTimeout(

@@ -121,6 +121,13 @@ def judged(
     return dataclasses.replace(network, alarms=plan.losses.collapse_patience)
 
 
+def verdict(plan: DeepPlan | None, network: NetworkState | None) -> dict[str, bool]:
+    """Whether a deep map has collapsed in the end: possible with deep.on_collapse=go_on only."""
+    if plan is None or plan.rival is not None or network is None:
+        return {}
+    return {"collapsed": network.alarms >= plan.losses.collapse_patience}
+
+
 def _collapsed(
     measures: Mapping[str, float], limits: Limits, round_index: int, when: str, repeated: str = ""
 ) -> Collapsed:

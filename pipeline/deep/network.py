@@ -5,8 +5,10 @@ P trainable parameters. All encoders and decoders keep their numbers in paramete
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,10 +118,11 @@ def flat_parameters(module: nn.Module) -> Tensor:
 
 
 def load_flat(module: nn.Module, values: Tensor) -> None:
-    """Writes flat values into the module's parameters."""
+    """Writes flat values into the module's parameters; a gradient that a broken step left there is none of theirs."""
     start = 0
     with torch.no_grad():
         for parameter in trainable(module):
+            parameter.grad = None
             parameter.copy_(values[start : start + parameter.numel()].view_as(parameter))
             start += parameter.numel()
     if start != values.numel():
@@ -134,6 +137,17 @@ def flat_gradient(module: nn.Module) -> Tensor:
         parts.append((torch.zeros_like(parameter) if gradient is None else gradient).reshape(-1).to(torch.float32))
         parameter.grad = None
     return torch.cat(parts)
+
+
+@contextlib.contextmanager
+def single_precision() -> Iterator[None]:
+    """New tensors are float32, also in a process whose default (`torch.set_default_dtype`) is another."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def narrowed(precision: str, device: torch.device | str) -> torch.autocast:

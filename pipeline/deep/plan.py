@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.deep.augment import View, views_of
 from pipeline.deep.config import DeepConfig, EncoderConfig
 from pipeline.deep.encoders import LinearClassifier, initialise, make_decoder, make_encoder, spread_features
-from pipeline.deep.network import Network, NetworkState, StepSize, flat_parameters, load_flat
+from pipeline.deep.network import Network, NetworkState, StepSize, flat_parameters, load_flat, single_precision
 from pipeline.deep.pretrained import check_weights, weights_digest
 from pipeline.deep.sample_shape import SampleShape
 from pipeline.errors import must
@@ -103,7 +103,7 @@ class DeepPlan:
 
     def network(self, seed: int = 0) -> Network:
         """The modules; what is not trained in them is the same in every process."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), single_precision():
             torch.manual_seed(seed)
             return self._modules()
 

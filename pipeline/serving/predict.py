@@ -20,7 +20,9 @@ import logging
 import math
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from pipeline.serving.pieces import PIECE_ROWS, Piece, cut_input
 from pipeline.serving.readable import check_schema, refuse_another_kind, refuse_prepared_otherwise, samples_of
 from pipeline.signals import unhurried
 from pipeline.training.rundir import RunDirectory
+from somcore.device import one_thread
 
 IDENTITY, ERRORS, ASIDE = "_predict.json", "_errors.csv", "_errors"
 BATCH_ROWS, BATCH_BYTES = 8192, 64 << 20  # at most
@@ -103,11 +106,11 @@ def predict(
     done = total - sum(piece.rows for piece in waiting)
     on_piece(done, total)
     scorer = (str(model.absolute()), str(out.absolute()), key if keyed else None)
-    for rows in _here(scorer, waiting) if actors == 0 else _on_ray(scorer, waiting, actors, address):
-        done += rows
-        on_piece(done, total)
-    bad = _gather_errors(out, pieces)
-    seconds = time.monotonic() - began
+    with one_thread() if actors == 0 else nullcontext():  # as an actor has
+        for rows in _here(scorer, waiting) if actors == 0 else _on_ray(scorer, waiting, actors, address):
+            done += rows
+            on_piece(done, total)
+    bad, seconds = _gather_errors(out, pieces), time.monotonic() - began
     return {
         "rows": total,
         "scored": total - bad,
@@ -147,7 +150,7 @@ class Scorer:
         piece = Piece(**content)
         target = _answers(self._out, piece)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
         errors: list[list[Any]] = []
         file, seen = pq.ParquetFile(piece.file), 0
         key_type = file.schema_arrow.field(self._key).type if self._key else pa.int64()

@@ -161,7 +161,9 @@ def _check(plan: SweepPlan) -> bool:
         raise must("--samples", "an integer >= 1", asked["samples"])
     if asked["samples"] > 1 and not plan.space.columns:
         raise must("--samples", "1 where there is no --space, or nothing in it left to search", asked["samples"])
-    if not all(0 <= share <= 1 for share in asked["fractions"]):
+    if not asked["seeds"] or len(set(asked["seeds"])) < len(asked["seeds"]):
+        raise must("--seeds", "different integers", asked["seeds"])
+    if not asked["fractions"] or not all(0 <= share <= 1 for share in asked["fractions"]):
         raise must("--fractions", "shares in [0, 1], such as 0.05 for 5 %", asked["fractions"])
     if len({f"{share:g}" for share in asked["fractions"]}) < len(asked["fractions"]):
         raise must("--fractions", "different in their first six digits", asked["fractions"])

@@ -11,13 +11,16 @@ Axes: N samples, K nodes, D features, C classes.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from functools import lru_cache
 from pathlib import Path
 
@@ -74,10 +77,14 @@ class _Settings(ctypes.Structure):
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
     """The compiled loops, built once per source and compiler; None without a working compiler."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        return None
-    name = hashlib.sha256(SOURCE.read_bytes() + " ".join([compiler, *_FLAGS, sys.platform]).encode()).hexdigest()[:16]
+    with contextlib.suppress(OSError, ValueError):  # a compiler that is not there, or a CC that no shell would take
+        compiler = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or "cc"]
+        return _built(compiler)
+    return None
+
+
+def _built(compiler: list[str]) -> ctypes.CDLL | None:
+    name = hashlib.sha256(SOURCE.read_bytes() + " ".join([*compiler, *_FLAGS, sys.platform]).encode()).hexdigest()[:16]
     owner = os.getuid() if hasattr(os, "getuid") else 0
     try:
         folder = private_folder(Path(tempfile.gettempdir()) / f"somgrad-screening-{owner}")
@@ -86,8 +93,8 @@ def library() -> ctypes.CDLL | None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     target = folder / f"{name}.so"
     if not target.exists():
-        part = folder / f"{name}.{os.getpid()}.part"
-        built = subprocess.run([compiler, *_FLAGS, str(SOURCE), "-o", str(part), "-lm"], capture_output=True)
+        part = folder / f"{name}.{uuid.uuid4().hex[:12]}.part"
+        built = subprocess.run([*compiler, *_FLAGS, str(SOURCE), "-o", str(part), "-lm"], capture_output=True)
         if built.returncode:
             return None
         os.replace(part, target)

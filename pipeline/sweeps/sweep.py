@@ -120,7 +120,7 @@ class _Sitting:
                 self._catch_up()
             self.recorder.drain()
             result = self._result()
-            failure = all_failed(result, self.record_of(next(iter(self.trials.values()))))
+            failure = all_failed(result, next(map(self.record_of, self.trials.values()), {}))
             status = "FAILED" if failure else "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"

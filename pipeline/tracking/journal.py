@@ -55,12 +55,18 @@ class Journal:
                 self.stuck = error.strerror or str(error)
 
     def lines(self, start: int = 0) -> list[dict[str, Any]]:
-        """The complete lines from number `start` on; one torn by a crash counts, as nothing."""
-        if self.lost() or not self.path.exists():
-            return []
-        with self._lock:
-            text = self.path.read_text(encoding="utf-8")
-        complete = text[: text.rfind("\n") + 1].splitlines()
+        """The complete lines from number `start` on; one that is no record, torn by a crash, counts, as nothing.
+
+        Raises:
+            OSError: they cannot be read; it says the file.
+        """
+        try:
+            if self.lost() or not self.path.exists():
+                return []
+            with self._lock:
+                complete = self.path.read_bytes().split(b"\n")[:-1]
+        except OSError as error:  # a disk that fails while it is read says no name
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
         return [_read(line) for line in complete[start:]]
 
 
@@ -89,8 +95,9 @@ def _append(file: FileIO, line: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _read(line: str) -> dict[str, Any]:
+def _read(line: bytes) -> dict[str, Any]:
     try:
-        return dict(json.loads(line))
+        content = json.loads(line.decode())
     except ValueError:
-        return {"kind": "torn"}
+        content = None
+    return content if isinstance(content, dict) and "kind" in content else {"kind": "torn"}

@@ -76,14 +76,21 @@ class Sender:
         return None if self._moved else self._target
 
     def behind(self) -> int:
-        """Lines that have not been sent; all of them, as long as the store may be another one."""
-        return len(self._journal.lines(0 if self._moved else self._sent))
+        """Lines that have not been sent; all of them, as long as the store may be another one.
+
+        Raises:
+            TrackingUnavailable: the journal cannot be read.
+        """
+        try:
+            return len(self._journal.lines(0 if self._moved else self._sent))
+        except OSError as error:
+            raise TrackingUnavailable(line_of(error).rstrip(".")) from error
 
     def send(self) -> None:
         """Sends all that is new.
 
         Raises:
-            TrackingUnavailable: the server cannot be reached, or refuses.
+            TrackingUnavailable: the server cannot be reached, or refuses; the journal cannot be read.
         """
         if not self.behind():
             return

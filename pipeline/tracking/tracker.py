@@ -155,8 +155,15 @@ class Tracker:
             if not self._journal.lost():
                 why = f"{self._journal.path} cannot be written: {self._journal.stuck}"
                 self._say(f"Tracking: not everything was sent. {why}. --resume records the rest.")
-        elif self._sender.behind():
-            self._tell("not everything was sent")
+        elif reason := self._unsent():
+            self._tell(reason)
+
+    def _unsent(self) -> str:
+        """That not everything was sent, in words, or why nobody knows; nothing, where all was."""
+        try:
+            return "not everything was sent" if self._sender.behind() else ""
+        except TrackingUnavailable as error:
+            return str(error)
 
     def _carry(self) -> None:
         while True:

@@ -8,6 +8,7 @@ one from after. W workers.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,9 +17,9 @@ import ray
 
 from pipeline.cluster.session import Session, needed
 from pipeline.config import ClusterConfig
-from pipeline.errors import GroupTimeout, RoundFailed, UserError, WorkerLost
+from pipeline.errors import GroupTimeout, RoundFailed, WorkerLost
 from pipeline.training.checkpoint import Snapshot
-from pipeline.training.members import Member, answered, assemble, named
+from pipeline.training.members import Member, answered, assemble, named, refuse_strangers
 from pipeline.training.plan import TrainingPlan
 from pipeline.training.worker import Report, Worker, as_actor
 
@@ -45,10 +46,15 @@ class WorkerGroup:
         self._say = say
         self._driver = session.driver
         self._placement = session.place(config)
-        made = [session.actor(config, self._placement, n, as_actor(kind)) for n in range(config.workers)]
-        self._actors = [Member(n, actor) for n, actor in enumerate(made)]
-        self._all = self._actors
+        self._actors: list[Member] = []
         self._members: list[Member] = []
+        try:
+            for n in range(config.workers):
+                self._actors.append(Member(n, session.actor(config, self._placement, n, as_actor(kind))))
+        except BaseException:
+            self.close()
+            raise
+        self._all = self._actors
         self._running: dict[Any, Member] = {}
         self._generation = 0
         self._until = 0
@@ -60,8 +66,9 @@ class WorkerGroup:
         self._leave(self._members)
         self._plan, self._last = ray.put(plan), snapshot
         self._members = self._present()
-        if len(self._members) < len(self._all):
-            self._say(f"Starting with {len(self._members)} of {len(self._all)} workers; the others join later.")
+        if others := [m for m in self._all if m not in self._members]:
+            how = "are gone" if all(m.gone for m in others) else "join later"
+            self._say(f"Starting with {len(self._members)} of {len(self._all)} workers; the others {how}.")
         self._install(self._members, ray.put(snapshot))
         if not self._form():
             self._recover("the group could not be formed")
@@ -88,10 +95,12 @@ class WorkerGroup:
 
     def latest(self) -> Snapshot:
         """Leaves the running block; the map of the most advanced worker, or the last one seen here."""
-        self._leave(self._members)
-        answers = [(m, m.actor.snapshot.remote()) for m in self._members]
-        snapshots = [s for s in answered(answers, _ANSWER_S).values() if s is not None]
-        return max([self._last, *snapshots], key=lambda s: s.state.round)
+        snapshots = [self._last]
+        with contextlib.suppress(Exception):  # asked when something went wrong: it may be Ray that is gone
+            self._leave(self._members)
+            answers = [(m, m.actor.snapshot.remote()) for m in self._members]
+            snapshots += [s for s in answered(answers, _ANSWER_S).values() if s is not None]
+        return max(snapshots, key=lambda s: s.state.round)
 
     def close(self) -> None:
         """Ends the actors and gives the placement back."""
@@ -120,21 +129,15 @@ class WorkerGroup:
         """The workers, as soon as enough of them live."""
         wanted = min(needed(self._config), len(self._all))
         present = assemble(self._all, wanted, self._config.start_s)
-        self._refuse_strangers()
-        gone = [m.gone for m in self._all if m.gone]
-        if gone:
-            raise WorkerLost(f"A worker could not start: {gone[0]}")
+        refuse_strangers(self._all)
         if len(present) < wanted:
+            if gone := [m.gone for m in self._all if m.gone]:
+                raise WorkerLost(f"A worker could not start: {gone[0]}")
             raise GroupTimeout(
                 f"{wanted - len(present)} of {wanted} workers did not start within "
                 f"{self._config.start_s:g} s. Give cluster.start_s more, or ask for fewer workers."
             )
         return present
-
-    def _refuse_strangers(self) -> None:
-        for member in self._all:
-            if member.stranger:
-                raise UserError(member.stranger)
 
     def _begin(self) -> None:
         self._begun = time.monotonic()
@@ -200,7 +203,7 @@ class WorkerGroup:
             if len(self._members) < least:
                 self._members = assemble(self._all, least, self._config.start_s)
             if len(self._members) < least:
-                self._refuse_strangers()
+                refuse_strangers(self._all)
                 raise WorkerLost(f"{trouble}, and {self._missing(least)}. --resume goes on from the last checkpoint.")
             answers = [(m, m.actor.progress.remote()) for m in self._members]
             rounds = answered(answers, self._collective_s)

@@ -113,7 +113,7 @@ class History:
         self._seen += 1
         self.moments.append(Moment.of(state, samples))
         if len(self.moments) > self._most:
-            self.moments = self.moments[:-1:2] + self.moments[-1:]
+            self.moments = (self.moments[:-1:2] + self.moments[-1:])[-self._most :]
             self._stride *= 2
 
     def note(self, epoch: int, metrics: Mapping[str, float | None]) -> None:

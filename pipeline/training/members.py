@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from pipeline.environment import code
+from pipeline.errors import UserError
 
 
 class Member:
@@ -56,6 +57,13 @@ def _other_code(folder: str) -> str:
         f"Every worker must run the code of this command, which is in {code()[1]}. Got that of {folder} on a node. "
         "Install the same version on every node, or send it there: somgrad submit."
     )
+
+
+def refuse_strangers(members: Iterable[Member]) -> None:
+    """Raises UserError where one of them runs other code."""
+    for member in members:
+        if member.stranger:
+            raise UserError(member.stranger)
 
 
 def assemble(members: Iterable[Member], wanted: int, timeout_s: float) -> list[Member]:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunConfig
-from pipeline.deep.collapse import MEASURES
+from pipeline.deep.collapse import MEASURES, verdict
 from pipeline.deep.model import described
+from pipeline.deep.network import single_precision
 from pipeline.environment import environment
 from pipeline.errors import Collapsed, MachineError, OutputLost, UserError, line_of
 from pipeline.prepared.samples import InputSpec
@@ -77,7 +78,7 @@ def train(
     run = RunConfig.build(directory.settings(settings, resume))
     check_store(run.tracking.uri, "tracking.uri")
     dataset = open_data(run.data.path, None if "data.path" in settings else str(out))
-    with ThreadPoolExecutor(1) as aside:
+    with single_precision(), ThreadPoolExecutor(1) as aside:
         planning = aside.submit(make_plan, run, dataset)
         with contextlib.nullcontext(group) if group else open_group(run.cluster, say) as workers:
             training = Training(run, planning.result(), dataset, directory, workers, say, on_epoch)
@@ -236,7 +237,9 @@ class Training:
         about |= {"class_names": self._dataset.class_names, "input": InputSpec.of(self._dataset.manifest).to_dict()}
         path = self._directory.save_map(state, plan.config, *described(plan, snapshot, about))
         epochs = self._schedule.epoch(state.round)
-        found = {**self._scorer.scored(), **scores, **self._verdict(snapshot), **self._at_capacity(state)}
+        found = {**self._scorer.scored(), **scores, **verdict(plan.deep, snapshot.network), **self._at_capacity(state)}
+        if found.get("collapsed"):
+            self._say("The representation has collapsed; deep.on_collapse=go_on kept the result all the same.")
         if lost := self._scorer.lost_classes(state):
             self._say(lost)
         summary = summary_of(self._run, state, epochs, found, snapshot.digest(), seconds, samples, self._directory.path)
@@ -260,16 +263,6 @@ class Training:
             self._say(advice)
         return {"rounds_at_capacity": full}
 
-    def _verdict(self, snapshot: Snapshot) -> dict[str, bool]:
-        """Whether a deep map has collapsed: possible at the end with deep.on_collapse=go_on only."""
-        deep = self._plan.deep
-        if deep is None or deep.rival is not None or snapshot.network is None:
-            return {}
-        collapsed = snapshot.network.alarms >= deep.losses.collapse_patience
-        if collapsed:
-            self._say("The representation has collapsed; deep.on_collapse=go_on kept the result all the same.")
-        return {"collapsed": collapsed}
-
     def _report(self) -> list[Path]:
         """The report, if one is wanted."""
         tracking = self._run.tracking
@@ -290,12 +283,16 @@ class Training:
         return True
 
     def _save_interrupted(self) -> str:
+        """Saves what there is; what that meets with in its turn is said, and does not hide why the run ended."""
         if self._directory.is_lost and not self._run.train.checkpoints:
             return f"The state is NOT saved: '{self._directory.path}' was removed, moved or replaced."
-        snapshot = self._group.latest() if self._started else None
-        if snapshot is None or snapshot.state.round == 0:
-            return "No round was finished yet." if self._started else "Nothing was trained yet in this sitting."
         where = self._run.train.checkpoints or self._directory.path
-        if not self._save(snapshot):
-            return f"The state is NOT saved; --resume goes on from the last checkpoint in {where}, if there is one."
-        return f"State saved after round {snapshot.state.round} in {where}; --resume goes on."
+        try:
+            snapshot = self._group.latest() if self._started else None
+            if snapshot is None or snapshot.state.round == 0:
+                return "No round was finished yet." if self._started else "Nothing was trained yet in this sitting."
+            if self._save(snapshot):
+                return f"State saved after round {snapshot.state.round} in {where}; --resume goes on."
+        except Exception as error:
+            self._say(line_of(error))
+        return f"The state is NOT saved; --resume goes on from the last checkpoint in {where}, if there is one."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def write_map(path: str | os.PathLike[str], document: dict[str, Any], tensors: d
     text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION} | document, sort_keys=True)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = to_bytes(plain, metadata={"document": text, "digest": _digest(text, plain)})
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         with open(draft, "wb") as file:
             file.write(content)

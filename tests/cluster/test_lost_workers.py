@@ -6,6 +6,9 @@ import time
 
 import pytest
 
+from pipeline.cluster.session import Session
+from pipeline.config import ClusterConfig
+from pipeline.training.group import WorkerGroup
 from pipeline.training.trainer import train
 from tests.training import small
 
@@ -75,3 +78,18 @@ def test_a_lost_worker_comes_back_and_takes_part(group, said, digits, tmp_path):
         train(settings, tmp_path / "run", group=group, on_epoch=kill_then_wait)
     assert said[0].startswith("Worker 1 was lost.")
     assert said[-1] == "Worker 1 was restarted. Going on with 2 of 2 workers."
+
+
+def test_a_group_that_lost_a_worker_for_good_trains_again(ray_cluster, digits, undisturbed, tmp_path):
+    config = ClusterConfig(workers=2, min_workers=1, restarts=0, cpus_per_worker=0.5, start_s=240.0)
+    lines: list[str] = []
+    group = WorkerGroup(config, Session(config), lines.append)
+    try:
+        (pid, _) = group.pids()
+        os.kill(pid, signal.SIGKILL)
+        for folder in ("first", "second"):
+            result = train(longer(digits), tmp_path / folder, group=group)
+            assert result["map_digest"] == undisturbed["map_digest"]
+        assert lines[-1] == "Starting with 1 of 2 workers; the others are gone."
+    finally:
+        group.close()

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from jobs._exit import exit_code
 from jobs.predict import predict as command
@@ -79,6 +80,16 @@ def test_answers_in_order_with_keys_and_bad_rows_aside(ray_cluster, model, rows,
 def test_large_samples_are_read_in_small_batches_and_others_in_whole_tiles(model, row_bytes, count):
     spec = dataclasses.replace(Predictor.load(model).spec, shape=(row_bytes,), dtype="uint8")
     assert batch_rows(spec) == count
+
+
+def test_a_prediction_in_this_process_leaves_it_its_threads(model, source, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        predict(model, source, tmp_path / "out", actors=0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_batches_of_few_rows_give_the_same_answers(model, source, tmp_path, monkeypatch):

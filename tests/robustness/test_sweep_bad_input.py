@@ -29,6 +29,9 @@ from tests.training import REPOSITORY
         ({"model": "kohonen", "samples": 3}, "--samples must be 1 where there is no --space, .*. Got 3."),
         ({"fractions": [2.0]}, r"--fractions must be shares in \[0, 1\], such as 0.05 for 5 %. Got \[2.0\]."),
         ({"fractions": [0.1234561, 0.1234562]}, r"--fractions must be different in their first six digits. Got \[0.12"),
+        ({"seeds": [0, 0]}, r"--seeds must be different integers. Got \[0, 0\]."),
+        ({"seeds": []}, r"--seeds must be different integers. Got \[\]."),
+        ({"fractions": []}, r"--fractions must be shares in \[0, 1\], such as 0.05 for 5 %. Got \[\]."),
         ({"seeds": [-1]}, "train.seed must be an integer"),
         (
             {"settings": {"train.seed": 3}},

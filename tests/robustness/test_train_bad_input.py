@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ import typer
 from jobs.benchmark import BENCHMARKS
 from jobs.cli import JOBS
 from pipeline import places
-from pipeline.errors import OutputLost, UserError
+from pipeline.config import ClusterConfig
+from pipeline.errors import OutputLost, UserError, WorkerLost
 from pipeline.prepared.shards import Dataset
 from pipeline.serving.model import check_name
 from pipeline.tracking import journal, sender
@@ -31,6 +33,7 @@ from pipeline.training import checkpoint, history, rundir, trainer
 from pipeline.training.checkpoint import CheckpointStore, Snapshot
 from pipeline.training.history import HISTORY, History
 from pipeline.training.keepsakes import keepsakes
+from pipeline.training.local import LocalGroup
 from pipeline.training.plan import make_plan
 from pipeline.training.rundir import RunDirectory
 from pipeline.training.scoring import Scorer
@@ -565,6 +568,21 @@ def test_a_state_that_could_not_be_saved_is_not_called_saved(digits, tmp_path, m
         train(small("sssom", digits), tmp_path / "run", on_epoch=interrupt)
 
 
+def test_workers_that_cannot_be_asked_for_their_map_do_not_hide_why_a_run_ended(digits, tmp_path):
+    class Lost(LocalGroup):
+        def wait(self):
+            raise WorkerLost("Worker 1 was lost")
+
+        def latest(self):
+            raise ValueError("nobody answers")
+
+    lines: list[str] = []
+    with pytest.raises(WorkerLost, match="Worker 1 was lost"):
+        train(small("sssom", digits), tmp_path / "run", group=Lost(ClusterConfig()), say=lines.append)
+    assert lines[0] == "nobody answers" and lines[1].startswith("The state is NOT saved; --resume goes on from")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
 def test_two_processes_do_not_train_in_one_directory(digits, tmp_path):
     train(small("sssom", digits), tmp_path / "run")
     before = contents(tmp_path / "run")
@@ -631,6 +649,22 @@ def test_each_epoch_is_recorded_once_wherever_a_run_ended(digits, tmp_path, trac
     assert [numbers["epoch"] for numbers in History.load(out / HISTORY).epochs] == steps
     assert train(settings, out, resume=True)["map_digest"] == result["map_digest"]
     assert [metric.step for metric in client.get_metric_history(result["run_id"], "nodes")] == steps
+
+
+def test_a_journal_that_cannot_be_read_in_the_end_does_not_hide_why_a_run_failed(digits, tmp_path, monkeypatch):
+    def unreadable(self):
+        raise OSError(errno.EIO, "Input/output error")
+
+    def fail(epoch, expected, metrics):
+        monkeypatch.setattr(Path, "read_bytes", unreadable)
+        raise RuntimeError("something of ours broke")
+
+    lines: list[str] = []
+    settings = small("sssom", digits, tracking__uri=f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(RuntimeError, match="something of ours broke"):
+        train(settings, tmp_path / "run", on_epoch=fail, say=lines.append)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert f"'{tmp_path / 'run' / 'tracking.jsonl'}': Input/output error. Training goes on" in lines[-1]
 
 
 def test_an_error_in_the_middle_ends_the_record_too(digits, tmp_path, tracking_uri):

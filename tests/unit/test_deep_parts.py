@@ -17,17 +17,41 @@ from pipeline.deep.refresh import look_at, rows_to_look_at
 from pipeline.deep.sample_shape import SampleShape
 from pipeline.deep.step import packed_terms, term_sums
 from pipeline.errors import Collapsed, UserError
+from pipeline.prepared.shards import Dataset
 from pipeline.recipes import names, recipe
 from pipeline.rivals.config import resolve_rival
 from pipeline.training.advice import too_short
+from pipeline.training.plan import make_plan
 from pipeline.training.reduction import LocalReduction, exact_sum, sum_gradients
 from somcore import MapConfig
 from somcore.latent import LatentMoments
 from somcore.loss_config import LossConfig
 from somcore.state import blank_state
 from somcore.threshold import pair_histogram
+from tests.training import small
 
 BASE = {"data.path": "somewhere", "train.model": "deep"}
+
+
+def test_a_gradient_that_a_broken_step_left_is_not_that_of_the_next_round():
+    """As Ctrl-C does after a backward pass, in a process that goes on with the same workers."""
+    module = nn.Linear(5, 3)
+    values = flat_parameters(module)
+    module(torch.ones(2, 5)).sum().backward()
+    load_flat(module, values)
+    assert not flat_gradient(module).any()
+
+
+def test_modules_are_float32_whatever_the_default_of_the_process_is(digits):
+    plan = make_plan(RunConfig.build(small("deep", digits)), Dataset.open(digits)).deep
+    expected = flat_parameters(plan.network())
+    torch.set_default_dtype(torch.float64)
+    try:
+        network = plan.network()
+        assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+        assert torch.equal(flat_parameters(network), expected) and torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_the_step_is_that_of_adam_with_decoupled_weight_decay(generator):

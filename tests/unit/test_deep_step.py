@@ -276,6 +276,17 @@ def test_a_round_is_one_step_of_adamw_on_the_loss_of_its_tiles_and_one_of_the_ma
     assert snapshot.state.num_nodes > 10
 
 
+def test_a_training_is_the_same_whatever_the_default_precision_of_its_process_is(digits, tmp_path):
+    settings = small("deep", digits, map__epochs=1, encoder__width=4, encoder__dim=8, deep__on_collapse="go_on")
+    expected = train(settings, tmp_path / "single")
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert train(settings, tmp_path / "double")["map_digest"] == expected["map_digest"]
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_a_round_without_anything_to_learn_is_no_step_of_the_optimiser(digits):
     """The map is empty in the first round: it gets nodes, the encoder and its momenta stay what they were."""
     off = {"loss__variance_weight": 0.0, "loss__reconstruction_weight": 0.0, "encoder__width": 4, "encoder__dim": 8}

@@ -18,6 +18,7 @@ from somcore.latent import LatentMoments
 from somcore.losses import RoundTotals, Views
 from somcore.refresh import open_map, refreshed, with_every_class
 from somcore.relevance import corrected_deviations
+from somcore.state import TENSORS
 from somcore.statistics import BatchStatistics
 from somcore.update import accumulate, round_scale
 
@@ -214,6 +215,21 @@ def test_loading_leaves_maps_that_were_given_away(generator):
         layer.install(kept)
     layer.load_state_dict(saved)  # torch refuses to write into what inference mode made
     assert layer.state.digest() == early.state.digest()
+
+
+def test_a_map_that_was_given_away_is_not_changed_by_what_is_copied_into_the_layer(generator):
+    """As the usual moving average does: it writes into the buffers of its copy."""
+    network = nn.Sequential(nn.Linear(4, 6), nn.Sigmoid(), trained_layer(generator))
+    averaged = AveragedModel(network)
+    given, kept = averaged.module[2].state, trained_layer(generator).state
+    averaged.module[2].install(given)
+    before = given.digest()
+    network[2].install(kept)
+    averaged.update_parameters(network)
+    assert averaged.module[2].state.digest() == kept.digest() != before == given.digest()
+    with torch.inference_mode():
+        seen = network[2].state
+    assert not any(getattr(seen, name).is_inference() for name in TENSORS)
 
 
 def test_the_map_keeps_its_precision_when_the_network_does_not(generator):

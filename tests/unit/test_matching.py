@@ -1,12 +1,14 @@
 """Winners are those of exact errors: of samples with many rivals, and of samples far outside the map."""
 
 import dataclasses
+from threading import Event, Thread
 
 import pytest
 import torch
 
 from somcore import MapConfig, initial_state, matching
 from somcore.config import VARIANTS
+from somcore.device import one_thread
 from somcore.distance import Scores, Tile, exact_errors, project, squared_errors
 from somcore.matching import box, box_ratios, match, predict_classes
 
@@ -155,3 +157,35 @@ def test_no_sample_is_within_a_box_of_an_empty_map():
 def test_nodes_of_a_growing_map_accept_by_one_threshold_or_by_boxes(variant):
     config = MapConfig(variant=variant)
     assert config.has_threshold + config.has_boxes == config.is_growing
+
+
+def test_one_thread_leaves_every_python_thread_the_number_it_had():
+    """Two that overlapped left the process at one thread: the second took the number of the first for its own."""
+    before, found = torch.get_num_threads(), []
+    first_in, second_in, first_out = Event(), Event(), Event()
+
+    def first():
+        with one_thread():
+            first_in.set()
+            second_in.wait(30)
+        first_out.set()
+
+    def second():
+        first_in.wait(30)
+        with one_thread(), one_thread():
+            second_in.set()
+            first_out.wait(30)
+            found.append(torch.get_num_threads())
+        found.append(torch.get_num_threads())
+
+    torch.set_num_threads(2)
+    try:
+        for together in ([first, second], [lambda: found.append(torch.get_num_threads())]):
+            threads = [Thread(target=work) for work in together]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert found == [1, 2, 2] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -6,6 +6,7 @@ import os
 import resource
 import stat
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,6 +100,14 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name_and_so_is_the_nam
     monkeypatch.setattr(os, "fsync", noted)
     write_atomically(tmp_path / "file", b"content")
     assert synced == [len(b"content"), "folder"]
+
+
+def test_two_threads_that_write_one_file_do_not_meet(tmp_path):
+    """As two containers do, whose processes have the same number."""
+    with ThreadPoolExecutor(2) as threads:
+        writings = [threads.submit(write_atomically, tmp_path / "file", bytes([n]) * 1000) for n in range(40)]
+    assert [writing.exception() for writing in writings] == [None] * 40
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"] and len(set((tmp_path / "file").read_bytes())) == 1
 
 
 def test_a_lock_that_is_a_link_leaves_the_file_behind_it_alone(tmp_path):

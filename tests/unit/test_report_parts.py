@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_wine
 from sklearn.preprocessing import MinMaxScaler
 
@@ -57,6 +58,7 @@ from pipeline.training.history import History
 from pipeline.training.plan import make_plan, training_labels
 from pipeline.training.trainer import train
 from somcore.config import MapConfig
+from somcore.state import blank_state
 from tests.training import small
 
 HEAD = "trial,status,data,model,labelled_fraction,seed,set,accuracy,validation_accuracy,clustering_accuracy,nodes"
@@ -422,6 +424,16 @@ def test_marks_of_a_legend_have_one_size(odd):
     for make in (map_figure, embedding_figure):
         handles = make(collect(odd)).axes[0].get_legend().legend_handles
         assert len(handles) >= len(NAMES) and {tuple(handle.get_sizes()) for handle in handles} == {(36.0,)}
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+def test_no_more_moments_are_kept_than_asked_for_and_the_last_is_among_them(tmp_path, most):
+    history, state = History(tmp_path / "none", most), blank_state(4, 2, 0)
+    for number in range(1, 12):
+        alive = state.alive.index_fill(0, torch.tensor(0), True)
+        history.add(dataclasses.replace(state, alive=alive, round=number, finished=number == 11), number)
+        assert 1 <= len(history.moments) <= most
+    assert history.moments[-1].round == 11
 
 
 def test_curves_begin_where_the_error_was_measured(odd, tmp_path):

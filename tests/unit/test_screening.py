@@ -64,3 +64,11 @@ def test_the_training_of_the_benchmark_is_the_estimator(generator):
     estimator = SSSOM(epochs=5, seed=7, sampling="replacement").fit(features.numpy(), labels.numpy())
     config = resolved(MapConfig(variant="sssom", epochs=5, seed=7, sampling="replacement"), features, 3)
     assert train_map(config, features, labels, 3).digest() == estimator.state_.digest()
+
+
+@pytest.mark.parametrize(
+    "compiler, works", [("env cc", True), ("nowhere-cc", False), ("cc 'open", False), ("true", False)]
+)
+def test_a_compiler_with_arguments_or_none_that_works(monkeypatch, compiler, works):
+    monkeypatch.setenv("CC", compiler)
+    assert (screening.library.__wrapped__() is not None) == works

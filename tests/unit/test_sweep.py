@@ -280,6 +280,14 @@ def test_what_ended_untold_when_time_was_up_is_recorded(digits, tmp_path, tracki
     assert now.progress.done == 2
 
 
+def test_a_search_whose_time_is_up_before_its_first_set_ends_as_any_other(digits, tmp_path, space, monkeypatch):
+    now = sitting(digits, tmp_path / "out", space=space, samples=2, search="optuna")
+    monkeypatch.setattr(now, "_tune", lambda *_: None)
+    result = now.run(1.0, None)
+    assert (result["trials"], result["waiting"], result["best"], result["rows"]) == (2, 2, None, [])
+    assert ended(tmp_path / "out") == ["FINISHED"]
+
+
 def test_the_best_of_the_finished_trials_is_told_and_recorded_every_few_seconds(monkeypatch):
     now, told, recorded = [0.0], [], []
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))

@@ -65,6 +65,12 @@ def sent(tmp_path, uri: str) -> str | None:
     return sender.run_id
 
 
+def wait_for(condition) -> None:
+    until = time.monotonic() + 60
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
 def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -354,6 +360,36 @@ def test_a_journal_that_ends_in_half_a_line_is_read_up_to_there(tmp_path):
     assert [line["name"] for line in journal.lines()] == ["a run"]
     journal.write("end", status="FINISHED")
     assert [line["kind"] for line in journal.lines()] == ["start", "torn", "end"]
+
+
+def test_lines_that_are_no_records_count_as_nothing(tmp_path, tracking_uri):
+    """As a disk leaves them that lost its power."""
+    junk = [b"\x9c\xff\x10", b"\0" * 300, b"[1, 2]", b'[["kind", "end"]]', b"7", b"{}", b""]
+    journal = Journal(tmp_path)
+    journal.path.write_bytes(b"\n".join(junk) + b"\n")
+    tracker = Tracker(tmp_path, tracking_uri, "some experiment")
+    assert tracker.last_step("nodes") == 0
+    record(tracker, tmp_path)
+    assert [line["kind"] for line in journal.lines()][:8] == ["torn"] * 7 + ["start"]
+    check(tracking_uri, tracker.run_id)
+
+
+def test_a_journal_that_cannot_be_read_for_a_moment_does_not_end_the_sending(tmp_path, tracking_uri):
+    lines: list[str] = []
+    tracker = Tracker(tmp_path, tracking_uri, "some experiment", lines.append)
+    journal, aside = tmp_path / "tracking.jsonl", tmp_path / "aside"
+    tracker.start("a run", PARAMS, {})
+    wait_for(lambda: '"sent": 1' in (tmp_path / "tracking.json").read_text())
+    journal.rename(aside)
+    journal.mkdir()
+    tracker.metrics({"nodes": 1}, 1)
+    wait_for(lambda: len(lines) == 2)
+    journal.rmdir()
+    aside.rename(journal)
+    assert f"Tracking: '{journal}': Is a directory. Training goes on; the records are kept in" in "".join(lines)
+    tracker.finish("FINISHED")
+    run = mlflow.MlflowClient(tracking_uri).get_run(tracker.run_id)
+    assert (run.info.status, run.data.metrics["nodes"]) == ("FINISHED", 1)
 
 
 def test_two_processes_worth_of_trackers_share_one_new_store(tmp_path):
