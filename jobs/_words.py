@@ -20,7 +20,7 @@ from pipeline.tracking.stores import is_relative
 _SETTINGS = ("config", "unlabelled_config")
 _FILES = (*_SETTINGS, "space")  # options whose files travel with the command
 _PLACES = ("run", "model")  # options that may be a directory, a name or an id
-_KEYS = ("data.path", "train.checkpoints", "tracking.uri")  # settings that say a place
+_KEYS = {"data.path": "data", "tracking.uri": "tracking_uri", "train.checkpoints": "checkpoints"}  # and the option
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def understand(typed: Sequence[str], workdir: str | None) -> Words:
         workdir: where relative paths are looked for; None = they are refused.
 
     Raises:
-        UserError: the job would refuse the options; a path that the cluster could not find, or an address.
+        ValueError: the job would refuse the options; a path that the cluster could not find, or an address.
     """
     words = module_of(typed, [name for name in JOBS if name != "submit"])
     words = tuple(part for word in words for part in _parts(word))
@@ -81,12 +81,13 @@ def _parts(word: str) -> list[str]:
 
 
 def _check_settings(options: dict[str, Any]) -> None:
-    """No setting may say a place that is relative, whether it is typed or in a file that travels."""
-    found = [parse_setting(text) for text in options.get("settings") or ()]
-    found += [setting for name in _SETTINGS if (file := options.get(name)) for setting in read_file(file).items()]
-    for key, value in found:
-        if key in _KEYS and _relative("tracking_uri" if key == "tracking.uri" else "data", value):
-            raise _not_absolute(key, value)
+    """No setting that counts may say a place that is relative, whether it is typed or in a file that travels."""
+    typed = dict(parse_setting(text) for text in options.get("settings") or ())
+    files = [str(options[name]) for name in _SETTINGS if options.get(name)]
+    for settings in [typed, *(read_file(file) | typed for file in files if Path(file).is_file())]:
+        for key, option in _KEYS.items():
+            if not options.get(option) and _relative(option, settings.get(key)):
+                raise _not_absolute(key, settings[key])
 
 
 def _not_absolute(option: str, value: Any) -> UserError:
@@ -101,7 +102,7 @@ def _relative(name: str, value: Any) -> bool:
         return isinstance(value, str) and value != "none" and is_relative(value)
     if name.endswith("config") and recipe_path(str(value)) is not None:
         return False  # it is among the code
-    if name == "data" and isinstance(value, str):
+    if name in ("data", "checkpoints") and isinstance(value, str):
         return "://" not in value and not value.startswith("/")
     if name in _PLACES and isinstance(value, str):
         return "/" in value and ":/" not in value and not value.startswith("/")

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -38,20 +39,32 @@ def _ignored(*asking: signal.Signals) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with contextlib.ExitStack() as restored:
-        for number in asking:
-            handler = signal.getsignal(number)
-            restored.callback(signal.signal, number, signal.SIG_DFL if handler is None else handler)
-        _ignore(asking)
+    before: dict[signal.Signals, Any] = {}
+    try:
+        _ignore(asking, before)
         yield
+    finally:
+        _restore(before)
 
 
-def _ignore(asking: tuple[signal.Signals, ...]) -> None:
+def _ignore(asking: tuple[signal.Signals, ...], before: dict[signal.Signals, Any]) -> None:
     """One that comes before its turn interrupts what would ignore it, which then begins again."""
     try:
         for number in asking:
+            before.setdefault(number, signal.getsignal(number))
             signal.signal(number, signal.SIG_IGN)
     except KeyboardInterrupt:
         if signal.SIGINT not in asking:  # it may be Ctrl-C, which was to be heard
             raise
-        _ignore(asking)
+        _ignore(asking, before)
+
+
+def _restore(before: dict[signal.Signals, Any]) -> None:
+    """One that is heard again, and comes, keeps none of the others away."""
+    try:
+        for number, handler in list(before.items()):
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            del before[number]
+    finally:
+        if before:
+            _restore(before)

@@ -59,15 +59,16 @@ def one_thread() -> Iterator[None]:
         return
     own = torch.get_num_threads()
     before = next(iter(_others), own) if own == 1 else own
-    _others.append(before)
-    _within.set(True)
-    torch.set_num_threads(1)
     try:
+        _within.set(True)
+        _others.append(before)
+        torch.set_num_threads(1)
         yield
     finally:
-        torch.set_num_threads(before)
         _within.set(False)
-        _others.remove(before)
+        if before in _others:
+            _others.remove(before)
+        torch.set_num_threads(before)
 
 
 def writes_of(tensor: Tensor) -> int:

@@ -17,6 +17,7 @@ from pipeline.places import absolute
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 _SIZE = 224
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _DEFAULT = "resnet18"
 _AUXILIARY = ("aux1", "aux2", "AuxLogits")  # classifiers of GoogLeNet and Inception that help in training
 _SAVED = "It must hold what torch.save(network.state_dict(), FILE) writes, or {'state_dict': ...} of it."
@@ -161,9 +162,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     found = content.get("state_dict", content) if isinstance(content, dict) else {}
     if not isinstance(found, dict) or not found:
         raise UserError(f"encoder.weights must name a file of weights. Got '{path}', which holds none. {_SAVED}")
-    odd = next(
-        (key for key, value in found.items() if torch.is_tensor(value) and not torch.isfinite(value).all()), None
-    )
+    floats = {key: value for key, value in found.items() if torch.is_tensor(value) and value.dtype in _FLOATS}
+    odd = next((key for key, value in floats.items() if not bool(torch.isfinite(value).all())), None)
     if odd is not None:
         raise UserError(f"encoder.weights must hold finite numbers. Got infinity or NaN in '{odd}' of '{path}'.")
     return {str(key).removeprefix("module."): value for key, value in found.items()}

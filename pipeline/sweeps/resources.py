@@ -84,7 +84,7 @@ class Room:
             return
         self._said = True
         *first, last = (" and ".join(f"{amount:g} {name}" for name, amount in b.items()) for b in self._bundles)
-        wanted = f"{len(first)} workers of {last}" if first else last
+        wanted = f"{last} per worker, W = {len(first)}" if first else last
         self._say(
             f"The cluster has had no room for a trial ({wanted}) for {self._patience_s:g} s. The sweep waits for it; "
             "Ctrl-C ends it, and --resume goes on, with less by --workers or cluster.cpus_per_worker."

@@ -196,10 +196,8 @@ def _named(classes: Any, num_rows: int) -> np.ndarray:
 
 def _refuse_missing_labels(y: Any) -> None:
     """NaN, None and NA of pandas mark a row without a label elsewhere; here -1 does."""
-    if y is None:
-        return
-    values = np.asarray(y)
-    if values.dtype.kind in "iub" or (values.dtype.kind == "f" and not np.isnan(values).any()):
+    kind = y.dtype.kind if isinstance(getattr(y, "dtype", None), np.dtype) else ""
+    if y is None or (kind and kind in "iub") or (kind == "f" and not np.isnan(y).any()):
         return
     for row, value in enumerate(np.asarray(y, dtype=object).ravel()):
         if value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value):

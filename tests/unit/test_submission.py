@@ -184,6 +184,10 @@ def test_a_file_of_settings_travels_however_it_is_typed_and_says_no_relative_pla
         found = understand([*words, "--config", typed], "/mnt")
         spoken = Task(found.words, found.given).entrypoint()
         assert f'"${CODE}"/{GIVEN}/0-conf.yaml' in spoken and "./" not in spoken
+    assert not understand([*words, "--config", "/mnt/only/there.yaml"], None).given
+    understand([*words, "--config", "conf.yaml", "--set", "train.checkpoints=/mnt/kept"], None)
+    (tmp_path / "own.yaml").write_text("{data: {path: d}, tracking: {uri: mlruns}}")
+    understand([*words, "--config", "own.yaml"], None)  # the options count more
     with pytest.raises(UserError, match="^train.checkpoints must be an absolute path .* Got 'kept'.$"):
         understand([*words, "--config", "conf.yaml"], None)
 
