@@ -509,6 +509,19 @@ def test_frozen_features_are_a_data_set_for_every_model(digits, tmp_path):
     assert json.loads((tmp_path / "next" / "run.json").read_text())["summary"]["nodes"] == 10
 
 
+def test_features_are_of_samples_scaled_as_the_model_has_seen_them(tmp_path, rng):
+    labels = np.arange(40) % 2
+    rows = rng.normal(labels[:, None], 0.2, (40, 3))
+    data, smaller = table(tmp_path / "all", rows, labels), table(tmp_path / "smaller", rows[:20] * 0.1, labels[:20])
+    settings = {"data.path": str(data), "train.model": "supervised", "cluster.workers": 0}
+    train({**settings, **COMMON}, tmp_path / "run")
+    write_features(smaller, tmp_path / "out", run=str(tmp_path / "run"))
+    low, high = rows.min(0), rows.max(0)
+    scaled = torch.from_numpy((rows[:20] * 0.1 - low) / (high - low)).float()
+    expected = Trained.load(tmp_path / "run").represent(scaled)
+    torch.testing.assert_close(Dataset.open(tmp_path / "out").read_raw("train", slice(None)), expected)
+
+
 def test_features_of_another_extractor_or_of_other_data_are_not_taken_for_these(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "frozen_features", lambda weights, shape: (lambda x: x[:, :2], 2))  # too slow here
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

@@ -1,5 +1,6 @@
 """A trained model as its users meet it: raw samples in, through Python, MLflow and a plain directory."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -118,6 +119,19 @@ def test_columns_of_a_table_are_found_by_name_and_scaled(numbers, rows):
     assert (answers["class"] == np.array(["no", "yes"])[labels]).mean() > 0.9
     far = Predictor.load(numbers)(pd.DataFrame({"x0": [90000.0], "x1": [50.0]}))
     assert far["novelty"][0] > answers["novelty"].max()
+
+
+def test_every_row_of_many_has_its_answer(numbers, rows):
+    predictor, many = Predictor.load(numbers), np.resize(rows[0], (2049, 2))
+    answers = predictor(many)
+    assert len(answers) == 2049 and answers["node"].tolist() == [*predictor(many[:2048])["node"], answers["node"][8]]
+
+
+def test_who_is_left_out_has_no_class_and_no_confidence(numbers):
+    predictor = Predictor.load(numbers)
+    predictor.config = dataclasses.replace(predictor.config, noise_filter=True)
+    answers = predictor(pd.DataFrame({"x0": [200.0, 90000.0], "x1": [-1.0, 50.0]}))
+    assert answers["class"].tolist() == ["no", None] and answers["confidence"].isna().tolist() == [False, True]
 
 
 def test_classes_keep_their_order_where_that_is_not_the_alphabets(tmp_path):
