@@ -133,6 +133,11 @@ def test_the_row_that_cannot_be_read_is_set_aside_whatever_is_wrong_with_others(
     assert values.tolist() == [[3.0, 4.0]] and [reason is None for reason in reasons] == [False, False, True]
 
 
+def test_columns_of_a_file_may_stand_in_another_order(model):
+    batch = pa.record_batch({"x1": [1.0, 2.0], "name": ["a", "b"], "x0": [3.0, 4.0]})
+    assert samples_of(batch, Predictor.load(model).spec)[0].tolist() == [[3.0, 1.0], [4.0, 2.0]]
+
+
 def test_pixels_of_another_type_are_refused():
     pixels = InputSpec("image", (1, 1, 2), "uint8", (0.0,), (255.0,), None, "error")
     for wide in (pa.int64(), pa.uint16()):  # 256 would be 0

@@ -348,6 +348,15 @@ def test_an_epoch_after_which_nothing_is_left_to_stop_is_not_told(monkeypatch):
     assert [report["epochs"] for report in told] == [1, 2]
 
 
+def test_the_error_of_an_epoch_is_a_score_of_which_less_is_better(monkeypatch):
+    from pipeline.sweeps import tune
+
+    told = []
+    monkeypatch.setattr(tune.tune, "report", told.append)
+    tune._by_epoch("quantization_error")(1, 3, {"quantization_error": 0.3})
+    assert told == [{"epochs": 1, "training_quantization_error": 0.3, "score": -0.3}]
+
+
 def no_room(*_):
     raise OSError(28, "No space left on device")
 
