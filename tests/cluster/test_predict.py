@@ -18,9 +18,11 @@ from jobs.predict import predict as command
 from pipeline.errors import UserError, line_of
 from pipeline.predictor import Predictor
 from pipeline.prepare import PrepareOptions, prepare
+from pipeline.prepared.samples import InputSpec
 from pipeline.prepared.shards import Dataset
 from pipeline.serving.pieces import Piece, cut_input
 from pipeline.serving.predict import Scorer, batch_rows, predict
+from pipeline.serving.readable import check_schema, samples_of
 from pipeline.sources import SourceOptions, open_source
 from pipeline.training.trainer import train
 from tests.training import small, table
@@ -119,6 +121,39 @@ def test_only_missing_files_are_made(model, source, tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     keys = pd.read_parquet(tmp_path / "out")["key"].tolist()
     assert keys == [n for n in range(80) if n not in (12, 61)], "without a column of keys they are row numbers"
+
+
+def test_files_of_the_same_name_in_several_folders_have_answers_each(model, rows, tmp_path):
+    for name, part in (("a", rows[:50]), ("b", rows[50:])):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        part.to_parquet(tmp_path / "in" / name / "part-0.parquet")
+    predict(model, tmp_path / "in", tmp_path / "out", actors=0)
+    keys = [key for path in (tmp_path / "out").rglob("*.parquet") for key in pd.read_parquet(path)["key"]]
+    assert sorted(keys) == list(range(80))
+
+
+def test_a_piece_begins_where_the_one_before_it_ends(model, rows, tmp_path):
+    pq.write_table(pa.Table.from_pandas(rows[:50]), tmp_path / "in.parquet", row_group_size=10)
+    pieces, _ = cut_input(tmp_path / "in.parquet", Predictor.load(model).spec, "id", 15)
+    assert [(piece.start, piece.rows) for piece in pieces] == [(0, 20), (20, 20), (40, 10)]
+
+
+def test_the_row_that_cannot_be_read_is_set_aside_whatever_is_wrong_with_others(model):
+    batch = pa.record_batch({"features": [[1.0], [2.0, np.nan], [3.0, 4.0]]})
+    values, reasons = samples_of(batch, Predictor.load(model).spec)
+    assert values.tolist() == [[3.0, 4.0]] and [reason is None for reason in reasons] == [False, False, True]
+
+
+def test_columns_of_a_file_may_stand_in_another_order(model):
+    batch = pa.record_batch({"x1": [1.0, 2.0], "name": ["a", "b"], "x0": [3.0, 4.0]})
+    assert samples_of(batch, Predictor.load(model).spec)[0].tolist() == [[3.0, 1.0], [4.0, 2.0]]
+
+
+def test_pixels_of_another_type_are_refused():
+    pixels = InputSpec("image", (1, 1, 2), "uint8", (0.0,), (255.0,), None, "error")
+    for wide in (pa.int64(), pa.uint16()):  # 256 would be 0
+        with pytest.raises(UserError, match="must hold uint8"):
+            check_schema(pa.schema([("features", pa.list_(wide))]), pixels, "in.parquet")
 
 
 def test_rows_that_the_map_would_not_accept_are_counted(model, rows, tmp_path, capsys):

@@ -66,6 +66,18 @@ def test_rows_without_a_class_are_told_where_there_are_some(tmp_path, capsys, cl
     assert (told in said) if told else ("labelled" not in said)
 
 
+def test_rows_without_a_class_change_no_score_of_the_others(tmp_path, rng):
+    labels = np.where(np.arange(40) < 30, np.arange(40) % 2, -1)
+    features = rng.normal(np.arange(40)[:, None] % 2, 0.1, (40, 2))
+    data = table(tmp_path / "all", features, labels)
+    train(small("sssom", data, train__labelled_fraction=1.0), tmp_path / "run")
+    known = table(tmp_path / "known", features[:30], labels[:30])
+    more, only = (evaluate_run(str(tmp_path / "run"), place, "train") for place in (data, known))
+    assert (more["rows"], only["rows"]) == (40, 30)
+    for name in ("accuracy", "nmi", "ari", "purity"):
+        assert more[name] == only[name], name
+
+
 @pytest.mark.parametrize("model", ["sssom", "larfdssom"])
 def test_a_class_that_does_not_occur_in_the_data_changes_no_score(tmp_path, rng, model):
     """The others are found by their names: dog is 1 to the model, and 0 to data without cats."""

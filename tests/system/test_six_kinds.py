@@ -132,7 +132,11 @@ def test_onnx_answers_as_torch_does(runs, digits, tmp_path, model):
 
 @pytest.mark.parametrize(
     "model, changes",
-    [("sssom", {"map__fallback": "threshold", "map__noise_filter": True}), ("altsssom", {"map__noise_filter": True})],
+    [
+        ("sssom", {"map__fallback": "threshold", "map__noise_filter": True}),
+        ("altsssom", {"map__noise_filter": True}),
+        ("altsssom", {"map__fallback": "threshold", "map__noise_filter": True}),
+    ],
 )
 def test_onnx_leaves_out_what_the_map_leaves_out(tmp_path, model, changes):
     data = masked_table(tmp_path / "t")

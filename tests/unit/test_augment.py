@@ -31,6 +31,11 @@ def test_a_view_depends_on_seed_epoch_and_position_and_on_nothing_else(kind, gen
                 assert not torch.equal(view(x, other), whole)
 
 
+def test_samples_and_directions_have_numbers_of_their_own():
+    across_and_down = draws(range(5)).uniform("shift", 2)
+    assert len(set(across_and_down.flatten().tolist())) == 10
+
+
 @pytest.mark.parametrize("kind", sorted(WEAK))
 def test_values_stay_in_the_unit_interval_and_the_strong_view_is_further_away(kind):
     bars = torch.zeros(64, *IMAGE)

@@ -7,6 +7,7 @@ import warnings
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 import torch
@@ -130,6 +131,13 @@ def test_predictions_of_a_kohonen_map_are_nearest_prototypes(iris):
     assert som.score(X) == -som.quantization_error(X)
 
 
+def test_the_error_is_the_mean_over_all_rows_however_many(rng):
+    X = np.vstack([rng.random((2048, 2)), 3 + rng.random((100, 2))])
+    som = KohonenSOM(rows=3, columns=3, epochs=1).fit(X[:100])
+    by_hand = np.linalg.norm(X - som.prototypes_[som.predict(X)], axis=1).mean()
+    assert som.quantization_error(X) == pytest.approx(by_hand, rel=1e-6)
+
+
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_pickle_joblib_and_skops_keep_all_of_an_estimator(kind, iris, tmp_path):
     X, y = iris
@@ -213,6 +221,8 @@ def test_u_matrix_of_a_lattice(iris):
     assert som.u_matrix().shape == (4, 5) and full.shape == (7, 9)
     np.testing.assert_array_equal(full[::2, ::2], som.u_matrix())
     assert full[0, 1] == pytest.approx(np.linalg.norm(som.prototypes_[0] - som.prototypes_[1]))
+    across = [np.linalg.norm(som.prototypes_[a] - som.prototypes_[b]) for a, b in ((0, 6), (1, 5))]
+    assert full[1, 1] == pytest.approx(np.mean(across)), "in the middle of four nodes"
     torus = KohonenSOM(rows=4, columns=5, toroidal=True, epochs=2).fit(X)
     assert torus.u_matrix(full=True).shape == (8, 10)
     assert torch.equal(torus.state_.neighbours, adjacency(4, 5, "hexagonal", True))
@@ -324,6 +334,7 @@ def test_a_stream_of_weighted_samples_is_the_stream_without_where_each_weighs_on
         plain.partial_fit(X[here], y[here], **classes)
         weighted.partial_fit(X[here], y[here], sample_weight=[1], **classes)
     assert weighted.config_ == plain.config_ and weighted.state_.digest() == plain.state_.digest()
+    assert plain.config_.pruning_period == 10 * plain.batch_size, "ten epochs of at least one batch"
     many = kind().partial_fit(X[:1], y[:1], sample_weight=[700], **classes)
     assert many.config_.pruning_period == 7000
 
@@ -332,6 +343,19 @@ def test_a_numpy_batch_size_is_a_batch_size(iris):
     """`fit` took it, `partial_fit` of a lattice did not."""
     maps = [KohonenSOM(rows=2, columns=2, batch_size=size).partial_fit(iris[0]) for size in (np.int64(16), 16)]
     assert maps[0].state_.digest() == maps[1].state_.digest()
+
+
+def test_partial_fit_of_a_batch_map_is_a_round_for_each_batch(iris):
+    som = KohonenSOM(rows=3, columns=3, epochs=2, batch_size=40).fit(iris[0])
+    rounds = som.state_.round
+    assert som.partial_fit(iris[0]).state_.round == rounds + 4, "of 150 rows"
+
+
+def test_a_stream_grows_for_as_long_as_it_flows(rng):
+    som = LARFDSSOM(epochs=1, batch_size=4, activation_threshold=0.9)
+    for _ in range(30):
+        som.partial_fit(rng.random((8, 2)))
+    assert som.state_.round == 60 and som.state_.growing and not som.state_.finished
 
 
 def test_partial_fit_refuses_a_new_class(iris):
@@ -358,8 +382,10 @@ def test_classes_stay_those_of_the_first_call(iris):
 def test_weights_count_samples(kind, iris):
     X, y = iris
     weights = np.where(np.arange(150) < 50, 3, 1)
-    som, plain = kind(epochs=3), kind(epochs=3)
+    som, plain, other = kind(epochs=3), kind(epochs=3), kind(epochs=3)
     assert som.fit(X, y, sample_weight=weights).state_.digest() != plain.fit(X, y).state_.digest()
+    other.fit_predict(X, y, sample_weight=weights)
+    assert other.state_.digest() == som.state_.digest()
     assert som.fit(X, y, sample_weight=np.ones(150)).config_ == plain.config_
     kept = np.arange(150) >= 30
     dropped = kind(epochs=3).fit(X, y, sample_weight=kept.astype(float))
@@ -543,3 +569,12 @@ def test_an_estimator_on_a_device_of_torch_is_saved(iris, tmp_path):
     som = KohonenSOM(rows=2, columns=2, epochs=1, device=torch.device("cpu")).fit(iris[0])
     som.save(tmp_path / "map.som")
     assert KohonenSOM.load(tmp_path / "map.som").state_.digest() == som.state_.digest()
+
+
+def test_a_saved_estimator_knows_the_names_of_its_features(iris, tmp_path):
+    X = pd.DataFrame(iris[0], columns=["a", "b", "c", "d"])
+    LARFDSSOM(epochs=1).fit(X).save(tmp_path / "map.som")
+    loaded = LARFDSSOM.load(tmp_path / "map.som")
+    assert loaded.feature_names_in_.tolist() == ["a", "b", "c", "d"]
+    with pytest.raises(ValueError, match="feature names"):
+        loaded.predict(X[["b", "a", "c", "d"]])

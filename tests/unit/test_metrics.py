@@ -176,6 +176,14 @@ def test_trustworthiness_equals_scikit_learn(rng):
         metrics.trustworthiness(torch.tensor(features), torch.tensor(embedding), 60)
 
 
+def test_trustworthiness_of_more_rows_than_are_looked_at_at_once(rng):
+    features = rng.random((300, 4))
+    embedding = features[:, :2] + 0.1 * rng.random((300, 2))
+    pair = torch.tensor(features), torch.tensor(embedding)
+    assert metrics.trustworthiness(*pair, 5) == pytest.approx(reference_trustworthiness(features, embedding))
+    assert metrics.continuity(*pair, 5) == pytest.approx(reference_trustworthiness(embedding, features))
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("measure", [metrics.trustworthiness, metrics.continuity])
 def test_neighbourhoods_are_those_of_finite_places(measure, bad):

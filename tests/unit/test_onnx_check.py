@@ -1,6 +1,7 @@
 """An exported file that says other nodes or classes than the model is not written."""
 
 import dataclasses
+import json
 from contextlib import nullcontext
 
 import numpy as np
@@ -23,7 +24,7 @@ def exported(request, tmp_path_factory):
     """A small model and its file."""
     rng, tmp_path = np.random.default_rng(0), tmp_path_factory.mktemp("onnx")
     labels = np.arange(60) % 2
-    data = table(tmp_path / "t", rng.normal(labels[:, None], 0.2, (60, 2)), labels)
+    data = table(tmp_path / "t", rng.normal(labels[:, None], 0.2, (60, 2)), labels + 9)  # 10 before 9 in the alphabet
     train(small(request.param, data, map__epochs=2), tmp_path / "run")
     assert export_model(str(tmp_path / "run"), str(tmp_path / "m.onnx"))["checked"] == 64
     return (tmp_path / "m.onnx").read_bytes(), Predictor.load(tmp_path / "run")
@@ -58,6 +59,12 @@ def test_a_model_that_is_no_graph_is_told_in_one_line(own, kind, told):
     with pytest.raises(kind, match=told) as caught:
         _converted(Branches(), torch.ones(2, 3), own)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_names_its_classes_in_the_order_of_their_codes(exported):
+    content, model = exported
+    told = onnxruntime.InferenceSession(content).get_modelmeta().custom_metadata_map["class_names"]
+    assert json.loads(told) == [*model.class_names] == ["9", "10"]
 
 
 def test_classes_are_compared_as_well_as_nodes(exported):

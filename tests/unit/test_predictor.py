@@ -1,5 +1,6 @@
 """A trained model as its users meet it: raw samples in, through Python, MLflow and a plain directory."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -67,6 +68,7 @@ def test_raw_images_give_what_the_map_says_of_scaled_ones(images, digits):
 
 def test_novelty_of_a_lattice_is_one_half_at_the_outlier_threshold(images):
     predictor = Predictor.load(images)
+    assert predictor.novelty(torch.empty(1, 64), torch.tensor([torch.inf])).tolist() == [1.0], "of any map"
     predictor.config = MapConfig(variant="dssom", outlier_threshold=0.8)  # an activation: 1 / (1 + 0.25)
     rho = torch.tensor([0.0, 0.25, 0.75, torch.inf], dtype=torch.float64)
     assert predictor.novelty(torch.empty(4, 64), rho).tolist() == pytest.approx([0.0, 0.5, 0.75, 1.0])
@@ -118,6 +120,20 @@ def test_columns_of_a_table_are_found_by_name_and_scaled(numbers, rows):
     assert (answers["class"] == np.array(["no", "yes"])[labels]).mean() > 0.9
     far = Predictor.load(numbers)(pd.DataFrame({"x0": [90000.0], "x1": [50.0]}))
     assert far["novelty"][0] > answers["novelty"].max()
+
+
+def test_every_row_of_many_has_its_answer(numbers, rows):
+    predictor, many = Predictor.load(numbers), np.resize(rows[0], (2049, 2))
+    answers = predictor(many)
+    assert answers.index.tolist() == list(range(2049))
+    assert answers["node"].tolist() == [*predictor(many[:2048])["node"], answers["node"][8]]
+
+
+def test_who_is_left_out_has_no_class_and_no_confidence(numbers):
+    predictor = Predictor.load(numbers)
+    predictor.config = dataclasses.replace(predictor.config, noise_filter=True)
+    answers = predictor(pd.DataFrame({"x0": [200.0, 90000.0], "x1": [-1.0, 50.0]}))
+    assert answers["class"].tolist() == ["no", None] and answers["confidence"].isna().tolist() == [False, True]
 
 
 def test_classes_keep_their_order_where_that_is_not_the_alphabets(tmp_path):

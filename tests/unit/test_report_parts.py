@@ -35,8 +35,9 @@ from pipeline.report.figures import (
     u_matrix_figure,
 )
 from pipeline.report.make import command_of, labels_read, report_of, run_page
-from pipeline.report.nodes import feature_names, features_shown, samples_per_node
+from pipeline.report.nodes import feature_names, features_shown, node_details, samples_per_node
 from pipeline.report.palette import apart
+from pipeline.report.pictures import Gallery
 from pipeline.report.placement import (
     Plane,
     borders,
@@ -47,9 +48,9 @@ from pipeline.report.placement import (
     regions,
     shown_edges,
 )
-from pipeline.report.score_charts import classes_then, confusion_chart, curves_chart
+from pipeline.report.score_charts import answers, classes_then, confusion_chart, curves_chart
 from pipeline.report.sweeps import fractions_chart, fractions_figure, sweep_page
-from pipeline.report.tables import telling_features, write_tables
+from pipeline.report.tables import node_table, telling_features, write_tables
 from pipeline.serving.model import model_directory
 from pipeline.serving.trained import Trained, evaluate_run
 from pipeline.sources import SourceOptions, open_source
@@ -357,6 +358,59 @@ def test_the_growth_of_a_map_ends_with_the_classes_that_the_map_is_shown_in(odd,
     page = run_page(data, ("pca",))
     growth = next(content for key, _, content, _ in page.tabs if key == "growth")
     assert "Nodes that have learned no class" in growth
+
+
+def test_a_report_of_some_rows_is_of_these_rows_wherever_they_are_shown(digits, tmp_path):
+    train(small("sssom", digits), tmp_path / "run")
+    data, gallery = collect(tmp_path / "run", rows=50, embedded=20), Gallery()
+    labels, samples = data.dataset.labels("train").numpy(), data.dataset.read("train", slice(None))[0].numpy()
+    assert (data.train.labels == labels[data.train.rows]).all() and len(data.train.rows) == 50
+    assert (data.features == samples[data.train.rows[data.sample]]).all() and len(data.features) == 20
+    shown = [row for node in node_details(data, gallery)[0] for row in (*node["members"], *node["misfits"])]
+    assert {row["r"] for row in shown} == {*data.train.rows.tolist()}
+    for row in shown:
+        assert row["c"] == labels[row["r"]]
+        assert (gallery._pictures[row["p"]] == (samples[row["r"]].reshape(8, 8) * 255).round()).all()
+
+
+def test_rows_of_another_class_are_what_fits_a_node_least(wine):
+    data, seen = collect(wine), 0
+    for node in range(data.num_nodes):
+        labels = data.train.labels[data.misfits(node)]
+        others = (labels >= 0) & (labels != data.shown_classes[node])
+        assert (np.diff(others.astype(int)) <= 0).all(), "they are first"
+        seen += 0 < others.sum() < len(others)
+    assert seen
+
+
+def test_a_node_is_as_pure_as_its_rows_with_a_class_are(wine):
+    data = collect(wine)
+    for node, purity in enumerate(data.measures["purity"]):
+        labels = data.train.labels[data.members(node)]
+        known = labels[labels >= 0]
+        assert purity == pytest.approx(np.bincount(known).max() / len(known) if len(known) else np.nan, nan_ok=True)
+    assert (data.train.labels < 0).any()
+
+
+def test_the_table_of_nodes_tells_the_class_of_a_node_from_that_of_its_rows(odd):
+    data = collect(odd)
+    other = dataclasses.replace(data, classes=(data.majority + 1) % 4)
+    found, names = node_table(other).to_pandas().set_index("node").loc[data.nodes], np.array([*data.class_names])
+    won = data.majority >= 0
+    assert won.any() and (found["majority"][won] == names[data.majority[won]]).all()
+    assert (found["class"] == names[other.classes]).all()
+
+
+def test_confusions_are_counted_by_true_class_where_some_rows_have_no_answer():
+    rows = SimpleNamespace(labels=np.array([0, 0, 1, -1]), predicted=np.array([1, 1, -1, 0]), nodes=np.zeros(4, int))
+    assert answers(SimpleNamespace(num_classes=2), rows).tolist() == [[0, 2, 0], [0, 0, 1]]
+
+
+def test_only_finished_trials_of_a_sweep_are_results(tmp_path):
+    rows = [f"t{n},{status},toy,sssom,0.1,{n},0,0.{n + 5},,0.5,9" for n, status in enumerate(("finished", "stopped"))]
+    (tmp_path / "trials.csv").write_text("\n".join([HEAD, *rows]))
+    (tmp_path / "sweep.json").write_text(json.dumps({"definition": {}}))
+    assert [row["trial"] for row in sweep_data.SweepData(tmp_path).finished] == ["t0"]
 
 
 @pytest.mark.parametrize(("sets", "chose"), [(2, "validation accuracy"), (1, "nothing")])

@@ -1,10 +1,12 @@
 """The rivals' rules against their formulas, and every rival through the same training."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans
 
 from pipeline.config import RunConfig
 from pipeline.deep.augment import Draws, views_of
@@ -14,19 +16,22 @@ from pipeline.errors import UserError
 from pipeline.predictor import Predictor
 from pipeline.prepare import prepare
 from pipeline.prepared.shards import Dataset
-from pipeline.rivals import RIVALS, rival_class
+from pipeline.rivals import RIVALS, deepcluster, rival_class
 from pipeline.rivals.base import Tile, places_of, plain_map, replaced, voted_classes
-from pipeline.rivals.clusters import k_means, nearest_nodes, refilled
+from pipeline.rivals.clusters import k_means, nearest_nodes, refilled, settled
 from pipeline.rivals.config import SETTINGS, reads
 from pipeline.rivals.dec import soft_assignment, target_distribution
 from pipeline.rivals.deepcluster import balanced_rows, whitening
 from pipeline.rivals.fixmatch import sure_classes
+from pipeline.rivals.rounds import RivalRounds
 from pipeline.rivals.vqvae import make_quantizer
 from pipeline.rivals.world import World
 from pipeline.serving.trained import evaluate_run
 from pipeline.sources import SourceOptions, open_source
-from pipeline.training.checkpoint import read
+from pipeline.training.checkpoint import Snapshot, read
+from pipeline.training.first import first_snapshot
 from pipeline.training.plan import make_plan
+from pipeline.training.reduction import LocalReduction
 from pipeline.training.trainer import train
 from somcore.state import blank_state
 from tests.training import table
@@ -55,6 +60,7 @@ def test_a_rival_trains_resumes_and_is_used_like_any_model(model, digits, tmp_pa
     samples = Dataset.open(digits).read_raw("test", slice(0, 20))
     answers = Predictor.load(tmp_path / "whole")(samples.numpy())
     assert len(answers) == 20 and set(answers["node"]) <= set(range(10)) and answers["novelty"].between(0, 1).all()
+    check_the_map_on_its_rows(model, digits, tmp_path / "whole")
     if model == "kmeans":
         return  # one round: nothing to interrupt
 
@@ -66,6 +72,16 @@ def test_a_rival_trains_resumes_and_is_used_like_any_model(model, digits, tmp_pa
         train(settings(model, digits, train__checkpoint_rounds=5), tmp_path / "cut", on_epoch=stop)
     resumed = train(settings(model, digits), tmp_path / "cut", resume=True)
     assert resumed["map_digest"] == whole["map_digest"]
+
+
+def check_the_map_on_its_rows(model, digits, run):
+    """It accepts 95 % of the rows it was trained on, and nodes of a clustering win those that they are said to win."""
+    predictor = Predictor.load(run)
+    answers = predictor(Dataset.open(digits).read_raw("train", slice(None)).numpy())
+    assert (answers["novelty"] > 0.5).mean() == pytest.approx(0.05, abs=0.005)
+    if model not in ("supervised", "fixmatch"):
+        won = np.bincount(answers["node"], minlength=10)
+        assert abs(won - predictor.state.wins.numpy()).sum() <= 4, "but for rounding"
 
 
 @pytest.mark.parametrize("model", [name for name in RIVALS if name != "kmeans"])
@@ -163,7 +179,57 @@ def test_every_setting_of_a_rival_is_one_of_the_configuration():
     assert {name for names in SETTINGS.values() for name in names} == known
 
 
+# ---------------------------------------------------------------- rounds
+
+
+def rounds_of(model, digits, **changes):
+    """The rounds of a training of one epoch, and what it begins with."""
+    dataset = Dataset.open(digits)
+    plan = make_plan(RunConfig.build(settings(model, digits, map__epochs=1, **changes)), dataset)
+    return RivalRounds(plan), first_snapshot(plan, dataset)
+
+
+def test_a_classifier_learns_from_the_rows_that_keep_their_label(digits):
+    rounds, snapshot = rounds_of("supervised", digits)
+    cut = rounds._cut(snapshot, 0)
+    labels = Dataset.open(digits).labels("train")
+    assert 50 < len(cut.rows) < 256 and torch.equal(cut.labels, labels[cut.rows])
+
+
+def test_the_moving_mean_of_the_parameters_is_what_remains(digits):
+    rounds, snapshot = rounds_of("supervised", digits)
+    while not snapshot.state.finished:
+        before = snapshot.network
+        snapshot = rounds.play(snapshot, LocalReduction(), lambda: None)
+    assert not torch.equal(before.values, before.average)
+    assert torch.equal(snapshot.network.values, snapshot.network.average)
+
+
+def test_clusters_are_taken_anew_as_often_as_asked_and_at_the_end(digits, tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(deepcluster, "k_means", lambda *given: taken.append(given[1]) or k_means(*given))
+    train(settings("deepcluster", digits, map__epochs=3, rival__reassign_epochs=2), tmp_path / "run")
+    assert len(taken) == 3, "before the first and the third epoch, and for the map"
+
+
 # ---------------------------------------------------------------- clusterings
+
+
+def test_k_means_begins_as_often_as_asked_from_the_seed(rng):
+    rows = torch.from_numpy(rng.random((80, 2)))
+    theirs = {asked: KMeans(9, n_init=asked[0], random_state=asked[1]).fit(rows) for asked in ((5, 7), (1, 7), (5, 0))}
+    inertia = {asked: found.inertia_ for asked, found in theirs.items()}
+    assert len(set(inertia.values())) == 3, "each start ends elsewhere"
+    for (restarts, seed), found in theirs.items():
+        np.testing.assert_allclose(k_means(rows, 9, restarts, seed)[0], found.cluster_centers_)
+
+
+def test_nodes_are_named_by_the_labels_of_the_rows_that_are_trained_on():
+    """Beside them are rows that validation withholds."""
+    world = SimpleNamespace(rows=torch.tensor([1, 3]), labels=torch.tensor([-1, 0, -1, 1]))
+    centres, features = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.1], [0.9]])
+    state = settled(Snapshot(blank_state(2, 1, 2)), centres, world, features).state
+    assert (state.classes.tolist(), state.wins.tolist()) == ([0, 1], [1, 1])
 
 
 def test_every_sample_of_its_own_cluster_has_no_error(rng):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.sweeps import screening, trials
+from pipeline.sweeps.data_sets import open_data_sets
 from pipeline.sweeps.folder import FINISHED
 from pipeline.sweeps.screened_trial import screenable, train_screened
 from pipeline.sweeps.spaces import open_space
@@ -71,6 +72,12 @@ def test_only_growing_maps_on_small_dense_tables_are_screened(data):
     assert not screenable(asked, 1_000_000, 4, dense=True)
     assert not screenable(asked | {"train.reduction": "fast"}, 105, 4, dense=True)
     assert not screenable({"data.path": "d", "train.model": "kohonen"}, 105, 4, dense=True)
+
+
+def test_a_table_with_missing_values_is_not_dense(data, tmp_path):
+    features = np.where(np.arange(40).reshape(20, 2) == 6, np.nan, np.arange(40.0).reshape(20, 2))
+    gaps = table(tmp_path / "t", features, np.arange(20) % 2, missing="mask")
+    assert [found.dense for found in open_data_sets([str(data), str(gaps)])] == [True, False]
 
 
 def test_a_chosen_trial_is_trained_again_and_keeps_its_screening(data, tmp_path):

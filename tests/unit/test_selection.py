@@ -115,3 +115,22 @@ def test_each_fold_chooses_by_its_own_rows_and_the_mean_is_over_folds():
     assert chosen["trials"] == ["f1-t0-0-0.1", "f2-t1-0-0.1", "f3-t1-0-0.1"]
     unfinished = [{**r, "status": "failed"} if r["fold"] == "f2" else r for r in rows]
     assert selected(unfinished, "accuracy") == []
+
+
+def test_the_test_value_of_a_fold_is_the_mean_over_its_seeds():
+    tests = {("f1", 0): 0.2, ("f1", 1): 0.4, ("f2", 0): 0.6, ("f2", 1): 1.0}
+    rows = [{**row(0, seed, 0.5, test), "fold": fold} for (fold, seed), test in tests.items()]
+    (chosen,) = selected(rows, "accuracy")
+    assert chosen["tests"] == pytest.approx([0.3, 0.8]) and (chosen["seeds"], chosen["folds"]) == (2, 2)
+
+
+def test_the_best_trial_says_which_of_its_own_scores_it_was_chosen_by():
+    metric = "quantization_error"
+    rows = [
+        {**row(0, 0, None, None), f"training_{metric}": 0.5},
+        {**row(1, 0, None, None), f"validation_{metric}": 0.1},
+    ]
+    assert [best_trial(part, metric)["chosen_by"] for part in (rows, rows[:1])] == [
+        f"validation_{metric}",
+        f"training_{metric}",
+    ]

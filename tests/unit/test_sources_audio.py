@@ -93,6 +93,9 @@ def test_another_rate_is_an_error_or_resampled_on_demand(tmp_path):
         collect(_audio(tmp_path))
     features = collect(_audio(tmp_path, sample_rate=8000))["train"][0].astype(float)
     assert np.abs(features[0] - features[1])[200:-200].max() < 200, "the same tone at either rate"
+    np.savez(tmp_path / "t.npz", samples=tone(16000).astype(np.int16), offsets=[0, 16000], rate=16000)
+    packed = collect(_audio(tmp_path / "t.npz", sample_rate=8000))["train"][0]
+    assert np.abs(features[0] - packed[0])[200:-200].max() < 200
 
 
 def test_broken_and_empty_wav_files_are_named(tmp_path):

@@ -347,6 +347,29 @@ def test_parquet_files_of_other_columns_are_refused(tmp_path, rng, other):
         _images(tmp_path)
 
 
+def test_rows_behind_an_image_that_is_left_out_stay_in_their_split(tmp_path, rng):
+    raw = [_png(image) for image in _pixels(rng, 4)]
+    raw[1] = b"broken"
+    pq.write_table(pa.table({"image": raw, "split": ["train", "train", "test", "train"]}), tmp_path / "t.parquet")
+    batches = [batch for batch in _images(tmp_path / "t.parquet").batches() if not isinstance(batch, Undecoded)]
+    found = {int(row): batch.split for batch in batches for row in batch.rows}
+    assert found == {0: "train", 2: "test", 3: "train"}
+
+
+@pytest.mark.parametrize("form", ["folders", "npz"])
+def test_a_share_of_test_rows_that_is_given_replaces_the_split_that_is_there(tmp_path, rng, form):
+    names, path = ["a", "b"] * 10, tmp_path
+    if form == "folders":
+        for split in ("train", "test"):
+            _folder(tmp_path / split, _pixels(rng, 20), names)
+    else:
+        path = tmp_path / "t.npz"
+        np.savez(path, images=_pixels(rng, 40), labels=np.array(names * 2), split=np.repeat(["train", "test"], 20))
+    for share, sizes in ((None, (20, 20)), (0.25, (30, 10))):
+        data = collect(_images(path, test_fraction=share))
+        assert (len(data["train"][1]), len(data["test"][1])) == sizes
+
+
 @pytest.mark.parametrize("nested", [False, True], ids=["bytes", "struct"])
 def test_an_image_that_is_missing_can_be_left_out(tmp_path, rng, nested):
     raw = [None, *map(_png, _pixels(rng, 2))]

@@ -8,13 +8,14 @@ import optuna
 import pytest
 
 from pipeline.errors import MachineError, UserError
-from pipeline.sweeps import outcome, progress
+from pipeline.sweeps import outcome, portions, progress
 from pipeline.sweeps import sweep as module
 from pipeline.sweeps.folder import TRIALS
 from pipeline.sweeps.outcome import in_one_line, page, summarise
 from pipeline.sweeps.plan import SweepOptions
 from pipeline.sweeps.planning import make_plan
 from pipeline.sweeps.portions import Listed, Optuna
+from pipeline.sweeps.published_spaces import Column
 from pipeline.sweeps.record import Recorder, kept_place
 from pipeline.sweeps.sweep import _Sitting
 from pipeline.sweeps.trials import TrialDirectory
@@ -108,6 +109,14 @@ def test_a_trial_is_recorded_with_the_values_it_is_trained_with(digits, tmp_path
     assert make_plan(SweepOptions(data=[str(digits)], model="sssom"), tmp_path / "out", True).space == plan.space
 
 
+def test_the_seed_and_the_share_of_labels_that_a_trial_goes_by_are_those_it_is_trained_with(digits, tmp_path):
+    plan = sitting(digits, tmp_path / "out", fractions=[0.1, 0.5], seeds=[0, 3]).plan
+    trials = plan.trials_of(0, {})
+    assert {(t.labelled_fraction, t.seed) for t in trials} == {(0.1, 0), (0.1, 3), (0.5, 0), (0.5, 3)}
+    for t in trials:
+        assert (t.settings["train.labelled_fraction"], t.settings["train.seed"]) == (t.labelled_fraction, t.seed)
+
+
 def proposed(plan, known):
     """What a sitting proposes before any of it ends."""
     source, sets = Optuna(plan, "accuracy", lambda trial: TrialDirectory(plan.folder / TRIALS / trial.key).record,
@@ -137,6 +146,25 @@ def test_a_set_whose_process_never_began_is_made_up_for(digits, tmp_path, space)
     for index, values in known.items():
         note(plan, plan.trials_of(index, values)[0], "finished", summary={"validation_accuracy": 0.5})
     assert list(proposed(plan, known)) == [1]
+
+
+def test_optuna_knows_that_more_is_better_and_what_sets_of_earlier_sittings_reached(digits, tmp_path, space):
+    asked = {"space": space, "samples": 4, "seeds": [0, 1], "search": "optuna"}
+    plan = sitting(digits, tmp_path / "out", **asked).plan
+    for index, scores in enumerate([(0.5, 0.7), (0.9, 0.9), (0.95, None)]):  # the last set has no mean
+        for trial, score in zip(plan.trials_of(index, plan.space.drawn(index, "lhs")), scores, strict=True):
+            note(plan, trial, "finished", summary={"validation_accuracy": score})
+    again = sitting(digits, tmp_path / "out", resume=True)
+    again._look_around()
+    study = again.source._study
+    assert [trial.value for trial in study.trials] == pytest.approx([0.6, 0.9]) and study.best_value == 0.9
+
+
+def test_optuna_draws_inside_of_a_range_and_evenly_by_the_logarithm_where_that_is_asked(digits, tmp_path, space):
+    (rate,) = sitting(digits, tmp_path / "out", space=space, search="optuna").plan.space.columns
+    assert portions._distribution(optuna, rate).log and rate.kind == "log10"
+    whole = portions._distribution(optuna, Column("map.capacity", 1.4, 3.6, "whole"))
+    assert (whole.low, whole.high) == (2, 3)
 
 
 class Race:
@@ -170,8 +198,8 @@ class Race:
 def race(digits, tmp_path, space, monkeypatch):
     from pipeline.sweeps import tune
 
-    def begun(folder="out", **asked):
-        now = sitting(digits, tmp_path / folder, **{"space": space, "scheduler": "asha", **asked})
+    def begun(folder="out", data=digits, **asked):
+        now = sitting(data, tmp_path / folder, **{"space": space, "scheduler": "asha", **asked})
         monkeypatch.setitem(tune._SITTINGS, now.name, now)
         return Race(now).begin()
 
@@ -188,6 +216,17 @@ def test_asha_compares_trials_of_the_same_data_fraction_and_seed(race, digits, s
     assert {key for key, status in told.items() if status == "stopped"} == lag
 
 
+def test_asha_compares_trials_of_the_same_fold(race, digits, tmp_path):
+    for fold in ("easy", "hard"):
+        shutil.copytree(digits, tmp_path / "folds" / fold)
+    run = race(data=tmp_path / "folds", samples=2)
+    scores = {key: 0.9 - 0.5 * (t.fold == "hard") - 0.01 * t.index for key, t in run.now.trials.items()}
+    told = {key: run.report(key, score) for key, score in scores.items()}
+    assert {key for key, status in told.items() if status == "stopped"} == {
+        key for key, t in run.now.trials.items() if t.index == 1
+    }
+
+
 def test_asha_leaves_a_set_that_no_seed_has_lost(race):
     run = race(samples=2, seeds=[0, 1])
     first, second = ([k for k, t in run.now.trials.items() if t.seed == seed] for seed in (0, 1))
@@ -202,16 +241,16 @@ def test_asha_leaves_a_set_that_no_seed_has_lost(race):
 def test_optuna_hears_of_a_set_when_its_last_trial_has_ended(digits, tmp_path, space):
     now = sitting(digits, tmp_path / "out", space=space, samples=2, seeds=[0, 1], search="optuna", scheduler="asha")
     now._look_around()
-    portions = [now.source.next() for _ in range(4)]
-    assert [(t.index, t.seed) for (t,) in portions] == [(0, 0), (0, 1), (1, 0), (1, 1)] and now.source.next() is None
-    for count, portion in enumerate(portions[:2]):
+    begun = [now.source.next() for _ in range(4)]
+    assert [(t.index, t.seed) for (t,) in begun] == [(0, 0), (0, 1), (1, 0), (1, 1)] and now.source.next() is None
+    for count, portion in enumerate(begun[:2]):
         assert len(now.source._study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) == 0, count
         note(now.plan, portion[0], "finished", summary={"validation_accuracy": 0.5 + 0.2 * portion[0].seed})
         now.source.ended(portion)
     (told,) = now.source._study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
     assert told.value == pytest.approx(0.6)
     again = sitting(digits, tmp_path / "out", resume=True)
-    note(now.plan, portions[2][0], "finished", summary={"validation_accuracy": 0.4})
+    note(now.plan, begun[2][0], "finished", summary={"validation_accuracy": 0.4})
     again._look_around()
     assert [(t.index, t.seed) for (t,) in [again.source.next()]] == [(1, 1)] and again.source.next() is None
 
@@ -315,6 +354,15 @@ def test_an_epoch_after_which_nothing_is_left_to_stop_is_not_told(monkeypatch):
     for epoch in (1, 2, 3):
         tune._by_epoch("accuracy")(epoch, 3, {"validation_accuracy": 0.5})
     assert [report["epochs"] for report in told] == [1, 2]
+
+
+def test_the_error_of_an_epoch_is_a_score_of_which_less_is_better(monkeypatch):
+    from pipeline.sweeps import tune
+
+    told = []
+    monkeypatch.setattr(tune.tune, "report", told.append)
+    tune._by_epoch("quantization_error")(1, 3, {"quantization_error": 0.3})
+    assert told == [{"epochs": 1, "training_quantization_error": 0.3, "score": -0.3}]
 
 
 def no_room(*_):

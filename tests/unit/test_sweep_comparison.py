@@ -10,6 +10,7 @@ from pipeline.errors import UserError
 from pipeline.sweeps.comparison import compare_sweeps, holm
 from pipeline.sweeps.outcome import write_table
 from pipeline.tracking.result_rows import read_trials
+from pipeline.tracking.results import sweep_rows
 
 FIRST = {0: 0.80, 1: 0.82, 2: 0.78, 3: 0.90, 4: 0.85}
 SECOND = {0: 0.84, 1: 0.83, 2: 0.80, 3: 0.91, 4: 0.91}
@@ -106,6 +107,20 @@ def test_all_together_are_a_pair_for_each_data_set(tmp_path, num_data):
     assert together["holm_p"] is None
 
 
+def test_each_fold_and_seed_is_a_pair(tmp_path):
+    first = {("one", 0): 0.5, ("one", 1): 0.6, ("two", 0): 0.7, ("two", 1): 0.9}
+    for name, gap in (("a", 0.0), ("b", 0.1)):
+        (tmp_path / name).mkdir()
+        about = {"status": "finished", "data": "d", "labelled_fraction": 1.0, "set": 0, "validation_accuracy": 0.5}
+        rows = [
+            {**about, "trial": f"{fold}-{seed}", "fold": fold, "seed": seed, "accuracy": test + gap * seed}
+            for (fold, seed), test in first.items()
+        ]
+        write_table(tmp_path / name / "trials.csv", rows)
+    (row,) = compare_sweeps((str(tmp_path / "a"), str(tmp_path / "b")), "accuracy", "x", None)
+    assert (row["pairs"], row["first"], row["difference"]) == (4, pytest.approx(0.675), pytest.approx(0.05))
+
+
 def test_what_cannot_be_compared(tmp_path, tracking_uri):
     a, b = sweep_folder(tmp_path / "a", FIRST), sweep_folder(tmp_path / "b", SECOND, fraction=0.5)
     with pytest.raises(UserError, match="must share a data set, labelled fraction, fold and seed. .*d 0.1 seed 0"):
@@ -163,6 +178,16 @@ def test_a_set_that_lacks_a_seed_is_not_chosen_by_what_mlflow_has_of_it(tmp_path
     name = record(tracking_uri, trials, "0,1")
     (row,) = compare_sweeps((sweep_folder(tmp_path / "a", FIRST), name), "accuracy", "x", tracking_uri)
     assert row["pairs"] == 2 and row["second"] == pytest.approx(0.82)
+
+
+def test_trials_in_mlflow_are_of_the_set_and_have_the_status_that_it_has_of_them(tracking_uri):
+    name = record(tracking_uri, [("a", 7, 3, 0.8, 0.9), ("a", 8, 12, 0.7, 0.6)], "")
+    client = mlflow.MlflowClient(tracking_uri)
+    (killed,) = client.search_runs([client.get_experiment_by_name("x").experiment_id], "tags.`set` = '12'")
+    client.set_terminated(killed.info.run_id, "KILLED")
+    rows = sorted(sweep_rows(name, "x", tracking_uri)[:2], key=lambda row: row["set"])
+    told = [(row["fold"], row["seed"], row["set"], row["status"], row["accuracy"]) for row in rows]
+    assert told == [("a", 7, 3, "finished", 0.8), ("a", 8, 12, "killed", 0.7)]
 
 
 @pytest.mark.parametrize("trials", [[("", 0, 0, 0.8, 0.9)], [("a", 0, 0, 0.8, 0.9), ("a", 1, 0, 0.8, 0.9)]])

@@ -352,6 +352,15 @@ def test_no_tracking_is_the_journal_only(tmp_path):
     assert not (tmp_path / "tracking.json").exists()
 
 
+def test_the_last_step_is_the_largest_that_a_metric_was_recorded_at(tmp_path):
+    tracker = Tracker(tmp_path, "none", "some experiment")
+    tracker.start("a run", PARAMS, {})
+    for step in (1, 2, 5):
+        tracker.metrics({"nodes": 3}, step)
+    tracker.metrics({"accuracy": 0.5}, 7)
+    assert [tracker.last_step(name) for name in ("nodes", "accuracy", "never")] == [5, 7, 0]
+
+
 def test_a_journal_that_ends_in_half_a_line_is_read_up_to_there(tmp_path):
     journal = Journal(tmp_path)
     journal.write("start", name="a run")
