@@ -20,7 +20,12 @@ from pipeline.tracking.stores import is_relative
 _SETTINGS = ("config", "unlabelled_config")
 _FILES = (*_SETTINGS, "space")  # options whose files travel with the command
 _PLACES = ("run", "model")  # options that may be a directory, a name or an id
-_KEYS = {"data.path": "data", "tracking.uri": "tracking_uri", "train.checkpoints": "checkpoints"}  # and the option
+_KEYS = {  # settings that say a place, each with its option
+    "data.path": "data",
+    "tracking.uri": "tracking_uri",
+    "train.checkpoints": "checkpoints",
+    "encoder.weights": "weights",
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,9 @@ def _relative(name: str, value: Any) -> bool:
         return isinstance(value, str) and value != "none" and is_relative(value)
     if name.endswith("config") and recipe_path(str(value)) is not None:
         return False  # it is among the code
+    if name == "weights" and isinstance(value, str):
+        _, _, value = value.partition(":")  # model:file
+        return bool(value) and not value.startswith("/")
     if name in ("data", "checkpoints") and isinstance(value, str):
         return "://" not in value and not value.startswith("/")
     if name in _PLACES and isinstance(value, str):

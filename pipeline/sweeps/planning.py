@@ -87,7 +87,7 @@ def make_plan(
     name = known.get("name") or uuid.uuid4().hex[:12]
     plan = SweepPlan(name, folder.absolute(), data_sets, space, definition, workers=workers)
     plan = dataclasses.replace(plan, screened=_check(plan))
-    if "metric" in asked_before:
+    if asked_before.get("metric", definition["metric"]) != definition["metric"]:
         _refuse_unscored(folder / TRIALS, asked_before["metric"], definition["metric"])
     content = {**known, "version": VERSION, "name": name, "data": [*map(absolute, data)], "definition": definition}
     content["workers"] = workers
@@ -150,7 +150,7 @@ def _check(plan: SweepPlan) -> bool:
     asked = plan.definition
     if plan.model not in MODELS:
         raise must("--model", f"one of {', '.join(MODELS)}", asked["model"])
-    if plan.workers < 0:
+    if not isinstance(plan.workers, int) or plan.workers < 0:
         raise must("--workers", "an integer >= 0 (0: in one process)", plan.workers)
     for name, choices in (("search", SEARCHES), ("scheduler", SCHEDULERS), ("screening", SCREENING)):
         if asked[name] not in choices:

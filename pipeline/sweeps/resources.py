@@ -62,7 +62,7 @@ def trial_resources(
 
 
 class Room:
-    """Says once that no trial has had room on the cluster for long: a cluster that grows may take its time.
+    """Says once that no trial has begun for long, as the cluster has no room: one that grows may take its time.
 
     Args:
         bundles: what a trial asks for.
@@ -86,6 +86,6 @@ class Room:
         *first, last = (" and ".join(f"{amount:g} {name}" for name, amount in b.items()) for b in self._bundles)
         wanted = f"{last} per worker, W = {len(first)}" if first else last
         self._say(
-            f"The cluster has had no room for a trial ({wanted}) for {self._patience_s:g} s. The sweep waits for it; "
-            "Ctrl-C ends it, and --resume goes on, with less by --workers or cluster.cpus_per_worker."
+            f"No trial has begun for {self._patience_s:g} s: the cluster seems to have no room for one ({wanted}). "
+            "The sweep waits; Ctrl-C ends it, and --resume goes on, with less by --workers or cluster.cpus_per_worker."
         )

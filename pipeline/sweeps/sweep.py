@@ -168,12 +168,12 @@ class _Sitting:
             cpus = [node["CPU"] for node in nodes() if node.get("CPU")] or [1.0]
             request, concurrent, each = trial_resources(*asked, cpus)
             patience_s = float(asked[0].get("cluster.placement_s", ClusterConfig().placement_s))
-            self.running = Room(request, patience_s, self.say).running  # told by Tune
             if self.plan.workers:
                 self._changes["cluster.cpus_per_worker"] = each
             self._ends_at = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
 
             def fit() -> None:
+                self.running = Room(request, patience_s, self.say).running  # told by Tune
                 left_s = None if time_budget_s is None else max(1.0, self._ends_at - time.monotonic())
                 tune.fit(self, self.plan.folder / "tune", request, concurrent, left_s, self.plan.stops_early)
 

@@ -67,7 +67,7 @@ class WorkerGroup:
         self._plan, self._last = ray.put(plan), snapshot
         self._members = self._present()
         if others := [m for m in self._all if m not in self._members]:
-            how = "are gone" if all(m.gone for m in others) else "join later"
+            how = f"are gone ({others[0].gone})" if all(m.gone for m in others) else "join later"
             self._say(f"Starting with {len(self._members)} of {len(self._all)} workers; the others {how}.")
         self._install(self._members, ray.put(snapshot))
         if not self._form():

@@ -154,6 +154,10 @@ def test_every_spelling_of_a_command_is_understood(typed):
             "--tracking-uri must be an absolute path .* Got 'sqlite:///x.db'",
         ),
         ("train --data /d --model sssom --out /o --set train.checkpoints=ck", "train.checkpoints must be an absolute"),
+        (
+            "train --data /d --model deep --out /o --set encoder.weights=resnet18:w.pth",
+            "encoder.weights must be an abs",
+        ),
         ("train --data /d --model sssom --out /o --set tracking.uri=mlruns", "tracking.uri must be an absolute path"),
         ("train --data /mnt/d --model sssom", "^Missing option '--out'. Try python -m jobs.train --help.$"),
         ("train --data /d --model sssom --out /o --lerning-rate 1", "(?i)no such option: --lerning-rate"),

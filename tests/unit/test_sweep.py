@@ -93,8 +93,9 @@ def test_a_sweep_goes_on_with_the_workers_it_had(digits, tmp_path):
     assert make_plan(SweepOptions(), tmp_path, resume=True).workers == 2
     assert make_plan(SweepOptions(), tmp_path, resume=True, workers=0).workers == 0
     assert make_plan(SweepOptions(), tmp_path, resume=True).workers == 0
-    with pytest.raises(UserError, match=r"--workers must be an integer >= 0 .*Got -1"):
-        make_plan(SweepOptions(), tmp_path, resume=True, workers=-1)
+    for wrong in (-1, "2"):
+        with pytest.raises(UserError, match=rf"--workers must be an integer >= 0 .*Got {wrong!r}"):
+            make_plan(SweepOptions(), tmp_path, resume=True, workers=wrong)
 
 
 def test_a_trial_is_recorded_with_the_values_it_is_trained_with(digits, tmp_path, space):
