@@ -85,8 +85,9 @@ def test_a_group_that_lost_a_worker_for_good_trains_again(ray_cluster, digits, u
     lines: list[str] = []
     group = WorkerGroup(config, Session(config), lines.append)
     try:
-        (pid, _) = group.pids()
-        os.kill(pid, signal.SIGKILL)
+        while len(pids := group.pids()) < 2:  # one is enough to begin
+            time.sleep(0.1)
+        os.kill(pids[0], signal.SIGKILL)
         for folder in ("first", "second"):
             result = train(longer(digits), tmp_path / folder, group=group)
             assert result["map_digest"] == undisturbed["map_digest"]
