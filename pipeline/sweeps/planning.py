@@ -87,8 +87,9 @@ def make_plan(
     name = known.get("name") or uuid.uuid4().hex[:12]
     plan = SweepPlan(name, folder.absolute(), data_sets, space, definition, workers=workers)
     plan = dataclasses.replace(plan, screened=_check(plan))
-    if asked_before.get("metric", definition["metric"]) != definition["metric"]:
-        _refuse_unscored(folder / TRIALS, asked_before["metric"], definition["metric"])
+    before = asked_before.get("metric", metrics_of(plan.model, plan.num_classes)[0])  # as sweeps without one chose
+    if definition["metric"] != before:
+        _refuse_unscored(folder / TRIALS, before, definition["metric"])
     content = {**known, "version": VERSION, "name": name, "data": [*map(absolute, data)], "definition": definition}
     content["workers"] = workers
     folder.mkdir(parents=True, exist_ok=True)

@@ -82,6 +82,9 @@ def test_a_metric_that_finished_trials_do_not_have_cannot_choose_among_them(digi
     with pytest.raises(UserError, match=wanted):
         sitting(digits, tmp_path / "out", resume=True, metric="nmi")
     assert (tmp_path / "out" / "sweep.json").read_text() == known
+    (tmp_path / "out" / "sweep.json").write_text(known.replace('"metric"', '"none"'))  # of a time without the option
+    with pytest.raises(UserError, match=wanted):
+        sitting(digits, tmp_path / "out", resume=True, metric="nmi")
     note(plan, first, "finished", summary={"validation_accuracy": 0.9, "validation_nmi": 0.7})
     note(plan, second, "finished", summary={})  # no row could be withheld: no metric is the reason
     assert sitting(digits, tmp_path / "out", resume=True, metric="nmi").metric == "nmi"
