@@ -20,7 +20,9 @@ def batch(
     threads: Annotated[int, typer.Option(min=1, help="Threads of each library.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the first prototypes, the same for all.")] = 0,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/speed"),
-    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/speed.md.")] = None,
+    table_out: Annotated[
+        Path | None, typer.Option(help="Markdown page that gets the section; default OUT/speed.md.")
+    ] = None,
 ) -> dict[str, Any]:
     """Seconds and errors of the batch map beside fastersom, xpysom, minisom and k-means: same start and schedule."""
     from pipeline.benchmarks import batch_speed, shared

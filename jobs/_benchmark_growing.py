@@ -15,7 +15,9 @@ def growing(
     epochs: Annotated[int, typer.Option(min=1, help="Passes of the organisation phase.")] = 50,
     repeats: Annotated[int, typer.Option(min=1, help="Of each training.")] = 5,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/speed"),
-    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/speed.md.")] = None,
+    table_out: Annotated[
+        Path | None, typer.Option(help="Markdown page that gets the section; default OUT/speed.md.")
+    ] = None,
 ) -> dict[str, Any]:
     """Seconds of one SS-SOM training on pendigits, all labels, one thread; exact beside float reduction."""
     from pipeline.benchmarks import growing_speed, shared

@@ -17,7 +17,9 @@ def kills(
     seed: Annotated[int, typer.Option(help="Of the moments and signals.")] = 0,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster. [default: one of its own]")] = None,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/sweeps"),
-    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/sweeps.md.")] = None,
+    table_out: Annotated[
+        Path | None, typer.Option(help="Markdown page that gets the section; default OUT/sweeps.md.")
+    ] = None,
 ) -> dict[str, Any]:
     """Whether a sweep that is killed and resumed ends as an undisturbed one: same trials, same scores, none twice."""
     from pipeline.benchmarks import kills as killing

@@ -18,7 +18,9 @@ def memory(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per round.")] = 262_144,
     scratch: Annotated[Path | None, typer.Option(help="Where the table lies meanwhile, twice.")] = None,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/elastic"),
-    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/elastic.md.")] = None,
+    table_out: Annotated[
+        Path | None, typer.Option(help="Markdown page that gets the section; default OUT/elastic.md.")
+    ] = None,
 ) -> dict[str, Any]:
     """Peak memory of each worker over one epoch; the table is made by the benchmark and removed after."""
     from pipeline.benchmarks import memory_use, shared

@@ -15,7 +15,9 @@ def overhead(
     workers: Annotated[int, typer.Option(min=0, help="Of the run; 0 = in its own process.")] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="Of each command.")] = 3,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/speed"),
-    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/speed.md.")] = None,
+    table_out: Annotated[
+        Path | None, typer.Option(help="Markdown page that gets the section; default OUT/speed.md.")
+    ] = None,
 ) -> dict[str, Any]:
     """Seconds until each job shows its help, and until a run on Ray workers begins its first round."""
     from jobs.cli import JOBS

@@ -17,7 +17,9 @@ def predict(
     repeats: Annotated[int, typer.Option(min=1, help="Of each.")] = 3,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster. [default: one of its own]")] = None,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/sweeps"),
-    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/sweeps.md.")] = None,
+    table_out: Annotated[
+        Path | None, typer.Option(help="Markdown page that gets the section; default OUT/sweeps.md.")
+    ] = None,
 ) -> dict[str, Any]:
     """Rows per second of jobs.predict, beside the model asked batch by batch on one core."""
     from pipeline.benchmarks import predict_speed, shared

@@ -17,7 +17,9 @@ def scaling(
     tile_size: Annotated[int, typer.Option(min=1, help="Rows of a tile; a table has 64 of them.")] = 1024,
     scratch: Annotated[Path | None, typer.Option(help="Where tables lie meanwhile; 500 MB.")] = None,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/elastic"),
-    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/elastic.md.")] = None,
+    table_out: Annotated[
+        Path | None, typer.Option(help="Markdown page that gets the section; default OUT/elastic.md.")
+    ] = None,
 ) -> dict[str, Any]:
     """Rounds per second, bytes, and the share of the exact reduction, by K, D, C and workers."""
     from pipeline.benchmarks import scaling as scale

@@ -18,7 +18,9 @@ def soak(
     seed: Annotated[int, typer.Option(help="Of who is killed, and when.")] = 0,
     scratch: Annotated[Path | None, typer.Option(help="Where runs lie meanwhile.")] = None,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/elastic"),
-    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/elastic.md.")] = None,
+    table_out: Annotated[
+        Path | None, typer.Option(help="Markdown page that gets the section; default OUT/elastic.md.")
+    ] = None,
 ) -> dict[str, Any]:
     """Kill one worker, all workers or the driver of real runs, again and again, and compare how they end."""
     from pipeline.benchmarks import shared

@@ -16,7 +16,9 @@ def tracking(
     trials: Annotated[int, typer.Option(min=1, help="Of each sweep that is timed.")] = 8,
     children: Annotated[int, typer.Option(min=1, help="Trials of a sweep that is only sent.")] = 1000,
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("runs/sweeps"),
-    table_out: Annotated[Path | None, typer.Option(help="Markdown page to write; default OUT/sweeps.md.")] = None,
+    table_out: Annotated[
+        Path | None, typer.Option(help="Markdown page that gets the section; default OUT/sweeps.md.")
+    ] = None,
 ) -> dict[str, Any]:
     """Seconds of a training with and without tracking; of a sweep likewise; seconds to send and find many trials."""
     from pipeline.benchmarks import shared, tracking_cost

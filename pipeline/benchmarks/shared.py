@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import statistics
 import tempfile
 import time
@@ -111,13 +112,22 @@ def design_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return decisive | {"data": Dataset.open(settings["data.path"]).manifest_hash}
 
 
+def with_section(page: str, section: str) -> str:
+    """A Markdown page with a section in place of the one that has its heading, or else at the end."""
+    heading = section.split("\n", 1)[0]
+    parts = [part.strip() for part in re.split(r"^(?=## )", page, flags=re.MULTILINE)]
+    places = [place for place, part in enumerate(parts) if part.split("\n", 1)[0] == heading] or [len(parts)]
+    parts[places[0] : places[0] + 1] = [section.strip()]
+    return "\n\n".join(parts) + "\n"
+
+
 def publish(name: str, result: dict[str, Any], markdown: str, out: Path, table_out: Path | None) -> dict[str, Any]:
-    """Keep a result, and write the page of all results that are kept.
+    """Keep a result, and put its section into its page, whose other sections stay as they are.
 
     Args:
         name: a section of one of PAGES.
         result: numbers, for JSON.
-        markdown: its section of the page.
+        markdown: its section of the page, from the heading on.
         out: folder of the results.
         table_out: the page; None = its own name below `out`.
 
@@ -125,16 +135,13 @@ def publish(name: str, result: dict[str, Any], markdown: str, out: Path, table_o
         The result and the path of the page.
     """
     own = next(page for page, (_, sections) in PAGES.items() if name in sections)
-    title, sections = PAGES[own]
     page = table_out or out / f"{own}.md"
     try:
         out.mkdir(parents=True, exist_ok=True)
         page.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out / f"{name}.json", json.dumps({"result": result, "markdown": markdown}, indent=1).encode())
-        kept = [out / f"{section}.json" for section in sections]
-        parts = [json.loads(file.read_text())["markdown"] for file in kept if file.exists()]
-        head = f"{title}\n\n{_GENERATED}"
-        write_atomically(page, ("\n\n".join([head, *parts]) + "\n").encode())
+        before = page.read_text() if page.exists() else f"{PAGES[own][0]}\n\n{_GENERATED}\n"
+        write_atomically(page, with_section(before, markdown).encode())
     except OSError as error:
         raise OutputError(f"--out must be writable. Got {out}: {error.strerror}.") from error
     return {**result, "table": page}

@@ -217,14 +217,14 @@ class _FlatSplit:
         runs = [(first * size, length * size) for first, length in _runs(rows)]
         for offset, length in runs:
             os.posix_fadvise(fd, offset, length, os.POSIX_FADV_WILLNEED)
-        raw, done = bytearray(len(rows) * size), 0
-        with memoryview(raw) as room:
+        found, done = np.empty((len(rows), *self._shape), dtype=self._dtype), 0
+        with found.reshape(-1).view(np.uint8).data as room:
             for offset, length in runs:
                 end = done + length
                 while done < end:  # one call reads at most 2 GiB
                     done += (read := os.preadv(fd, [room[done:end]], offset + length - (end - done)))
                     assert read, "the cache ends before its last row"
-        return np.frombuffer(raw, dtype=self._dtype).reshape(len(rows), *self._shape)
+        return found
 
 
 def _runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:

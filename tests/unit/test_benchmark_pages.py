@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.benchmarks import batch_speed, memory_use, soak, tracking_cost
+from pipeline.benchmarks import batch_speed, memory_use, shared, soak, tracking_cost
 from pipeline.benchmarks.uci import bars, markdown
 from pipeline.benchmarks.uci.protocols import Summary
 
@@ -69,3 +69,15 @@ def test_comparisons_that_pass_are_counted_like_those_that_do_not(monkeypatch):
     ):
         assert len(found) == 6 and sum(bar.passed for bar in found) == 2
         assert markdown.verdicts(found).startswith("2 of 6 comparisons pass, 1 of the 2 averages. Missed:")
+
+
+def test_a_measurement_replaces_its_own_section_of_a_page_and_no_other(tmp_path):
+    page, out = tmp_path / "elastic.md", tmp_path / "runs"
+    text = "# Elastic\n\nBy hand.\n\n## More by hand\n\nkept\n\n## Scaling\n\n{}\n\n## Memory of a worker\n\nkept\n"
+    page.write_text(text.format("old"))
+    shared.publish("scaling", {"rates": 1}, "## Scaling\n\nnew", out, page)
+    assert page.read_text() == text.format("new")
+    shared.publish("soak-sssom", {}, "## Soak: kills at random times, sssom\n\nfirst", out, page)
+    assert page.read_text() == text.format("new") + "\n## Soak: kills at random times, sssom\n\nfirst\n"
+    shared.publish("scaling", {}, "## Scaling\n\nnew", out, None)
+    assert (out / "elastic.md").read_text().startswith("# Elastic: kills, scaling, memory\n\nGenerated")
