@@ -140,7 +140,7 @@ def publish(name: str, result: dict[str, Any], markdown: str, out: Path, table_o
         out.mkdir(parents=True, exist_ok=True)
         page.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out / f"{name}.json", json.dumps({"result": result, "markdown": markdown}, indent=1).encode())
-        before = page.read_text() if page.exists() else f"{PAGES[own][0]}\n\n{_GENERATED}\n"
+        before = page.read_text("utf-8") if page.exists() else f"{PAGES[own][0]}\n\n{_GENERATED}\n"
         write_atomically(page, with_section(before, markdown).encode())
     except OSError as error:
         raise OutputError(f"--out must be writable. Got {out}: {error.strerror}.") from error
