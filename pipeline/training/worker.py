@@ -22,7 +22,7 @@ from pipeline.training.plan import TrainingPlan
 from pipeline.training.reduction import LocalReduction, Reduction, ReductionBroken, Rendezvous
 from pipeline.training.rounds import Rounds, rounds_of
 
-_KEPT = {-1: 256 << 20, -3: 32 << 20}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD: bytes at most
+_KEPT = {"MALLOC_TRIM_THRESHOLD_": (-1, 256 << 20), "MALLOC_MMAP_THRESHOLD_": (-3, 32 << 20)}  # mallopt's option, bytes
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,12 @@ class Worker:
 def keep_freed_memory() -> None:
     """Has glibc keep some of the memory that a tile frees, for the next tile (decision 0036).
 
-    Of this process, and as the user says where MALLOC_TRIM_THRESHOLD_ is set; elsewhere than on glibc nothing.
+    Of this process. What a variable of glibc's says in the environment stays; elsewhere than on glibc nothing is done.
     """
-    if "MALLOC_TRIM_THRESHOLD_" not in os.environ and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        for option, size in _KEPT.items():
-            libc.mallopt(option, size)
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        for variable, (option, size) in _KEPT.items():
+            if variable not in os.environ:
+                libc.mallopt(option, size)
 
 
 def check_device(device: str) -> None:
