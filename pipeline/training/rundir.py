@@ -149,9 +149,10 @@ class RunDirectory:
         if self.held is None:
             return False
         try:
-            return not os.path.samestat(self.held, os.stat(self.path / LOCK))
-        except (FileNotFoundError, NotADirectoryError):
-            return not (self.path / RUN).exists()  # without its lock alone it is still what it was
+            lock = _seen(self.path / LOCK)
+            if lock is not None:
+                return not os.path.samestat(self.held, lock)
+            return _seen(self.path / RUN) is None  # without its lock alone it is still what it was
         except OSError:  # a shared folder that does not answer for a moment
             return False
 
@@ -252,6 +253,14 @@ class RunDirectory:
         except (TornCheckpoint, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(f"'{path}' cannot be used: {line_of(error)}.") from None
         return state, config, about
+
+
+def _seen(path: Path) -> os.stat_result | None:
+    """What is there; None where nothing is. Other faults, of a shared folder say, are raised."""
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _sha256(header: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from pipeline.errors import OutputError
 from pipeline.places import write_atomically
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import CheckpointStore, Snapshot, TornCheckpoint
+from pipeline.training.rundir import LOCK, RUN, RunDirectory
 from somcore.state import MapState, blank_state
 
 IDENTITY = {"config_hash": "c" * 64, "manifest_hash": "d" * 64}
@@ -154,3 +155,14 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_rubbish(tmp_path, monk
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["map"]
+
+
+def test_a_folder_that_does_not_answer_is_not_lost(tmp_path):
+    with RunDirectory(tmp_path / "run").alone(resume=False) as directory:
+        directory.write(status="running")
+        (directory.path / LOCK).unlink()
+        assert not directory.is_lost
+        (directory.path / RUN).unlink()
+        assert directory.is_lost
+        (directory.path / RUN).symlink_to(RUN)  # neither there nor absent: too many levels of symbolic links
+        assert not directory.is_lost
