@@ -153,7 +153,7 @@ class SOMLayer(nn.Module):
         Args:
             features: (n, D), n at least 2, all finite. The threshold is a low quantile (`threshold_quantile`) of the
                 errors between these rows, and the losses' temperature follows it: a round has enough of them, a few
-                rows do not.
+                rows do not. Where all rows are alike it becomes 0.95.
 
         Raises:
             ValueError: features of another shape or kind, not finite or of fewer than 2 rows; the nodes of this variant
