@@ -1,11 +1,20 @@
 """A Ray cluster: joined or started for a run, and given whole commands as jobs."""
 
-from pipeline.errors import UserError
+import os
+
+from pipeline.errors import UserError, must
 
 
 def token_refused(address: str, answer: str) -> UserError:
     """What to tell of a cluster that let nobody in, from what Ray says of it."""
-    without = "(not 'token')" in answer or "no authentication token was found" in answer  # Ray's words
+    if "RAY_AUTH_TOKEN_PATH is set but" in answer:  # Ray's words, and below
+        return must(
+            "RAY_AUTH_TOKEN_PATH",
+            "a file that holds the token of the cluster",
+            os.environ.get("RAY_AUTH_TOKEN_PATH", ""),
+            remedy="It is not there, cannot be read or is empty; the nodes keep theirs in ~/.ray/auth_token if they got none.",
+        )
+    without = "(not 'token')" in answer or "no authentication token was found" in answer
     wrong = "wants a token" if without else "does not accept this token"
     return UserError(
         f"The cluster at {address} {wrong}. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "

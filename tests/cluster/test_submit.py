@@ -142,6 +142,7 @@ def test_who_may_not_or_cannot_is_told_in_one_line(nodes, digits, tmp_path):
     asked = {
         "wants a token": begin(nodes, "--list", RAY_AUTH_MODE="disabled"),
         "does not accept this token": begin(nodes, "--list", RAY_AUTH_TOKEN="0" * 48),
+        "RAY_AUTH_TOKEN_PATH must be a file": begin(nodes, "--list", RAY_AUTH_TOKEN_PATH=tmp_path / "none"),
         "Nothing answers at": begin(elsewhere, "--list"),
         "There is no job 'nobody'": begin(nodes, "--status", "nobody"),
     }
@@ -150,8 +151,12 @@ def test_who_may_not_or_cannot_is_told_in_one_line(nodes, digits, tmp_path):
         assert process.returncode == 2, err
         assert out == "" and len(err.strip().splitlines()) == 1 and text in err, err
     words = ["--data", digits, "--model", "sssom", "--tracking-uri", "none", "--out", tmp_path / "run", "--address"]
-    secrets = {"wants a token": {"RAY_AUTH_MODE": "disabled"}, "not accept this token": {"RAY_AUTH_TOKEN": "0" * 48}}
+    secrets = {
+        "wants a token": {"RAY_AUTH_MODE": "disabled"},
+        "not accept this token": {"RAY_AUTH_TOKEN": "0" * 48},
+        "RAY_AUTH_TOKEN_PATH must be a file": {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")},
+    }
     for text, secret in secrets.items():
         done = run_job(*words, nodes.address, "--workers", 1, **(nodes.environment | secret))
         assert done.returncode == 2 and text in done.stderr.splitlines()[-1], done.stderr  # Ray's own lines before it
-        assert "RAY_AUTH_MODE=token" in done.stderr and not (tmp_path / "run").exists()
+        assert "~/.ray/auth_token" in done.stderr and not (tmp_path / "run").exists()
