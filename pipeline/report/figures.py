@@ -172,7 +172,8 @@ def curves_figure(data: MapData) -> Figure | None:
         axes.plot(x, y, color="#2F7FC1", marker="." if len(x) < 40 else None)
         axes.set_ylabel(CURVES[key], fontsize=8)
         axes.grid(alpha=0.3)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axis in (axes.xaxis, axes.yaxis) if key == "nodes" else (axes.xaxis,):
+            axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # no half an epoch, no half a node
     axes.set_xlabel("epoch")
     return figure
 

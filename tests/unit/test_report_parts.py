@@ -500,6 +500,15 @@ def test_curves_begin_where_the_error_was_measured(odd, tmp_path):
     assert [list(trace.x) for trace in curves_chart(data).data] == [[2, 3, 4], [1, 2, 3, 4]]
 
 
+def test_curves_of_one_epoch_have_no_half_epochs_or_nodes(odd, tmp_path):
+    history = History(tmp_path / "none", 0)
+    history.note(1, {"nodes": 3})
+    (axes,) = curves_figure(dataclasses.replace(collect(odd), history=history)).axes
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        assert [tick for tick in axis.get_majorticklocs() if low <= tick <= high] == [1 if axis is axes.xaxis else 3]
+
+
 def test_the_baselines_of_folds_are_those_of_all_folds(tmp_path):
     for fold, seed in (("a", 0), ("b", 1)):
         prepare(open_source("digits", None, SourceOptions(seed=seed)), tmp_path / "folds" / fold)
