@@ -12,7 +12,7 @@ def token_refused(address: str, answer: str) -> UserError:
             "RAY_AUTH_TOKEN_PATH",
             "a file that holds the token of the cluster",
             os.environ.get("RAY_AUTH_TOKEN_PATH", ""),
-            remedy="It is not there, cannot be read or is empty; the nodes keep theirs in ~/.ray/auth_token if they got none.",
+            remedy="It is not there, cannot be read or is empty. Nodes that got no token have ~/.ray/auth_token.",
         )
     without = "(not 'token')" in answer or "no authentication token was found" in answer
     wrong = "wants a token" if without else "does not accept this token"

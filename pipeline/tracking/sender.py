@@ -13,14 +13,14 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrackingUnavailable, line_of
-from pipeline.places import locked, write_atomically
+from pipeline.places import write_atomically
 from pipeline.tracking.journal import Journal, batches
-from pipeline.tracking.stores import URI, absolute, bare, database, is_local, with_login
+from pipeline.tracking.stores import URI, absolute, bare, database, is_local, one_at_a_time, page_of, with_login
 
 POSITION = "tracking.json"
 _BATCH_LINES = 200
@@ -74,6 +74,13 @@ class Sender:
     def store(self) -> str | None:
         """Where the run is recorded, as `run_id`, with the login that it needs."""
         return None if self._moved else self._target
+
+    @property
+    def page(self) -> str | None:
+        """Address of the run's page in MLflow, without a login; None where no server shows it, or none was reached."""
+        if self._client is None or self.run_id is None:
+            return None
+        return page_of(str(self._target), self._experiment_id, self.run_id)
 
     def behind(self) -> int:
         """Lines that have not been sent; all of them, as long as the store may be another one.
@@ -147,7 +154,9 @@ class Sender:
         for name in ("mlflow", "alembic"):  # after the import, which sets them
             logging.getLogger(name).setLevel(logging.ERROR)
         self._target = uri = self._target or absolute(mlflow.get_tracking_uri())
-        with _one_at_a_time(uri):
+        if uri.startswith("http"):  # MLflow's own line says the login too
+            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        with one_at_a_time(uri):
             client = mlflow.MlflowClient(uri)
             found = client.get_experiment_by_name(self._experiment)
             place = _artifact_place(uri, self._experiment)
@@ -280,15 +289,3 @@ def _artifact_place(uri: str, experiment: str) -> str | None:
     """Artifacts of a local store go beside its file, not into whatever directory a command runs in."""
     file = database(uri)
     return None if file is None else (file.parent / "mlruns" / experiment).as_uri()
-
-
-@contextlib.contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Two processes that create one new SQLite store at once break it, so they take turns."""
-    file = database(uri)
-    if file is None:
-        yield
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with locked(file.with_name(file.name + ".lock")):
-        yield

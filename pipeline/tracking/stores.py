@@ -6,10 +6,14 @@ environment says it again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
+
+from pipeline.places import locked
 
 URI = "MLFLOW_TRACKING_URI"
 _KIND = re.compile(r"([A-Za-z][\w+.-]*):")
@@ -96,6 +100,30 @@ def absolute(uri: str) -> str:
     if _kind(uri) == "file" and uri[5:6] not in ("", "/"):
         return f"{Path.cwd().as_uri()}/{uri.removeprefix('file:')}"
     return uri if _kind(uri) else str(Path(uri).absolute())
+
+
+def page_of(store: str, experiment_id: str, run_id: str) -> str | None:
+    """Address of a run's page, without a login; None where the store is no server.
+
+    Example:
+        >>> page_of("http://mlflow:PASSWORD@host:5000/", "1", "a5"), page_of("sqlite:///mlflow.db", "1", "a5")
+        ('http://host:5000/#/experiments/1/runs/a5', None)
+    """
+    if not store.startswith(("http://", "https://")):
+        return None
+    return f"{bare(store).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+@contextlib.contextmanager
+def one_at_a_time(uri: str) -> Iterator[None]:
+    """Two processes that create one new SQLite store at once break it, so they take turns."""
+    file = database(uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(file.with_name(file.name + ".lock")):
+        yield
 
 
 def _kind(uri: str) -> str:

@@ -157,6 +157,8 @@ class Tracker:
                 self._say(f"Tracking: not everything was sent. {why}. --resume records the rest.")
         elif reason := self._unsent():
             self._tell(reason)
+        elif page := self._sender.page:
+            self._say(f"MLflow: {page}")
 
     def _unsent(self) -> str:
         """That not everything was sent, in words, or why nobody knows; nothing, where all was."""

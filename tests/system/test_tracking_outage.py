@@ -59,9 +59,10 @@ def server(tracking_uri, tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_a_server_that_goes_and_comes_back_has_every_record_once(server, digits, tmp_path, tracking_uri):
+def test_a_server_that_goes_and_comes_back_has_every_record_once(server, digits, tmp_path, tracking_uri, capfd):
     run, lines = tmp_path / "run", []
-    settings = small("sssom", digits, tracking__uri=server.uri, map__epochs=8, train__evaluate_epochs=0)
+    with_login = server.uri.replace("://", "://mlflow:PASSWORD@")
+    settings = small("sssom", digits, tracking__uri=with_login, map__epochs=8, train__evaluate_epochs=0)
     undisturbed = train(settings | {"tracking.uri": "none"}, tmp_path / "undisturbed")
 
     def harm(epoch, expected, metrics):
@@ -74,8 +75,10 @@ def test_a_server_that_goes_and_comes_back_has_every_record_once(server, digits,
 
     result = train(settings, run, say=lines.append, on_epoch=harm)
     assert result["map_digest"] == undisturbed["map_digest"]
-    assert len(lines) == 1 and "Training goes on; the records are kept in" in lines[0]
     found = mlflow.MlflowClient(tracking_uri).get_run(result["run_id"])
+    page = f"{server.uri}/#/experiments/{found.info.experiment_id}/runs/{result['run_id']}"
+    assert len(lines) == 2 and "Training goes on; the records are kept in" in lines[0] and lines[1] == f"MLflow: {page}"
+    assert "PASSWORD" not in "".join(capfd.readouterr())
     assert found.info.status == "FINISHED"
     history = mlflow.MlflowClient(tracking_uri).get_metric_history(result["run_id"], "nodes")
     assert sorted(metric.step for metric in history) == list(range(1, result["epochs"] + 1))
