@@ -36,7 +36,7 @@ class FolderListing:
 
     Raises:
         UserError: no class folder, or no file in one of them; a file in none of them, or with a name that is not UTF-8;
-            splits and other folders side by side.
+            a link that leads nowhere; splits and other folders side by side.
     """
 
     def __init__(self, root: Path, suffixes: Collection[str], options: SourceOptions) -> None:
@@ -47,10 +47,14 @@ class FolderListing:
             for folder in _folders(part):
                 files = []
                 for path in _visible(folder, "**/*"):
-                    if path.suffix.lower() in suffixes:
-                        files.append(path)
-                    else:
+                    if path.suffix.lower() not in suffixes:
                         self.not_read[path.suffix.lower() or "without ending"] += 1
+                    elif _leads_nowhere(path):
+                        raise DataError(
+                            f"{path} must be a file. It is a link to none. Fetch the file, or remove the link."
+                        )
+                    else:
+                        files.append(path)
                 if not files:
                     raise DataError(
                         f"Class folder {folder} must hold files ({', '.join(sorted(suffixes))}). It has none."
@@ -174,11 +178,16 @@ def _samples(folder: Path, suffixes: Collection[str], pattern: str) -> Iterator[
 
 
 def _visible(folder: Path, pattern: str) -> Iterator[Path]:
-    """The files that a pattern finds; none that is hidden, or in a hidden folder."""
+    """The files and broken links that a pattern finds; none that is hidden, or in a hidden folder."""
     for path in folder.glob(pattern):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.is_file():
+        if not hidden and (path.is_file() or _leads_nowhere(path)):
             yield path
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether this is a link to what is not there, as tools that fetch large files later leave them."""
+    return path.is_symlink() and not path.exists()
 
 
 def _folders(root: Path) -> list[Path]:

@@ -178,6 +178,16 @@ def test_a_picture_in_no_class_is_named(tmp_path, rng, classes, loose):
         _images(tmp_path)
 
 
+def test_a_link_that_leads_nowhere_is_told(tmp_path, rng):
+    _folder(tmp_path, _pixels(rng, 2), ["a", "b"])
+    (tmp_path / "a" / "notes.txt").symlink_to("gone.txt")  # no picture: only counted
+    (tmp_path / "a" / "linked.png").symlink_to("../b/001.png")
+    assert len(_images(tmp_path, test_fraction=0.0).spec.files) == 3
+    (tmp_path / "b" / "later.png").symlink_to("gone.png")
+    with pytest.raises(DataError, match=r"b/later.png must be a file. It is a link to what is not there. Fetch"):
+        _images(tmp_path)
+
+
 def test_a_name_that_is_not_utf_8_is_told(tmp_path, rng):
     _folder(tmp_path, _pixels(rng, 2), ["a", "b"])
     os.rename(tmp_path / "a" / "000.png", os.fsencode(tmp_path / "a") + b"/\xff.png")
