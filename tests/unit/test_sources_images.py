@@ -184,7 +184,7 @@ def test_a_link_that_leads_nowhere_is_told(tmp_path, rng):
     (tmp_path / "a" / "linked.png").symlink_to("../b/001.png")
     assert len(_images(tmp_path, test_fraction=0.0).spec.files) == 3
     (tmp_path / "b" / "later.png").symlink_to("gone.png")
-    with pytest.raises(DataError, match=r"b/later.png must be a file. It is a link to what is not there. Fetch"):
+    with pytest.raises(DataError, match=r"b/later.png must be a file. It is a link that leads nowhere. Fetch"):
         _images(tmp_path)
 
 
