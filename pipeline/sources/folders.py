@@ -51,7 +51,7 @@ class FolderListing:
                         self.not_read[path.suffix.lower() or "without ending"] += 1
                     elif _leads_nowhere(path):
                         raise DataError(
-                            f"{path} must be a file. It is a link that leads nowhere. Fetch what it stands for, or remove it."
+                            f"{path} must be a file. It is a link that leads nowhere. Fetch its file, or remove it."
                         )
                     else:
                         files.append(path)
