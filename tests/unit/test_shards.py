@@ -34,10 +34,12 @@ def digits(tmp_path_factory):
     return out
 
 
-@pytest.fixture(params=["mapped", "read"])
+@pytest.fixture(params=["mapped", "read", "read without advice"])
 def way(request, monkeypatch):
-    """Small splits are mapped, large ones read: both ways give the same."""
+    """Small splits are mapped, large ones read, also where the system takes no advice (macOS): all give the same."""
     monkeypatch.setattr(shards, "MAP_BYTES", shards.MAP_BYTES if request.param == "mapped" else 0)
+    if request.param == "read without advice":
+        monkeypatch.delattr(shards.os, "posix_fadvise")
 
 
 def _table(folder, columns, out="d", **options):
