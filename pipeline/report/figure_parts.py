@@ -22,6 +22,7 @@ from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark, printed
 from pipeline.report.placement import borders
 
 _PLANES, _PICTURES = 12, 400
+_LISTED = 26  # classes in a legend
 _CJK_FONTS = (  # of Linux, macOS and Windows
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "WenQuanYi Micro Hei",
     "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo",
@@ -55,9 +56,11 @@ def in_every_script(figure: Figure) -> None:
 
 
 def legend(axes: Axes, data: MapData) -> None:
-    """Classes beside the axes, if they are not too many, with marks of one size."""
-    if 0 < data.num_classes <= 26:
-        made = axes.legend(title="class", loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+    """Classes beside the axes, with marks of one size; of many, how many there are, and what the other marks are."""
+    if data.num_classes:
+        title = "class" if data.num_classes <= _LISTED else f"{data.num_classes} classes"
+        beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
+        made = axes.legend(*axes.get_legend_handles_labels(), title=title, fontsize=8, **beside)
         for handle in made.legend_handles:
             if isinstance(handle, PathCollection):  # nodes differ in size, their marks in here do not
                 handle.set_sizes([_LEGEND_AREA])
@@ -92,6 +95,8 @@ def class_marks(
     """Marks in the colours of their classes: places (n, 2), labels (n,), areas (n,) in square points."""
     for label in sorted(set(labels.tolist())):
         here, said = labels == label, names[label] if names and label >= 0 else none
+        if names and label >= 0 and len(names) > _LISTED:
+            said = "_nolegend_"
         axes.scatter(
             places[here, 0], places[here, 1], s=areas[here], c=colour(label), marker=MATPLOTLIB_MARKS[mark(label)],
             edgecolors="#555555", linewidths=0.4, zorder=2, label=said,

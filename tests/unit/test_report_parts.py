@@ -474,6 +474,13 @@ def test_planes_have_their_room_and_no_mark_is_cut(odd):
         assert (spots - side / 2 >= low).all() and (spots + side / 2 <= high).all()
 
 
+def test_of_many_classes_the_legend_says_how_many_and_what_is_none(odd, monkeypatch):
+    monkeypatch.setattr(figure_parts, "_LISTED", 3)
+    boxes = [make(collect(odd)).axes[0].get_legend() for make in (map_figure, embedding_figure)]
+    assert [box.get_title().get_text() for box in boxes] == ["4 classes"] * 2
+    assert [[text.get_text() for text in box.get_texts()] for box in boxes] == [[], ["prototypes"]]
+
+
 def test_marks_of_a_legend_have_one_size(odd):
     for make in (map_figure, embedding_figure):
         handles = make(collect(odd)).axes[0].get_legend().legend_handles
