@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from pipeline.errors import must
+from somcore.config import UNLABELLED
 from somcore.sampling import hash_uniform
 
-UNLABELLED = -1
 _CHUNK = 1 << 20
 Labels = np.ndarray | torch.Tensor
 

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, must
-from pipeline.prepared.labels import UNLABELLED
 from pipeline.prepared.manifest import Manifest, ShardFile, Split, sha256_file
 from pipeline.sources.base import Batch, SourceSpec, Undecoded
 from pipeline.sources.checks import SPLITS
+from somcore.config import UNLABELLED
 
 SHARD_BYTES = 16 << 20
 _GROUP_BYTES = 1 << 20

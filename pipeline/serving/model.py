@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import logging
-import os
 import re
 import tempfile
 import warnings
@@ -24,7 +22,7 @@ from pipeline.errors import MachineError, UserError, must, theirs_to_mend
 from pipeline.predictor import Predictor
 from pipeline.prepared.samples import InputSpec
 from pipeline.prepared.shards import Dataset
-from pipeline.tracking.asking import asking, reason_of
+from pipeline.tracking.asking import asking, hush, reason_of
 from pipeline.tracking.stores import bare
 from pipeline.training.rundir import MAP, RunDirectory
 
@@ -152,11 +150,8 @@ def _store(uri: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow without progress bars, advice, and addresses that name the login of the store."""
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    """MLflow and what it uses without advice."""
+    hush()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -12,7 +12,6 @@ what is there is not done again. Rows keep their order and their key. Rows that 
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import io
 import json
@@ -32,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import DataError, OutputError, UserError, line_of, must, some, theirs_to_mend
+from pipeline.errors import DataError, OutputError, UserError, line_of, must, nearest, some, theirs_to_mend
 from pipeline.places import full_disk_named, write_atomically
 from pipeline.predictor import BEYOND, TILE_ROWS, Predictor
 from pipeline.prepared.samples import InputSpec
@@ -246,7 +245,7 @@ def _on_ray(scorer: tuple[Any, ...], pieces: list[Piece], actors: int, address: 
 def _no_column(name: str, file: str) -> DataError:
     """A column with keys that was asked for by name; row numbers would not be what was asked."""
     names = {column.lower(): column for column in pq.read_schema(file).names}
-    near = difflib.get_close_matches(name.lower(), names, n=1)
+    near = nearest(name.lower(), names)
     listed = some(names.values(), 8)
     hint = f"Did you mean '{names[near[0]]}'?" if near else f"There are {listed}."
     return DataError(f"{file}: --key-column must be a column that is there. Got '{name}'. {hint}")

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError, must
-from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import Batch, SourceSpec, Undecoded
 from pipeline.sources.readers import TableFile
+from somcore.config import UNLABELLED
 
 SPLITS = ("train", "validation", "test")
 _SHAPES = {"image": "(C, H, W)", "table": "(D,)", "audio": "(samples,)"}

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import DataError, UserError, must, some
-from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.readers import NULLS
+from somcore.config import UNLABELLED
 
 _MAX_CLASSES = 65_536
 _SHOWN = 20

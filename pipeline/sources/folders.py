@@ -12,9 +12,9 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.errors import DataError, UnreadableSample, must, not_in_utf8
-from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import SPLIT_NAMES, Batch, SourceOptions, Undecoded, by_split, rows_for_test
 from pipeline.sources.classes import absent_value
+from somcore.config import UNLABELLED
 
 UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
 T = TypeVar("T")

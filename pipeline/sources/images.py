@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import DataError, UnreadableSample, must
-from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import (
     BELOW,
     Batch,
@@ -35,6 +34,7 @@ from pipeline.sources.decoding import Decoder
 from pipeline.sources.folders import FolderListing, splits_in_names
 from pipeline.sources.npz import Npz
 from pipeline.sources.readers import TableFile, open_table
+from somcore.config import UNLABELLED
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 _IMAGE_COLUMNS = ("image", "img", "bytes", "jpeg", "png")

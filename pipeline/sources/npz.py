@@ -17,9 +17,9 @@ from typing import IO
 import numpy as np
 
 from pipeline.errors import DataError, line_of, must
-from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import SourceOptions, rows_for_test, split_name
 from pipeline.sources.classes import ClassIndex
+from somcore.config import UNLABELLED
 
 _CORRUPT = (
     zipfile.BadZipFile,

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import DataError, UserError, must, some
-from pipeline.prepared.labels import UNLABELLED
 from pipeline.sources.base import (
     BELOW,
     Batch,
@@ -33,6 +32,7 @@ from pipeline.sources.columns import distinct, filters, matching, named, passing
 from pipeline.sources.folders import splits_in_names
 from pipeline.sources.precision import Precision
 from pipeline.sources.readers import TableFile, open_table, table_files, tables_below
+from somcore.config import UNLABELLED
 
 _INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas writes for the index of a table
 _ROLES = ("label_column", "split_column", "key_column", "labelled_column")

@@ -11,12 +11,27 @@ from typing import Any
 from pipeline.errors import UserError, line_of, must, theirs_to_mend
 from pipeline.tracking.stores import bare
 
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+
+
+def hush() -> None:
+    """Imports MLflow without advice, progress bars, telemetry, and addresses of runs that name the store's login."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401 (it sets how loud its loggers are)
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
 def asking(uri: str | None) -> Iterator[Any]:
-    """MLflow's client, without its advice and progress bars, and what goes wrong inside the block as an error of ours.
+    """MLflow's client, and what goes wrong inside the block as an error of ours.
 
     Args:
         uri: of the store; None = MLflow's own choice.
@@ -24,11 +39,9 @@ def asking(uri: str | None) -> Iterator[Any]:
     Raises:
         UserError: the store cannot be reached, lets nobody in, or is a file that is no database of MLflow's.
     """
+    hush()
     import mlflow
 
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     where = uri or mlflow.get_tracking_uri()
     given = {name: value for name, value in _IMPATIENT.items() if name not in os.environ}
     os.environ.update(given)

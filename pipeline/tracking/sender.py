@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline.errors import TrackingUnavailable, line_of
 from pipeline.places import write_atomically
+from pipeline.tracking.asking import hush
 from pipeline.tracking.journal import Journal, batches
 from pipeline.tracking.stores import URI, absolute, bare, database, is_local, one_at_a_time, page_of, with_login
 
@@ -146,16 +147,10 @@ class Sender:
     def _open(self) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        import logging
-
+        hush()
         import mlflow
 
-        for name in ("mlflow", "alembic"):  # after the import, which sets them
-            logging.getLogger(name).setLevel(logging.ERROR)
         self._target = uri = self._target or absolute(mlflow.get_tracking_uri())
-        if uri.startswith("http"):  # MLflow's own line says the login too
-            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         with one_at_a_time(uri):
             client = mlflow.MlflowClient(uri)
             found = client.get_experiment_by_name(self._experiment)

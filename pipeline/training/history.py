@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.places import write_atomically
+from pipeline.training.checkpoint import TornCheckpoint, read_tensors
 from somcore.state import MapState
 
 HISTORY = "history.safetensors"
@@ -76,18 +77,16 @@ class History:
     @classmethod
     def load(cls, path: Path, most: int = 0) -> History:
         """What a file holds; nothing if there is none, or it cannot be read."""
-        from safetensors import SafetensorError, safe_open
-
         history = cls(path, most)
         if not path.exists():
             return history
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["about"])
-                for number, moment in enumerate(about["moments"]):
-                    tensors = {name: file.get_tensor(f"{number}.{name}") for name in _TENSORS}
-                    history.moments.append(Moment(**moment, **tensors))
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            header, found = read_tensors(path)
+            about = json.loads(header["about"])
+            for number, moment in enumerate(about["moments"]):
+                tensors: dict[str, Any] = {name: found[f"{number}.{name}"] for name in _TENSORS}
+                history.moments.append(Moment(**moment, **tensors))
+        except (TornCheckpoint, ValueError, KeyError, TypeError):
             return cls(path, most)
         history.epochs = about["epochs"]
         history._stride, history._seen = about["stride"], about["seen"]
