@@ -35,8 +35,8 @@ def check_schema(schema: pa.Schema, spec: InputSpec, where: str) -> list[str]:
         kind = _element(schema.field(TENSOR_COLUMN).type)
         if kind is None or (spec.kind != "table" and str(kind) != spec.dtype):
             got = schema.field(TENSOR_COLUMN).type
-            must = f"{spec.dtype} of shape {spec.shape}"
-            raise DataError(f"{where}: column '{TENSOR_COLUMN}' must hold {must}. Got {got}.")
+            wanted = f"{spec.dtype} of shape {spec.shape}"
+            raise DataError(f"{where}: column '{TENSOR_COLUMN}' must hold {wanted}. Got {got}.")
         return [TENSOR_COLUMN]
     assert spec.columns is not None
     missing = [name for name in spec.columns if name not in schema.names]

@@ -199,8 +199,8 @@ def plain_row(row: dict[Any, Any]) -> Row:
 def _check_metric(runs: pd.DataFrame, metric: str) -> None:
     numbers = [name for name in runs if pd.api.types.is_numeric_dtype(runs[name])]
     if metric not in numbers:
-        some = ", ".join(name for name in SCORES if name in numbers)
-        requirement = f"a number of these runs, such as {some}" if some else "a number of these runs"
+        scores = ", ".join(name for name in SCORES if name in numbers)
+        requirement = f"a number of these runs, such as {scores}" if scores else "a number of these runs"
         raise must("--metric", requirement, metric, remedy=_meant(metric, numbers))
 
 
@@ -211,8 +211,8 @@ def _column(runs: pd.DataFrame, name: str) -> str:
         return name
     if last in runs and name in keys():
         return last
-    some = ", ".join(column for column in _COLUMNS if column in runs)
-    raise must("--group-by", f"columns of the results, such as {some}", name, remedy=_meant(name, runs))
+    listed = ", ".join(column for column in _COLUMNS if column in runs)
+    raise must("--group-by", f"columns of the results, such as {listed}", name, remedy=_meant(name, runs))
 
 
 def _meant(name: str, names: Iterable[str]) -> str:
