@@ -16,6 +16,7 @@ import typer
 from jobs._exit import DONE, USER, end
 from jobs._given import check, command_of
 from pipeline.errors import UserError, must, not_in_utf8
+from pipeline.signals import heard_in_imports
 
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -57,6 +58,7 @@ def job(example: str) -> Callable[[Callable[..., Any]], typer.Typer]:
                 signal.signal(signal.SIGTERM, _interrupt)
                 if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
                     signal.signal(signal.SIGHUP, _interrupt)
+                heard_in_imports()
                 check(function.__name__, options)
                 result = function(**options)
                 if as_json:

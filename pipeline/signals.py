@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 
+def heard_in_imports() -> None:
+    """Imports numpy: torch does so in C, where an interruption is swallowed and leaves half of numpy behind."""
+    import numpy  # noqa: F401
+
+
 @contextlib.contextmanager
 def unhurried() -> Iterator[None]:
     """Ignores SIGINT, SIGTERM and SIGHUP for a moment: saving a state, ending a record, letting workers go."""

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from pipeline.signals import children_outlive_terminal, unhurried
+from tests.conftest import REPOSITORY
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -57,3 +60,20 @@ def test_ctrl_c_is_heard_where_only_the_terminal_is_not(monkeypatch, heard):
     with pytest.raises(KeyboardInterrupt), children_outlive_terminal():
         pass
     assert heard()
+
+
+def test_a_command_that_is_stopped_while_it_imports_ends_as_interrupted(tmp_path):
+    """torch imports numpy in C, which swallows an interruption: numpy comes before it."""
+    code = f"""
+import os, runpy, signal, sys
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy.lib":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Stop())
+sys.argv = ["train", "--data", "nowhere", "--model", "sssom", "--out", {str(tmp_path / "run")!r}]
+runpy.run_module("jobs.train", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.strip()) == (130, "Interrupted.")
