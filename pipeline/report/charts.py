@@ -18,7 +18,7 @@ from pipeline.report.placement import borders, regions, shown_edges
 OUTLINE = "rgba(128,128,128,0.9)"
 _FAINT = "rgba(128,128,128,0.35)"
 _WIDTH, _HEIGHT = 700.0, 500.0  # of a chart on a laptop, to choose sizes of marks
-_ENTRIES = 26  # of a legend
+ENTRIES = 26  # of a legend
 
 
 def frame(figure: go.Figure, **layout: Any) -> go.Figure:
@@ -122,7 +122,7 @@ def map_chart(data: MapData) -> go.Figure:
         },
     )  # fmt: skip
     figure.add_trace(ring())
-    many = len(set(data.shown_classes.tolist())) > _ENTRIES
+    many = len(set(data.shown_classes.tolist())) > ENTRIES
     return bare_axes(frame(figure, showlegend=not many and data.num_classes > 0))
 
 
@@ -223,7 +223,7 @@ def embedding_chart(
         marker={"size": 9, "symbol": "x-thin", "line": {"width": 2, "color": OUTLINE}},
     )  # fmt: skip
     figure.add_trace(ring())
-    many = len(set(labels.tolist())) > _ENTRIES
+    many = len(set(labels.tolist())) > ENTRIES
     return bare_axes(frame(figure, showlegend=not many), equal=explained is not None)
 
 

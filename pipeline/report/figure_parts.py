@@ -15,14 +15,13 @@ from matplotlib.font_manager import fontManager
 from matplotlib.patches import RegularPolygon
 from matplotlib.text import Text
 
-from pipeline.report.charts import edges_drawn, spacing
+from pipeline.report.charts import ENTRIES, edges_drawn, spacing
 from pipeline.report.data import MapData
 from pipeline.report.nodes import features_shown, short_names
 from pipeline.report.palette import MATPLOTLIB_MARKS, colour, mark, printed
 from pipeline.report.placement import borders
 
 _PLANES, _PICTURES = 12, 400
-_LISTED = 26  # classes in a legend
 _CJK_FONTS = (  # of Linux, macOS and Windows
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "WenQuanYi Micro Hei",
     "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo",
@@ -58,7 +57,7 @@ def in_every_script(figure: Figure) -> None:
 def legend(axes: Axes, data: MapData) -> None:
     """Classes beside the axes, with marks of one size; of many, how many there are, and what the other marks are."""
     if data.num_classes:
-        title = "class" if data.num_classes <= _LISTED else f"{data.num_classes} classes"
+        title = "class" if data.num_classes <= ENTRIES else f"{data.num_classes} classes"
         beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
         made = axes.legend(*axes.get_legend_handles_labels(), title=title, fontsize=8, **beside)
         for handle in made.legend_handles:
@@ -95,7 +94,7 @@ def class_marks(
     """Marks in the colours of their classes: places (n, 2), labels (n,), areas (n,) in square points."""
     for label in sorted(set(labels.tolist())):
         here, said = labels == label, names[label] if names and label >= 0 else none
-        if names and label >= 0 and len(names) > _LISTED:
+        if names and label >= 0 and len(names) > ENTRIES:
             said = "_nolegend_"
         axes.scatter(
             places[here, 0], places[here, 1], s=areas[here], c=colour(label), marker=MATPLOTLIB_MARKS[mark(label)],

@@ -1,4 +1,4 @@
-"""An MLflow store that is asked: its client, and in one line why it does not answer, without the login of its URI."""
+"""MLflow, quiet, and a store of it that is asked: in one line why it does not answer, without the login of its URI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.errors import UserError, line_of, must, theirs_to_mend
-from pipeline.tracking.stores import bare
+from pipeline.places import locked
+from pipeline.tracking.stores import bare, database
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -54,6 +55,18 @@ def asking(uri: str | None) -> Iterator[Any]:
     finally:
         for name in given:  # a training that follows has a patience of its own
             os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def one_at_a_time(uri: str) -> Iterator[None]:
+    """Two processes that create one new SQLite store at once break it, so they take turns."""
+    file = database(uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(file.with_name(file.name + ".lock")):
+        yield
 
 
 def reason_of(error: Exception, most: int = 160) -> str:

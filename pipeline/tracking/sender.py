@@ -19,9 +19,9 @@ from typing import Any
 
 from pipeline.errors import TrackingUnavailable, line_of
 from pipeline.places import write_atomically
-from pipeline.tracking.asking import hush
+from pipeline.tracking.asking import hush, one_at_a_time
 from pipeline.tracking.journal import Journal, batches
-from pipeline.tracking.stores import URI, absolute, bare, database, is_local, one_at_a_time, page_of, with_login
+from pipeline.tracking.stores import URI, absolute, bare, database, is_local, page_of, with_login
 
 POSITION = "tracking.json"
 _BATCH_LINES = 200

@@ -6,14 +6,10 @@ environment says it again.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
-
-from pipeline.places import locked
 
 URI = "MLFLOW_TRACKING_URI"
 _KIND = re.compile(r"([A-Za-z][\w+.-]*):")
@@ -112,18 +108,6 @@ def page_of(store: str, experiment_id: str, run_id: str) -> str | None:
     if not store.startswith(("http://", "https://")):
         return None
     return f"{bare(store).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-
-
-@contextlib.contextmanager
-def one_at_a_time(uri: str) -> Iterator[None]:
-    """Two processes that create one new SQLite store at once break it, so they take turns."""
-    file = database(uri)
-    if file is None:
-        yield
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with locked(file.with_name(file.name + ".lock")):
-        yield
 
 
 def _kind(uri: str) -> str:

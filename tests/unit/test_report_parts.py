@@ -475,7 +475,7 @@ def test_planes_have_their_room_and_no_mark_is_cut(odd):
 
 
 def test_of_many_classes_the_legend_says_how_many_and_what_is_none(odd, monkeypatch):
-    monkeypatch.setattr(figure_parts, "_LISTED", 3)
+    monkeypatch.setattr(figure_parts, "ENTRIES", 3)
     boxes = [make(collect(odd)).axes[0].get_legend() for make in (map_figure, embedding_figure)]
     assert [box.get_title().get_text() for box in boxes] == ["4 classes"] * 2
     assert [[text.get_text() for text in box.get_texts()] for box in boxes] == [[], ["prototypes"]]
