@@ -5,6 +5,7 @@ Axes: A alive nodes, D features.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -54,12 +55,14 @@ def in_every_script(figure: Figure) -> None:
             text.set_fontfamily([*text.get_fontfamily(), *more])
 
 
-def legend(axes: Axes, data: MapData) -> None:
-    """Classes beside the axes, with marks of one size; of many, how many there are, and what the other marks are."""
+def legend(data: MapData, *axes: Axes) -> None:
+    """Classes at the right, with marks of one size; of many, how many there are, and what the other marks are."""
+    handles, names = zip(*(one.get_legend_handles_labels() for one in reversed(axes)), strict=True)
+    entries = dict(zip(chain(*names), chain(*handles), strict=True))
     if data.num_classes:
         title = "class" if data.num_classes <= ENTRIES else f"{data.num_classes} classes"
         beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
-        made = axes.legend(*axes.get_legend_handles_labels(), title=title, fontsize=8, **beside)
+        made = axes[-1].legend(entries.values(), entries.keys(), title=title, fontsize=8, **beside)
         for handle in made.legend_handles:
             if isinstance(handle, PathCollection):  # nodes differ in size, their marks in here do not
                 handle.set_sizes([_LEGEND_AREA])

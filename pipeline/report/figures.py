@@ -45,7 +45,7 @@ def map_figure(data: MapData) -> Figure:
     draw_edges(axes, data)
     names, sizes = _class_names(data), mark_sizes(data)
     class_marks(axes, places=data.places, labels=data.shown_classes, areas=(0.6 * sizes) ** 2, names=names, none="none")
-    legend(axes, data)
+    legend(data, axes)
     return bare(figure, axes)
 
 
@@ -88,18 +88,20 @@ def growth_figure(data: MapData) -> Figure | None:
     if len(moments) < 2:
         return None
     chosen = [moments[i] for i in np.unique(np.linspace(0, len(moments) - 1, 4).round().astype(int))]
-    figure = Figure(figsize=(2.6 * len(chosen), 2.9), layout="constrained")
-    around = data.plane(data.features) if len(data.features) >= 3 else None
-    for axes, moment in zip(figure.subplots(1, len(chosen), sharex=True, sharey=True), chosen, strict=True):
+    figure = Figure(figsize=(2.6 * len(chosen) + 0.8, 2.9), layout="constrained")
+    around, names = data.plane(data.features) if len(data.features) >= 3 else None, _class_names(data)
+    panels = figure.subplots(1, len(chosen), sharex=True, sharey=True)
+    for axes, moment in zip(panels, chosen, strict=True):
         if around is not None:
             axes.scatter(around[:, 0], around[:, 1], s=1, c="#cccccc", linewidths=0)
         places, edges = data.plane(moment.prototypes.float().numpy()), moment.edges.numpy()
         axes.add_collection(LineCollection(list(places[edges]), colors="#999999", linewidths=0.4))
         classes = classes_then(data, moment)
-        class_marks(axes, places=places, labels=classes, areas=np.full(len(classes), 14.0))
+        class_marks(axes, places=places, labels=classes, areas=np.full(len(classes), 14.0), names=names)
         axes.set_title(f"round {moment.round}: {len(places)} nodes", fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
+    legend(data, *panels)
     return figure
 
 
@@ -126,7 +128,7 @@ def embedding_figure(data: MapData, method: str = "pca") -> Figure | None:
     class_marks(axes, places=places, labels=labels, areas=np.full(len(labels), 9.0), names=names, none="unknown")
     x, y = prototypes.T
     axes.scatter(x, y, s=22, c="black", marker="x", linewidths=1, label="prototypes", zorder=3)
-    legend(axes, data)
+    legend(data, axes)
     return bare(figure, axes, equal=method == "pca")
 
 

@@ -30,13 +30,14 @@ from pipeline.report.figures import (
     confusion_figure,
     curves_figure,
     embedding_figure,
+    growth_figure,
     map_figure,
     relevances_figure,
     u_matrix_figure,
 )
 from pipeline.report.make import command_of, labels_read, report_of, run_page
 from pipeline.report.nodes import feature_names, features_shown, node_details, samples_per_node
-from pipeline.report.palette import apart
+from pipeline.report.palette import apart, printed
 from pipeline.report.pictures import Gallery
 from pipeline.report.placement import (
     Plane,
@@ -358,6 +359,14 @@ def test_the_growth_of_a_map_ends_with_the_classes_that_the_map_is_shown_in(odd,
     page = run_page(data, ("pca",))
     growth = next(content for key, _, content, _ in page.tabs if key == "growth")
     assert "Nodes that have learned no class" in growth
+
+
+def test_the_picture_of_the_growth_says_once_which_mark_is_which_class(odd):
+    *panels, last = growth_figure(collect(odd)).axes
+    said = [text.get_text() for text in last.get_legend().get_texts()]
+    assert len(panels) > 1 and not any(axes.get_legend() for axes in panels)
+    drawn = {name for axes in (*panels, last) for name in axes.get_legend_handles_labels()[1]}
+    assert len(said) == len(set(said)) and set(said) == drawn and len(drawn & set(map(printed, NAMES))) > 1
 
 
 def test_a_report_of_some_rows_is_of_these_rows_wherever_they_are_shown(digits, tmp_path):
