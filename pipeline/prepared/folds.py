@@ -24,7 +24,7 @@ from pipeline.prepare import PrepareOptions, prepare
 from pipeline.prepared.manifest import MANIFEST, Manifest
 from pipeline.sources import SourceOptions, open_source
 from pipeline.sources.base import required_root
-from pipeline.sources.columns import filters, named, passing
+from pipeline.sources.columns import as_filter, as_text, filters, named, passing
 from pipeline.sources.readers import open_table, table_files
 
 MOST_FOLDS = 1000
@@ -77,10 +77,11 @@ def prepare_folds(
             both = f"{', '.join(called[fold])} and {', '.join(values)}"
             raise DataError(f"Values of {', '.join(names)} must differ in letters and digits. Got {both}.")
         called[fold] = values
-    asked = [part for part in (options.where or "").split(",") if part.partition("=")[0].strip() not in names]
+    asked = {name: value for name, value in filters(options.where).items() if name not in names}
     for fold, values in called.items():
-        where = ",".join(filter(None, [*asked, *(f"{n}={v}" for n, v in zip(names, values, strict=True))]))
-        opened = open_source(source, root, dataclasses.replace(options, where=where))
+        where = asked | dict(zip(names, values, strict=True))
+        one = dataclasses.replace(options, where=",".join(as_filter(*pair) for pair in where.items()))
+        opened = open_source(source, root, one)
         if not manifests:
             _claim(out, list(called))
         manifests[fold] = prepare(opened, out / fold, writing, told)
@@ -125,7 +126,7 @@ def _combinations(root: Path, names: list[str], options: SourceOptions) -> list[
         for batch in file.batches(list(dict.fromkeys(column.values()))):
             if where:
                 batch = batch.filter(pa.array(passing(batch, {column[name]: value for name, value in where.items()})))
-            columns = [[_text(value) for value in batch[column[name]].to_pylist()] for name in names]
+            columns = [[_named(value) for value in batch[column[name]].to_pylist()] for name in names]
             found |= set(zip(*columns, strict=True))
             if len(found) > MOST_FOLDS:
                 raise must("--folds", f"columns of at most {MOST_FOLDS} folds", f"more ({', '.join(names)})")
@@ -137,9 +138,8 @@ def _combinations(root: Path, names: list[str], options: SourceOptions) -> list[
     return sorted(found, key=lambda values: [_order(value) for value in values])
 
 
-def _text(value: Any) -> str:
-    text = "" if value is None or value != value else str(value).strip().strip("'\"")
-    return text.removesuffix(".0") if isinstance(value, float) else text
+def _named(value: Any) -> str:
+    return "" if value is None or value != value else as_text(value)
 
 
 def _order(value: str) -> tuple[float, str]:

@@ -6,6 +6,7 @@ Axes: n rows of a batch.
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Collection
 
 import numpy as np
@@ -16,19 +17,33 @@ from pipeline.errors import DataError, UserError, must
 
 _TRUE = {"true", "1", "1.0", "yes", "t", "y"}
 _FALSE = {"false", "0", "0.0", "no", "f", "n", "", "nan", "none", "?"}
+_FILTER = re.compile(r"""[^,=]*=\s*(?:"[^"]*"|'[^']*')\s*(?=,|$)|[^,]+""")
 
 
 def filters(text: str | None) -> dict[str, str]:
-    """Column to wanted value, from "rep=0,fold=1"."""
+    """Column to wanted value, from "rep=0,fold=1"; a value with a comma in it stands in quotes."""
     filters = {}
-    for part in filter(None, (text or "").split(",")):
+    for part in _FILTER.findall(text or ""):
         column, sign, value = part.partition("=")
         if not sign or not column.strip():
             raise UserError(f"--where must be column=value[,column=value]. Got {part!r}.")
         if column.strip() in filters:
             raise UserError(f"--where must name each column once. Got '{column.strip()}' twice in {text!r}.")
-        filters[column.strip()] = value.strip()
+        filters[column.strip()] = unquoted(value)
     return filters
+
+
+def as_filter(column: str, value: str) -> str:
+    """What `filters` reads a column and its value from.
+
+    Example:
+        >>> as_filter("fold", "1"), as_filter("site", "Bonn, west")
+        ('fold=1', 'site="Bonn, west"')
+    """
+    if "," not in value:
+        return f"{column}={value}"
+    quote = "'" if '"' in value else '"'
+    return f"{column}={quote}{value}{quote}"
 
 
 def named(columns: Collection[str], name: str) -> str:
@@ -80,15 +95,16 @@ def truths(column: pa.Array, option: str, place: str) -> np.ndarray:
     Raises:
         UserError: a value is neither true nor false.
     """
-    odd = next((text for text in distinct(column) if text.lower() not in _TRUE | _FALSE), None)
+    texts = distinct(column)
+    odd = next((text for text in texts if text.lower() not in _TRUE | _FALSE), None)
     if odd is not None:
         raise must(option, "a column of truth values (true or false, 1 or 0, yes or no)", odd, where=place)
-    return _one_of(column, _TRUE)
+    return _one_of(column, {text for text in texts if text.lower() in _TRUE})
 
 
 def distinct(column: pa.Array) -> list[str]:
     """The values of a column, each once, as text."""
-    return [_text(value) for value in pc.unique(plain(column)).to_pylist()]
+    return [as_text(value) for value in pc.unique(plain(column)).to_pylist()]
 
 
 def refuse_missing_keys(column: pa.Array, name: str, place: str) -> None:
@@ -102,14 +118,25 @@ def plain(column: pa.Array) -> pa.Array:
     return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
 
 
-def _text(value: object) -> str:
-    text = str(value).strip().strip("'\"")
-    return text.removesuffix(".0").lower() if isinstance(value, float | bool) else text
+def as_text(value: object) -> str:
+    """A value as options write it: without blanks and quotes around it, and 1.0 as 1."""
+    text = unquoted(str(value))
+    return text.removesuffix(".0") if isinstance(value, float) else text
+
+
+def unquoted(text: str) -> str:
+    """Without blanks and quotes around it."""
+    return text.strip().strip("'\"")
 
 
 def _one_of(column: pa.Array, wanted: set[str]) -> np.ndarray:
-    """(n,) bool: whether the value of a row, as text, is one of the wanted ones."""
+    """(n,) bool: whether the value of a row, as text, is one of the wanted ones; True is true."""
     encoded = pc.dictionary_encode(plain(column))
-    hits = [_text(v) in wanted or _text(v).lower() in wanted for v in encoded.dictionary.to_pylist()]
+    wanted = {_cased(text) for text in wanted}
+    hits = [_cased(as_text(v)) in wanted for v in encoded.dictionary.to_pylist()]
     places = pc.fill_null(encoded.indices, len(hits)).to_numpy(zero_copy_only=False)
     return np.array([*hits, False])[places]
+
+
+def _cased(text: str) -> str:
+    return text.lower() if text.lower() in ("true", "false") else text

@@ -155,3 +155,28 @@ def test_refused_folds_do_not_claim_their_folder(tmp_path):
         "table", tmp_path / "rows.csv", OPTIONS, "site", tmp_path / "out", PrepareOptions(drop_invalid=True)
     )
     assert list(made) == ["sitex", "sitey"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["x", "X"], ["Bonn, west", "Bonn, 'east'"], [True, False], [1.0, 2.5], ["a=b", 'a"c']],
+    ids=["case", "comma", "truth", "number", "signs"],
+)
+def test_a_fold_has_the_rows_of_its_value_whatever_this_is(tmp_path, values):
+    rows = pd.DataFrame({"a": np.arange(24.0), "y": [0, 1] * 12, "fold": np.repeat(values, 12)})
+    rows.assign(split=(["test"] * 4 + ["train"] * 8) * 2).to_parquet(tmp_path / "rows.parquet")
+    made = prepare_folds("table", tmp_path / "rows.parquet", OPTIONS, "fold", tmp_path / "folds", PrepareOptions())
+    assert len(made) == 2
+    assert all((m.splits["train"].num_samples, m.splits["test"].num_samples) == (8, 4) for m in made.values())
+
+
+@pytest.mark.parametrize("where, left", [("flag=true", 3), ("flag=True", 3), ("name='b, c'", 2), ("name=A", 1)])
+def test_where_takes_truth_values_values_with_commas_and_no_other_case(tmp_path, where, left):
+    table = {"x": np.arange(6.0), "flag": [True, False] * 3, "name": ["a", "A", "b, c"] * 2, "y": [0] * 6}
+    table["name"][4] = "other"
+    pd.DataFrame(table).to_csv(tmp_path / "rows.csv", index=False)
+    pd.DataFrame(table).to_parquet(tmp_path / "rows.parquet")
+    for file in ("rows.csv", "rows.parquet"):
+        options = SourceOptions(where=where, exclude_columns="flag,name,y", test_fraction=0.0)
+        made = prepare(open_source("table", tmp_path / file, options), tmp_path / f"{file}.d")
+        assert made.splits["train"].num_samples == left
