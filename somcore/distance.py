@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from somcore import device
+from somcore.config import MapConfig
 from somcore.state import MapState
 
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
@@ -101,14 +102,15 @@ class Scores:
         return Scores(self.values[rows], self.margin[rows])
 
 
-def project(state: MapState, masked: bool, plain: bool = False) -> Projection:
+def project(state: MapState, config: MapConfig) -> Projection:
     """Prepare a map for distance products.
 
     Args:
         state: the map.
-        masked: samples may have missing values.
-        plain: all relevances are 1 and stay so (Kohonen's map): one product of half the size is enough.
+        config: its configuration: where samples may have missing values, products are longer; where all relevances are
+            1 and stay so (Kohonen's map), one product of half the size is enough.
     """
+    masked = config.missing == "mask"
     nodes = rows_where(state.alive)
     alive = state.alive[nodes]
     prototypes, relevances = state.prototypes[nodes], state.relevances[nodes]
@@ -117,7 +119,7 @@ def project(state: MapState, masked: bool, plain: bool = False) -> Projection:
     weighted = relevances * centred
     squares = weighted * centred
     norms = centred.square().sum(1)
-    plain = plain and not masked
+    plain = config.variant == "kohonen" and not masked
     factors = [-2 * weighted] if plain else [relevances, -2 * weighted] + ([squares] if masked else [])
     return Projection(
         nodes=nodes,

@@ -161,7 +161,7 @@ def match(
         tensor([True])
     """
     tile = features if isinstance(features, Tile) else Tile.of(features, config.missing)
-    projection = projection or project(state, tile.observed is not None, config.variant == "kohonen")
+    projection = projection or project(state, config)
     scores = approximate(projection, tile)
     bmu, rho = nearest(state, tile, projection, scores)
     if labels is None or state.num_classes == 0:
@@ -276,7 +276,7 @@ def predict_classes(state: MapState, features: Tensor, config: MapConfig) -> Ten
     if device.asking_is_free(rows) and (rows.shape[0] == 0 or not bool((state.classes >= 0).any())):
         return classes
     part = tile.take(rows)
-    projection = project(state, tile.observed is not None)
+    projection = project(state, config)
     allowed = (state.classes[projection.nodes] >= 0).expand(rows.shape[0], -1)
     node, rho = nearest(state, part, projection, approximate(projection, part), allowed)
     found = state.classes[node]
@@ -328,7 +328,8 @@ def _temperature(state: MapState, config: MapConfig) -> float:
 def subspace_members(state: MapState, features: Tensor, config: MapConfig) -> Tensor:
     """Every node that a sample belongs to: (n, K) bool.
 
-    LARFDSSOM and its kin: the BMU and every node whose error reaches the threshold (local box for ALTSS-SOM).
+    LARFDSSOM and its kin: the BMU and every node whose error reaches the threshold (local box for ALTSS-SOM); none with
+    `noise_filter`, where the BMU does not accept the sample.
     DSSOM: winners found one after another, each depleting the relevances it explains. Kohonen's map: the BMU.
     """
     tile = Tile.of(features, config.missing)
@@ -344,9 +345,8 @@ def subspace_members(state: MapState, features: Tensor, config: MapConfig) -> Te
         members = torch.stack(inside, dim=1) & state.alive
     else:
         members = errors <= config.error_threshold
-    accepted = members.any(dim=1)
-    bmu = torch.nn.functional.one_hot(errors.argmin(dim=1), state.capacity).bool()
-    return members | (bmu & (accepted | (not config.noise_filter)).unsqueeze(1) & state.alive)
+    bmu = torch.nn.functional.one_hot(errors.argmin(dim=1), state.capacity).bool() & state.alive
+    return members & (members & bmu).any(dim=1, keepdim=True) if config.noise_filter else members | bmu
 
 
 def _depleted_members(state: MapState, tile: Tile, config: MapConfig) -> Tensor:

@@ -76,7 +76,7 @@ def sample_quality(state: MapState, features: Tensor, config: MapConfig) -> tupl
     if not bool(state.alive.any()):
         raise ValueError("The map must have at least one node to measure its quality. Got an empty map.")
     tile = Tile.of(features, config.missing)
-    projection = project(state, tile.observed is not None, config.variant == "kohonen")
+    projection = project(state, config)
     scores = approximate(projection, tile)
     first, rho = nearest(state, tile, projection, scores)
     others = projection.nodes != first.unsqueeze(1)

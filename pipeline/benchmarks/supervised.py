@@ -17,8 +17,9 @@ from torch.nn import functional
 from pipeline.config import RunConfig
 from pipeline.deep.augment import Draws
 from pipeline.deep.encoders import LinearClassifier, initialise
-from pipeline.deep.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed
+from pipeline.deep.network import NetworkState, flat_gradient, load_flat, narrowed
 from pipeline.deep.plan import DeepRound, encode
+from pipeline.deep.step import one_step
 from pipeline.errors import DataError
 from pipeline.prepared.shards import Dataset
 from pipeline.training.advice import slow_here
@@ -88,14 +89,7 @@ def train_supervised(
             with narrowed(deep.settings.precision, samples.device):
                 loss = weight * functional.cross_entropy(module(seen), cut.labels[marked])
             loss.backward()  # type: ignore[no-untyped-call]
-        network = adam_step(
-            network,
-            flat_gradient(module).to(torch.float64),
-            deep.step_size.at(number),
-            weight_decay=deep.settings.weight_decay,
-            clip_norm=deep.settings.clip_norm,
-            average_decay=deep.settings.average_decay,
-        )
+        network = one_step(network, flat_gradient(module).to(torch.float64), deep, number)
         if (number + 1) % plan.rounds_per_epoch == 0:
             say(f"supervised: epoch {(number + 1) // plan.rounds_per_epoch} done")
     load_flat(module, network.average if deep.settings.average_decay else network.values)

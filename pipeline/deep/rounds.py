@@ -15,10 +15,10 @@ from torch import Tensor
 
 from pipeline.deep.collapse import Limits, judged, measures_of, monitored
 from pipeline.deep.crossings import counted_crossings, with_classes_spread
-from pipeline.deep.network import NetworkState, adam_step, load_flat, trainable
+from pipeline.deep.network import NetworkState, load_flat, trainable
 from pipeline.deep.plan import DeepRound, deep_map_config, error_threshold
 from pipeline.deep.refresh import look_at, rows_to_look_at
-from pipeline.deep.step import TileResult, TileStep, check_finite, packed_terms, term_sums
+from pipeline.deep.step import TileResult, TileStep, one_step, packed_terms, term_sums
 from pipeline.deep.tuning import labelled_parts, tuned
 from pipeline.training.checkpoint import Snapshot
 from pipeline.training.plan import TrainingPlan, planned_dataset, training_labels
@@ -84,7 +84,7 @@ class DeepRounds:
         if frozen.growing != state.growing:
             after = dataclasses.replace(after, growing=state.growing, finished=state.finished)
         active = any(sums[n][1] for n in TERMS)
-        network = self._step(network, gradient, state.round) if active else network
+        network = one_step(network, gradient, self._deep, state.round) if active else network
         measures = measures_of(merged, moments)
         network = monitored(network, measures, self.limits, state.round, self._deep)
         new = map_tallies(state, after, merged) | deep_tallies(sums, measures)
@@ -132,20 +132,6 @@ class DeepRounds:
 
     def _scale(self, state: MapState, samples: int) -> int | None:
         return scale_of(state, samples, self._plan.reduction)
-
-    def _step(self, network: NetworkState, gradient: Tensor, round_index: int) -> NetworkState:
-        settings = self._deep.settings
-        stepped = adam_step(
-            network,
-            gradient,
-            self._deep.step_size.at(round_index),
-            weight_decay=settings.weight_decay,
-            clip_norm=settings.clip_norm,
-            average_decay=settings.average_decay,
-        )
-        check_finite(stepped.values, "The encoder's parameters", round_index)
-        check_finite(stepped.second, "The encoder's gradient, squared,", round_index)  # infinite, it stops a parameter
-        return stepped
 
     def _is_grown(self, state: MapState) -> bool:
         """Whether nodes are inserted no more: the rounds of growth are over, and every class with labels has a node."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.deep.augment import Draws, View
-from pipeline.deep.network import Network, flat_gradient, narrowed
+from pipeline.deep.network import Network, NetworkState, adam_step, flat_gradient, narrowed
 from pipeline.deep.plan import DeepPlan, error_threshold
 from pipeline.errors import Diverged
 from somcore.config import UNLABELLED, MapConfig
@@ -192,6 +192,35 @@ def term_sums(names: Collection[str], tallies: Tensor) -> dict[str, tuple[float,
     """Sum and count of each term, from merged `packed_terms`."""
     values = tallies.tolist()
     return {name: (values[2 * i] * 2.0**-_SUM_BITS, values[2 * i + 1]) for i, name in enumerate(names)}
+
+
+def one_step(
+    network: NetworkState, gradient: Tensor, plan: DeepPlan, round_index: int, averaged: bool = True
+) -> NetworkState:
+    """The network one step further.
+
+    Args:
+        network: before it.
+        gradient: (P,) float64 of the whole round.
+        plan: rates and settings.
+        round_index: of the round.
+        averaged: with a moving mean of its parameters, if the settings have one.
+
+    Raises:
+        Diverged: the parameters are no longer finite, or a parameter will never move again.
+    """
+    settings = plan.settings
+    stepped = adam_step(
+        network,
+        gradient,
+        plan.step_size.at(round_index),
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        average_decay=settings.average_decay if averaged else 0.0,
+    )
+    check_finite(stepped.values, "The encoder's parameters", round_index)
+    check_finite(stepped.second, "The encoder's gradient, squared,", round_index)  # infinite, it stops a parameter
+    return stepped
 
 
 def check_finite(

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pipeline.deep.network import NetworkState, adam_step, flat_gradient, load_flat, narrowed, trainable
+from pipeline.deep.network import flat_gradient, load_flat, narrowed, trainable
 from pipeline.deep.plan import DeepRound
-from pipeline.deep.step import check_finite, packed_terms, term_sums
+from pipeline.deep.step import check_finite, one_step, packed_terms, term_sums
 from pipeline.rivals import rival_class
 from pipeline.rivals.base import Terms, Tile
 from pipeline.rivals.clusters import nearest_nodes
@@ -82,7 +82,7 @@ class RivalRounds:
         network = snapshot.network
         assert network is not None
         if bool((tallies[1::2] > 0).any()):
-            network = self._step(network, gradient, number)
+            network = one_step(network, gradient, self._deep, number, self._rival.averaged)
         new = {"rounds": 1.0, "samples": float(cut.num_samples)}
         new |= deep_tallies(term_sums(self._rival.terms, tallies), {})
         snapshot = dataclasses.replace(snapshot, network=network, tallies=added(snapshot.tallies, new))
@@ -119,17 +119,6 @@ class RivalRounds:
 
     def _tallied(self, terms: Terms) -> Tensor:
         return packed_terms(self._rival.terms, terms, self._plan.device)
-
-    def _step(self, network: NetworkState, gradient: Tensor, number: int) -> NetworkState:
-        settings = self._deep.settings
-        return adam_step(
-            network,
-            gradient,
-            self._deep.step_size.at(number),
-            weight_decay=settings.weight_decay,
-            clip_norm=settings.clip_norm,
-            average_decay=settings.average_decay if self._rival.averaged else 0.0,
-        )
 
     def _finish(self, snapshot: Snapshot, world: World) -> Snapshot:
         """What remains: averaged parameters, the final map, and an error that most training rows stay below."""

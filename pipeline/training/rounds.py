@@ -172,7 +172,7 @@ def round_statistics(
         Their merged statistics; the identity of `merge` if no tile was dealt.
     """
     total: BatchStatistics | None = None
-    projection = project(state, config.missing == "mask", config.variant == "kohonen")
+    projection = project(state, config)
     tiles = list(plan.tiles(rank, world_size))
     orders = [rows_at(config, plan.epoch, positions, num_samples) for positions in tiles]
     for positions, rows, following in zip(tiles, orders, [*orders[1:], None][: len(tiles)], strict=True):

@@ -153,7 +153,7 @@ def one_round(state: MapState, samples: Samples, rows: Tensor, config: MapConfig
         weights = samples.weights[rows]
         number, heaviest = int(weights.sum()), int(weights.max())
     scale = round_scale(state, max_abs, number, heaviest)
-    projection = project(state, config.missing == "mask")
+    projection = project(state, config)
     total = None
     for first in range(0, len(rows), config.tile_size):
         tile = samples.take(rows[first : first + config.tile_size])

@@ -269,6 +269,8 @@ def test_noise_filter(kind, iris):
     assert som.predict(far).tolist() == [-1]
     assert som.predict_members(far).sum() == 0
     assert (som.predict(X) >= 0).mean() > 0.2
+    nodes = som.predict_nodes(X) if kind in SEMI_SUPERVISED else som.predict(X)
+    assert (som.predict_members(X).toarray().any(1) == (nodes >= 0)).all()
     assert kind(epochs=5).fit(X, y).predict(far)[0] >= 0
 
 

@@ -45,7 +45,7 @@ def test_scores_that_err_by_their_margin_in_both_directions_do_not_choose_the_wi
     state = dataclasses.replace(initial_state(config, 1, samples=nodes), prototypes=nodes)
     tile = Tile.of(torch.tensor([[0.49]], dtype=torch.float64), "error")  # errors 0.2601 and 0.2401
     scores = Scores(torch.tensor([[0.1602, 0.3400]]), torch.tensor([0.1]))
-    node, rho = matching.nearest(state, tile, project(state, masked=False), scores)
+    node, rho = matching.nearest(state, tile, project(state, config), scores)
     assert node.tolist() == [1] and rho.tolist() == pytest.approx([0.2401])
 
 

@@ -49,7 +49,7 @@ from pipeline.report.placement import (
     regions,
     shown_edges,
 )
-from pipeline.report.score_charts import answers, classes_then, confusion_chart, curves_chart
+from pipeline.report.score_charts import answers, classes_then, confusion_chart, curves_chart, growth_chart
 from pipeline.report.sweeps import fractions_chart, fractions_figure, sweep_page
 from pipeline.report.tables import node_table, telling_features, write_tables
 from pipeline.serving.model import model_directory
@@ -276,6 +276,13 @@ def test_a_run_without_its_data_and_without_moments_has_a_page(tmp_path):
     (tmp_path / "data").rename(tmp_path / "moved")
     page = run_page(collect(tmp_path / "run"), ("pca",)).html()
     assert "<html" in page
+
+
+def test_the_growth_of_a_map_is_told_in_its_own_epochs_without_its_data(tmp_path):
+    prepare(open_source("digits"), tmp_path / "data")
+    epochs = train(small("kohonen", tmp_path / "data"), tmp_path / "run")["epochs"]
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert [moment["epoch"] for moment in growth_chart(collect(tmp_path / "run"))[1]][-1] == epochs
 
 
 def test_data_prepared_anew_are_left_out_and_it_is_said(tmp_path):

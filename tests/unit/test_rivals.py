@@ -12,7 +12,7 @@ from pipeline.config import RunConfig
 from pipeline.deep.augment import Draws, views_of
 from pipeline.deep.model import DeepModel
 from pipeline.deep.network import load_flat
-from pipeline.errors import UserError
+from pipeline.errors import Diverged, UserError
 from pipeline.predictor import Predictor
 from pipeline.prepare import prepare
 from pipeline.prepared.shards import Dataset
@@ -429,3 +429,10 @@ def test_what_is_remembered_is_in_checkpoint_and_digest(digits, tmp_path):
     assert snapshot.memory["pseudo"].shape == (1438,) and record["digest"] == snapshot.digest()
     changed = {"pseudo": snapshot.memory["pseudo"] * 0}
     assert dataclasses.replace(snapshot, memory=changed).digest() != snapshot.digest()
+
+
+@pytest.mark.parametrize("model", ["supervised", "fixmatch", "autoencoder-kmeans"])
+def test_a_last_step_that_leads_nowhere_is_told_and_makes_no_map(model, digits, tmp_path):
+    wild = {"deep__learning_rate": 1e39, "deep__rate_warmup_rounds": 0, "map__epochs": 1, "map__batch_size": 2000}
+    with pytest.raises(Diverged, match="The encoder's parameters must be finite. Got infinity or NaN in round 0"):
+        train(settings(model, digits, **wild), tmp_path / "run")
