@@ -1,13 +1,12 @@
 """`jobs.benchmark batch`: the batch map beside other libraries, in one run."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def batch(
@@ -31,7 +30,7 @@ def batch(
     samples = batch_speed.pixels(data or shared.default_data(), rows)
     task = batch_speed.Task.of(samples, side, epochs, seed)
     result = batch_speed.measure(task, names, repeats, threads, say)
-    text = batch_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    text = batch_speed.markdown(result, command_line("benchmark"))
     print(text)
     return shared.publish("batch", result, text, out, table_out)
 

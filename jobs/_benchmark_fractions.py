@@ -1,13 +1,12 @@
 """`jobs.benchmark fractions`: accuracy by labelled fraction, deep map beside the labels alone; table and figure."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job, numbers
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def fractions(
@@ -37,7 +36,7 @@ def fractions(
         seeds=numbers("--seeds", seeds, int),
         methods=methods.split(","),
         out=out,
-        command="python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]),
+        command=command_line("benchmark"),
         sweep=sweep,
     )
     cells = deep_curve.compute(curve, time_budget, say)

@@ -1,13 +1,12 @@
 """`jobs.benchmark growing`: one SS-SOM training, and what exactness costs."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def growing(
@@ -23,7 +22,7 @@ def growing(
     from pipeline.benchmarks import growing_speed, shared
 
     result = growing_speed.measure(data or shared.default_data() / "uci", epochs, repeats, say)
-    text = growing_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    text = growing_speed.markdown(result, command_line("benchmark"))
     print(text)
     return shared.publish("growing", result, text, out, table_out)
 

@@ -1,13 +1,12 @@
 """`jobs.benchmark kills`: a sweep that is killed at random moments and resumed."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def kills(
@@ -26,7 +25,7 @@ def kills(
     from pipeline.benchmarks import shared
 
     result = killing.measure(kills, samples, epochs, seed, address, say)
-    text = killing.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    text = killing.markdown(result, command_line("benchmark"))
     print(text)
     return shared.publish("kills", result, text, out, table_out)
 

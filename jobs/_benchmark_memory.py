@@ -1,13 +1,12 @@
 """`jobs.benchmark memory`: peak memory of Ray workers on a table larger than they may hold."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def memory(
@@ -27,7 +26,7 @@ def memory(
 
     count = int(gigabytes * 1e9 / 4 / features) if gigabytes else rows or 10_000_000
     result = memory_use.measure(count, features, workers, batch_size, scratch, say)
-    text = memory_use.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    text = memory_use.markdown(result, command_line("benchmark"))
     print(text)
     return shared.publish("memory", result, text, out, table_out)
 

@@ -1,14 +1,13 @@
 """`jobs.benchmark overhead`: help texts, and a Ray run before its first round."""
 
 import importlib.util
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def overhead(
@@ -26,7 +25,7 @@ def overhead(
 
     present = [f"jobs.{name}" for name in JOBS if importlib.util.find_spec(f"jobs.{name}")]
     result = waiting.measure(present, workers, repeats, say)
-    text = waiting.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    text = waiting.markdown(result, command_line("benchmark"))
     print(text)
     return shared.publish("overhead", result, text, out, table_out)
 

@@ -1,13 +1,12 @@
 """`jobs.benchmark predict`: batch prediction beside the plain loop."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job, numbers
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def predict(
@@ -26,7 +25,7 @@ def predict(
 
     sizes = numbers("--actors", actors, int) if actors else []
     result = predict_speed.measure(model, input, sizes, repeats, address, say)
-    text = predict_speed.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    text = predict_speed.markdown(result, command_line("benchmark"))
     print(text)
     return shared.publish("predict", result, text, out, table_out)
 

@@ -1,13 +1,12 @@
 """`jobs.benchmark representation`: what the features of a deep run are worth."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def representation(
@@ -19,7 +18,7 @@ def representation(
     from pipeline.benchmarks.representation import as_plain, markdown, study
 
     results = study(model, rows, supervised, say)
-    print(markdown(results, model.name, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]])))
+    print(markdown(results, model.name, command_line("benchmark")))
     return as_plain(results)
 
 

@@ -1,13 +1,12 @@
 """`jobs.benchmark scaling`: what a round costs on several workers, and a model of many."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def scaling(
@@ -26,7 +25,7 @@ def scaling(
     from pipeline.benchmarks import scaling_model, shared
 
     result = scale.measure(workers, rounds, repeats, tile_size, scratch, say)
-    text = scaling_model.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    text = scaling_model.markdown(result, command_line("benchmark"))
     print(text)
     return shared.publish("scaling", result, text, out, table_out)
 

@@ -1,13 +1,12 @@
 """`jobs.benchmark soak`: randomly timed kills of workers and drivers, and the digest that must not notice."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def soak(
@@ -26,7 +25,7 @@ def soak(
     from pipeline.benchmarks import shared
     from pipeline.benchmarks import soak as kill
 
-    command = "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]])
+    command = command_line("benchmark")
     results = {}
     for model in models.split(","):  # each is kept when it is done
         result = kill.measure([model], kills, per_run, workers, seed, scratch, say)

@@ -1,13 +1,12 @@
 """`jobs.benchmark tracking`: what a real MLflow server costs a training, and a sweep of many trials."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 
 def tracking(
@@ -24,7 +23,7 @@ def tracking(
     from pipeline.benchmarks import shared, tracking_cost
 
     result = tracking_cost.measure(epochs, repeats, trials, children, say)
-    text = tracking_cost.markdown(result, "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]))
+    text = tracking_cost.markdown(result, command_line("benchmark"))
     print(text)
     return shared.publish("tracking", result, text, out, table_out)
 

@@ -1,13 +1,12 @@
 """`jobs.benchmark anchors` and `collapse`: many short deep trainings, as tables."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 Data = Annotated[Path, typer.Option(help="Directory of a prepared data set.")]
 Out = Annotated[Path, typer.Option(help="Where finished trials are kept; the same folder resumes.")]
@@ -55,7 +54,7 @@ def _table(trials: Any, flat: dict[str, Any], out: Path, minutes: float | None, 
     from pipeline.benchmarks.deep_trials import markdown, run_trials
 
     results = run_trials(trials, flat, out, minutes, say)
-    command = "python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]])
+    command = command_line("benchmark")
     text = markdown(results, title, command)
     (out / "table.md").write_text(text, encoding="utf-8")
     print(text)

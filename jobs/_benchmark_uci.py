@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobs._run import job
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 ALL_MODELS = (
     "altsssom,sssom,sssom-auto,label-propagation,label-spreading,"
@@ -56,7 +55,7 @@ def uci(
         screening=screening,
         search=search,
         confirm=confirm,
-        command="python -m " + " ".join(["jobs.benchmark", *sys.argv[1:]]),
+        command=command_line("benchmark"),
     )
     workers = (os.cpu_count() or 1) if processes is None else processes
     result = benchmark(options, workers, time_budget, say)

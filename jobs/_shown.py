@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
+
+from pipeline.tracking.stores import bare
 
 
 def say(line: str) -> None:
     """A line on stderr, at once."""
     print(line, file=sys.stderr, flush=True)
+
+
+def command_line(job: str) -> str:
+    """The running command as a shell takes it again, without logins, by whichever name it was called.
+
+    Args:
+        job: its name, as in `somgrad NAME` and `jobs.NAME`.
+    """
+    words = sys.argv[1:]
+    words = words[1:] if words[:1] == [job] else words
+    return f"python -m jobs.{job} {shlex.join(map(bare, words))}".strip()
 
 
 def show(rows: list[dict[str, Any]], format: str, title: str | None = None) -> None:

@@ -1,14 +1,12 @@
 """Every model side by side on a data set: tables, figures, significance."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs._run import job, numbers, run
-from jobs._shown import say
+from jobs._shown import command_line, say
 
 MODELS = "deep,sssom,kmeans,autoencoder-kmeans,dec,deepcluster,vqvae,supervised,fixmatch,label-spreading"
 
@@ -49,7 +47,6 @@ def compare(
     """
     from pipeline.comparison.run import Wish, compare, name_of
     from pipeline.config import parse_setting, read_file
-    from pipeline.tracking.stores import bare
 
     over = dict(parse_setting(text) for text in settings or [])
     over |= {"tracking.uri": tracking_uri} if tracking_uri else {}
@@ -65,7 +62,7 @@ def compare(
         reference=reference,
         minutes=time_budget,
         concurrent=concurrent,
-        command="python -m " + shlex.join(["jobs.compare", *map(bare, sys.argv[1:])]),
+        command=command_line("compare"),
     )
     results = []
     for path in data:

@@ -35,17 +35,18 @@ class Contestant:
         name: as asked for.
         model: as `jobs.train` knows it; empty for label spreading, which is not trained by rounds.
         changes: flat settings of its own.
+        variant: of the map that learns: that of the deep layer, else the model itself.
     """
 
     name: str
     model: str
     changes: dict[str, Any] = field(default_factory=dict)
+    variant: str = ""
 
     @property
     def learns_from_labels(self) -> bool:
         """Whether labels change what it learns; the others are trained once, without any."""
-        variant = self.changes.get("deep.variant", "sssom") if self.model == "deep" else self.model
-        return variant in LABEL_AWARE or self.model in CLASSIFIERS or not self.model
+        return self.variant in LABEL_AWARE or self.model in CLASSIFIERS or not self.model
 
     @property
     def learns_without_labels(self) -> bool:
@@ -54,24 +55,25 @@ class Contestant:
 
     def settings(self, common: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the common settings that this model reads, with its own over them."""
-        kept = {key: value for key, value in common.items() if key != "train.model" and self._reads(key)}
+        variant = _variant(self.model, {**common, **self.changes})
+        kept = {key: value for key, value in common.items() if key != "train.model" and self._reads(key, variant)}
         return {**kept, **self.changes, "train.model": self.model}
 
-    def _reads(self, key: str) -> bool:
+    def _reads(self, key: str, variant: str) -> bool:
         if self.model in RIVALS:
             return reads(self.model, key)
         if key.startswith("map."):
-            variant = self.changes.get("deep.variant", "sssom") if self.model == "deep" else self.model
             return key.removeprefix("map.") in MapConfig.fields_of(variant)
         return key.startswith(_ALWAYS) or (self.model == "deep" and not key.startswith("rival."))
 
 
-def contestants(names: Sequence[str], own: Sequence[str]) -> list[Contestant]:
+def contestants(names: Sequence[str], own: Sequence[str], common: Mapping[str, Any]) -> list[Contestant]:
     """Those asked for.
 
     Args:
         names: some of `NAMES`.
         own: settings of single ones: `NAME:key=value`.
+        common: flat settings of all, for their trainings with labels.
 
     Raises:
         UserError: an unknown name, or one that is there twice.
@@ -94,5 +96,10 @@ def contestants(names: Sequence[str], own: Sequence[str]) -> list[Contestant]:
     found = []
     for name in names:
         model, fixed = ABLATIONS.get(name, ("" if name == SPREADING else name, {}))
-        found.append(Contestant(name, model, {**fixed, **changes[name]}))
+        different = {**fixed, **changes[name]}
+        found.append(Contestant(name, model, different, _variant(model, {**common, **different})))
     return found
+
+
+def _variant(model: str, settings: Mapping[str, Any]) -> str:
+    return str(settings.get("deep.variant", "sssom")) if model == "deep" else model

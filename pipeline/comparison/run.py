@@ -81,7 +81,7 @@ def compare(data: str | Path, out: str | Path, settings: Mapping[str, Any], wish
     for fraction in wish.fractions:
         if not 0 < fraction <= 1:
             raise must("--fractions", "shares in (0, 1]", fraction)
-    found = contestants(wish.models, wish.own)
+    found = contestants(wish.models, wish.own, settings)
     if wish.reference is not None and wish.reference not in wish.models:
         raise must("--reference", f"one of --models ({', '.join(wish.models)})", wish.reference)
     for flat in (settings, wish.unlabelled or {}, *(one.changes for one in found)):

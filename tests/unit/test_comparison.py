@@ -268,13 +268,22 @@ def test_data_that_lack_labels_are_refused_before_anything_is_trained(rng, tmp_p
 def test_every_contestant_takes_of_the_common_settings_what_it_reads():
     common = {"data.path": "x", "encoder.width": 8, "deep.learning_rate": 0.1, "map.capacity": 9, "map.epochs": 3}
     common |= {"loss.push_weight": 2.0, "rival.restarts": 4, "map.rows": 5}
-    found = {one.name: one.settings(common) for one in contestants(NAMES, ["dec:map.epochs=7"])}
+    found = {one.name: one.settings(common) for one in contestants(NAMES, ["dec:map.epochs=7"], common)}
     assert found["kmeans"] == {"data.path": "x", "map.epochs": 3, "rival.restarts": 4, "train.model": "kmeans"}
     assert found["dec"]["map.epochs"] == 7 and "map.capacity" not in found["dec"]
     assert found["deep"]["map.capacity"] == 9 and "map.rows" not in found["deep"]
     assert found["deep-lattice"]["map.rows"] == 5 and "map.capacity" not in found["deep-lattice"]
     assert found["deep-no-push"]["loss.push_weight"] == 0.0 and found["deep-no-relevance"]["map.relevance_floor"] == 1.0
     assert "encoder.width" not in found["sssom"] and found["sssom"]["map.capacity"] == 9
+
+
+def test_the_variant_of_the_deep_map_may_be_that_of_all():
+    common = {"deep.variant": "altsssom", "map.deviation_decay": 0.9}
+    deep, lattice = contestants(["deep", "deep-lattice"], [], common)
+    assert deep.settings(common)["map.deviation_decay"] == 0.9 and "map.deviation_decay" not in lattice.settings(common)
+    assert deep.learns_from_labels and not lattice.learns_from_labels
+    (without,) = contestants(["deep"], [], {"deep.variant": "larfdssom"})
+    assert not without.learns_from_labels and without.settings({"map.capacity": 9})["map.capacity"] == 9
 
 
 # ---------------------------------------------------------------- tables
@@ -285,7 +294,7 @@ def cell(name, seed, fraction=0.0, **values):
 
 
 def test_the_means_that_replace_the_map_move_alone(generator):
-    settings = contestants(["deep-kmeans"], [])[0].settings({})
+    settings = contestants(["deep-kmeans"], [], {})[0].settings({})
     own = {key.removeprefix("map."): value for key, value in settings.items() if key.startswith("map.")}
     given = LATTICE_DEFAULTS | {"rows": 2, "columns": 3, "num_rounds": 4} | own
     config = MapConfig(variant="kohonen", **given).resolve(num_samples=64, num_features=5)
@@ -471,7 +480,7 @@ def test_who_does_not_learn_in_rounds_reads_no_label_that_is_withheld(
     monkeypatch.setattr(measures, function, lambda *parts: read.append(parts[place]) or 0.5)
     settings = {"data.path": str(digits), "cluster.workers": 0, "train.seed": 3, **COMMON}
     settings["train.validation_fraction"] = 0.5
-    (one,) = contestants([name], [])
+    (one,) = contestants([name], [], {})
     fraction = 0.0 if one.model else 0.2
     cells.measure(one, one.settings({**settings, "train.labelled_fraction": fraction}), tmp_path, [0.2], 2000)
     labels = read[-1][1] if one.model else read[-1]

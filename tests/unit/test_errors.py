@@ -15,6 +15,7 @@ import typer
 
 from jobs._exit import end, exit_code
 from jobs._run import job, run
+from jobs._shown import command_line
 from pipeline import errors
 from tests.conftest import REPOSITORY
 
@@ -199,3 +200,11 @@ run(job(example="")(f))
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, stdout=out, stderr=err, env=kept, timeout=60)
     os.close(write)
     assert done.returncode == 141 and not done.stdout and not done.stderr
+
+
+@pytest.mark.parametrize("called", [["somgrad", "compare"], ["cli.py", "compare"], ["compare.py"]])
+def test_a_command_tells_how_to_run_it_again_by_whichever_name_it_was_called(called, monkeypatch):
+    words = ["--out", "my runs", "--tracking-uri", "http://me:PASSWORD@192.0.2.1:5000"]
+    monkeypatch.setattr(sys, "argv", [*called, *words])
+    told = "python -m jobs.compare --out 'my runs' --tracking-uri http://192.0.2.1:5000"
+    assert command_line("compare") == told

@@ -243,7 +243,7 @@ def test_the_last_layer_is_the_one_that_is_called_last(generator):
 
 
 def test_a_cell_that_was_trained_before_is_measured_in_another_process(digits, tmp_path, monkeypatch):
-    (one,) = contestants(["deep"], [])
+    (one,) = contestants(["deep"], [], {})
     name = rows(nn.LayerNorm(64))
     settings = small("deep", digits, encoder__name=name, encoder__dim=6, map__epochs=1, train__seed=0,
                      deep__on_collapse="go_on")  # fmt: skip
