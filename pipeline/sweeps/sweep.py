@@ -30,6 +30,7 @@ from pipeline.sweeps.record import Recorder, kept_place
 from pipeline.sweeps.resources import Room, refuse_client, trial_resources
 from pipeline.sweeps.selection import chooser_of, chosen_trials
 from pipeline.sweeps.trials import Trial, TrialDirectory, row_of, sets_begun, settled
+from pipeline.sweeps.waiting import Waiting
 
 Say = Callable[[str], None]
 OnTrials = Callable[[int, int, str], None]
@@ -96,6 +97,7 @@ class _Sitting:
         self.folder = plan.folder / TRIALS
         self.began = time.monotonic()
         self.portions: dict[str, list[Trial]] = {}
+        self._waiting = Waiting(self.folder, say)
         self.status: dict[str, str] = {}
         self.trials: dict[str, Trial] = {}
         self.progress = Progress(plan.num_trials, self.metric, on, recorder.progress)
@@ -124,8 +126,8 @@ class _Sitting:
             status = "FAILED" if failure else "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
-            done = f"{self.progress.done} of {self.plan.num_trials} trials"
-            raise KeyboardInterrupt(f"{done} are done; --resume goes on.") from None
+            done = f"{self.progress.done} of {self.plan.num_trials} trials are done"
+            raise KeyboardInterrupt(f"{done}; --resume goes on.") from None
         finally:
             with unhurried():
                 self._end(status, result)
@@ -173,7 +175,7 @@ class _Sitting:
             self._ends_at = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
 
             def fit() -> None:
-                self.running = Room(request, patience_s, self.say).running  # told by Tune
+                self._room, self._waiting = Room(request, patience_s, self.say), Waiting(self.folder, self.say)
                 left_s = None if time_budget_s is None else max(1.0, self._ends_at - time.monotonic())
                 tune.fit(self, self.plan.folder / "tune", request, concurrent, left_s, self.plan.stops_early)
 
@@ -201,12 +203,9 @@ class _Sitting:
         screened = {row["trial"] for row in rows if row.get("screened")}
         return [self.trials[key] for key in sorted(chosen_trials(rows, self.metric) & screened - self._tried)]
 
-    # ---- asked and told by Tune
-
     def suggest(self, tune_id: str) -> dict[str, Any] | None:
         """The next portion for a process."""
-        portion = self.source.next()
-        if portion is None:
+        if (portion := self.source.next()) is None:
             return None
         for trial in portion:
             self.trials[trial.key] = trial
@@ -223,6 +222,7 @@ class _Sitting:
     def told(self, result: Mapping[str, Any]) -> None:
         """Trials have ended, as their process says."""
         for key in result.get("ended") or ():
+            self._waiting.ended(key)
             trial = self.trials[key]
             if self._confirming:
                 self.recorder.ended(trial)
@@ -258,14 +258,17 @@ class _Sitting:
             elif key in self._tried and (record.get("not_confirmed") or not record.get("screened")):
                 self.recorder.ended(trial)
 
+    def running(self, count: int) -> None:
+        """There are so many processes at this moment."""
+        self._room.running(count)
+        self._waiting.running(self.portions.values())
+
     def may_stop(self, tune_id: str) -> bool:
         """Whether another set is left to choose, where a scheduler stops this trial: one that no seed has lost."""
         (trial,) = self.portions[tune_id]
         gone = [self.trials[key] for key, status in self.status.items() if status in (STOPPED, FAILED)]
         lost = {other.index for other in gone if other.choice == trial.choice}
         return len(lost | {trial.index}) < self.plan.num_sets
-
-    # ---- what came out
 
     def _result(self) -> dict[str, Any]:
         rows = []
@@ -278,8 +281,7 @@ class _Sitting:
 
     def _end(self, status: str, result: dict[str, Any] | None) -> None:
         """Writes what came out, and ends the record, also where a file cannot be written."""
-        tags: dict[str, Any] = {}
-        artifacts: list[Path] = []
+        tags, artifacts = dict[str, Any](), list[Path]()
         try:
             if status == "KILLED":
                 write_so_far(self.plan.folder, self._result()["rows"], self.say)

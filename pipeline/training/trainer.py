@@ -180,9 +180,9 @@ class Training:
                 self._say(line)
         resolved = {f"map.{k}": v for k, v in plan.config.to_dict().items() if k not in ("variant", "seed")}
         resolved |= {} if plan.deep is None else plan.deep.flat()
-        size = {"num_samples": plan.num_samples}
+        size = {"num_samples": plan.num_samples, "expected_rounds": plan.expected_epochs * plan.rounds_per_epoch}
         self._directory.write(settings=settings, status="running", **plan.identity, **size, map=plan.config.to_dict())
-        about = size | {"data_place": plan.data_path, "split": self._scorer.split}
+        about = {"num_samples": plan.num_samples, "data_place": plan.data_path, "split": self._scorer.split}
         tags = environment() | plan.identity | about
         name = f"{self._run.train.model}-{self._run.train.labelled_fraction:g}-{self._run.train.seed}"
         self._recorded = self._tracker.last_step("nodes") if resume else 0
